@@ -1,0 +1,1 @@
+"""Text to syntax tree: grammar, YAML reader, formatter, diagnostics. Never imports torch."""

@@ -1,0 +1,260 @@
+"""The syntax tree: what was written, nothing resolved.
+
+The `.mas` parser and the YAML reader both build these nodes. Spans and comments do not take part in equality, so that
+two trees are equal when they say the same, wherever it stands and however it is commented.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from masc.dsl.source import Span
+
+
+@dataclass(frozen=True)
+class Node:
+    span: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Name(Node):
+    """An identifier: `[A-Za-z_][A-Za-z0-9_]*`."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Literal(Node):
+    """A number, a string in quotes, or `true` / `false`. Strings that are not prompts stand here too."""
+
+    value: int | float | str | bool
+
+
+@dataclass(frozen=True)
+class Range(Node):
+    """`a..b`, both ends included."""
+
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class List(Node):
+    items: tuple[Value, ...]
+
+
+# A bare identifier (Name) as a value is either an option's word (`ridge`) or a parameter's name: resolving decides.
+Value = Name | Literal | Range | List
+
+
+@dataclass(frozen=True)
+class Option(Node):
+    """`name = value` in parentheses; in `train`, `name value`. `open = 40 as trace` has `qualifier` trace."""
+
+    name: Name
+    value: Value
+    qualifier: Name | None = None
+
+
+@dataclass(frozen=True)
+class Placeholder(Node):
+    """`{name}` in a prompt."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Prompt(Node):
+    """A prompt, dedented and stripped, escapes and `{{` resolved: text pieces and placeholders in order.
+
+    Adjacent text pieces are joined, empty ones left out.
+    """
+
+    parts: tuple[str | Placeholder, ...]
+
+
+@dataclass(frozen=True)
+class Item(Node):
+    """Something that stands on lines of its own, with the comments (text after `#`, stripped) on the lines before it
+    and the one at the end of its first line."""
+
+    leading: tuple[str, ...] = field(default=(), compare=False, kw_only=True)
+    trailing: str | None = field(default=None, compare=False, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Block(Item):
+    """An item with a `{ ... }` body; `inner` are the comments after the last thing in it."""
+
+    inner: tuple[str, ...] = field(default=(), compare=False, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Import(Item):
+    """`import "roles.mas" (critic, refiner)`."""
+
+    path: Literal
+    names: tuple[Name, ...]
+
+
+@dataclass(frozen=True)
+class Model(Item):
+    """`model small = "smollm2-135m"`: registry name, Hugging Face id or local folder."""
+
+    name: Name
+    target: Literal
+
+
+@dataclass(frozen=True)
+class Param(Item):
+    """`param latents: int = 10`."""
+
+    name: Name
+    type: Name
+    default: Value
+
+
+@dataclass(frozen=True)
+class Say(Item):
+    """`system "..."` or `user "..."`."""
+
+    role: Name
+    prompt: Prompt
+
+
+@dataclass(frozen=True)
+class Think(Item):
+    """`think 10 (align = ridge)`."""
+
+    steps: Value
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True)
+class Adapt(Item):
+    """`adapt lora(rank = 8)` or `adapt none`."""
+
+    kind: Name
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True)
+class Answer(Item):
+    """`answer (max_tokens = 128)`; the parentheses may be missing."""
+
+    options: tuple[Option, ...]
+
+
+Member = Say | Think | Adapt | Answer
+
+
+@dataclass(frozen=True)
+class Field(Node):
+    """One parameter of an agent template: `field: text`."""
+
+    name: Name
+    type: Name
+
+
+@dataclass(frozen=True)
+class Agent(Block):
+    """`agent planner on small { ... }`. Duplicate members are kept: checking complains, not the parser."""
+
+    name: Name
+    fields: tuple[Field, ...]
+    model: Name
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True)
+class Channel(Node):
+    """`kv(carry = own)` after the colon of an edge."""
+
+    kind: Name
+    options: tuple[Option, ...]
+
+
+@dataclass(frozen=True)
+class Group(Node):
+    """`planner` or `[maths, physics]`."""
+
+    names: tuple[Name, ...]
+
+
+@dataclass(frozen=True)
+class Edge(Item):
+    """`a -> [b, c] -> d : kv`: two stages or more; without a channel the last stage is an output."""
+
+    stages: tuple[Group, ...]
+    channel: Channel | None
+
+
+@dataclass(frozen=True)
+class Instance(Item):
+    """`maths = expert("mathematics")`."""
+
+    name: Name
+    template: Name
+    arguments: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Lone(Item):
+    """An agent's name alone on a line: it takes part in the graph without an edge."""
+
+    name: Name
+
+
+@dataclass(frozen=True)
+class Repeat(Block):
+    """`repeat 2 { ... }`."""
+
+    count: Value
+    body: tuple[Statement, ...]
+
+
+Statement = Edge | Instance | Lone | Repeat
+
+
+@dataclass(frozen=True)
+class Graph(Block):
+    """`graph relay(question) -> answer { ... }`."""
+
+    name: Name
+    inputs: tuple[Name, ...]
+    outputs: tuple[Name, ...]
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True)
+class Supervise(Item):
+    """`answer <- solution`: an output and the data column that supervises it."""
+
+    output: Name
+    column: Name
+
+
+@dataclass(frozen=True)
+class Setting(Item):
+    """`steps 500` in `train`; several may share a line, the comments then belong to the first."""
+
+    name: Name
+    value: Value
+
+
+@dataclass(frozen=True)
+class Train(Block):
+    entries: tuple[Supervise | Setting, ...]
+
+
+Declaration = Import | Model | Param | Agent | Graph | Train
+
+
+@dataclass(frozen=True)
+class File(Node):
+    """A whole file. `header` are the comments before the version line, `trailer` those after the last declaration."""
+
+    version: int
+    declarations: tuple[Declaration, ...]
+    header: tuple[str, ...] = field(default=(), compare=False)
+    trailer: tuple[str, ...] = field(default=(), compare=False)
