@@ -1,0 +1,1 @@
+"""Syntax tree to graph to plan: one file a pass. Never imports torch."""

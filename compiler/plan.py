@@ -1,0 +1,192 @@
+"""The plan level: a linear list of operations over named segments. All that a backend reads.
+
+Every decision about what is seen, where it is placed and what a loss reaches is taken here, never at run time. The printed
+form (`plan_text.py`) is stable and parses back to an equal plan.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Slot:
+    """`{name}` in a prompt: the value of an input."""
+
+    name: str
+
+
+Template = tuple["str | Slot", ...]
+
+
+@dataclass(frozen=True)
+class Lora:
+    """`targets`: ("all",), ("attention",), ("mlp",) or names of linear projections (`q_proj`, ...)."""
+
+    rank: int = 16
+    alpha: float = 32.0
+    targets: tuple[str, ...] = ("all",)
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an agent decodes. `temperature` 0 is greedy; `stop`: strings that end the answer (and are cut off)."""
+
+    max_tokens: int = 128
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    name: str
+    target: str
+
+
+@dataclass(frozen=True)
+class PlanAgent:
+    """What of an agent does not change from round to round."""
+
+    name: str
+    model: str
+    lora: Lora | None
+    system: Template | None
+    user: Template
+
+
+@dataclass(frozen=True)
+class View:
+    """What a receiver sees of one earlier segment.
+
+    part     "all" of its positions, or only its "latents"
+    layers   the layers that see it as inclusive ranges, ascending and disjoint; None: all layers
+    stop     no gradient goes back through this view
+    shift    keys are re-rotated by the summed lengths (real positions, per sample) of these segments
+    until    the view exists only in the first so many optimiser steps of training, and fades over them (`open`)
+
+    Several views may name one segment; what is seen is the union of those that exist at a step. Its gradient is cut only
+    where all of them stop.
+    """
+
+    segment: str
+    part: Literal["all", "latents"] = "all"
+    layers: tuple[tuple[int, int], ...] | None = None
+    stop: bool = False
+    shift: tuple[str, ...] = ()
+    until: int | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """The position after the last of a segment (`part` "latents": after its latent positions), plus the lengths of `shift`."""
+
+    segment: str
+    part: Literal["all", "latents"] = "all"
+    shift: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """Open a segment: run the agent's prompt. Positions start at the largest of `at` (none: 0)."""
+
+    activation: str
+    sees: tuple[View, ...]
+    at: tuple[End, ...]
+
+
+@dataclass(frozen=True)
+class Think:
+    """Append `steps` (>= 1) latent positions to the activation's segment."""
+
+    activation: str
+    steps: int
+    align: Literal["norm", "ridge", "linear"]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Decode (in training: read the label) and append the tokens to the activation's segment."""
+
+    activation: str
+    output: str
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
+class Reach:
+    """An agent whose adapter a loss reaches. `layer` None: all of it. A number: of that layer only the key and value
+    projections, of the layers before it everything, of later ones nothing (an agent whose prompt is seen but who feeds
+    nothing back). -1: the last layer, whichever that is."""
+
+    agent: str
+    layer: int | None = None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Cross entropy of an output against a data column. Agents without an adapter are not in `reaches`."""
+
+    output: str
+    column: str
+    reaches: tuple[Reach, ...]
+
+
+Operation = Prefill | Think | Answer | Loss
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The `train` block, defaults put in. rate: AdamW's peak; warmup: share of the steps; clip: gradient norm, 0 = off;
+    save_every, eval_every: steps, 0 = only at the end; keep: checkpoints kept; max_length: positions of one sample, 0 = the
+    model's; dtype None: the caller decides (bfloat16 from the command, float32 from Python)."""
+
+    data: str | None = None
+    eval_data: str | None = None
+    batch: int = 8
+    accumulate: int = 1
+    steps: int = 200
+    rate: float = 2e-4
+    warmup: float = 0.05
+    clip: float = 1.0
+    weight_decay: float = 0.0
+    seed: int = 0
+    save_every: int = 50
+    keep: int = 2
+    eval_every: int = 0
+    dtype: Literal["float32", "bfloat16"] | None = None
+    max_length: int = 0
+    checkpoint: Literal["none", "agent"] = "none"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`operations` in an order in which every segment is written before it is seen."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    models: tuple[BaseModel, ...]
+    agents: tuple[PlanAgent, ...]
+    operations: tuple[Operation, ...]
+    train: TrainSettings = field(default=TrainSettings(), compare=True)
+
+    def agent(self, name: str) -> PlanAgent:
+        return next(a for a in self.agents if a.name == name)
+
+    def fingerprint(self) -> str:
+        """Hash of all that decides what trained weights mean: everything but the `train` settings."""
+        from dataclasses import replace
+
+        from masc.compiler.plan_text import print_plan
+
+        return hashlib.sha256(print_plan(replace(self, train=TrainSettings())).encode()).hexdigest()
+
+
+def agent_of(activation: str) -> str:
+    """`planner#1` -> `planner`."""
+    return activation.rpartition("#")[0]
