@@ -1,0 +1,1 @@
+"""What a plan becomes: a module that runs (torch) or a picture (diagram)."""

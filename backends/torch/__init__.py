@@ -1,0 +1,1 @@
+"""Plan to a differentiable, trainable, runnable module."""

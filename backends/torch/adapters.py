@@ -1,0 +1,125 @@
+"""One LoRA adapter per agent on one frozen base, in PEFT's own layers and file format.
+
+PEFT's `set_adapter` would take `requires_grad` from every other adapter and silently drop its gradients, so switching here
+only changes which adapter the layers apply.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, TaskType, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from masc.compiler.plan import Lora
+from masc.dsl.diagnostics import fail
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
+_PREFIX = "base_model.model."
+"""PEFT names tensors as seen from its own wrapper, which stands above the model."""
+
+
+def _targets(base: nn.Module, lora: Lora, agent: str) -> list[str]:
+    """The names of the linear projections of the blocks that the adapter sits on."""
+    decoder = base.get_decoder()  # type: ignore[operator]
+    present = {
+        name.split(".")[-2 if name.endswith("base_layer") else -1]
+        for name, module in decoder.named_modules()
+        if isinstance(module, nn.Linear) and ".lora_" not in name
+    }
+    wanted: set[str] = set()
+    for target in lora.targets:
+        wanted |= {"all": present, "attention": set(ATTENTION), "mlp": set(MLP)}.get(target, {target})
+    if missing := sorted(wanted - present):
+        raise fail(
+            "E0507",
+            f"the model of agent `{agent}` has no projection `{missing[0]}`",
+            hint=f"it has {', '.join(sorted(present))}",
+        )
+    return sorted(wanted)
+
+
+def add(base: nn.Module, agent: str, lora: Lora, seed: int) -> None:
+    """Put a fresh adapter on the base: A random from the seed and the agent's name alone, B zero, both float32."""
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT divides it; its annotation says int
+        lora_dropout=lora.dropout,
+        target_modules=_targets(base, lora, agent),
+        bias="none",
+        task_type=TaskType.CAUSAL_LM,
+    )
+    device = next(base.parameters()).device
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        torch.manual_seed(derive(seed, agent))
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        inject_adapter_in_model(config, base, adapter_name=agent)
+        for name, parameter in tensors(base, agent).items():
+            parameter.data = parameter.data.to("cpu", torch.float32)
+            if ".lora_A." in name:  # drawn here, in float32 on the CPU, so that dtype and device change nothing
+                nn.init.kaiming_uniform_(parameter.data, a=5**0.5)
+            parameter.data = parameter.data.to(device)
+
+
+def derive(seed: int, *names: str | int) -> int:
+    """A seed for one purpose from a seed and what it is for; the same on every machine."""
+    import hashlib
+
+    return int.from_bytes(hashlib.sha256(repr((seed, *names)).encode()).digest()[:7], "big")
+
+
+def tensors(base: nn.Module, agent: str) -> dict[str, nn.Parameter]:
+    """The adapter's parameters by their name in the base."""
+    ends = (f".lora_A.{agent}.weight", f".lora_B.{agent}.weight")
+    return {name: parameter for name, parameter in base.named_parameters() if name.endswith(ends)}
+
+
+def layers_of(base: nn.Module) -> list[LoraLayer]:
+    return [module for module in base.modules() if isinstance(module, LoraLayer)]
+
+
+@contextmanager
+def using(layers: list[LoraLayer], agent: str | None) -> Iterator[None]:
+    """Apply one agent's adapter (None: no adapter) and then what was applied before."""
+    before = [layer._active_adapter for layer in layers]
+    for layer in layers:
+        layer._active_adapter = [agent] if agent else []
+    try:
+        yield
+    finally:
+        for layer, active in zip(layers, before, strict=True):
+            layer._active_adapter = active
+
+
+def save(base: nn.Module, agent: str, folder: Path) -> None:
+    """Write `adapter_model.safetensors` and `adapter_config.json`, as `PeftModel.from_pretrained` reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {
+        _PREFIX + name.replace(f".{agent}.weight", ".weight"): parameter.detach().cpu().contiguous()
+        for name, parameter in tensors(base, agent).items()
+    }
+    save_file(named, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    base.peft_config[agent].save_pretrained(str(folder))  # type: ignore[union-attr,index,operator]
+
+
+@torch.no_grad()
+def load(base: nn.Module, agent: str, folder: Path) -> None:
+    """Read what `save` wrote into the adapter that is already there. E0505 if it does not fit."""
+    path = folder / "adapter_model.safetensors"
+    try:
+        found: dict[str, Tensor] = load_file(path)
+    except Exception as error:  # safetensors raises its own kinds for a broken file
+        raise fail("E0505", f"cannot read the adapter of `{agent}`: {path}: {error}") from None
+    own = tensors(base, agent)
+    expected = {_PREFIX + name.replace(f".{agent}.weight", ".weight"): p for name, p in own.items()}
+    if set(found) != set(expected) or any(found[k].shape != p.shape for k, p in expected.items()):
+        raise fail("E0505", f"the adapter in {folder} does not fit the agent `{agent}`")
+    for name, parameter in expected.items():
+        parameter.copy_(found[name])

@@ -1,0 +1,44 @@
+"""Latent alignment: from the last hidden state back to an input embedding (DESIGN section 4, 'Latent step').
+
+`norm` is LatentMAS's (arXiv 2511.20639) norm matching, `ridge` its training-free linear map, `linear` the same map, trained.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+RIDGE = 1e-5
+
+
+@torch.no_grad()
+def embedding_table(embedding: nn.Module, rows: int) -> Tensor:
+    """What the embedding *module* returns for each token, float32 [V, d]. Gemma scales inside the module."""
+    device = next(embedding.parameters()).device
+    ids = torch.arange(rows, device=device)
+    return torch.cat([embedding(chunk).float() for chunk in ids.split(8192)])
+
+
+def mean_norm(table: Tensor) -> Tensor:
+    """tau: the mean L2 norm of the rows, scalar float32."""
+    return table.norm(dim=1).mean()
+
+
+@torch.no_grad()
+def ridge_map(output: Tensor, table: Tensor) -> Tensor:
+    """W = (Wo'Wo + 1e-5 I)^-1 Wo'Wi in float32, [d, d]: hidden states to input embeddings.
+
+    output: Wo [V, d], the output embedding. table: Wi [V, d], what the input embedding module returns.
+    """
+    output = output.float()
+    gram = output.T @ output + RIDGE * torch.eye(output.shape[1], device=output.device)
+    return torch.linalg.solve(gram, output.T @ table)
+
+
+def align(hidden: Tensor, tau: Tensor, matrix: Tensor | None) -> Tensor:
+    """The next input embedding: hidden [B, 1, d] (times matrix [d, d]), scaled to the norm tau. Same dtype as hidden."""
+    wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+    if matrix is not None:
+        wide = wide @ matrix.to(wide.dtype)
+    scale = tau.to(wide.dtype) / wide.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+    return (wide * scale).to(hidden.dtype)

@@ -1,0 +1,159 @@
+"""A frozen base model with its tokenizer: everything about it that agents share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers.utils import logging as transformers_logging
+
+from masc.backends.torch import adapters
+from masc.backends.torch.align import embedding_table, mean_norm, ridge_map
+from masc.backends.torch.attention import NAME
+from masc.backends.torch.segments import KeysValues, Past
+from masc.compiler.plan import Lora
+from masc.dsl.diagnostics import fail
+
+
+class Base(nn.Module):
+    """One frozen causal language model. It is in memory once, however many agents share it."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+        super().__init__()
+        try:
+            transformers_logging.disable_progress_bar()
+            self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=NAME)
+            self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+            raise fail("E0504", f"cannot load the model in {folder}: {error}") from None
+        finally:
+            transformers_logging.enable_progress_bar()
+        self.model.requires_grad_(False)
+        self.model.eval()
+        self.config = self.model.config
+        self.layers: int = self.config.num_hidden_layers
+        self._lora: list[LoraLayer] = []
+
+    def add_adapter(self, agent: str, lora: Lora, seed: int) -> None:
+        adapters.add(self.model, agent, lora, seed)
+        self._lora = adapters.layers_of(self.model)
+
+    def applying(self, agent: str | None) -> AbstractContextManager[None]:
+        """Within it, the passes of this model run under one agent's adapter, or under none."""
+        return adapters.using(self._lora, agent)
+
+    def train(self, mode: bool = True) -> Base:
+        """The frozen model stays in evaluation mode; only the adapters' dropout follows."""
+        super().train(False)
+        for layer in self._lora:
+            layer.lora_dropout.train(mode)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def max_positions(self) -> int:
+        return int(getattr(self.config, "max_position_embeddings", 0) or 0)
+
+    def run(
+        self,
+        inputs: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        cache: DynamicCache,
+    ) -> Tensor:
+        """One pass of the decoder: inputs are ids [B, Q] or embeddings [B, Q, d], positions [B, Q], the mask as in
+        `attention.block_mask`. The cache grows by Q. Returns the hidden states after the final norm, [B, Q, d]."""
+        name = "inputs_embeds" if inputs.is_floating_point() else "input_ids"
+        out = self.model.get_decoder()(
+            **{name: inputs}, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
+        )
+        hidden: Tensor = out.last_hidden_state
+        return hidden
+
+    def cache(self, past: Past | None) -> DynamicCache:
+        """A new cache over the tensors of a past. Never shared: `update` would let one reader see another's tokens."""
+        if past is None:
+            return DynamicCache(config=self.config)
+        return DynamicCache(list(past.layers), config=self.config)  # type: ignore[arg-type]
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """float32 (float64 in float64) logits [..., V]."""
+        out: Tensor = self.model.get_output_embeddings()(hidden)
+        return out.to(torch.promote_types(out.dtype, torch.float32))
+
+    @cached_property
+    def _table(self) -> Tensor:
+        embedding = self.model.get_input_embeddings()
+        return embedding_table(embedding, embedding.weight.shape[0])
+
+    @cached_property
+    def tau(self) -> Tensor:
+        """Mean norm of what the embedding module returns, scalar float32."""
+        return mean_norm(self._table)
+
+    @cached_property
+    def ridge(self) -> Tensor:
+        """The ridge map of this model, float32 [d, d]."""
+        return ridge_map(self.model.get_output_embeddings().weight, self._table)
+
+    def rotate(self, keys: Tensor, offset: Tensor) -> Tensor:
+        """Move rotated keys [B, H, C, D] to positions that are `offset` [B] later. Exact and differentiable.
+
+        Rotations add, so this multiplies by the rotation of the offset alone: cos and sin unscaled (under yarn the model's
+        own carry a factor that the keys already have).
+        """
+        wide = keys.to(torch.promote_types(keys.dtype, torch.float32))
+        frequency = self.model.get_decoder().rotary_emb.inv_freq.to(wide.dtype)
+        angle = offset.to(wide.dtype)[:, None] * frequency
+        angle = torch.cat([angle, angle], dim=-1)[:, None, None, :]
+        low, high = wide.chunk(2, dim=-1)
+        turned = wide * angle.cos() + torch.cat([-high, low], dim=-1) * angle.sin()
+        return turned.to(keys.dtype)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer: the end of a turn, and whatever the model's generation config names."""
+        ids = getattr(self.model.generation_config, "eos_token_id", None)
+        named = ids if isinstance(ids, list) else [ids]
+        return frozenset(i for i in (*named, self.tokenizer.eos_token_id, self.end_of_turn) if i is not None)
+
+    @cached_property
+    def end_of_turn(self) -> int:
+        """The token that the chat template puts after an assistant's message, else the end-of-sequence token."""
+        tokenizer = self.tokenizer
+        if tokenizer.chat_template:
+            said = "masc end of turn"
+            messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": said}]
+            text = tokenizer.apply_chat_template(messages, tokenize=False)
+            after = tokenizer(text.rpartition(said)[2], add_special_tokens=False).input_ids
+            if after and after[0] in tokenizer.all_special_ids:
+                return int(after[0])
+        if tokenizer.eos_token_id is None:
+            raise fail("E0504", f"the tokenizer of {tokenizer.name_or_path} has no end-of-sequence token")
+        return int(tokenizer.eos_token_id)
+
+
+def columns(cache: DynamicCache, first: int) -> KeysValues:
+    """The keys and values of a cache from a column on, for every layer."""
+    return tuple((layer.keys[:, :, first:], layer.values[:, :, first:]) for layer in cache.layers)
+
+
+def pad(rows: Sequence[Sequence[int]], value: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Right-pad rows of ids: ids long [B, W] and which are real, bool [B, W]."""
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), value, dtype=torch.long)
+    real = torch.zeros(len(rows), width, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+        real[i, : len(row)] = True
+    return ids.to(device), real.to(device)

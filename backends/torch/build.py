@@ -1,0 +1,46 @@
+"""From a plan to a Program: find or fetch the models, check them against the plan, load each once."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from masc.backends.torch.base import Base
+from masc.backends.torch.fetch import resolve
+from masc.backends.torch.program import Program
+from masc.compiler.models import check_plan, read_config
+from masc.compiler.plan import Plan
+from masc.dsl.diagnostics import MascError, errors, fail
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+def build(plan: Plan, here: Path, *, dtype: str = "float32", device: str | None = None, seed: int | None = None) -> Program:
+    """A Program with fresh adapters. here: the folder that relative model folders are relative to; device: "cpu", "cuda",
+    ... (None: the GPU if there is one); seed of the adapters (None: the train settings').
+
+    Errors: E0503 a model that cannot be had, E0504 one that cannot be loaded, those of `check_plan` that had to wait until
+    the model's config was there.
+    """
+    if dtype not in DTYPES:
+        raise fail("E0405", f"unknown dtype `{dtype}`", hint=f"known are {', '.join(DTYPES)}")
+    folders = {model.name: resolve(model.target, here) for model in plan.models}
+    found = {name: read_config(folder) for name, folder in folders.items()}
+    if wrong := errors(check_plan(plan, found)):
+        raise MascError(wrong)
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    bases = {name: Base(folder, DTYPES[dtype]).to(place) for name, folder in folders.items()}
+    return Program(plan, bases, plan.train.seed if seed is None else seed)
+
+
+def content_hash(folder: Path) -> str:
+    """sha256 over a model folder's config, tokenizer and weights (names and bytes), the identity that an artifact records."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in {".json", ".safetensors", ".jinja", ".model"} and path.name != "masc.json":
+            digest.update(path.name.encode() + b"\0")
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

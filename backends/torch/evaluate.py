@@ -1,0 +1,157 @@
+"""Running and scoring many rows: batches sorted by length, results in the order of the rows."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from masc.backends.torch.code_scorer import passes, program_of
+from masc.backends.torch.data import answer_columns
+from masc.backends.torch.program import Program, Said
+from masc.backends.torch.prompts import Row, prompt_ids, value
+from masc.backends.torch.scorers import SCORERS
+from masc.compiler.plan import Think
+from masc.dsl.diagnostics import did_you_mean, fail
+
+
+def batches(program: Program, rows: Sequence[Row], indices: Sequence[int], size: int) -> list[list[int]]:
+    """Row numbers (out of `indices`) in batches of rows of about equal length, longest first: what does not fit in memory
+    shows at once. Length is that of all agents' prompts together."""
+    lengths = {
+        i: sum(len(prompt_ids(program.base(agent.name), agent, rows[i], i)) for agent in program.plan.agents)
+        for i in indices
+    }
+    ordered = sorted(indices, key=lambda i: (-lengths[i], i))
+    return [ordered[at : at + size] for at in range(0, len(ordered), size)]
+
+
+def say_all(
+    program: Program, rows: Sequence[Row], size: int, skip: frozenset[int] = frozenset()
+) -> Iterator[tuple[int, dict[str, Said]]]:
+    """Decode every row not in `skip`; yields (row number, what was said by output), batch by batch."""
+    for batch in batches(program, rows, [i for i in range(len(rows)) if i not in skip], size):
+        said = program.say([rows[i] for i in batch], batch)
+        yield from zip(batch, said, strict=True)
+
+
+@dataclass(frozen=True)
+class Report:
+    """accuracy: share of right answers; low, high: its 95% Wilson interval. gold_perplexity: of the gold answers, teacher
+    forced, per token. decoded_perplexity: of what was decoded, per token. tokens_decoded, latent_steps: summed over all
+    rows. seconds: wall time of decoding and scoring."""
+
+    items: int
+    correct: int
+    accuracy: float
+    low: float
+    high: float
+    gold_perplexity: float
+    decoded_perplexity: float
+    tokens_decoded: int
+    latent_steps: int
+    seconds: float
+
+    def json(self) -> dict[str, Any]:
+        """As a dict for JSON; a perplexity that is not finite becomes None."""
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One row's result."""
+
+    index: int
+    said: str
+    gold: str
+    correct: bool
+
+
+def wilson(correct: int, items: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95% Wilson score interval of a share (Wilson 1927)."""
+    share = correct / items
+    middle = (share + z * z / (2 * items)) / (1 + z * z / items)
+    half = z * math.sqrt(share * (1 - share) / items + z * z / (4 * items * items)) / (1 + z * z / items)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+@torch.no_grad()
+def evaluate(
+    program: Program,
+    rows: Sequence[Row],
+    scorer: str = "exact",
+    *,
+    batch: int = 16,
+    output: str | None = None,
+    allow_code_execution: bool = False,
+    tick: Callable[[int], None] | None = None,
+) -> tuple[Report, list[Item]]:
+    """Decode and score rows.
+
+    scorer: exact, number, choice or code. output: which output is scored (default: the first). tick: called with the number
+    of rows done since the last call. Errors: E0611 an unknown scorer or output, or code that may not be run; those of rows.
+    """
+    if not rows:
+        raise fail("E0605", "there are no rows to evaluate")
+    known = [*SCORERS, "code"]
+    if scorer not in known:
+        hint = did_you_mean(scorer, known) or f"known are {', '.join(known)}"
+        raise fail("E0611", f"unknown scorer `{scorer}`", hint=hint)
+    if scorer == "code" and not allow_code_execution:
+        raise fail("E0611", "the code scorer runs what the model wrote", hint="allow it with --allow-code-execution")
+    output = output or program.plan.outputs[0]
+    answers = answer_columns(program.plan)
+    if output not in answers:
+        raise fail("E0611", f"the graph has no output `{output}`", hint=did_you_mean(output, list(answers)))
+    column = answers[output][1]
+    gold = [value(row, column, i) if scorer != "code" or column in row else "" for i, row in enumerate(rows)]
+    program.eval()
+    began = time.perf_counter()
+    items: list[Item | None] = [None] * len(rows)
+    logprob, scored, tokens = 0.0, 0, 0
+    for i, said in say_all(program, rows, batch):
+        one = said[output]
+        if scorer == "code":
+            right = passes(program_of(one.text, rows[i]))
+        else:
+            right = SCORERS[scorer](one.text, gold[i])
+        items[i] = Item(i, one.text, gold[i], right)
+        logprob, scored = logprob + one.logprob, scored + one.scored
+        tokens += sum(len(s.ids) for s in said.values())
+        if tick is not None:
+            tick(1)
+    seconds = time.perf_counter() - began
+    done = [item for item in items if item is not None]
+    correct = sum(item.correct for item in done)
+    low, high = wilson(correct, len(done))
+    thinking = sum(op.steps for op in program.plan.operations if isinstance(op, Think))
+    return (
+        Report(
+            items=len(done),
+            correct=correct,
+            accuracy=correct / len(done),
+            low=low,
+            high=high,
+            gold_perplexity=_gold_perplexity(program, rows, batch) if all(gold) else math.nan,
+            decoded_perplexity=math.exp(-logprob / scored) if scored else math.nan,
+            tokens_decoded=tokens,
+            latent_steps=thinking * len(done),
+            seconds=round(seconds, 3),
+        ),
+        done,
+    )
+
+
+def _gold_perplexity(program: Program, rows: Sequence[Row], size: int) -> float:
+    loss, tokens = 0.0, 0
+    for batch in batches(program, rows, range(len(rows)), size):
+        out = program([rows[i] for i in batch])
+        loss, tokens = loss + float(out.loss) * out.tokens, tokens + out.tokens
+    try:
+        return math.exp(loss / tokens)
+    except OverflowError:
+        return math.inf

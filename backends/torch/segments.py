@@ -1,0 +1,152 @@
+"""Segments: what one agent activation wrote, and how a later one sees it (DESIGN section 4).
+
+A segment's columns are P prompt positions (right-padded to the longest of the batch), m latent positions, then the
+tokens it decoded (right-padded). Keys are stored after rotary embedding, at the positions at which they were written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from masc.compiler.plan import End, View
+
+KeysValues = tuple[tuple[Tensor, Tensor], ...]
+"""For each layer the keys and the values, each [B, H, columns, D]."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """layers: keys and values of its columns. real: bool [B, C], False where padded. start: long [B], the first position.
+    prompt, latents: how many columns are prompt and latent; the rest are tokens."""
+
+    layers: KeysValues
+    real: Tensor
+    start: Tensor
+    prompt: int
+    latents: int
+
+    @property
+    def length(self) -> Tensor:
+        """Real positions of each sample, long [B]."""
+        return self.real.sum(1)
+
+    def end(self, part: str) -> Tensor:
+        """The position after the last one (of the latents, if `part` says so), long [B]."""
+        real = self.real[:, : self.prompt + self.latents] if part == "latents" else self.real
+        return self.start + real.sum(1)
+
+
+@dataclass(frozen=True)
+class Past:
+    """What a receiver sees: keys and values [B, H, T, D] by layer; seen: bool [B, 1 or L, T]."""
+
+    layers: KeysValues
+    seen: Tensor
+
+
+@dataclass(frozen=True)
+class Opening:
+    """Where training stands in opening and closing its channels (`open = N`).
+
+    Over its N steps a view that goes away is there for a shrinking share of the samples: sample b sees it at a step if
+    draws[b] >= step / N. draws: float [B], uniform in [0, 1).
+    """
+
+    step: int
+    draws: Tensor
+
+    def rows(self, until: int) -> Tensor:
+        """bool [B]: the samples for which a view with this `until` exists now."""
+        return self.draws >= self.step / until
+
+
+def start_of(ends: Sequence[End], segments: Mapping[str, Segment], like: Tensor) -> Tensor:
+    """The first position of a new segment, long [B]: after the largest end. like: any tensor [B, ...], for device and B."""
+    start = torch.zeros(like.shape[0], dtype=torch.long, device=like.device)
+    for end in ends:
+        offset = _offset(end.shift, segments)
+        position = segments[end.segment].end(end.part)
+        start = torch.maximum(start, position if offset is None else position + offset)
+    return start
+
+
+def look(
+    views: Sequence[View],
+    segments: Mapping[str, Segment],
+    opening: Opening | None,
+    count: int,
+    rotate: Callable[[Tensor, Tensor], Tensor],
+) -> Past | None:
+    """What a receiver with these views sees, or None if that is nothing.
+
+    count: the number of layers. rotate(keys [B, H, C, D], offset [B]): moves keys to later positions. Without an
+    `opening` (evaluation, running) only the final views exist.
+    """
+    grouped: dict[str, list[View]] = {}
+    for view in views:
+        if view.until is None or (opening is not None and opening.step < view.until):
+            grouped.setdefault(view.segment, []).append(view)
+    pieces = [_piece(group, segments, opening, count, rotate) for group in grouped.values()]
+    if not pieces:
+        return None
+    by_layer = any(seen.shape[1] > 1 for _, seen in pieces)
+    seen = torch.cat([s.expand(-1, count, -1) if by_layer else s for _, s in pieces], dim=2)
+    layers = tuple(
+        (torch.cat([p[i][0] for p, _ in pieces], dim=2), torch.cat([p[i][1] for p, _ in pieces], dim=2))
+        for i in range(count)
+    )
+    return Past(layers, seen)
+
+
+def _piece(
+    views: list[View],
+    segments: Mapping[str, Segment],
+    opening: Opening | None,
+    count: int,
+    rotate: Callable[[Tensor, Tensor], Tensor],
+) -> tuple[KeysValues, Tensor]:
+    """Keys and values of one segment as its views show it, and which of them are seen: bool [B, 1 or L, C]."""
+    segment = segments[views[0].segment]
+    first, last = segment.prompt, segment.prompt + segment.latents
+    if all(view.part == "latents" for view in views):
+        columns = slice(first, last)
+    else:
+        columns = slice(0, segment.real.shape[1])
+    real = segment.real[:, columns]
+    depth = 1 if all(view.layers is None for view in views) else count
+    seen = torch.zeros(real.shape[0], depth, real.shape[1], dtype=torch.bool, device=real.device)
+    for view in views:
+        shown = real
+        if view.part == "latents" and columns.start == 0:
+            place = torch.arange(real.shape[1], device=real.device)
+            shown = real & (place >= first) & (place < last)
+        if view.until is not None and opening is not None:
+            shown = shown & opening.rows(view.until)[:, None]
+        seen |= shown[:, None] & _layer_row(view, depth, real.device)[None, :, None]
+    offset = _offset(views[0].shift, segments)
+    stop = all(view.stop for view in views)
+    layers = []
+    for keys, values in segment.layers:
+        keys, values = keys[:, :, columns], values[:, :, columns]
+        if stop:
+            keys, values = keys.detach(), values.detach()
+        layers.append((keys if offset is None else rotate(keys, offset), values))
+    return tuple(layers), seen
+
+
+def _layer_row(view: View, depth: int, device: torch.device) -> Tensor:
+    row = torch.full((depth,), view.layers is None, dtype=torch.bool, device=device)
+    for low, high in view.layers or ():
+        row[low : high + 1] = True
+    return row
+
+
+def _offset(shift: Sequence[str], segments: Mapping[str, Segment]) -> Tensor | None:
+    """The summed lengths of the segments in `shift`, long [B]."""
+    if not shift:
+        return None
+    return torch.stack([segments[name].length for name in shift]).sum(0)

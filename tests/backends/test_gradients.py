@@ -1,0 +1,198 @@
+"""Gradients: present where the plan says, absent where it says, right to finite differences (DESIGN section 4, (f))."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import ROWS, chain, make_model, make_program
+from test_identities import GRAPHS, fan
+
+from masc.backends.torch.segments import Opening
+from masc.compiler.plan import Loss, Prefill
+
+
+def expected(program: Any) -> set[str]:
+    """The LoRA tensors that the plan says some loss reaches."""
+    last = program.base(program.plan.agents[0].name).layers - 1
+    names = set()
+    for name in program.trainable():
+        if name.startswith("links."):
+            continue
+        layer = int(re.search(r"layers\.(\d+)\.", name)[1])  # type: ignore[index]
+        for loss in (op for op in program.plan.operations if isinstance(op, Loss)):
+            for reach in loss.reaches:
+                limit = None if reach.layer is None else last if reach.layer == -1 else reach.layer
+                inside = limit is None or layer < limit or (layer == limit and re.search(r"\.[kv]_proj\.", name))
+                if reach.agent == program.owner(name) and inside:
+                    names.add(name)
+    return names
+
+
+def reached(program: Any, **options: Any) -> set[str]:
+    program.zero_grad()
+    program(ROWS, **options).loss.backward()
+    return {n for n, p in program.trainable().items() if p.grad is not None and p.grad.abs().max() > 0}
+
+
+MORE = {
+    "stop at one of two": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" think 1 adapt lora(rank = 4) }
+agent b on m { user "{q} b" think 1 adapt lora(rank = 4) }
+agent c on m { user "{q} c" adapt lora(rank = 4) answer }
+graph g(q) -> answer { a -> c : kv(gradient = stop)  b -> c : kv }
+""",
+    "full by one path, stop by the other": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" think 1 adapt lora(rank = 4) }
+agent b on m { user "{q} b" think 1 adapt lora(rank = 4) }
+agent c on m { user "{q} c" adapt lora(rank = 4) answer }
+graph g(q) -> answer { a -> b : kv(gradient = stop)  [a, b] -> c : kv }
+""",
+    "low layers only, no latents": chain(("a", 0, "norm"), ("b", 0, "norm"), edge="kv(layers = 0..1)"),
+    "a chain without latents": chain(("a", 0, "norm"), ("b", 0, "norm"), ("c", 0, "norm"), ("d", 0, "norm")),
+    "low layers through a middle agent": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" adapt lora(rank = 4) }
+agent b on m { user "{q} b" adapt lora(rank = 4) }
+agent c on m { user "{q} c" adapt lora(rank = 4) answer }
+graph g(q) -> answer { a -> b : kv  b -> c : kv(carry = own, layers = 1..1) }
+""",
+    "out of reach": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" adapt lora(rank = 4) }
+agent b on m { user "{q} b" adapt lora(rank = 4) }
+agent c on m { user "{q} c" adapt lora(rank = 4) answer }
+graph g(q) -> answer { a -> b : kv(layers = 1..2)  b -> c : kv(carry = own, layers = 0..1) }
+""",
+    "frozen sender": chain(("a", 1, "norm"), ("b", 0, "norm")).replace("adapt lora(rank = 4, alpha = 8) ", "adapt none ", 1),
+    "attention only": chain(("a", 1, "norm"), ("b", 0, "norm"), adapt="lora(rank = 2, targets = attention)"),
+}
+
+
+@pytest.mark.parametrize("name", [*GRAPHS, *MORE])
+def test_gradient_reaches_exactly_what_the_plan_says(name: str, tiny: Path) -> None:
+    program = make_program({**GRAPHS, **MORE}[name], tiny)
+    want = expected(program)
+    assert want
+    got = {n for n in reached(program) if not n.startswith("links.")}
+    assert got == want
+    again = {n for n in reached(program, recompute=True) if not n.startswith("links.")}
+    assert again == want
+
+
+@pytest.mark.parametrize("name", ["trace", "stack", "layers", "an answer in the middle", "own"])
+def test_checkpointing_by_agent_changes_no_gradient(name: str, tiny: Path) -> None:
+    program = make_program(GRAPHS[name], tiny)
+    program(ROWS).loss.backward()
+    plain = {n: p.grad.clone() for n, p in program.trainable().items() if p.grad is not None}
+    program.zero_grad()
+    program(ROWS, recompute=True).loss.backward()
+    for name, gradient in plain.items():
+        assert torch.equal(gradient, program.get_parameter(name).grad), name
+
+
+def test_switching_adapters_drops_no_gradient(tiny: Path) -> None:
+    """After decoding and after other passes, every adapter still requires a gradient and gets it."""
+    program = make_program(GRAPHS["trace"], tiny)
+    before = reached(program)
+    program.generate(ROWS)
+    program(ROWS)
+    assert all(p.requires_grad for p in program.trainable().values())
+    assert reached(program) == before
+
+
+def test_a_trainable_link_gets_gradient(tiny: Path) -> None:
+    program = make_program(chain(("a", 2, "linear"), ("b", 0, "norm"), edge="kv(carry = latents)"), tiny)
+    assert "links.a" in reached(program)
+
+
+def test_the_base_never_gets_one(tiny: Path) -> None:
+    program = make_program(GRAPHS["trace"], tiny)
+    program(ROWS).loss.backward()
+    trainable = program.trainable()
+    assert all(p.grad is None for n, p in program.named_parameters() if n not in trainable)
+    assert set(program.state_dict(trainable_only=True)) == set(trainable)
+
+
+def test_fresh_lora_a_has_no_gradient_before_the_first_step(tiny: Path) -> None:
+    """PEFT starts with lora_B = 0: the tests above must wake the adapters or they would see nothing."""
+    program = make_program(GRAPHS["trace"], tiny, awake=False)
+    assert not any(".lora_A." in name for name in reached(program))
+
+
+@pytest.fixture
+def double_norms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RMSNorm computes in float32 whatever comes in; for finite differences let it stay in float64."""
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+    def forward(self: Any, hidden: torch.Tensor) -> torch.Tensor:
+        scale = torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
+        return self.weight * hidden * scale
+
+    monkeypatch.setattr(LlamaRMSNorm, "forward", forward)
+
+
+DIFFERENTIABLE = {
+    **{name: GRAPHS[name] for name in ("trace", "own", "latents", "layers", "overlap", "stack", "stacked latents")},
+    "answer in the middle": GRAPHS["an answer in the middle"],
+    "linear": chain(("a", 2, "linear"), ("b", 0, "norm"), edge="kv(carry = latents)"),
+    "ridge": chain(("a", 2, "ridge"), ("b", 0, "norm"), edge="kv(carry = latents)"),
+    "open": chain(("a", 2, "norm"), ("b", 1, "norm"), ("c", 0, "norm"), edge="kv(carry = latents, open = 10 as trace)"),
+}
+
+
+@pytest.mark.usefixtures("double_norms")
+@pytest.mark.parametrize("name", DIFFERENTIABLE)
+def test_f_gradients_match_central_differences(name: str, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "two", num_hidden_layers=2)
+    text = DIFFERENTIABLE[name].replace("layers = 0..1", "layers = 0..0")
+    program = make_program(text, folder).double()
+    opening = Opening(4, torch.tensor([0.1, 0.9, 0.5, 0.3])) if name == "open" else None
+    generator = torch.Generator().manual_seed(3)
+    parameters = list(program.trainable().values())
+    with torch.no_grad():
+        for parameter in program.links.values():  # off the ridge, where the map is singled out
+            parameter += 0.05 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+    program(ROWS, opening=opening).loss.backward()
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    for _ in range(3):
+        direction = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
+        analytic = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=True))
+        losses = []
+        for sign in (1, -2, 1):
+            with torch.no_grad():
+                for p, d in zip(parameters, direction, strict=True):
+                    p += sign * 1e-4 * d
+                if sign != 1 or not losses:
+                    losses.append(float(program(ROWS, opening=opening).loss))
+        numeric = (losses[0] - losses[1]) / 2e-4
+        assert analytic == pytest.approx(numeric, rel=1e-4, abs=1e-9)
+
+
+def test_open_shows_more_to_the_samples_whose_channel_is_still_open(tiny: Path) -> None:
+    closed = chain(("a", 2, "norm"), ("b", 0, "norm"), edge="kv(carry = latents)")
+    program = make_program(chain(("a", 2, "norm"), ("b", 0, "norm"), edge="kv(carry = latents, open = 10)"), tiny)
+    final = make_program(closed, tiny)
+    wide = make_program(chain(("a", 2, "norm"), ("b", 0, "norm"), edge="kv(carry = own)"), tiny)
+    assert any(view.until == 10 for op in program.plan.operations if isinstance(op, Prefill) for view in op.sees)
+    with torch.no_grad():
+        half = program(ROWS, opening=Opening(5, torch.tensor([0.2, 0.8, 0.4, 0.6]))).logits
+        shut, open_ = final(ROWS).logits, wide(ROWS).logits
+        for row, want in enumerate((shut, open_, shut, open_)):
+            torch.testing.assert_close(half[row], want[row], atol=1e-4, rtol=0)
+        for opening in (None, Opening(10, torch.full((4,), 0.99))):
+            torch.testing.assert_close(program(ROWS, opening=opening).logits, shut, atol=1e-5, rtol=0)
+
+
+def test_fan_reaches_all_siblings(tiny: Path) -> None:
+    program = make_program(fan("carry = latents"), tiny)
+    assert {program.owner(n) for n in reached(program)} == {"first", "second", "third", "last"}

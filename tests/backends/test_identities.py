@@ -1,0 +1,253 @@
+"""The exact identities (a), (b), (c), (e) of DESIGN section 4, and what each channel option means, on a tiny model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from support import ROWS, chain, make_model, make_program
+
+from masc.backends.torch.prompts import answer_ids, prompt_ids
+
+FAN = """
+mas 1
+model m = MODEL
+agent first on m {{ user "{{q}} first" think 2 (align = ridge) adapt lora(rank = 4) }}
+agent second on m {{ user "second: {{q}}, please" think 3 adapt lora(rank = 4) }}
+agent third on m {{ user "third" think 1 (align = linear) adapt lora(rank = 4) }}
+agent last on m {{ user "{{q}} now" think {think} adapt lora(rank = 4) answer (max_tokens = 6) }}
+graph g(q) -> answer {{ [{order}] -> last : kv({options}) }}
+"""
+
+
+def fan(options: str, order: str = "first, second, third", think: int = 0) -> str:
+    return FAN.format(options=options, order=order, think=think)
+
+
+GRAPHS = {
+    "trace": chain(("a", 2, "ridge"), ("b", 3, "norm"), ("c", 0, "norm")),
+    "no latents": chain(("a", 0, "norm"), ("b", 0, "norm"), ("c", 0, "norm")),
+    "own": chain(("a", 2, "linear"), ("b", 1, "norm"), ("c", 2, "ridge"), edge="kv(carry = own)"),
+    "latents": chain(("a", 2, "norm"), ("b", 3, "norm"), ("c", 1, "norm"), edge="kv(carry = latents)"),
+    "layers": chain(("a", 2, "norm"), ("b", 0, "norm"), ("c", 0, "norm"), edge="kv(layers = 0..1)"),
+    "layers of latents": chain(("a", 2, "norm"), ("c", 0, "norm"), edge="kv(carry = latents, layers = 1..1)"),
+    "stop": chain(("a", 2, "norm"), ("b", 1, "norm"), ("c", 0, "norm"), edge="kv(gradient = stop)"),
+    "overlap": fan("carry = own"),
+    "stack": fan("carry = own, merge = stack"),
+    "stacked latents": fan("carry = latents, merge = stack", think=2),
+    "an answer in the middle": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" think 1 adapt lora(rank = 4) answer (max_tokens = 5) }
+agent b on m { user "{q} and b" adapt lora(rank = 4) answer (max_tokens = 5) }
+graph g(q) -> first, answer { a -> first  a -> b : kv  b -> answer }
+train { first <- q }
+""",
+}
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3", "gemma", "olmo2"])
+def test_a_no_latents_equals_one_pass_over_the_concatenated_prompts(kind: str, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / kind, kind)
+    agents = [(name, 0, "norm") for name in "abcd"]
+    program = make_program(chain(*agents, adapt="none"), folder)
+    base = program.base("a")
+    with torch.no_grad():
+        out = program(ROWS)
+        for i, row in enumerate(ROWS):
+            ids = [t for agent in program.plan.agents for t in prompt_ids(base, agent, row, i)]
+            answer = answer_ids(base, row["answer"])
+            plain = base.model(torch.tensor([ids + answer])).logits[0, len(ids) - 1 : -1]
+            torch.testing.assert_close(out.logits[i, : len(answer)], plain, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_b_a_batch_equals_batches_of_one(name: str, tiny: Path) -> None:
+    program = make_program(GRAPHS[name], tiny)
+    with torch.no_grad():
+        whole = program(ROWS)
+        for i, row in enumerate(ROWS):
+            one = program([row])
+            for output, scored in one.outputs.items():
+                length = scored.labels.shape[1]
+                assert torch.equal(whole.outputs[output].labels[i, :length], scored.labels[0])
+                torch.testing.assert_close(
+                    whole.outputs[output].logits[i, :length], scored.logits[0], atol=1e-4, rtol=0
+                )
+        assert program.generate(ROWS) == [program.generate([row])[0] for row in ROWS]
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_b_decoding_and_teacher_forcing_agree(name: str, tiny: Path) -> None:
+    """What is decoded, read as a label, has the log-probability that decoding gave it."""
+    program = make_program(GRAPHS[name], tiny)
+    output = program.plan.outputs[-1]
+    if len(program.plan.outputs) > 1:
+        pytest.skip("the label of the first output would differ from what it decodes")
+    for said in program.say(ROWS):
+        assert said[output].scored >= len(said[output].ids) > 0
+    for row in ROWS:
+        walked = program.say([row])[0][output]
+        forced = _log_probability(program, row, walked.ids)
+        assert forced == pytest.approx(walked.logprob, abs=1e-3)
+
+
+def _log_probability(program: object, row: dict[str, str], ids: tuple[int, ...]) -> float:
+    """Teacher-force given token ids (random bytes need not survive a round trip through text)."""
+    import masc.backends.torch.program as module
+
+    original = module.answer_ids
+    module.answer_ids = lambda base, text: [*ids, base.end_of_turn]
+    try:
+        with torch.no_grad():
+            out = program([row])  # type: ignore[operator]
+    finally:
+        module.answer_ids = original
+    scores = torch.log_softmax(out.logits[0], -1).gather(1, out.labels[0].clamp_min(0)[:, None])[:, 0]
+    said = program.say([row])[0][program.plan.outputs[-1]]  # type: ignore[attr-defined]
+    return float(scores[: said.scored].sum())
+
+
+@pytest.mark.parametrize("carry", ["trace", "own", "latents"])
+def test_c_overlap_does_not_depend_on_the_order_of_siblings(carry: str, tiny: Path) -> None:
+    one = make_program(fan(f"carry = {carry}"), tiny)
+    other = make_program(fan(f"carry = {carry}", "third, first, second"), tiny)
+    with torch.no_grad():
+        torch.testing.assert_close(one(ROWS).logits, other(ROWS).logits, atol=1e-5, rtol=0)
+
+
+def test_stack_does_depend_on_the_order(tiny: Path) -> None:
+    one = make_program(fan("carry = own, merge = stack"), tiny)
+    other = make_program(fan("carry = own, merge = stack", "third, first, second"), tiny)
+    with torch.no_grad():
+        assert (one(ROWS).logits - other(ROWS).logits).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma", "qwen3", "olmo2"])
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "default", "rope_theta": 10000.0},
+        {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0},
+        {"rope_type": "yarn", "factor": 4.0, "rope_theta": 10000.0, "original_max_position_embeddings": 512},
+        {
+            "rope_type": "llama3",
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 512,
+            "rope_theta": 10000.0,
+        },
+    ],
+    ids=lambda rope: rope["rope_type"],
+)
+def test_rotating_keys_equals_running_at_the_new_place(kind: str, rope: dict[str, float], tmp_path: Path) -> None:
+    """Exact where the sibling saw nothing: its keys, moved, are those of a run that started later."""
+    from masc.backends.torch.base import Base
+
+    base = Base(make_model(tmp_path / kind, kind, rope_parameters=rope), torch.float32)
+    ids = torch.randint(5, 90, (2, 7), generator=torch.Generator().manual_seed(0))
+    offset = torch.tensor([11, 300])
+    here, there = base.cache(None), base.cache(None)
+    with torch.no_grad():
+        base.run(ids, torch.arange(7).expand(2, 7), None, here)
+        base.run(ids, torch.arange(7) + offset[:, None], None, there)
+    for near, far in zip(here.layers, there.layers, strict=True):
+        torch.testing.assert_close(base.rotate(near.keys, offset), far.keys, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(near.values, far.values, atol=1e-4, rtol=1e-4)
+
+
+def test_stack_puts_siblings_end_to_end(tiny: Path) -> None:
+    """Two siblings without latents, stacked: the second lies where it would had it been run at that place."""
+    program = make_program(
+        """
+mas 1
+model m = MODEL
+agent one on m { user "{q}" adapt none }
+agent two on m { user "{q}?" adapt none }
+agent last on m { user "x" adapt none answer }
+graph g(q) -> answer { [one, two] -> last : kv(carry = own, merge = stack) }
+""",
+        tiny,
+    )
+    row = ROWS[0]
+    base = program.base("one")
+    parts = [prompt_ids(base, agent, row, 0) for agent in program.plan.agents]
+    answer = answer_ids(base, row["answer"])
+    first, second = len(parts[0]), len(parts[1])
+    ids = torch.tensor([parts[0] + parts[1] + parts[2] + answer])
+    mask = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
+    mask[first : first + second, :first] = False  # siblings do not see each other
+    with torch.no_grad():
+        hidden = base.run(ids, torch.arange(ids.shape[1])[None], mask[None, None], base.cache(None))
+        plain = base.logits(hidden)[0, -len(answer) - 1 : -1]
+        torch.testing.assert_close(program([row]).logits[0], plain, atol=1e-4, rtol=0)
+
+
+def test_carry_latents_and_layers_mask_exactly_what_they_say(tiny: Path) -> None:
+    """The channel against one pass over everything with a hand-made mask for each layer."""
+    text = chain(("a", 0, "norm"), ("b", 0, "norm"), adapt="none", edge="kv(layers = 1..1)")
+    program = make_program(text, tiny)
+    row, base = ROWS[2], program.base("a")
+    parts = [prompt_ids(base, agent, row, 0) for agent in program.plan.agents]
+    answer = answer_ids(base, row["answer"])
+    ids = torch.tensor([[*parts[0], *parts[1], *answer]])
+    causal = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
+    apart = causal.clone()
+    apart[len(parts[0]) :, : len(parts[0])] = False
+    mask = torch.stack([apart, causal, apart])[None]
+    with torch.no_grad():
+        hidden = base.run(ids, torch.arange(ids.shape[1])[None], mask, base.cache(None))
+        plain = base.logits(hidden)[0, -len(answer) - 1 : -1]
+        torch.testing.assert_close(program([row]).logits[0], plain, atol=1e-4, rtol=0)
+
+
+def test_latents_are_fed_back_as_the_definition_says(tiny: Path) -> None:
+    """norm, ridge and linear against their formulas, step by step, one sample, no cache."""
+    for how in ("norm", "ridge", "linear"):
+        program = make_program(chain(("a", 3, how), adapt="none").replace("adapt none }", "adapt none answer }"), tiny)
+        base, row = program.base("a"), ROWS[0]
+        model = base.model
+        table = model.get_input_embeddings().weight.detach().double()
+        out = model.get_output_embeddings().weight.detach().double()
+        tau = table.norm(dim=1).mean()
+        matrix = torch.eye(table.shape[1], dtype=torch.float64)
+        if how != "norm":
+            matrix = torch.linalg.inv(out.T @ out + 1e-5 * torch.eye(out.shape[1])) @ out.T @ table
+        ids = prompt_ids(base, program.plan.agents[0], row, 0)
+        embeddings = table[ids][None].float()
+        with torch.no_grad():
+            for _ in range(3):
+                h = model.model(inputs_embeds=embeddings).last_hidden_state[:, -1:].double() @ matrix
+                embeddings = torch.cat([embeddings, (h * tau / h.norm()).float()], 1)
+            answer = answer_ids(base, row["answer"])
+            embeddings = torch.cat([embeddings, table[answer][None].float()], 1)
+            plain = model(inputs_embeds=embeddings).logits[0, -len(answer) - 1 : -1]
+            torch.testing.assert_close(program([row]).logits[0], plain, atol=2e-4, rtol=0)
+
+
+def test_tau_is_of_what_the_embedding_module_returns(tmp_path: Path) -> None:
+    """Gemma scales by sqrt(d) inside the module."""
+    from masc.backends.torch.base import Base
+
+    base = Base(make_model(tmp_path / "gemma", "gemma"), torch.float32)
+    weight = base.model.get_input_embeddings().weight.detach()
+    assert base.tau.item() == pytest.approx(weight.norm(dim=1).mean().item() * 32**0.5, rel=1e-5)
+
+
+def test_zero_latents_still_pass_the_prompt(tiny: Path) -> None:
+    program = make_program(chain(("a", 0, "norm"), ("b", 0, "norm")), tiny)
+    alone = make_program(chain(("b", 0, "norm")).replace("{q}", "{q}!"), tiny)
+    with torch.no_grad():
+        assert (program(ROWS).logits - alone(ROWS).logits).abs().max() > 1e-2
+
+
+def test_positions_past_the_maximum_are_an_error(tmp_path: Path) -> None:
+    from masc.dsl.diagnostics import MascError
+
+    folder = make_model(tmp_path / "short", max_position_embeddings=120)
+    program = make_program(chain(("a", 2, "norm"), ("b", 0, "norm")), folder)
+    program(ROWS[:1])
+    with pytest.raises(MascError, match=r"row 2 needs \d+ positions by the end of agent `b`; there are 120"):
+        program([ROWS[0], {"q": "long " * 30, "answer": "x"}])

@@ -1,0 +1,22 @@
+"""Fixtures that more than one folder of tests uses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import make_model
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny untied Llama with a byte tokenizer."""
+    return make_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """The real model, fetched into the cache if it is not there (tests that use it are marked `model`)."""
+    from masc.backends.torch.fetch import fetch
+
+    return fetch("smollm2-135m")

@@ -1,0 +1,110 @@
+"""Tiny random models with a byte tokenizer, made on the spot: what most tests run on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
+
+
+def byte_tokenizer(template: str | None = TEMPLATE) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*SPECIAL, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|im_end|>")
+    fast.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    fast.chat_template = template
+    return fast
+
+
+def make_model(folder: Path, kind: str = "llama", template: str | None = TEMPLATE, seed: int = 0, **changes: Any) -> Path:
+    """Write a tiny random model of a type: 3 layers, 32 wide, 4 heads over 2 key/value heads, untied unless changed."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    tokenizer = byte_tokenizer(template)
+    settings: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 2048,
+        "tie_word_embeddings": False,
+        "initializer_range": 0.2,
+        "pad_token_id": 0,
+        "bos_token_id": None,
+        "eos_token_id": 2,
+    }
+    if kind in {"mistral", "qwen2", "qwen3"}:
+        settings["sliding_window"] = None
+    if kind == "olmo2":
+        del settings["head_dim"]
+    config = AutoConfig.for_model(kind, **{**settings, **changes})
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def compile_plan(text: str, folder: Path, **options: Any) -> Any:
+    """The plan of a `.mas` text in which MODEL stands for a model folder; fails the test on any error."""
+    from masc.compiler.pipeline import compile_source
+    from masc.dsl.render import render
+    from masc.dsl.source import Source
+
+    source = Source(str(folder.parent / "test.mas"), text.replace("MODEL", f'"{folder}"'))
+    compilation = compile_source(source, **options)
+    assert compilation.plan is not None, render(compilation.diagnostics)
+    return compilation.plan
+
+
+def make_program(text: str, folder: Path, *, dtype: str = "float32", awake: bool = True, **options: Any) -> Any:
+    """A program from a `.mas` text. awake: `lora_B` is randomised, so that adapters do something."""
+    from masc.backends.torch.build import build
+
+    plan = compile_plan(text, folder, **options)
+    program = build(plan, folder.parent, dtype=dtype, device="cpu")
+    if awake:
+        wake(program)
+    return program
+
+
+def wake(program: Any, seed: int = 1) -> None:
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in program.trainable().items():
+        if ".lora_B." in name:
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+
+
+def chain(*agents: tuple[str, int, str], edge: str = "kv", adapt: str = "lora(rank = 4, alpha = 8)") -> str:
+    """A chain of agents (name, latent steps, align); the last one answers."""
+    text = ["mas 1", "model m = MODEL"]
+    for i, (name, steps, align) in enumerate(agents):
+        answer = "answer (max_tokens = 6)" if i == len(agents) - 1 else ""
+        text.append(
+            f'agent {name} on m {{ system "You are {name}." user "{{q}}{"!" * i}" '
+            f"think {steps} (align = {align}) adapt {adapt} {answer} }}"
+        )
+    text.append("graph g(q) -> answer { " + " -> ".join(name for name, _, _ in agents) + f" : {edge} }}")
+    return "\n".join(text)
+
+
+ROWS = [{"q": "hello world " * k, "answer": "y" * n} for k, n in ((1, 3), (3, 1), (2, 6), (4, 2))]
+"""Rows whose prompts and answers all differ in length."""
