@@ -102,7 +102,8 @@ def chain(*agents: tuple[str, int, str], edge: str = "kv", adapt: str = "lora(ra
             f'agent {name} on m {{ system "You are {name}." user "{{q}}{"!" * i}" '
             f"think {steps} (align = {align}) adapt {adapt} {answer} }}"
         )
-    text.append("graph g(q) -> answer { " + " -> ".join(name for name, _, _ in agents) + f" : {edge} }}")
+    path = " -> ".join(name for name, _, _ in agents)
+    text.append(f"graph g(q) -> answer {{ {path} : {edge} }}" if len(agents) > 1 else f"graph g(q) -> answer {{ {path} }}")
     return "\n".join(text)
 
 

@@ -35,6 +35,7 @@ class Base(nn.Module):
             raise fail("E0504", f"cannot load the model in {folder}: {error}") from None
         finally:
             transformers_logging.enable_progress_bar()
+        self.folder = folder
         self.model.requires_grad_(False)
         self.model.eval()
         self.config = self.model.config

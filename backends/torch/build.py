@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -34,13 +33,3 @@ def build(plan: Plan, here: Path, *, dtype: str = "float32", device: str | None 
     bases = {name: Base(folder, DTYPES[dtype]).to(place) for name, folder in folders.items()}
     return Program(plan, bases, plan.train.seed if seed is None else seed)
 
-
-def content_hash(folder: Path) -> str:
-    """sha256 over a model folder's config, tokenizer and weights (names and bytes), the identity that an artifact records."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in {".json", ".safetensors", ".jinja", ".model"} and path.name != "masc.json":
-            digest.update(path.name.encode() + b"\0")
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,8 @@ from masc.backends.torch.base import Base, pad
 from masc.backends.torch.prompts import Row, answer_ids, prompt_ids, value
 from masc.backends.torch.rollout import Activated, Block, Decoded, Thinking, activate, decode
 from masc.backends.torch.segments import Opening, Past, Segment, look, start_of
+from masc.compiler.artifact import ModelRecord, mark_trained, model_hash, write_artifact
+from masc.compiler.pipeline import Compilation
 from masc.compiler.plan import Answer, Loss, Plan, Prefill, Sampling, Think, agent_of
 from masc.dsl.diagnostics import fail
 
@@ -74,6 +78,7 @@ class Program(nn.Module):
         super().__init__()
         self.plan = plan
         self.seed = seed
+        self.compilation: Compilation | None = None  # where the plan came from, for `save`
         self.bases = nn.ModuleDict(dict(bases))
         self.links = nn.ParameterDict()
         for agent in plan.agents:
@@ -215,6 +220,21 @@ class Program(nn.Module):
 
     # -- files -----------------------------------------------------------------------------------------------------
 
+    def model_records(self) -> tuple[ModelRecord, ...]:
+        """What an artifact remembers of the base models."""
+        folders = {name: base.folder for name, base in self.bases.items() if isinstance(base, Base)}
+        return tuple(ModelRecord(m.name, m.target, hash=model_hash(folders[m.name])) for m in self.plan.models)
+
+    def save(self, folder: Path | str) -> None:
+        """Write an artifact (`relay.masc`) with the weights as they are. MascError (E0513) where that would overwrite weights
+        that were trained for another graph."""
+        if self.compilation is None:
+            raise ValueError("only a program that was compiled from a file can be saved as an artifact")
+        root = Path(folder)
+        artifact = write_artifact(root, self.compilation, seed=self.seed)
+        write_weights(self, root)
+        mark_trained(artifact, self.model_records())
+
     def save_weights(self, folder: Path) -> None:
         """Write `adapters/<agent>/` (PEFT's format) and `channels.safetensors` (links) into a folder."""
         from safetensors.torch import save_file
@@ -349,6 +369,18 @@ class _Walk:
                 sample.done = sample.done or any(stop in text for stop in answer.sampling.stop)
             self.segments[activation] = segment
             yield state
+
+
+def write_weights(program: Program, root: Path) -> None:
+    """Write adapters and links into an artifact: to a temporary folder first, then each into its place."""
+    temporary = root / f".tmp-weights-{os.getpid()}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    program.save_weights(temporary)
+    shutil.rmtree(root / "adapters", ignore_errors=True)
+    for item in temporary.iterdir():
+        item.rename(root / item.name)
+    temporary.rmdir()
 
 
 def _cut(text: str, sampling: Sampling) -> str:

