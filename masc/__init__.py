@@ -1,0 +1,19 @@
+"""masc: teams of language-model agents that talk in latent space.
+
+    program = masc.compile("relay.mas", set={"latents": 10})    # a torch.nn.Module with fresh adapters
+    out = program(rows)                                         # out.loss, out.logits, out.labels
+    program.generate([{"question": "..."}])                     # answers
+    masc.train(program, rows, eval_rows, steps=500)
+    program.save("relay.masc"); program = masc.load("relay.masc")
+    masc.draw("relay.mas", "relay.svg")
+
+Importing this module is cheap: torch is imported when something runs.
+"""
+
+from __future__ import annotations
+
+from masc.api import check, compile, draw, evaluate, load, train
+from masc.dsl.diagnostics import Diagnostic, MascError
+
+__all__ = ["Diagnostic", "MascError", "check", "compile", "draw", "evaluate", "load", "train"]
+__version__ = "0.1.0"

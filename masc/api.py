@@ -1,0 +1,104 @@
+"""The Python interface. Each function is what the command of the same name calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from masc.dsl.diagnostics import Diagnostic, MascError
+
+if TYPE_CHECKING:
+    from masc.backends.torch.evaluate import Report
+    from masc.backends.torch.program import Program
+    from masc.backends.torch.prompts import Row
+    from masc.compiler.pipeline import Compilation
+
+Path_ = str | Path
+
+
+def check(path: Path_, *, set: Mapping[str, Any] | None = None) -> list[Diagnostic]:
+    """All that can be said about a file without loading a model. An empty list: nothing at all to remark."""
+    return list(_compilation(path, set).diagnostics)
+
+
+def compile(
+    path: Path_,
+    *,
+    set: Mapping[str, Any] | None = None,
+    dtype: str = "float32",
+    device: str | None = None,
+    seed: int | None = None,
+    cut: Sequence[tuple[str, str]] = (),
+) -> Program:
+    """Compile a `.mas` or YAML file to a differentiable `torch.nn.Module` with fresh adapters.
+
+    set: params and train entries by name. dtype of the frozen bases: "float32", "bfloat16" (adapters are float32 always).
+    device: "cpu", "cuda", ... (None: a GPU if there is one). seed: of the adapters (None: the file's). cut: (sender,
+    receiver) edges that carry nothing. Raises MascError with all diagnostics where the file is wrong.
+    """
+    from masc.backends.torch.build import build
+
+    compilation = _compilation(path, set, tuple(cut))
+    if compilation.plan is None:
+        raise MascError(compilation.diagnostics)
+    program = build(compilation.plan, Path(path).resolve().parent, dtype=dtype, device=device, seed=seed)
+    program.compilation = compilation
+    return program
+
+
+def load(
+    path: Path_,
+    *,
+    dtype: str = "float32",
+    device: str | None = None,
+    cut: Sequence[tuple[str, str]] = (),
+) -> Program:
+    """Load an artifact folder (`relay.masc`) with its trained weights. Hashes and versions are checked; MascError says what
+    does not fit. The graph is the one that was compiled, whatever has become of the file since."""
+    from masc.session import open_program
+
+    return open_program(Path(path), dtype=dtype, device=device, cut=tuple(cut))
+
+
+def train(
+    program: Program,
+    rows: Sequence[Row],
+    eval_rows: Sequence[Row] | None = None,
+    *,
+    directory: Path_ | None = None,
+    resume: bool = False,
+    listen: Callable[[dict[str, Any]], None] | None = None,
+    **settings: Any,
+) -> list[dict[str, Any]]:
+    """Train a program in place, end to end; returns each step's metrics. settings: `train` entries (steps=500, rate=1e-4, ...)
+    that differ from the file's. directory: keep `checkpoints/` and `metrics.jsonl` there; resume: go on from them."""
+    from masc.backends.torch.train import train as run
+
+    return run(program, rows, eval_rows, directory=directory, resume=resume, listen=listen, **settings)
+
+
+def evaluate(program: Program, rows: Sequence[Row], scorer: str = "exact", *, batch: int = 16, **options: Any) -> Report:
+    """Decode and score rows: accuracy with its 95% interval, perplexities, tokens, time. scorer: exact, number, choice, code."""
+    from masc.backends.torch.evaluate import evaluate as run
+
+    return run(program, rows, scorer, batch=batch, **options)[0]
+
+
+def draw(path: Path_, out: Path_, *, set: Mapping[str, Any] | None = None) -> None:
+    """Draw a graph: the suffix of `out` says how (svg, png, pdf, mmd, dot, txt)."""
+    from masc.backends.diagram import draw as run
+
+    compilation = _compilation(path, set)
+    if compilation.graph is None:
+        raise MascError(compilation.diagnostics)
+    run(compilation.graph, Path(out))
+
+
+def _compilation(
+    path: Path_, set: Mapping[str, Any] | None, cut: tuple[tuple[str, str], ...] = ()
+) -> Compilation:
+    from masc.compiler.pipeline import compile_file
+
+    texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in (set or {}).items()}
+    return compile_file(Path(path), texts, cut)

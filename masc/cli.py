@@ -1,0 +1,284 @@
+"""The `masc` command. Each command is thin: it reads its arguments, calls the library, prints.
+
+Exit codes: 0 fine, 1 the input is wrong (diagnostics), 2 wrong usage, 3 it failed while running.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from masc.console import report, say, table
+from masc.dsl.diagnostics import Diagnostic, MascError, errors, fail
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Teams of language-model agents that talk in latent space: compile, train, run, draw.",
+)
+models = typer.Typer(no_args_is_help=True, help="Base models with a short name.")
+app.add_typer(models, name="models")
+
+File = Annotated[
+    Path | None, typer.Argument(help="A .mas or YAML file, a folder with one, or a .masc artifact [default: the one here]")
+]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a param or a train entry")]
+Cuts = Annotated[
+    list[str] | None, typer.Option("--cut", metavar="SENDER:RECEIVER", help="Let this edge carry nothing")
+]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, ... [default: a GPU if there is one]")]
+Dtype = Annotated[str, typer.Option(help="Of the frozen base: bfloat16 or float32")]
+Batch = Annotated[int, typer.Option(min=1, help="Rows decoded together")]
+
+
+def main() -> None:
+    """The entry point: turns wrong input into diagnostics and exit codes."""
+    try:
+        app()
+    except MascError as error:
+        report(error.diagnostics)
+        sys.exit(3 if any(d.code.startswith("E07") for d in error.diagnostics) else 1)
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(130)
+
+
+def _sets(items: list[str] | None) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for item in items or []:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"`{item}` is not NAME=VALUE", param_hint="--set")
+        values[name.strip()] = value.strip()
+    return values
+
+
+def _cuts(items: list[str] | None) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for item in items or []:
+        sender, colon, receiver = item.partition(":")
+        if not (sender and colon and receiver):
+            raise typer.BadParameter(f"`{item}` is not SENDER:RECEIVER", param_hint="--cut")
+        pairs.append((sender.strip(), receiver.strip()))
+    return tuple(pairs)
+
+
+@app.command()
+def check(
+    file: File = None,
+    set_: Sets = None,
+    form: Annotated[str, typer.Option("--format", help="text or json")] = "text",
+) -> None:
+    """Say what is wrong with a file, without loading a model."""
+    from masc.compiler.artifact import locate
+    from masc.compiler.pipeline import compile_file
+
+    if form not in {"text", "json"}:
+        raise typer.BadParameter(f"unknown format `{form}`: text or json", param_hint="--format")
+    diagnostics: tuple[Diagnostic, ...]
+    try:
+        path = locate(file, Path.cwd())
+        diagnostics = compile_file(path, _sets(set_)).diagnostics
+    except MascError as error:
+        diagnostics, path = error.diagnostics, file or Path()
+    report(diagnostics, form)
+    if errors(diagnostics):
+        raise typer.Exit(1)
+    if form == "text":
+        say(f"{path}: no errors")
+
+
+@app.command()
+def fmt(file: File = None) -> None:
+    """Rewrite a file in the canonical style; comments stay."""
+    from masc.compiler.artifact import atomic_write, locate
+    from masc.dsl.formatter import format_file
+    from masc.dsl.read import read
+
+    path = locate(file, Path.cwd())
+    if path.suffix != ".mas":
+        raise fail("E0612", f"fmt rewrites .mas files, not {path.name}")
+    tree, diagnostics, source = read(path)
+    if tree is None or source is None or errors(diagnostics):
+        raise MascError(diagnostics)
+    report(diagnostics)
+    text = format_file(tree)
+    if text != source.text:
+        atomic_write(path, text)
+        say(f"{path}: formatted")
+    else:
+        say(f"{path}: unchanged")
+
+
+@app.command("compile")
+def compile_(
+    file: File = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The artifact folder [default: FILE.masc]")] = None,
+    set_: Sets = None,
+    emit: Annotated[str | None, typer.Option(help="Print ast, graph or plan instead of writing an artifact")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Throw trained weights of another plan away")] = False,
+) -> None:
+    """Compile a file to an artifact folder."""
+    from masc import session
+    from masc.compiler.artifact import locate
+
+    path = locate(file, Path.cwd())
+    if emit is not None:
+        if emit not in {"ast", "graph", "plan"}:
+            raise typer.BadParameter(f"unknown level `{emit}`: ast, graph or plan", param_hint="--emit")
+        print(session.emit(path, _sets(set_), emit))
+        return
+    folder = session.compile_to(path, out, _sets(set_), force)
+    say(f"{path} -> {folder}")
+
+
+@app.command()
+def train(
+    file: File = None,
+    data: Annotated[Path | None, typer.Option(help="JSON lines to train on [default: the file's `data`]")] = None,
+    eval_data: Annotated[Path | None, typer.Option(help="JSON lines for evaluation during training")] = None,
+    set_: Sets = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Throw earlier weights and checkpoints away")] = False,
+    scorer: Annotated[str, typer.Option(help="For evaluation during training: exact, number, choice")] = "exact",
+    tracker: Annotated[list[str] | None, typer.Option(help="Also log to tensorboard, wandb, ... (through accelerate)")] = None,
+    device: Device = None,
+) -> None:
+    """Train every agent's adapter end to end."""
+    from masc import session
+
+    session.train(
+        file,
+        sets=_sets(set_),
+        data=data,
+        eval_data=eval_data,
+        resume=resume,
+        force=force,
+        scorer=scorer,
+        trackers=tracker or [],
+        device=device,
+    )
+
+
+@app.command()
+def run(
+    file: File = None,
+    inputs: Annotated[list[str] | None, typer.Option("--input", metavar="NAME=TEXT", help="An input of the graph")] = None,
+    data: Annotated[Path | None, typer.Option(help="JSON lines of inputs")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the answers go, JSON lines; resumed if it is there")] = None,
+    cut: Cuts = None,
+    batch: Batch = 16,
+    dtype: Dtype = "bfloat16",
+    device: Device = None,
+) -> None:
+    """Run a team: stream one answer, or answer a file of rows."""
+    from masc import session
+
+    if (data is None) == (not inputs):
+        raise typer.BadParameter("give either --input NAME=TEXT (once for each input) or --data FILE")
+    program = session.open_program(file, dtype=dtype, device=device, cut=_cuts(cut))
+    if data is None:
+        row = {}
+        for item in inputs or []:
+            name, equals, value = item.partition("=")
+            if not equals:
+                raise typer.BadParameter(f"`{item}` is not NAME=TEXT", param_hint="--input")
+            row[name] = value
+        session.stream(program, row)
+    else:
+        if out is None:
+            raise typer.BadParameter("--data needs --out FILE")
+        session.run_file(program, data, out, batch)
+
+
+@app.command("eval")
+def eval_(
+    file: File = None,
+    data: Annotated[Path | None, typer.Option(help="JSON lines [default: the file's `eval_data`]")] = None,
+    scorer: Annotated[str, typer.Option(help="exact, number, choice or code")] = "exact",
+    cut: Cuts = None,
+    output: Annotated[str | None, typer.Option(help="Which output is scored [default: the first]")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows")] = None,
+    batch: Batch = 16,
+    out: Annotated[Path | None, typer.Option(help="Also write the numbers as JSON")] = None,
+    items: Annotated[Path | None, typer.Option(help="Also write each row's answer as JSON lines")] = None,
+    allow_code_execution: Annotated[bool, typer.Option("--allow-code-execution", help="For --scorer code")] = False,
+    dtype: Dtype = "bfloat16",
+    device: Device = None,
+) -> None:
+    """Score a team on a file of rows."""
+    from dataclasses import asdict
+
+    from masc import session
+    from masc.compiler.artifact import atomic_write
+
+    program = session.open_program(file, dtype=dtype, device=device, cut=_cuts(cut))
+    result, rows = session.evaluate(program, data, scorer, output, limit, batch, allow_code_execution)
+    print(table(session.report_rows(result)))
+    if out is not None:
+        atomic_write(out, json.dumps(result.json(), indent=1) + "\n")
+    if items is not None:
+        atomic_write(items, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in rows))
+
+
+@app.command()
+def draw(
+    file: File = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="x.svg, .png, .pdf, .mmd, .dot or .txt")] = None,
+    set_: Sets = None,
+) -> None:
+    """Draw a graph; without -o as text on the terminal."""
+    from masc.backends.diagram import draw as draw_graph
+    from masc.backends.diagram import text
+    from masc.compiler.artifact import locate
+    from masc.compiler.pipeline import compile_file
+
+    path = locate(file, Path.cwd())
+    compilation = compile_file(path, _sets(set_))
+    if compilation.graph is None or errors(compilation.diagnostics):
+        raise MascError(compilation.diagnostics)
+    if out is None:
+        print(text(compilation.graph))
+        return
+    draw_graph(compilation.graph, out)
+    say(f"{path} -> {out}")
+
+
+@app.command()
+def explain(code: Annotated[str, typer.Argument(help="A code such as E0201")]) -> None:
+    """Explain a diagnostic, with a wrong and a right example."""
+    from masc.dsl.diagnostics import did_you_mean
+    from masc.dsl.explain import codes
+    from masc.dsl.explain import explain as find
+
+    text = find(code.upper())
+    if text is None:
+        known = list(codes())
+        hint = did_you_mean(code.upper(), known) or f"codes go from {min(known)} to {max(known)}"
+        raise fail("E0613", f"there is no code `{code}`", hint=hint)
+    print(text)
+
+
+@models.command("list")
+def models_list() -> None:
+    """The short names, and which of them are on disk."""
+    from masc.compiler.models import locate_model
+    from masc.compiler.registry import REGISTRY
+
+    for name, entry in REGISTRY.items():
+        location = locate_model(name, Path.cwd())
+        where = "not fetched" if location is None or location.folder is None else str(location.folder)
+        print(f"{name}  {entry.licence}  {where}")
+
+
+@models.command("fetch")
+def models_fetch(name: Annotated[str, typer.Argument(help="A short name or a Hugging Face id")]) -> None:
+    """Fetch a model, check it, convert it once."""
+    from masc.backends.torch.fetch import resolve
+
+    print(resolve(name, Path.cwd()))

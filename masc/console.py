@@ -1,0 +1,45 @@
+"""What the command prints: diagnostics, progress, tables. Results go to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from masc.dsl.diagnostics import Diagnostic
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+def report(diagnostics: Iterable[Diagnostic], form: str = "text") -> None:
+    """Print diagnostics: as text to standard error, as JSON to standard output."""
+    from masc.dsl.render import render, to_json
+
+    found = list(diagnostics)
+    if form == "json":
+        print(json.dumps(to_json(found), indent=2, ensure_ascii=False))
+    elif found:
+        print(render(found, color=sys.stderr.isatty()), file=sys.stderr)
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def bar(*extra: str) -> Progress:
+    """A progress bar on standard error with time left; `extra` are further columns such as "loss {task.fields[loss]}"."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    columns += [TextColumn(text) for text in extra]
+    console = Console(stderr=True)
+    return Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console)
+
+
+def table(rows: list[tuple[str, str]]) -> str:
+    """Two aligned columns."""
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

@@ -1,0 +1,277 @@
+"""The command, from outside: a whole session on a tiny model, and what it does with wrong input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+GRAPH = """mas 1
+
+model small = "./tiny"
+param latents: int = 2
+
+agent sender on small {
+  user "{code}"
+  think latents
+  adapt lora(rank = 4)
+}
+
+agent receiver on small {
+  user "Code?"
+  adapt lora(rank = 4)
+  answer (max_tokens = 4)
+}
+
+graph courier(code) -> answer {
+  sender -> receiver : kv(carry = latents, open = 4)
+}
+
+train {
+  data "train.jsonl"
+  eval_data "test.jsonl"
+  answer <- word
+  batch 2
+  steps 6
+  save_every 2
+}
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def masc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    from masc.cli import main
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr("sys.argv", ["masc", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = int(error.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a graph, its data and a model; it is the working directory."""
+    shutil.copytree(tiny, tmp_path / "tiny")
+    (tmp_path / "courier.mas").write_text(GRAPH)
+    rows = [{"code": f"{i}{i}", "word": "ab"[i % 2] * 2} for i in range(8)]
+    for name, part in (("train.jsonl", rows[:6]), ("test.jsonl", rows[4:])):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in part))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_whole_session(masc: Command, folder: Path) -> None:
+    assert masc("check").code == 0
+    assert masc("compile").code == 0
+    artifact = folder / "courier.masc"
+    assert not (artifact / "adapters").exists(), "an untrained artifact holds no weights"
+    done = masc("train")
+    assert done.code == 0, done.err
+    metrics = [json.loads(line) for line in (artifact / "metrics.jsonl").read_text().splitlines()]
+    assert [m["step"] for m in metrics] == [1, 2, 3, 4, 5, 6]
+    assert set(metrics[0]["grad_norms"]) == {"sender", "receiver"}
+    assert "eval_loss" in metrics[-1] or "accuracy" in metrics[-1]
+    result = masc("eval", "--out", "eval.json")
+    assert result.code == 0, result.err
+    assert json.loads((folder / "eval.json").read_text())["items"] == 4
+    assert "accuracy" in result.out
+    said = masc("run", "--input", "code=33")
+    assert said.code == 0
+    assert said.out.endswith("\n")
+    assert masc("run", "--data", "test.jsonl", "--out", "out.jsonl").code == 0
+    answers = [json.loads(line) for line in (folder / "out.jsonl").read_text().splitlines()]
+    assert len(answers) == 4
+    assert all("answer" in answer for answer in answers)
+    for suffix in ("svg", "mmd", "dot", "txt"):
+        assert masc("draw", "-o", f"x.{suffix}").code == 0
+        assert (folder / f"x.{suffix}").stat().st_size > 100
+
+
+def test_folder_and_artifact_as_argument(masc: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    assert masc("compile", folder).code == 0
+    assert masc("check", folder / "courier.masc").code == 0
+    assert masc("draw", folder / "courier.masc").code == 0
+
+
+def test_resume_takes_the_settings_of_the_run(masc: Command, folder: Path) -> None:
+    """Six steps in one go equal four steps, more steps asked for, resumed."""
+    assert masc("train", "--set", "steps=6").code == 0
+    whole = load_file(folder / "courier.masc/checkpoints/step-000006/weights.safetensors")
+    (folder / "courier.masc").rename(folder / "whole.masc")
+    assert masc("train", "--set", "save_every=2").code == 0
+    shutil.rmtree(folder / "courier.masc/checkpoints/step-000006")
+    shutil.rmtree(folder / "courier.masc/adapters")
+    assert masc("train").code == 1, "without --resume an earlier run is not touched"
+    assert masc("train", "--resume").code == 0
+    again = load_file(folder / "courier.masc/checkpoints/step-000006/weights.safetensors")
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_trained_weights_are_not_lost(masc: Command, folder: Path) -> None:
+    assert masc("train", "--set", "steps=2").code == 0
+    weights = folder / "courier.masc/adapters/sender/adapter_model.safetensors"
+    before = weights.read_bytes()
+    assert masc("compile").code == 0
+    assert weights.read_bytes() == before, "recompiling an unchanged plan keeps the weights"
+    (folder / "courier.mas").write_text(GRAPH.replace("steps 6", "steps 7").replace("agent sender", "# say\nagent sender"))
+    assert masc("compile").code == 0
+    assert weights.read_bytes() == before, "train settings and comments do not change the plan"
+    (folder / "courier.mas").write_text(GRAPH.replace("latents: int = 2", "latents: int = 3"))
+    stale = masc("eval")
+    assert stale.code == 1
+    assert "compile" in stale.err
+    refused = masc("compile")
+    assert refused.code == 1
+    assert "--force" in refused.err
+    assert weights.read_bytes() == before
+    assert masc("compile", "--force").code == 0
+    assert not weights.exists()
+
+
+def test_set_at_compile_time_is_kept(masc: Command, folder: Path) -> None:
+    assert masc("compile", "--set", "latents=5").code == 0
+    assert masc("train", "--set", "steps=1").code == 0
+    assert masc("eval").code == 0
+    assert "5" in (folder / "courier.masc" / "plan.json").read_text()
+    wrong = masc("compile", "--set", "latent=5")
+    assert wrong.code == 1
+    assert "did you mean `latents`?" in wrong.err
+
+
+def test_run_resumes_and_keeps_the_order_of_the_input(masc: Command, folder: Path) -> None:
+    assert masc("run", "--data", "test.jsonl", "--out", "whole.jsonl", "--batch", 3).code == 0
+    whole = (folder / "whole.jsonl").read_text()
+    lines = whole.splitlines(keepends=True)
+    partial = folder / "out.jsonl.partial"
+    assert not partial.exists()
+    assert masc("run", "--data", "test.jsonl", "--out", "out.jsonl", "--batch", 1).code == 0
+    assert [json.loads(x)["answer"] for x in lines] == [
+        json.loads(x)["answer"] for x in (folder / "out.jsonl").read_text().splitlines()
+    ]
+    assert [json.loads(x)["code"] for x in lines] == ["44", "55", "66", "77"]
+
+
+def test_emit(masc: Command, folder: Path) -> None:
+    from masc.compiler.plan_text import parse_plan, print_plan
+
+    plan = masc("compile", "--emit", "plan")
+    assert print_plan(parse_plan(plan.out)).strip() == plan.out.strip()
+    assert "sender" in masc("compile", "--emit", "graph").out
+    assert "agent" in masc("compile", "--emit", "ast").out.lower()
+    assert not (folder / "courier.masc").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code", "told"),
+    [
+        ("sender -> receiver", "sendr -> receiver", "E02", "did you mean `sender`?"),
+        ("mas 1\n", "", "E01", "mas 1"),
+        ("think latents", "think latens", "E02", "did you mean `latents`?"),
+        ("carry = latents", "cary = latents", "E04", "did you mean `carry`?"),
+    ],
+)
+def test_misspellings_are_shown_with_a_caret(
+    masc: Command, folder: Path, before: str, after: str, code: str, told: str
+) -> None:
+    assert before in GRAPH
+    (folder / "courier.mas").write_text(GRAPH.replace(before, after))
+    for command in ("check", "compile", "train", "eval", "draw"):
+        result = masc(command)
+        assert result.code == 1, command
+        assert f"error[{code}" in result.err
+        assert told in result.err
+        assert "^" in result.err
+        assert "Traceback" not in result.err
+    found = json.loads(masc("check", "--format", "json").out)
+    assert any(item["code"].startswith(code) for item in found)
+
+
+def test_bad_data_is_named_with_its_line(masc: Command, folder: Path) -> None:
+    good = '{"code": "1", "word": "a"}\n'
+    cases = {
+        good + "{broken\n": ("E0602", ":2:"),
+        good + '{"code": "1"}\n': ("E0604", "`word`"),
+        "\n": ("E0605", "no rows"),
+        good + '{"code": [1], "word": "a"}\n': ("E0607", "list"),
+        good + "[1]\n": ("E0602", "not a JSON object"),
+    }
+    for text, (code, told) in cases.items():
+        (folder / "train.jsonl").write_text(text)
+        result = masc("train")
+        assert result.code == 1
+        assert code in result.err
+        assert told in result.err
+    (folder / "train.jsonl").unlink()
+    assert "E0601" in masc("train").err
+    assert not (folder / "courier.masc" / "adapters").exists()
+
+
+def test_wrong_usage_exits_with_2(masc: Command, folder: Path) -> None:
+    for arguments in (("run",), ("train", "--set", "steps"), ("compile", "--emit", "tree"), ("nonsense",)):
+        assert masc(*arguments).code == 2, arguments
+
+
+def test_non_finite_training_exits_with_3(masc: Command, folder: Path) -> None:
+    result = masc("train", "--set", "rate=1e30", "--set", "clip=0", "--set", "warmup=0")
+    assert result.code == 3
+    assert "E0701" in result.err
+
+
+def test_a_damaged_artifact_is_told(masc: Command, folder: Path) -> None:
+    assert masc("train", "--set", "steps=1").code == 0
+    weights = folder / "courier.masc/adapters/sender/adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    result = masc("eval")
+    assert result.code == 1
+    assert "E05" in result.err
+    (folder / "courier.masc/manifest.json").write_text("{")
+    assert masc("eval").code == 1
+    changed = folder / "tiny/config.json"
+    shutil.rmtree(folder / "courier.masc")
+    assert masc("train", "--set", "steps=1").code == 0
+    changed.write_text(changed.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-05'))
+    result = masc("eval")
+    assert result.code == 1
+    assert "model" in result.err
+
+
+def test_cut_takes_the_channel_away(masc: Command, folder: Path) -> None:
+    assert masc("eval", "--cut", "sender:receiver").code == 0
+    wrong = masc("eval", "--cut", "sender:reciever")
+    assert wrong.code == 1
+
+
+def test_fmt_keeps_comments(masc: Command, folder: Path) -> None:
+    (folder / "courier.mas").write_text(GRAPH.replace("  think latents", "  think    latents   # few"))
+    assert masc("fmt").code == 0
+    assert "# few" in (folder / "courier.mas").read_text()
+    assert masc("fmt").err.strip().endswith("unchanged")
+
+
+def test_explain(masc: Command) -> None:
+    assert "E0201" in masc("explain", "E0201").out
+    assert masc("explain", "E9999").code == 1
