@@ -1,6 +1,7 @@
 """The graph level: typed nodes and edges, every name resolved, every repeat unrolled.
 
-Passes from the syntax tree fill it, `schedule` and `place` read it. Spans stay so that later passes can point at the source.
+Passes from the syntax tree fill it, `schedule` and `place` read it. Spans stay so that later passes can point at the
+source.
 """
 
 from __future__ import annotations
@@ -83,8 +84,8 @@ class Activation:
 
 @dataclass(frozen=True)
 class Graph:
-    """`activations` in textual order of first mention; `edges` in textual order; `outputs`: output name -> activation id;
-    `labels`: output name -> data column that supervises it."""
+    """`activations` in textual order of first mention; `edges` in textual order; `outputs`: output name -> activation
+    id; `labels`: output name -> data column that supervises it."""
 
     name: str
     inputs: tuple[str, ...]
@@ -103,11 +104,11 @@ class Graph:
     def incoming(self, activation: str) -> tuple[Edge, ...]:
         return tuple(e for e in self.edges if e.receiver == activation)
 
-    def network(self) -> nx.MultiDiGraph:
+    def network(self) -> nx.MultiDiGraph[str]:
         """The networkx view: nodes are activation ids (attribute `agent`), edges carry their Edge as `edge`."""
         import networkx as nx  # a tenth of a second that `check` need not pay
 
-        network: nx.MultiDiGraph = nx.MultiDiGraph()
+        network: nx.MultiDiGraph[str] = nx.MultiDiGraph()
         for activation in self.activations:
             network.add_node(activation.id, agent=activation.agent)
         for edge in self.edges:

@@ -1,7 +1,7 @@
 """The plan level: a linear list of operations over named segments. All that a backend reads.
 
-Every decision about what is seen, where it is placed and what a loss reaches is taken here, never at run time. The printed
-form (`plan_text.py`) is stable and parses back to an equal plan.
+Every decision about what is seen, where it is placed and what a loss reaches is taken here, never at run time. The
+printed form (`plan_text.py`) is stable and parses back to an equal plan.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class View:
     shift    keys are re-rotated by the summed lengths (real positions, per sample) of these segments
     until    the view exists only in the first so many optimiser steps of training, and fades over them (`open`)
 
-    Several views may name one segment; what is seen is the union of those that exist at a step. Its gradient is cut only
-    where all of them stop.
+    Several views may name one segment; what is seen is the union of those that exist at a step. Its gradient is cut
+    only where all of them stop.
     """
 
     segment: str
@@ -83,7 +83,8 @@ class View:
 
 @dataclass(frozen=True)
 class End:
-    """The position after the last of a segment (`part` "latents": after its latent positions), plus the lengths of `shift`."""
+    """The position after the last of a segment (`part` "latents": after its latent positions), plus the lengths of
+    `shift`."""
 
     segment: str
     part: Literal["all", "latents"] = "all"
@@ -142,8 +143,8 @@ Operation = Prefill | Think | Answer | Loss
 @dataclass(frozen=True)
 class TrainSettings:
     """The `train` block, defaults put in. rate: AdamW's peak; warmup: share of the steps; clip: gradient norm, 0 = off;
-    save_every, eval_every: steps, 0 = only at the end; keep: checkpoints kept; max_length: positions of one sample, 0 = the
-    model's; dtype None: the caller decides (bfloat16 from the command, float32 from Python)."""
+    save_every, eval_every: steps, 0 = only at the end; keep: checkpoints kept; max_length: positions of one sample, 0 =
+    the model's; dtype None: the caller decides (bfloat16 from the command, float32 from Python)."""
 
     data: str | None = None
     eval_data: str | None = None
@@ -179,12 +180,20 @@ class Plan:
         return next(a for a in self.agents if a.name == name)
 
     def fingerprint(self) -> str:
-        """Hash of all that decides what trained weights mean: everything but the `train` settings."""
+        """Hash of all that decides what trained weights mean: everything but the `train` settings.
+
+        `reaches` is left out as well: it follows from the rest, and from how many layers the model has, which is not
+        known before the model is fetched. Of a local model only the folder's name counts, so that a project can be moved;
+        that the model is still the same one is what the artifact's content hash is for.
+        """
         from dataclasses import replace
 
         from masc.compiler.plan_text import print_plan
 
-        return hashlib.sha256(print_plan(replace(self, train=TrainSettings())).encode()).hexdigest()
+        bare = tuple(replace(o, reaches=()) if isinstance(o, Loss) else o for o in self.operations)
+        models = tuple(replace(m, target=m.target.rpartition("/")[2]) if m.target[:1] == "/" else m for m in self.models)
+        text = print_plan(replace(self, models=models, operations=bare, train=TrainSettings()))
+        return hashlib.sha256(text.encode()).hexdigest()
 
 
 def agent_of(activation: str) -> str:

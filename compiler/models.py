@@ -1,0 +1,162 @@
+"""Where a model's files lie: registry name, local folder or Hugging Face id to a folder on disk. Downloads nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from masc.compiler.facts import ALLOWED, ModelFacts, check_facts, facts_or_diagnostics, read_config
+from masc.compiler.plan import Plan, Prefill, Think
+from masc.compiler.registry import REGISTRY
+from masc.dsl.diagnostics import Diagnostic, did_you_mean
+from masc.dsl.source import Span
+
+__all__ = [
+    "ALLOWED",
+    "Location",
+    "ModelFacts",
+    "cache_folder",
+    "check_facts",
+    "check_model",
+    "check_plan",
+    "locate_model",
+    "read_config",
+    "registry_folder",
+    "resolve_target",
+]
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+
+
+@dataclass(frozen=True)
+class Location:
+    """What a target names. `folder` None: its files are not on disk yet (`registry` and `hub` only)."""
+
+    kind: Literal["registry", "local", "hub"]
+    target: str
+    folder: Path | None
+    revision: str | None = None
+
+
+def cache_folder() -> Path:
+    """masc's own cache: `$MASC_CACHE`, else `masc` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`)."""
+    if own := os.environ.get("MASC_CACHE"):
+        return Path(own).expanduser()
+    return _user_cache() / "masc"
+
+
+def registry_folder(name: str) -> Path:
+    """Where the converted files of a registry model lie once they are fetched."""
+    return cache_folder() / "models" / name
+
+
+def resolve_target(target: str, base: Path) -> str:
+    """The target as graph and plan hold it: a local folder made absolute, everything else as written."""
+    folder = _local(target, base)
+    return target if folder is None else str(folder)
+
+
+def locate_model(target: str, base: Path) -> Location | None:
+    """What a target names and where it lies; None where it can be none of the three kinds."""
+    if target in REGISTRY:
+        folder = registry_folder(target)
+        return Location("registry", target, folder if (folder / "config.json").is_file() else None)
+    if (local := _local(target, base)) is not None:
+        return Location("local", target, local)
+    if _HUB_ID.match(target):
+        snapshot = _snapshot(target)
+        return Location("hub", target, snapshot, snapshot.name if snapshot else None)
+    return None
+
+
+def check_model(target: str, base: Path, span: Span | None = None) -> tuple[ModelFacts | None, list[Diagnostic]]:
+    """A model's facts, as far as they can be read now, and everything that speaks against the model.
+
+    A model that is not on disk gives no facts and the note I0501; run this again once it is fetched.
+    """
+    location = locate_model(target, base)
+    if location is None:
+        hint = did_you_mean(target, list(REGISTRY)) or (
+            f"write a registry name ({', '.join(REGISTRY)}), a Hugging Face id (`org/name`) or a folder (`./name`)"
+        )
+        return None, [Diagnostic("E0501", f"there is no model `{target}`", span, hint=hint)]
+    if location.folder is None:
+        note = f"`{target}` is not on disk yet: the checks of the model itself are deferred until it is fetched"
+        fetch = f"`masc models fetch {target}` fetches it now" if location.kind == "registry" else None
+        return None, [Diagnostic("I0501", note, span, hint=fetch)]
+    return facts_or_diagnostics(location.folder, target, span)
+
+
+def check_plan(plan: Plan, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
+    """What was deferred at compile time, once the models are on disk: `facts` by name of the plan's models."""
+    found: list[Diagnostic] = []
+    for model in plan.models:
+        if model.name in facts:
+            found += check_facts(facts[model.name], model.target)
+    for operation in plan.operations:
+        if isinstance(operation, Prefill):
+            known = facts.get(plan.agent(operation.activation.rpartition("#")[0]).model)
+            for view in operation.sees if known else ():
+                if known and view.layers and (problem := layers_diagnostic(view.layers[-1][1], known)):
+                    found.append(problem)
+        elif isinstance(operation, Think) and operation.align == "ridge":
+            agent = plan.agent(operation.activation.rpartition("#")[0])
+            if agent.model in facts and facts[agent.model].tied:
+                found.append(ridge_note(agent.name))
+    return list(dict.fromkeys(found))
+
+
+def layers_diagnostic(last: int, facts: ModelFacts, span: Span | None = None) -> Diagnostic | None:
+    """The complaint about a layer that the model does not have."""
+    if last < facts.layers:
+        return None
+    message = f"there is no layer {last}: the model has {facts.layers} layers, 0 to {facts.layers - 1}"
+    return Diagnostic("E0508", message, span, hint=f"the last layer is {facts.layers - 1}")
+
+
+def ridge_note(agent: str, span: Span | None = None) -> Diagnostic:
+    message = f"`align = ridge` does nothing for `{agent}`: its model ties its embeddings, so W is the identity"
+    return Diagnostic("I0502", message, span, hint="`align = norm` says the same; `align = linear` makes W trainable")
+
+
+def _local(target: str, base: Path) -> Path | None:
+    """The folder that a target names, absolute; it need not exist where the spelling leaves no doubt (`./x`, `/x`)."""
+    if target in REGISTRY or "\0" in target:
+        return None
+    path = Path(os.path.abspath(base / os.path.expanduser(target)))
+    return path if target.startswith((".", "/", "~")) or (target and _is_folder(path)) else None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long for the file system
+        return False
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+
+
+def _hub_cache() -> Path:
+    """huggingface_hub's own rule, written out: importing the library would cost more than the whole check."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if value := os.environ.get(name):
+            return Path(value).expanduser()
+    if home := os.environ.get("HF_HOME"):
+        return Path(home).expanduser() / "hub"
+    return _user_cache() / "huggingface" / "hub"
+
+
+def _snapshot(target: str) -> Path | None:
+    repository = _hub_cache() / f"models--{target.replace('/', '--')}"
+    try:
+        revision = (repository / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    snapshot = repository / "snapshots" / revision
+    return snapshot if revision and (snapshot / "config.json").is_file() else None

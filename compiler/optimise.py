@@ -1,0 +1,80 @@
+"""Optimise: leave out of a plan what changes nothing, so that the backend need not look for it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from masc.compiler.plan import End, Plan, Prefill, View
+from masc.compiler.ranges import within
+
+
+def optimise(plan: Plan) -> Plan:
+    return merge_models(drop_implied_ends(drop_idle_views(plan)))
+
+
+def merge_models(plan: Plan) -> Plan:
+    """Models with one target are one model (one base in memory); models that no agent runs on are left out."""
+    first: dict[str, str] = {}
+    for model in plan.models:
+        first.setdefault(model.target, model.name)
+    name = {model.name: first[model.target] for model in plan.models}
+    agents = tuple(replace(agent, model=name[agent.model]) for agent in plan.agents)
+    used = {agent.model for agent in agents}
+    return replace(plan, models=tuple(m for m in plan.models if m.name in used), agents=agents)
+
+
+def drop_idle_views(plan: Plan) -> Plan:
+    """Drop `until` views that add nothing to one that exists as long or longer."""
+
+    def idle(view: View, views: tuple[View, ...]) -> bool:
+        return view.until is not None and any(
+            other.segment == view.segment
+            and (other.until is None or other.until > view.until)
+            and (other.part == "all" or view.part == "latents")
+            and within(view.layers, other.layers)
+            and (view.stop or not other.stop)  # a path with gradient beside one without adds the gradient
+            for other in views
+        )
+
+    return _each_prefill(plan, lambda p: replace(p, sees=tuple(v for v in p.sees if not idle(v, p.sees))))
+
+
+def drop_implied_ends(plan: Plan) -> Plan:
+    """Drop ends that cannot be the largest: those of segments that another seen segment started after.
+
+    A segment starts at or after every end in its `at`, and shifts only move it further; so what lies before its start
+    lies before its end.
+    """
+    before: dict[str, dict[tuple[str, str], list[End]]] = {}
+
+    def implied(end: End, ends: tuple[End, ...]) -> bool:
+        candidates = [o for o in ends if o is not end and o.segment == end.segment]
+        for other in ends:
+            if other.segment != end.segment:
+                candidates += before[other.segment].get((end.segment, "all"), [])
+                candidates += before[other.segment].get((end.segment, "latents"), [])
+        return any(_reaches_past(o, end) for o in candidates)
+
+    def prune(prefill: Prefill) -> Prefill:
+        kept = tuple(end for end in prefill.at if not implied(end, prefill.at))
+        passed: dict[tuple[str, str], list[End]] = {}
+        for end in kept:
+            passed.setdefault((end.segment, end.part), []).append(end)
+            for key, ends in before[end.segment].items():
+                passed.setdefault(key, []).extend(e for e in ends if e not in passed.get(key, ()))
+        before[prefill.activation] = passed
+        return replace(prefill, at=kept)
+
+    return _each_prefill(plan, prune)
+
+
+def _reaches_past(a: End, b: End) -> bool:
+    """Whether `a` cannot lie before `b`, both being ends of one segment."""
+    return (a.part == "all" or b.part == "latents") and not Counter(b.shift) - Counter(a.shift)
+
+
+def _each_prefill(plan: Plan, change: Callable[[Prefill], Prefill]) -> Plan:
+    operations = tuple(change(o) if isinstance(o, Prefill) else o for o in plan.operations)
+    return replace(plan, operations=operations)

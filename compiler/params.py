@@ -1,0 +1,78 @@
+"""Parameters and `--set`: what `param` declares, replaced by what the command line says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from masc.compiler.values import Constant, Scope, show
+from masc.dsl.diagnostics import Diagnostic, did_you_mean
+from masc.dsl.source import Source, Span
+from masc.dsl.syntax import Literal, Name, Param, Value
+
+_TYPES: dict[str, tuple[str, type | tuple[type, ...]]] = {
+    "int": ("a whole number", int),
+    "float": ("a number", (int, float)),
+    "bool": ("true or false", bool),
+    "text": ("a text in quotes", str),
+}
+_BOOLS = {"true": True, "false": False}
+
+
+def declare(scope: Scope, param: Param, settings: Mapping[str, str]) -> None:
+    """Put a parameter's value into the scope: the one set, else its default."""
+    name, kind = param.name.text, param.type.text
+    if kind not in _TYPES:
+        hint = did_you_mean(kind, list(_TYPES)) or f"the types are {', '.join(_TYPES)}"
+        scope.complain("E0405", f"there is no type `{kind}`", param.type.span, hint)
+        scope.lost.add("param")
+        return
+    wants, python = _TYPES[kind]
+    value = argument(name, settings[name], kind) if name in settings else param.default
+    constant = value.value if isinstance(value, Literal) else value
+    if not isinstance(constant, python) or (isinstance(constant, bool) and kind != "bool"):
+        got = f"`{constant.text}`" if isinstance(constant, Name) else show(constant)
+        scope.complain("E0403", f"the parameter `{name}` takes {wants}, not {got}", value.span)
+        scope.lost.add("param")
+        return
+    assert isinstance(constant, int | float | str | bool)
+    if kind == "float" and isinstance(constant, int):
+        try:
+            constant = float(constant)
+        except OverflowError:
+            constant = float("inf")  # the option that uses it refuses it
+    scope.params[name] = Constant(constant, value.span if name in settings else param.span)
+
+
+def argument(name: str, text: str, kind: str) -> Value:
+    """The value of `--set name=text` as a syntax node that stands in a source of its own, so that carets can point at
+    it.
+
+    `kind`: int, float, bool, text, or word (one of an option's own words). What does not fit becomes text, and whoever
+    reads the value complains.
+    """
+    text = str(text)
+    source = Source("--set", f"{name}={text}")
+    span = Span(source, len(name) + 1, len(name) + 1 + len(text))
+    if kind == "word":
+        return Name(span, text)
+    if kind == "bool" and text.lower() in _BOOLS:
+        return Literal(span, _BOOLS[text.lower()])
+    for convert in {"int": (int,), "float": (int, float)}.get(kind, ()):
+        try:
+            return Literal(span, convert(text))
+        except ValueError:
+            continue
+    return Literal(span, text)
+
+
+def unknown_settings(settings: Mapping[str, str], params: list[str], entries: list[str]) -> list[Diagnostic]:
+    """Complaints about names that are neither a parameter of the file nor a train entry."""
+    found = []
+    for name, text in settings.items():
+        if name not in params and name not in entries:
+            source = Source("--set", f"{name}={text}")
+            have = f"the file's parameters are {', '.join(params)}" if params else "the file has no parameters"
+            hint = did_you_mean(name, [*params, *entries]) or f"{have}; train entries can be set too"
+            message = f"nothing called `{name}` can be set"
+            found.append(Diagnostic("E0206", message, Span(source, 0, len(name)), hint=hint))
+    return found

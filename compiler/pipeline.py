@@ -1,0 +1,212 @@
+"""The pipeline: from a file to a plan, as a list of named passes.
+
+Each pass is a pure function in a file of its own. It gets what the passes before it found out (a State) and returns
+more of it; one whose input is missing is skipped, so that a file with errors is still checked as far as it can be
+understood. After each pass its verifier holds what it made against what later passes rely on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from masc.compiler.check import check
+from masc.compiler.facts import ModelFacts
+from masc.compiler.graph import Graph
+from masc.compiler.models import check_model
+from masc.compiler.optimise import optimise
+from masc.compiler.place import place
+from masc.compiler.plan import Plan
+from masc.compiler.reach import with_reach
+from masc.compiler.resolve import resolve
+from masc.compiler.resolved import Resolved
+from masc.compiler.schedule import schedule
+from masc.compiler.trained import frozen_out
+from masc.compiler.unroll import unroll
+from masc.compiler.verify import verify_graph, verify_plan, verify_resolved, verify_tree
+from masc.dsl import syntax
+from masc.dsl.diagnostics import Diagnostic, MascError, did_you_mean, errors
+from masc.dsl.read import read, read_source
+from masc.dsl.source import Source
+
+Cut = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known so far. `facts`: of the models that are on disk, by name."""
+
+    path: Path
+    source: Source | None
+    base: Path
+    set: Mapping[str, str]
+    cut: Cut
+    file: syntax.File | None = None
+    resolved: Resolved | None = None
+    facts: Mapping[str, ModelFacts] = field(default_factory=dict)
+    graph: Graph | None = None
+    plan: Plan | None = None
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+    @property
+    def broken(self) -> bool:
+        return bool(errors(self.diagnostics))
+
+    def noting(self, found: list[Diagnostic]) -> State:
+        return replace(self, diagnostics=self.diagnostics + tuple(found))
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """What a file compiles to: as many of the levels as could be reached, and all that there is to say about it.
+
+    `plan` is None where there are errors. `base`: the folder that paths in the file are relative to; `set`: what
+    `--set` said.
+    """
+
+    file: syntax.File | None
+    graph: Graph | None
+    plan: Plan | None
+    diagnostics: tuple[Diagnostic, ...]
+    source: Source | None
+    base: Path = Path()
+    set: tuple[tuple[str, str], ...] = ()
+    facts: Mapping[str, ModelFacts] = field(default_factory=dict)
+
+    def require(self) -> Plan:
+        """The plan, or MascError with everything that was found."""
+        if self.plan is None:
+            raise MascError(self.diagnostics)
+        return self.plan
+
+
+def _parse(state: State) -> State:
+    if state.source is not None:
+        file, found = read_source(state.source)
+        return replace(state, file=file).noting(found)
+    file, found, source = read(state.path)
+    return replace(state, file=file, source=source).noting(found)
+
+
+def _resolve(state: State) -> State:
+    if state.file is None:
+        return state
+    resolved, found = resolve(state.file, state.set, state.base)
+    return replace(state, resolved=resolved).noting(found)
+
+
+def _unroll(state: State) -> State:
+    return state if state.resolved is None else replace(state, graph=unroll(state.resolved))
+
+
+def _check(state: State) -> State:
+    if state.resolved is None:
+        return state
+    facts: dict[str, ModelFacts] = {}
+    found: list[Diagnostic] = []
+    for model in state.resolved.models:
+        known, complaints = check_model(model.target, state.base, model.span) if model.target else (None, [])
+        found += complaints
+        if known is not None:
+            facts[model.name] = known
+    found += check(state.resolved, facts)
+    return replace(state, facts=facts).noting(found + _check_cut(state.resolved, state.cut))
+
+
+def _check_cut(resolved: Resolved, cut: Cut) -> list[Diagnostic]:
+    edges = [(link.edge.sender, link.edge.receiver) for link in resolved.links]
+    shown = [f"{sender}:{receiver}" for sender, receiver in edges]
+    found = []
+    for pair in cut:
+        if pair not in edges:
+            wrong = ":".join(pair)
+            hint = did_you_mean(wrong, shown) or f"the edges are {', '.join(shown) or 'none'}"
+            found.append(Diagnostic("E0317", f"there is no edge `{wrong}` to cut", hint=hint))
+    return found
+
+
+def _schedule(state: State) -> State:
+    return state if state.graph is None or state.broken else replace(state, plan=schedule(state.graph))
+
+
+def _place(state: State) -> State:
+    if state.graph is None or state.plan is None:
+        return state
+    agents = {activation.id: activation.agent for activation in state.graph.activations}
+    pairs = {(e.sender, e.receiver) for e in state.graph.edges if (agents[e.sender], agents[e.receiver]) in state.cut}
+    plan, found = place(state.graph, state.plan, pairs)
+    plan = with_reach(plan, {name: facts.layers for name, facts in state.facts.items()})
+    return replace(state, plan=plan).noting(found + ([] if pairs or found else frozen_out(state.graph, plan)))
+
+
+def _optimise(state: State) -> State:
+    return state if state.plan is None or state.broken else replace(state, plan=optimise(state.plan))
+
+
+def _verify(state: State) -> None:
+    """Hold the newest level against its promises; the ones below have been held already."""
+    if state.plan is not None:
+        verify_plan(state.plan)
+    elif state.graph is not None:
+        verify_graph(state.graph)
+    elif state.resolved is not None:
+        verify_resolved(state.resolved)
+    elif state.file is not None:
+        verify_tree(state.file)
+
+
+PASSES: tuple[tuple[str, Callable[[State], State]], ...] = (
+    ("parse", _parse),
+    ("resolve", _resolve),
+    ("unroll", _unroll),
+    ("check", _check),
+    ("schedule", _schedule),
+    ("place", _place),
+    ("optimise", _optimise),
+)
+
+
+def compile_file(
+    path: Path | str, set: Mapping[str, str] | None = None, cut: Cut = (), base: Path | str | None = None
+) -> Compilation:
+    """Compile a `.mas` or YAML file, or the source in an artifact. Never raises for what is in the file.
+
+    `set`: values for parameters and train entries; `cut`: edges (sender, receiver) that shall carry nothing;
+    `base`: the folder that local models are relative to (None: the file's own; of an artifact, the one it lies in).
+    """
+    path = Path(path)
+    if base is None:
+        base = path.parent.parent if path.parent.suffix == ".masc" else path.parent
+    return _run(State(path, None, Path(base), _said(set), tuple(cut)))
+
+
+def compile_source(
+    source: Source, set: Mapping[str, str] | None = None, cut: Cut = (), base: Path | str = "."
+) -> Compilation:
+    """Compile a text. `base`: the folder that local models are relative to."""
+    return _run(State(Path(source.path), source, Path(base), _said(set), tuple(cut)))
+
+
+def _run(state: State) -> Compilation:
+    for _name, run in PASSES:
+        state = run(state)
+        _verify(state)
+    found = tuple(sorted(dict.fromkeys(state.diagnostics), key=lambda d: _place_of(d, state.source)))
+    plan = None if state.broken else state.plan
+    said = tuple(state.set.items())
+    return Compilation(state.file, state.graph, plan, found, state.source, state.base, said, state.facts)
+
+
+def _said(set: Mapping[str, str] | None) -> dict[str, str]:
+    return {str(name): _plain(value) for name, value in (set or {}).items()}
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _place_of(diagnostic: Diagnostic, source: Source | None) -> tuple[int, int]:
+    """Diagnostics come in the order of the file; those about something else come first."""
+    span = diagnostic.span
+    return (1, span.start) if span is not None and span.source is source else (0, 0)

@@ -1,0 +1,273 @@
+"""Resolving the graph block: statements to links between agents, and which agent gives which output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from masc.compiler.graph import Agent, Carry, Edge, Open
+from masc.compiler.resolved import Give, Link
+from masc.compiler.values import BadValueError, Reader, Scope, duplicate, layers, read_options, unsupported, whole, word
+from masc.dsl import syntax
+from masc.dsl.diagnostics import Label, did_you_mean
+from masc.dsl.source import Span
+
+_CARRY = ("trace", "own", "latents")
+KV: dict[str, Reader] = {
+    "carry": word(*_CARRY),
+    "merge": word("overlap", "stack"),
+    "layers": layers,
+    "gradient": word("full", "stop"),
+    "open": whole(0),
+}
+LATER = {
+    "hidden": "edges that pass hidden states (`hidden`) are",
+    "fuse": "edges that fuse caches (`fuse`) are",
+    "text": "edges that pass text (`text`) are",
+}
+
+
+@dataclass(frozen=True)
+class Wiring:
+    inputs: tuple[syntax.Name, ...]
+    outputs: tuple[syntax.Name, ...]
+    mentions: tuple[str, ...]
+    links: tuple[Link, ...]
+    gives: tuple[Give, ...]
+
+
+@dataclass
+class _Reading:
+    """What has been understood so far of one graph block."""
+
+    scope: Scope
+    agents: Mapping[str, Agent]
+    unread: Set[str]
+    """Names that stand for agents masc cannot use yet (imported, templates, instances): known, but not followed."""
+    inputs: dict[str, Span] = field(default_factory=dict)
+    outputs: dict[str, Span] = field(default_factory=dict)
+    mentions: dict[str, None] = field(default_factory=dict)
+    links: dict[tuple[str, str], Link] = field(default_factory=dict)
+    gives: dict[str, Give] = field(default_factory=dict)
+    giving: set[str] = field(default_factory=set)
+    """Agents with an edge to an output, whether it was accepted or complained about."""
+    groups: int = 0
+
+
+def resolve_graph(
+    scope: Scope,
+    graph: syntax.Graph,
+    agents: Mapping[str, Agent],
+    written: Mapping[str, syntax.Agent],
+    foreign: Set[str],
+) -> Wiring:
+    """Read the statements of a graph block in order; what cannot be understood is left out and complained about."""
+    instances = {s.name.text for s in graph.body if isinstance(s, syntax.Instance)}
+    reading = _Reading(scope, agents, (set(written) - set(agents)) | foreign | instances)
+    inputs = _unique(scope, "input", graph.inputs, reading.inputs)
+    outputs = _unique(scope, "output", graph.outputs, reading.outputs)
+    for what, names in (("input", reading.inputs), ("output", reading.outputs)):
+        for name, span in names.items():
+            if name in written:
+                message = f"`{name}` is both an agent and an {what} of the graph"
+                label = Label(written[name].name.span, "the agent")
+                scope.complain("E0204", message, span, "rename one of them", label)
+    for statement in graph.body:
+        _statement(reading, statement)
+    _outputs(reading, graph, written)
+    links, gives = tuple(reading.links.values()), tuple(reading.gives.values())
+    return Wiring(inputs, outputs, tuple(reading.mentions), links, gives)
+
+
+def _unique(scope: Scope, what: str, names: tuple[syntax.Name, ...], first: dict[str, Span]) -> tuple[syntax.Name, ...]:
+    for name in names:
+        if name.text in first:
+            duplicate(scope, f"the {what} `{name.text}`", name.span, first[name.text])
+        first.setdefault(name.text, name.span)
+    return tuple({name.text: name for name in reversed(names)}[text] for text in first)
+
+
+def _statement(reading: _Reading, statement: syntax.Statement) -> None:
+    if isinstance(statement, syntax.Edge):
+        _edge(reading, statement)
+    elif isinstance(statement, syntax.Lone):
+        _classify(reading, statement.name, lone=True)
+    elif isinstance(statement, syntax.Instance):
+        _refuse(reading, f"instances of agent templates (`{statement.name.text} = ...`) are", statement.span)
+    else:
+        _refuse(reading, "`repeat` is", Span(statement.span.source, statement.span.start, statement.span.start + 6))
+        _mention_all(reading, statement)
+
+
+def _mention_all(reading: _Reading, repeat: syntax.Repeat) -> None:
+    """What stands in a refused block is not followed, but its agents and parameters are not unused."""
+    reading.scope.used |= {repeat.count.text} if isinstance(repeat.count, syntax.Name) else set()
+    for statement in repeat.body:
+        if isinstance(statement, syntax.Repeat):
+            _mention_all(reading, statement)
+        elif isinstance(statement, syntax.Edge):
+            for stage in statement.stages:
+                for name in stage.names:
+                    _classify(reading, name)
+
+
+def _refuse(reading: _Reading, what: str, span: Span) -> None:
+    unsupported(reading.scope, what, span)
+    reading.scope.lost.add("graph")
+
+
+def _classify(reading: _Reading, name: syntax.Name, lone: bool = False) -> str | None:
+    """What a name is: an "agent", an "output", or None if it cannot be followed (complained about if it is unknown)."""
+    text = name.text
+    if text in reading.agents:
+        reading.mentions.setdefault(text)
+        return "agent"
+    if text in reading.outputs and not lone:
+        return "output"
+    reading.scope.lost.add("graph")
+    if text in reading.unread:
+        return None
+    message = f"there is no agent `{text}`"
+    hint = did_you_mean(text, [*reading.agents, *([] if lone else reading.outputs)])
+    if text in reading.inputs:
+        message = f"`{text}` is an input, and edges join agents"
+        hint = f"an agent reads it where its prompt says `{{{text}}}`"
+    reading.scope.complain("E0201", message, name.span, hint)
+    return None
+
+
+def _edge(reading: _Reading, edge: syntax.Edge) -> None:
+    scope, channel = reading.scope, edge.channel
+    options = _channel(reading, channel) if channel else None
+    kinds = [[(name, _classify(reading, name)) for name in stage.names] for stage in edge.stages]
+    said: set[str] = set()
+    for left, right in pairwise(kinds):
+        reading.groups += 1
+        for sender, kind in left:
+            for receiver, other in right:
+                span = sender.span.to(receiver.span)
+                if kind is None or other is None:
+                    continue
+                if kind == "output":
+                    if "E0308" not in said:
+                        message = f"`{sender.text}` is an output: nothing leaves it"
+                        scope.complain("E0308", message, sender.span, "end the chain there")
+                    said.add("E0308")
+                elif other == "output" and channel is None:
+                    _give(reading, Give(sender.text, receiver.text, span))
+                elif other == "output":
+                    if "E0308" not in said:
+                        message = f"`{receiver.text}` is an output, and an edge to an output takes no channel"
+                        hint = f"write it on a line of its own: `{sender.text} -> {receiver.text}`"
+                        scope.complain("E0308", message, receiver.span, hint)
+                    said.add("E0308")
+                elif channel is None:
+                    if "E0307" not in said:
+                        message = f"the edge from `{sender.text}` to `{receiver.text}` does not say what it carries"
+                        scope.complain("E0307", message, span, "add `: kv` at the end of the line")
+                    said.add("E0307")
+                    scope.lost.add("graph")
+                elif options is not None:
+                    _link(reading, sender, receiver, channel, options)
+
+
+def _channel(reading: _Reading, channel: syntax.Channel) -> dict[str, Any] | None:
+    """The options of a kv channel; None for another channel."""
+    kind = channel.kind.text
+    if kind != "kv":
+        if kind in LATER:
+            _refuse(reading, LATER[kind], channel.kind.span)
+        else:
+            hint = did_you_mean(kind, ["kv", *LATER]) or "this version has `kv`"
+            reading.scope.complain("E0405", f"there is no channel `{kind}`", channel.kind.span, hint)
+            reading.scope.lost.add("graph")
+        return None
+    options = read_options(reading.scope, channel.options, KV, "`kv`", qualified="open")
+    written = next((o for o in channel.options if o.name.text == "open"), None)
+    steps = options.pop("open", 0)
+    carry: Carry = "own"
+    if written is not None and written.qualifier is not None:
+        try:
+            carry = KV["carry"](reading.scope, "as", written.qualifier)
+        except BadValueError:
+            return options
+    return options | ({"open": Open(steps, carry)} if steps else {})
+
+
+def _link(
+    reading: _Reading, sender: syntax.Name, receiver: syntax.Name, channel: syntax.Channel, options: dict[str, Any]
+) -> None:
+    span = sender.span.to(receiver.span)
+    pair = sender.text, receiver.text
+    if sender.text == receiver.text:
+        reading.scope.complain("E0303", f"`{sender.text}` cannot send to itself", span, "an agent sees itself anyway")
+    elif pair in reading.links:
+        label = Label(reading.links[pair].edge.span, "first given here")
+        message = f"the edge from `{sender.text}` to `{receiver.text}` is given twice"
+        reading.scope.complain("E0304", message, span, "keep one of them", label)
+    else:
+        defaults = {"carry": "trace", "merge": "overlap", "layers": None, "gradient": "full", "open": None}
+        edge = Edge(*pair, "kv", **(defaults | options), group=reading.groups, span=span)
+        reading.links[pair] = Link(edge, channel)
+
+
+def _give(reading: _Reading, give: Give) -> None:
+    scope = reading.scope
+    reading.giving.add(give.agent)
+    if (first := reading.gives.get(give.output)) is not None:
+        same = first.agent == give.agent
+        message = f"the edge from `{give.agent}` to `{give.output}` is given twice"
+        if not same:
+            message = f"`{first.agent}` and `{give.agent}` both give the output `{give.output}`"
+        label = Label(first.span, "first given here" if same else f"`{first.agent}` gives it here")
+        scope.complain("E0304" if same else "E0310", message, give.span, "keep one of them", label)
+        return
+    for other in reading.gives.values():
+        if other.agent == give.agent:
+            message = f"`{give.agent}` has one answer, and it is the output `{other.output}` already"
+            scope.complain("E0312", message, give.span, "let another agent give it", Label(other.span, "given here"))
+    if reading.agents[give.agent].answer is None:
+        message = f"`{give.agent}` gives the output `{give.output}`, but it has no `answer` line"
+        label = Label(reading.agents[give.agent].span, f"`{give.agent}` is declared here")
+        scope.complain("E0311", message, give.span, "add `answer (max_tokens = 128)` to it", label)
+    reading.gives[give.output] = give
+
+
+def _outputs(reading: _Reading, graph: syntax.Graph, written: Mapping[str, syntax.Agent]) -> None:
+    """Give the one output to the one answering agent where nothing is said, and hold the rest against the header."""
+    scope = reading.scope
+    answering = [name for name in reading.mentions if reading.agents[name].answer is not None]
+    if not graph.outputs and "graph" not in scope.lost:
+        message = "the graph has no output, so nothing could be trained or shown"
+        scope.complain("E0309", message, graph.name.span, "name one: `graph name(question) -> answer { ... }`")
+        return
+    open_outputs = [name for name in reading.outputs if name not in reading.gives]
+    if not reading.gives and len(reading.outputs) == 1 and len(answering) == 1:
+        output = open_outputs.pop()
+        reading.gives[output] = Give(answering[0], output, reading.agents[answering[0]].span)
+    if not reading.gives and len(reading.outputs) == 1 and len(answering) > 1:
+        output = open_outputs.pop()
+        both = " and ".join(f"`{name}`" for name in answering)
+        labels = [Label(_answer(written[name]), f"`{name}` answers") for name in answering]
+        hint = f"say which: `{answering[-1]} -> {output}`"
+        scope.complain("E0310", f"{both} could both give the output `{output}`", reading.outputs[output], hint, *labels)
+        return
+    if "graph" in scope.lost:
+        return
+    for output in open_outputs:
+        hint = "give the agent that speaks last an `answer` line"
+        if answering:
+            hint = f"write `{answering[-1]} -> {output}`"
+        scope.complain("E0309", f"no agent gives the output `{output}`", reading.outputs[output], hint)
+    given = reading.giving | {give.agent for give in reading.gives.values()}
+    for name in answering if not open_outputs else ():
+        if name not in given:
+            message = f"`{name}` answers, but its text goes nowhere"
+            hint = f"remove the line, or make it an output: `{name} -> ...`"
+            scope.complain("E0313", message, _answer(written[name]), hint)
+
+
+def _answer(agent: syntax.Agent) -> Span:
+    return next(m.span for m in agent.members if isinstance(m, syntax.Answer))

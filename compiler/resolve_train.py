@@ -1,0 +1,67 @@
+"""Resolving `train`: its entries and what `--set` says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from masc.compiler.params import argument
+from masc.compiler.plan import TrainSettings
+from masc.compiler.values import Reader, Scope, duplicate, number, read_value, text, whole, word
+from masc.dsl import syntax
+from masc.dsl.diagnostics import did_you_mean
+
+TRAIN: dict[str, tuple[str, Reader]] = {
+    "data": ("text", text),
+    "eval_data": ("text", text),
+    "batch": ("int", whole(1)),
+    "accumulate": ("int", whole(1)),
+    "steps": ("int", whole(1)),
+    "rate": ("float", number(above=0)),
+    "warmup": ("float", number(0, 1)),
+    "clip": ("float", number(0)),
+    "weight_decay": ("float", number(0)),
+    "seed": ("int", whole(0)),
+    "save_every": ("int", whole(0)),
+    "keep": ("int", whole(1)),
+    "eval_every": ("int", whole(0)),
+    "dtype": ("word", word("float32", "bfloat16")),
+    "max_length": ("int", whole(0)),
+    "checkpoint": ("word", word("none", "agent")),
+}
+"""Every entry: how `--set` reads it, and what it accepts."""
+
+
+def resolve_train(
+    scope: Scope, train: syntax.Train | None, settings: Mapping[str, str], outputs: Sequence[str] | None
+) -> tuple[tuple[tuple[str, str], ...], TrainSettings]:
+    """Which column supervises which output (its own name if nothing is said), and the settings.
+
+    `outputs` None: the graph is not known, so names of outputs cannot be held against it.
+    """
+    found: dict[str, Any] = {}
+    columns: dict[str, str] = {}
+    first: dict[str, syntax.Name] = {}
+    for entry in train.entries if train else ():
+        name = entry.output if isinstance(entry, syntax.Supervise) else entry.name
+        key = f"{name.text} <-" if isinstance(entry, syntax.Supervise) else name.text
+        if key in first:
+            duplicate(scope, f"`{key}` in `train`", name.span, first[key].span)
+            continue
+        first[key] = name
+        if isinstance(entry, syntax.Supervise):
+            if outputs is not None and name.text not in outputs:
+                hint = did_you_mean(name.text, outputs) or "`output <- column`: the graph's output comes first"
+                scope.complain("E0201", f"the graph has no output `{name.text}`", name.span, hint)
+            columns[name.text] = entry.column.text
+        elif name.text not in TRAIN:
+            hint = did_you_mean(name.text, list(TRAIN)) or f"its entries are {', '.join(TRAIN)}"
+            scope.complain("E0401", f"`train` has no entry `{name.text}`", name.span, hint)
+        else:
+            found[name.text] = read_value(scope, TRAIN[name.text][1], name.text, entry.value)
+    for key, value in settings.items():
+        if key in TRAIN:
+            kind, reader = TRAIN[key]
+            found[key] = read_value(scope, reader, key, argument(key, value, kind))
+    labels = tuple((output, columns.get(output, output)) for output in outputs or ())
+    return labels, TrainSettings(**{k: v for k, v in found.items() if v is not None})

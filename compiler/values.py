@@ -1,0 +1,229 @@
+"""Reading values: what an option accepts is a Reader, and every complaint about a value is made here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean
+from masc.dsl.source import Span
+from masc.dsl.syntax import List, Literal, Name, Option, Range, Value
+
+
+class BadValueError(Exception):
+    """Internal to reading: the value is unusable and has been complained about."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A parameter's value. `span`: its declaration, or the `--set` that replaced it."""
+
+    value: int | float | str | bool
+    span: Span
+
+
+@dataclass
+class Scope:
+    """What bare names mean while values are read, which parameters were used, and what was found wrong."""
+
+    params: dict[str, Constant] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    notes: list[Diagnostic] = field(default_factory=list)
+
+    def complain(self, code: str, message: str, span: Span, hint: str | None = None, *labels: Label) -> None:
+        self.notes.append(Diagnostic(code, message, span, labels, hint))
+
+    def constant(self, value: Value) -> tuple[Any, tuple[Label, ...]]:
+        """A value with parameters put in (lists and ranges stay as written), and where it came from."""
+        if isinstance(value, Literal):
+            return value.value, ()
+        if not isinstance(value, Name):
+            return value, ()
+        if (param := self.params.get(value.text)) is None:
+            self.lost.add("use")
+            if "param" not in self.lost:
+                known = did_you_mean(value.text, list(self.params))
+                hint = known or f"declare it: `param {value.text}: int = 1`; text stands in quotes"
+                self.complain("E0201", f"there is no parameter `{value.text}`", value.span, hint)
+            raise BadValueError
+        self.used.add(value.text)
+        return param.value, (Label(param.span, f"`{value.text}` is {show(param.value)} here"),)
+
+
+Reader = Callable[[Scope, str, Value], Any]
+"""Reads the value of the named option, or complains and raises BadValueError."""
+
+
+def show(value: object) -> str:
+    """A value in words, for messages."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'the text "{value}"'
+    if isinstance(value, List):
+        return "a list"
+    if isinstance(value, Range):
+        return f"the range {value.first}..{value.last}"
+    return str(value)
+
+
+def _mismatch(
+    scope: Scope, name: str, wants: str, got: object, value: Value, labels: Sequence[Label], hint: str | None = None
+) -> BadValueError:
+    scope.complain("E0403", f"`{name}` takes {wants}, not {show(got)}", value.span, hint, *labels)
+    return BadValueError()
+
+
+def whole(low: int, high: int = 2**63 - 1) -> Reader:
+    """A whole number in a range, both ends included."""
+
+    def read(scope: Scope, name: str, value: Value) -> int:
+        got, labels = scope.constant(value)
+        if not isinstance(got, int) or isinstance(got, bool):
+            raise _mismatch(scope, name, "a whole number", got, value, labels)
+        if not low <= got <= high:
+            limit = f"at least {low}" if got < low else f"at most {high}"
+            scope.complain("E0404", f"`{name}` is {got}: it must be {limit}", value.span, None, *labels)
+            raise BadValueError
+        return got
+
+    return read
+
+
+def number(
+    low: float = -math.inf, high: float = math.inf, *, above: float = -math.inf, below: float = math.inf
+) -> Reader:
+    """A finite number: at least `low` and more than `above`, at most `high` and less than `below`."""
+    limits = [f"at least {low:g}"] * (low > -math.inf) + [f"above {above:g}"] * (above > -math.inf)
+    limits += [f"at most {high:g}"] * (high < math.inf) + [f"below {below:g}"] * (below < math.inf)
+
+    def read(scope: Scope, name: str, value: Value) -> float:
+        got, labels = scope.constant(value)
+        if not isinstance(got, int | float) or isinstance(got, bool):
+            raise _mismatch(scope, name, "a number", got, value, labels)
+        try:
+            exact = float(got)
+        except OverflowError:
+            exact = math.inf
+        if not math.isfinite(exact) or not (low <= exact <= high and above < exact < below):
+            limit = " and ".join(limits or ["finite"])
+            scope.complain("E0404", f"`{name}` is {got}: it must be {limit}", value.span, None, *labels)
+            raise BadValueError
+        return exact
+
+    return read
+
+
+def word(*words: str) -> Reader:
+    """One of an option's own words. They win over parameters; a text parameter may hold one of them."""
+
+    def read(scope: Scope, name: str, value: Value) -> str:
+        if isinstance(value, Name) and value.text in words:
+            return value.text
+        wants = " or ".join(f"`{w}`" for w in words)
+        if isinstance(value, Name) and value.text not in scope.params:
+            hint = did_you_mean(value.text, words)
+            scope.complain("E0405", f"`{name}` takes {wants}, not `{value.text}`", value.span, hint)
+            raise BadValueError
+        got, labels = scope.constant(value)
+        if not isinstance(value, Name) or got not in words:
+            hint = f"without the quotes: `{got}`" if isinstance(got, str) and got in words else None
+            raise _mismatch(scope, name, wants, got, value, labels, hint)
+        return str(got)
+
+    return read
+
+
+def text(scope: Scope, name: str, value: Value) -> str:
+    got, labels = scope.constant(value)
+    if not isinstance(got, str):
+        raise _mismatch(scope, name, "a text in quotes", got, value, labels)
+    return got
+
+
+def stops(scope: Scope, name: str, value: Value) -> tuple[str, ...]:
+    """A text or a list of texts, none of them empty (an empty one would end every answer at once)."""
+    found = []
+    for item in value.items if isinstance(value, List) else (value,):
+        found.append(text(scope, name, item))
+        if not found[-1]:
+            scope.complain("E0404", f"`{name}` holds an empty text: it would end every answer at once", item.span)
+            raise BadValueError
+    return tuple(dict.fromkeys(found))
+
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+def targets(scope: Scope, name: str, value: Value) -> tuple[str, ...]:
+    """`all`, `attention`, `mlp`, or a list of linear projections."""
+    if not isinstance(value, List):
+        return (word("all", "attention", "mlp")(scope, name, value),)
+    if not value.items:
+        message = f"`{name}` is an empty list: nothing would be adapted"
+        scope.complain("E0404", message, value.span, "write `adapt none`")
+        raise BadValueError
+    return tuple(dict.fromkeys(word(*PROJECTIONS)(scope, name, item) for item in value.items))
+
+
+def layers(scope: Scope, name: str, value: Value) -> tuple[int, int] | None:
+    """`all` (None) or a range of layers, both ends included."""
+    if isinstance(value, Name) and value.text == "all":
+        return None
+    if not isinstance(value, Range):
+        got, labels = scope.constant(value)
+        hint = f"`{got}..{got}` is the one layer" if isinstance(got, int) and not isinstance(got, bool) else None
+        raise _mismatch(scope, name, "`all` or a range such as `0..9`", got, value, labels, hint)
+    if value.first < 0 or value.last < value.first:
+        message = f"`{name}` is {value.first}..{value.last}: it must run upwards, from 0 or more"
+        hint = f"did you mean `{value.last}..{value.first}`?" if 0 <= value.last < value.first else None
+        scope.complain("E0404", message, value.span, hint)
+        raise BadValueError
+    return value.first, value.last
+
+
+def read_value(scope: Scope, reader: Reader, name: str, value: Value) -> Any:
+    """What the reader reads, or None where it complained."""
+    try:
+        return reader(scope, name, value)
+    except BadValueError:
+        return None
+
+
+def read_options(
+    scope: Scope, options: Sequence[Option], readers: Mapping[str, Reader], owner: str, qualified: str | None = None
+) -> dict[str, Any]:
+    """The options that could be read, by name. `owner`: whose options, in words. Only `qualified` may say `as`."""
+    found: dict[str, Any] = {}
+    first: dict[str, Option] = {}
+    for option in options:
+        name = option.name.text
+        if name not in readers:
+            hint = did_you_mean(name, list(readers))
+            hint = hint or (f"it takes {', '.join(readers)}" if readers else "it takes no options")
+            scope.complain("E0401", f"{owner} has no option `{name}`", option.name.span, hint)
+            continue
+        if name in first:
+            duplicate(scope, f"the option `{name}`", option.name.span, first[name].name.span)
+            continue
+        first[name] = option
+        if option.qualifier is not None and name != qualified:
+            scope.complain("E0401", f"`{name}` takes no `as`", option.qualifier.span)
+        try:
+            found[name] = readers[name](scope, name, option.value)
+        except BadValueError:
+            continue
+    return found
+
+
+def duplicate(scope: Scope, what: str, again: Span, first: Span) -> None:
+    """The complaint about a second one of something that there can be only one of."""
+    scope.complain("E0202", f"{what} is given twice", again, "keep one of them", Label(first, "first given here"))
+
+
+def unsupported(scope: Scope, what: str, span: Span, hint: str | None = None) -> None:
+    """The complaint about a part of the language that this version refuses rather than ignores."""
+    scope.complain("E0320", f"{what} not supported in this version of masc", span, hint)

@@ -1,0 +1,210 @@
+"""Source, then what is said about it. The examples of `dsl/explain` are compiled as well: one for each code."""
+
+from __future__ import annotations
+
+import pytest
+from masc.compiler.pipeline import compile_source
+from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.explain import codes
+from masc.dsl.source import Source
+from teams import said, source
+
+OURS = [entry for code, entry in codes().items() if code[2] in "2345" and entry.wrong is not None]
+
+
+@pytest.mark.parametrize("entry", OURS, ids=lambda entry: entry.code)
+def test_explained_examples(entry: object) -> None:
+    wrong, right = (compile_source(Source("x.mas", getattr(entry, which))) for which in ("wrong", "right"))
+    assert said(wrong) == [entry.code]  # type: ignore[attr-defined]
+    assert said(right) == []
+    assert right.plan is not None
+
+
+TEAM = """\
+mas 1
+model m = "no-one/not-on-disk"
+param latents: int = 2
+agent planner on m {
+  user "{question}"
+  think latents
+}
+agent solver on m {
+  user "{question}"
+  answer
+}
+graph g(question) -> answer {
+  planner -> solver : kv
+}
+"""
+
+# what is replaced, by what, then code, line, column, part of the hint
+GOLDEN = [
+    ("planner -> solver", "planer -> solver", "E0201", 13, 3, "did you mean `planner`?"),
+    ("planner -> solver", "question -> solver", "E0201", 13, 3, "says `{question}`"),
+    ("planner on m", "planner on n", "E0201", 4, 18, "declare it"),
+    ("think latents", "think latent", "E0201", 6, 9, "did you mean `latents`?"),
+    (": kv", ": kv(carry = own, carry = own)", "E0202", 13, 39, "keep one"),
+    ("  answer\n", "  answer\n  answer\n", "E0202", 11, 3, "keep one"),
+    ("g(question)", "g(question, question)", "E0202", 12, 19, "keep one"),
+    ('"{question}"\n  think', '"{questio}"\n  think', "E0207", 5, 9, "did you mean `question`?"),
+    ('"{question}"\n  answer', '"{planner}"\n  answer', "E0208", 9, 9, "take `{planner}` out"),
+    (": kv", ": kw", "E0405", 13, 23, "this version has `kv`"),
+    (": kv", ": hidden", "E0320", 13, 23, None),
+    (": kv", ": kv(layers = 9..1)", "E0404", 13, 35, "did you mean `1..9`?"),
+    (": kv", ": kv(layers = 3)", "E0403", 13, 35, "`3..3`"),
+    (": kv", ": kv(open = 4 as tracy)", "E0405", 13, 38, "did you mean `trace`?"),
+    (": kv", ": kv(layers = 0..1 as own)", "E0401", 13, 43, None),
+    ("int = 2", "int = -1", "E0404", 6, 9, None),
+    ("int = 2", 'int = "two"', "E0403", 3, 22, None),
+    ("int = 2", "integer = 2", "E0405", 3, 16, "did you mean `int`?"),
+    ("  answer\n", "  answer (temperatur = 1)\n", "E0401", 10, 11, "did you mean `temperature`?"),
+    ("  answer\n", "  answer (top_p = 0)\n", "E0404", 10, 19, None),
+    ("  answer\n", "  answer (top_p = 1.5)\n", "E0404", 10, 19, None),
+    ("  answer\n", '  answer (stop = ["a", 3])\n', "E0403", 10, 24, None),
+    ("  answer\n", '  answer (stop = "")\n', "E0404", 10, 18, None),
+    ("  answer\n", "  answer\n  adapt lora(dropout = 1)\n", "E0404", 11, 24, None),
+    ("  answer\n", "  answer\n  adapt lora(targets = [q_prj])\n", "E0405", 11, 25, "did you mean `q_proj`?"),
+    ("  answer\n", "  answer\n  adapt lora(targets = [])\n", "E0404", 11, 24, "adapt none"),
+    ("  answer\n", "  answer\n  adapt none(rank = 3)\n", "E0401", 11, 14, "no options"),
+    ("  answer\n", "  answer\n  adapt lorra\n", "E0405", 11, 9, "did you mean `lora`?"),
+    ("  answer\n", '  answer\n  think 1 (align = "ridge")\n', "E0403", 11, 20, "without the quotes: `ridge`"),
+    ("}\n", "}\ntrain {\n  stepps 5\n}\n", "E0401", None, None, "did you mean `steps`?"),
+    ("}\n", "}\ntrain {\n  steps 0\n}\n", "E0404", None, None, None),
+    ("}\n", "}\ntrain {\n  dtype float16\n}\n", "E0405", None, None, "did you mean"),
+    ("}\n", "}\ntrain {\n  anser <- gold\n}\n", "E0201", None, None, "did you mean `answer`?"),
+    ("}\n", "}\ntrain {\n  data 3\n}\n", "E0403", None, None, None),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "code", "line", "column", "hint"), GOLDEN)
+def test_where_and_what(old: str, new: str, code: str, line: int | None, column: int | None, hint: str | None) -> None:
+    assert old in TEAM
+    head, _, tail = TEAM.rpartition(old) if old in ("}\n", "  answer\n", ": kv") else TEAM.partition(old)
+    compilation = compile_source(Source("x.mas", head + new + tail))
+    assert said(compilation) == [code]
+    (diagnostic,) = (d for d in compilation.diagnostics if d.severity == "error")
+    assert diagnostic.span is not None
+    if line is not None:
+        assert (diagnostic.span.line, diagnostic.span.column) == (line, column)
+    assert (hint or "") in (diagnostic.hint or "")
+    assert compilation.plan is None
+
+
+def only(compilation_source: Source, code: str) -> Diagnostic:
+    compilation = compile_source(compilation_source)
+    assert said(compilation) == [code]
+    return next(d for d in compilation.diagnostics if d.code == code)
+
+
+def test_a_cycle_shows_its_path_and_both_ends() -> None:
+    found = only(source("a b c d!", "a -> b -> c -> a : kv", "c -> d : kv"), "E0305")
+    assert "a -> b -> c -> a" in found.message
+    assert len(found.labels) == 2
+
+
+def test_two_cycles_are_two_errors() -> None:
+    compilation = compile_source(source("a b c d e!", "a -> b -> a : kv", "c -> d -> c : kv", "[a, b, c, d] -> e : kv"))
+    assert said(compilation) == ["E0305", "E0305"]
+
+
+def test_several_errors_in_one_file_in_its_order() -> None:
+    edges = ["a -> bb : kv(cary = own)", "a -> a : kv", "a -> c", "x -> c : kv"]
+    compilation = compile_source(source("a b/-1 c!".replace("/-1", ""), *edges, model="nope"))
+    assert said(compilation) == ["E0501", "E0201", "E0401", "E0303", "E0307", "E0201"]
+    assert compilation.graph is not None
+    assert compilation.plan is None
+
+
+def test_disagreeing_merges_point_at_both() -> None:
+    found = only(source("a b c!", "a -> c : kv(merge = stack)", "b -> c : kv"), "E0315")
+    assert found.labels[0].span.text == "merge = stack"
+
+
+def test_two_answering_agents_point_at_both() -> None:
+    found = only(source("a! b!", "a -> b : kv"), "E0310")
+    assert [label.span.text for label in found.labels] == ["answer", "answer"]
+    assert found.hint == "say which: `b -> answer`"
+    both = only(source("a! b!", "a -> b : kv", "[a, b] -> answer"), "E0310")
+    assert "both give" in both.message
+
+
+def test_duplicate_edge_by_a_product() -> None:
+    assert only(source("a b!", "[a, a] -> b : kv"), "E0304").labels
+
+
+def test_stopped_gradient_names_agent_and_edge() -> None:
+    compilation = compile_source(source("a/1 b/1 c!", "a -> b : kv", "b -> c : kv(gradient = stop)"))
+    assert said(compilation) == ["W0303", "W0303"]
+    assert all(d.labels[0].span.text == "b -> c" for d in compilation.diagnostics if d.code == "W0303")
+    assert compilation.plan is not None
+
+
+UNSUPPORTED = [
+    "repeat 2 { a -> b : kv }",
+    "a -> b : fuse",
+    "x = a(1)",
+]
+
+
+@pytest.mark.parametrize("edge", UNSUPPORTED)
+def test_what_comes_later_is_refused_and_nothing_else_is_said(edge: str) -> None:
+    only(source("a b!", edge), "E0320")
+
+
+def test_templates_and_imports_are_refused() -> None:
+    text = source("a b!", "a -> b : kv").text
+    assert said(compile_source(Source("x.mas", text.replace("agent a on", "agent a(field: text) on")))) == ["E0320"]
+    imported = text.replace("mas 1\n", 'mas 1\nimport "roles.mas" (critic)\n').replace("a -> b", "a -> critic -> b")
+    assert said(compile_source(Source("x.mas", imported))) == ["E0320"]
+
+
+# --set: settings, then the codes, or the steps that `planner` thinks
+SETTINGS = [
+    ({"latents": "20"}, 20),
+    ({"latents": "x"}, ["E0403"]),
+    ({"latents": "-1"}, ["E0404"]),
+    ({"latens": "1"}, ["E0206"]),
+    ({"steps": "12", "rate": "1e-3", "dtype": "float32", "data": "x.jsonl"}, 2),
+    ({"steps": "many"}, ["E0403"]),
+    ({"dtype": "int8"}, ["E0405"]),
+    ({"rate": "nan"}, ["E0404"]),
+]
+
+
+@pytest.mark.parametrize(("settings", "expected"), SETTINGS)
+def test_set(settings: dict[str, str], expected: int | list[str]) -> None:
+    compilation = compile_source(Source("x.mas", TEAM), set=settings)
+    if isinstance(expected, list):
+        assert said(compilation) == expected
+        assert all(d.span is not None for d in compilation.diagnostics)
+        return
+    assert compilation.graph is not None
+    assert compilation.require().operations[1].steps == expected  # type: ignore[union-attr]
+
+
+def test_set_reaches_train() -> None:
+    settings = {"steps": "12", "rate": "1", "dtype": "float32", "data": "3"}
+    train = compile_source(Source("x.mas", TEAM), set=settings).require().train
+    assert (train.steps, train.rate, train.dtype, train.data) == (12, 1.0, "float32", "3")
+    assert isinstance(train.rate, float)
+
+
+def test_unknown_names_to_set_and_to_cut_have_hints() -> None:
+    compilation = compile_source(Source("x.mas", TEAM), set={"latens": "1"}, cut=(("planner", "solvr"),))
+    hints = {d.code: d.hint for d in compilation.diagnostics}
+    assert hints["E0206"] == "did you mean `latents`?"
+    assert hints["E0317"] == "did you mean `planner:solver`?"
+
+
+def test_words_win_over_parameters() -> None:
+    text = TEAM.replace("param latents", 'param ridge: text = "norm"\nparam way: text = "linear"\nparam latents')
+    plan = compile_source(Source("x.mas", text.replace("think latents", "think latents (align = ridge)"))).require()
+    assert plan.operations[1].align == "ridge"  # type: ignore[union-attr]
+    plan = compile_source(Source("x.mas", text.replace("think latents", "think latents (align = way)"))).require()
+    assert plan.operations[1].align == "linear"  # type: ignore[union-attr]
+
+
+def test_open_zero_is_no_opening() -> None:
+    compilation = compile_source(source("a/1 b!", "a -> b : kv(carry = latents, open = 0)"))
+    assert compilation.graph is not None
+    assert compilation.graph.edges[0].open is None
