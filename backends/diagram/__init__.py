@@ -1,0 +1,55 @@
+"""Graph to Mermaid, DOT, SVG, PNG, PDF and text, offline."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from masc.backends.diagram.dot import dot
+from masc.backends.diagram.mermaid import mermaid
+from masc.backends.diagram.picture import pdf, png, svg
+from masc.backends.diagram.text import text
+from masc.compiler.graph import Graph
+from masc.dsl.diagnostics import did_you_mean, fail
+
+__all__ = ["FORMATS", "dot", "draw", "mermaid", "text"]
+
+FORMATS: dict[str, Callable[[Graph], str | bytes]] = {
+    "svg": svg,
+    "png": png,
+    "pdf": pdf,
+    "mmd": mermaid,
+    "dot": dot,
+    "txt": text,
+}
+
+
+def draw(graph: Graph, out: Path) -> None:
+    """Draw the graph into a file; its suffix says in which format. The file appears whole or not at all."""
+    suffix = out.suffix.removeprefix(".").lower()
+    if suffix not in FORMATS:
+        hint = did_you_mean(suffix, list(FORMATS)) or "the suffix is one of " + ", ".join(f".{f}" for f in FORMATS)
+        raise fail(
+            "E0603", f"cannot draw into `{out.name}`: no picture format has the suffix `{out.suffix}`", hint=hint
+        )
+    drawn = FORMATS[suffix](graph)
+    _write(out, drawn.encode() if isinstance(drawn, str) else drawn)
+
+
+def _write(out: Path, content: bytes) -> None:
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
+    except OSError as error:
+        raise fail("E0612", f"cannot write `{out}`: {error.strerror}") from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 is not what a new file usually gets
+        os.replace(temporary, out)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise fail("E0612", f"cannot write `{out}`: {error.strerror}") from error

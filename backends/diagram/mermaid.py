@@ -1,0 +1,95 @@
+"""Graph to Mermaid text, and the flowchart lines that other drawings are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from masc.backends.diagram.sketch import Link, Node, Sketch, sketch
+from masc.compiler.graph import Graph
+
+# Native SVG text instead of HTML labels, so that the picture is whole in every viewer; opaque white behind edge labels.
+HEADER = """\
+---
+title: "{name}"
+config:
+  theme: base
+  htmlLabels: false
+  flowchart:
+    htmlLabels: false
+    wrappingWidth: 480
+    nodeSpacing: 40
+    rankSpacing: 50
+  themeVariables:
+    edgeLabelBackground: "#ffffff"
+    clusterBkg: "#fafafa"
+    clusterBorder: "#bbbbbb"
+    lineColor: "#3b4a6b"
+    titleColor: "#222222"
+  themeCSS: ".edgeLabel .background, .edgeLabel rect {{ opacity: 1; fill: #ffffff; }}"
+---
+"""
+
+STYLES = """\
+  classDef agent fill:#eef3fb,stroke:#3b4a6b,color:#1b2333
+  classDef answering fill:#fdf3e1,stroke:#9a6b16,color:#1b2333
+  classDef port fill:#ffffff,stroke:#888888,color:#333333,rx:14,ry:14
+"""
+
+# The more an edge carries, the heavier its line.
+ARROWS = {"trace": "==>", "own": "-->", "latents": "-.->", None: "-->"}
+
+
+def mermaid(graph: Graph) -> str:
+    """The graph as Mermaid text, as GitHub and mermaid.live render it."""
+    drawn = sketch(graph)
+    lines = [*flowchart(drawn, _label, _words), STYLES.rstrip("\n")]
+    for kind, nodes in _classes(drawn).items():
+        lines.append(f"  class {','.join(nodes)} {kind}")
+    ports = [str(i) for i, link in enumerate(drawn.links) if link.carry is None]
+    if ports:
+        lines.append(f"  linkStyle {','.join(ports)} stroke:#999999,stroke-width:1px")
+    return HEADER.format(name=drawn.name) + "\n".join(lines) + "\n"
+
+
+def flowchart(drawn: Sketch, label: Callable[[Node], str], words: Callable[[Link], str]) -> Iterator[str]:
+    """The lines of a flowchart without colours. `label` and `words` write the text of a node and of a link, quoted."""
+    nodes = {node.id: f"{node.id}{_shape(node, label(node))}" for node in drawn.nodes}
+    framed = {node for frame in drawn.frames for node in frame}
+    yield "flowchart TB"
+    for node in nodes:
+        if node not in framed:
+            yield f"  {nodes[node]}"
+    for number, frame in enumerate(drawn.frames, 1):
+        yield f'  subgraph together_{number} [" "]'
+        yield from (f"    {nodes[node]}" for node in frame)
+        yield "  end"
+    for link in drawn.links:
+        text = f"|{words(link)}|" if link.lines else ""
+        yield f"  {link.source} {ARROWS[link.carry]}{text} {link.target}"
+
+
+def escape(text: str) -> str:
+    """Mermaid's entity codes for every ASCII character that Mermaid, Markdown or HTML could read as markup."""
+    return "".join(c if c.isalnum() or c in " ,.:/=-" or not c.isascii() else f"#{ord(c)};" for c in text)
+
+
+def _shape(node: Node, label: str) -> str:
+    # Not a stadium: Mermaid draws one as 40 KB of random strokes, so that no two pictures are equal.
+    return f"[{label}]" if node.kind == "agent" else f"({label})"
+
+
+def _label(node: Node) -> str:
+    return '"`' + "\n".join([f"**{escape(node.title)}**", *map(escape, node.lines)]) + '`"'
+
+
+def _words(link: Link) -> str:
+    return '"' + "<br/>".join(map(escape, link.lines)) + '"'
+
+
+def _classes(drawn: Sketch) -> dict[str, list[str]]:
+    answering = {link.source for link in drawn.links if link.target.startswith("output_")}
+    classes: dict[str, list[str]] = {}
+    for node in drawn.nodes:
+        kind = "port" if node.kind != "agent" else "answering" if node.id in answering else "agent"
+        classes.setdefault(kind, []).append(node.id)
+    return classes
