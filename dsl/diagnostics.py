@@ -1,7 +1,7 @@
 """One Diagnostic type for every phase, from a missing brace to a broken line of data.
 
-Codes are stable. The letter says how bad it is: E an error, W a warning, I for information. What each code means, with a
-wrong and a right example, stands in `dsl/explain/*.md` (`masc explain E0201`).
+Codes are stable. The letter says how bad it is: E an error, W a warning, I for information. What each code means, with
+a wrong and a right example, stands in `dsl/explain/*.md` (`masc explain E0201`).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Source:
-    """A text and the path that it is shown under. The text is what was read, decoded as UTF-8, line ends as they were."""
+    """A text and the path that it is shown under. The text is what was read, as UTF-8, line ends as they were."""
 
     path: str
     text: str = field(repr=False)

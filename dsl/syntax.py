@@ -252,9 +252,11 @@ Declaration = Import | Model | Param | Agent | Graph | Train
 
 @dataclass(frozen=True)
 class File(Node):
-    """A whole file. `header` are the comments before the version line, `trailer` those after the last declaration."""
+    """A whole file. `header` are the comments before the version line, `trailing` the one at its end, `trailer` those
+    after the last declaration."""
 
     version: int
     declarations: tuple[Declaration, ...]
     header: tuple[str, ...] = field(default=(), compare=False)
     trailer: tuple[str, ...] = field(default=(), compare=False)
+    trailing: str | None = field(default=None, compare=False)

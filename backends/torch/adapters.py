@@ -39,7 +39,7 @@ def _targets(base: nn.Module, lora: Lora, agent: str) -> list[str]:
         wanted |= {"all": present, "attention": set(ATTENTION), "mlp": set(MLP)}.get(target, {target})
     if missing := sorted(wanted - present):
         raise fail(
-            "E0507",
+            "E0618",
             f"the model of agent `{agent}` has no projection `{missing[0]}`",
             hint=f"it has {', '.join(sorted(present))}",
         )
@@ -111,15 +111,15 @@ def save(base: nn.Module, agent: str, folder: Path) -> None:
 
 @torch.no_grad()
 def load(base: nn.Module, agent: str, folder: Path) -> None:
-    """Read what `save` wrote into the adapter that is already there. E0505 if it does not fit."""
+    """Read what `save` wrote into the adapter that is already there. E0617 if it does not fit."""
     path = folder / "adapter_model.safetensors"
     try:
         found: dict[str, Tensor] = load_file(path)
     except Exception as error:  # safetensors raises its own kinds for a broken file
-        raise fail("E0505", f"cannot read the adapter of `{agent}`: {path}: {error}") from None
+        raise fail("E0617", f"cannot read the adapter of `{agent}`: {path}: {error}") from None
     own = tensors(base, agent)
     expected = {_PREFIX + name.replace(f".{agent}.weight", ".weight"): p for name, p in own.items()}
     if set(found) != set(expected) or any(found[k].shape != p.shape for k, p in expected.items()):
-        raise fail("E0505", f"the adapter in {folder} does not fit the agent `{agent}`")
+        raise fail("E0617", f"the adapter in {folder} does not fit the agent `{agent}`")
     for name, parameter in expected.items():
         parameter.copy_(found[name])

@@ -32,7 +32,7 @@ class Base(nn.Module):
             self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=NAME)
             self.tokenizer = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-            raise fail("E0504", f"cannot load the model in {folder}: {error}") from None
+            raise fail("E0616", f"cannot load the model in {folder}: {error}") from None
         finally:
             transformers_logging.enable_progress_bar()
         self.folder = folder
@@ -140,7 +140,7 @@ class Base(nn.Module):
             if after and after[0] in tokenizer.all_special_ids:
                 return int(after[0])
         if tokenizer.eos_token_id is None:
-            raise fail("E0504", f"the tokenizer of {tokenizer.name_or_path} has no end-of-sequence token")
+            raise fail("E0616", f"the tokenizer of {tokenizer.name_or_path} has no end-of-sequence token")
         return int(tokenizer.eos_token_id)
 
 

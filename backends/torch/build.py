@@ -20,7 +20,7 @@ def build(plan: Plan, here: Path, *, dtype: str = "float32", device: str | None 
     """A Program with fresh adapters. here: the folder that relative model folders are relative to; device: "cpu", "cuda",
     ... (None: the GPU if there is one); seed of the adapters (None: the train settings').
 
-    Errors: E0503 a model that cannot be had, E0504 one that cannot be loaded, those of `check_plan` that had to wait until
+    Errors: E0509 a model that cannot be had, E0616 one that cannot be loaded, those of `check_plan` that had to wait until
     the model's config was there.
     """
     if dtype not in DTYPES:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+
 from masc.compiler.models import check_model, locate_model, registry_folder
 from masc.compiler.registry import REGISTRY, RegistryModel
 from masc.dsl.diagnostics import MascError, did_you_mean, fail

@@ -248,7 +248,7 @@ class Program(nn.Module):
 
     @torch.no_grad()
     def load_weights(self, folder: Path) -> None:
-        """Read what `save_weights` wrote. E0505 where it does not fit."""
+        """Read what `save_weights` wrote. E0617 where it does not fit."""
         from safetensors.torch import load_file
 
         for agent in self.plan.agents:
@@ -261,7 +261,7 @@ class Program(nn.Module):
                 for name, parameter in self.links.items():
                     parameter.copy_(found[name])
             except Exception as error:
-                raise fail("E0505", f"cannot read the links: {path}: {error}") from None
+                raise fail("E0617", f"cannot read the links: {path}: {error}") from None
 
 
 class _Walk:

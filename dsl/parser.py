@@ -1,0 +1,331 @@
+"""`.mas` text to syntax tree, with recovery: one mistake is one message, and what follows it is read all the same.
+
+The driver feeds tokens to Lark's LALR automaton one by one. Where a token does not fit it tries, in this order:
+
+1. a block that was not closed: a declaration begins on this line, so feed the missing `}`;
+2. a misspelt keyword: take it as the keyword;
+3. a forgotten mark: feed it if the next tokens then fit;
+4. give up on this item: unwind to where items stand, feed ERROR, skip to what looks like the next item.
+"""
+
+from __future__ import annotations
+
+import re
+from copy import copy
+from difflib import get_close_matches
+
+from lark import Token, Tree
+from lark.exceptions import UnexpectedToken
+from lark.parsers.lalr_parser_state import ParserState
+from masc.dsl.build import Builder
+from masc.dsl.comments import Comment, attach
+from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean, errors
+from masc.dsl.excerpt import Excerpt
+from masc.dsl.source import Source, Span
+from masc.dsl.syntax import File, Statement
+from masc.dsl.tokens import FIXED, KEYWORDS, Tokens, grammar, tokenize
+
+VERSION = 1
+MOST_ERRORS = 20
+
+# Looks at one line only: nothing that can stand in a block looks so, even where its names are keywords.
+_DECLARES = re.compile(
+    r'import *"[^"\n]*" *\(|model +\w+ *=|param +\w+ *:|agent +\w+ *(\(|on\b)|graph +\w+ *\(|train *\{', re.ASCII
+)
+_FORGOTTEN = ("COMMA", "RPAR", "RSQB", "EQUAL", "COLON", "ARROW", "ON", "LBRACE", "LPAR")
+_PHRASES = (
+    ({"IMPORT", "MODEL", "PARAM", "AGENT", "GRAPH", "TRAIN"}, "a declaration"),
+    ({"NAME", "LSQB", "REPEAT"}, "a statement"),
+    ({"NAME", "NUMBER", "STRING", "TRUE", "FALSE", "LSQB"}, "a value"),
+    ({"NAME"}, "a name"),
+    ({"NUMBER"}, "a number"),
+    ({"STRING"}, "a string"),
+    ({"TRUE", "FALSE"}, "`true` or `false`"),
+)
+
+
+def parse(source: Source) -> tuple[File | None, list[Diagnostic]]:
+    """The tree of a `.mas` file and what is wrong with it. After errors it holds what could be read, or is None."""
+    excerpt = Excerpt(source, source.text)
+    tokens = tokenize(excerpt)
+    if tokens.too_deep:
+        return None, list(tokens.diagnostics)
+    run = _Run(excerpt, tokens, "file")
+    tree = run.parse(run.version())
+    builder = Builder(excerpt)
+    file = builder.file(tree)
+    diagnostics = _in_order([*tokens.diagnostics, *run.diagnostics, *builder.diagnostics])
+    if errors(diagnostics) and not file.declarations:
+        return None, diagnostics
+    return attach(file, tokens.comments), diagnostics
+
+
+def parse_statements(excerpt: Excerpt) -> tuple[tuple[Statement, ...], tuple[Comment, ...], list[Diagnostic]]:
+    """The statements of a graph in a text that holds nothing else (a YAML scalar), and the comments among them."""
+    tokens = tokenize(excerpt)
+    if tokens.too_deep:
+        return (), tokens.comments, list(tokens.diagnostics)
+    run = _Run(excerpt, tokens, "body")
+    builder = Builder(excerpt)
+    statements = builder.body(run.parse(0))
+    return statements, tokens.comments, _in_order([*tokens.diagnostics, *run.diagnostics, *builder.diagnostics])
+
+
+def _in_order(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
+    """By place; on a line with a stray character only that counts, what does not fit there follows from it."""
+    spoiled = {d.span.line for d in diagnostics if d.span and d.code == "E0110"}
+    kept = [d for d in diagnostics if d.code != "E0103" or not d.span or d.span.line not in spoiled]
+    return sorted(dict.fromkeys(kept), key=lambda d: d.span.start if d.span else 0)
+
+
+class _Run:
+    """One pass over the tokens of a text."""
+
+    def __init__(self, excerpt: Excerpt, tokens: Tokens, start: str) -> None:
+        self.excerpt = excerpt
+        self.tokens = tokens.tokens
+        self.open_string = tokens.open_string
+        self.diagnostics: list[Diagnostic] = []
+        self.state: ParserState[int] = grammar().parse_interactive(start=start).parser_state
+        self.open: list[Token] = []  # the braces that are open
+        self.words_before: frozenset[str] = frozenset()  # keywords that would have fitted instead of the last token
+
+    def version(self) -> int:
+        """Read the version line; return the position after it. The automaton always gets one."""
+        first, second, *_ = (*self.tokens, self.tokens[-1])
+        length, complaint = 2, None  # how many tokens the line has, and what is wrong with it
+        if first.type == "MAS" and second.type == "NUMBER":
+            if second != str(VERSION):
+                hint = f"this masc reads version {VERSION}: write `mas {VERSION}`"
+                message = f"version {second[:20]} of the language is unknown"
+                complaint = Diagnostic("E0102", message, self._span(second), hint=hint)
+        else:
+            length = 2 if first.type == "NAME" and second.type == "NUMBER" else int(first.type == "MAS")
+            near = did_you_mean(first, ["mas"]) if length else None
+            hint = near or f"write `mas {VERSION}` on the first line"
+            complaint = Diagnostic("E0101", "the version line is missing", self._span(first), hint=hint)
+        self.diagnostics += [complaint] if complaint else []
+        for kind, token, text in (("MAS", first, "mas"), ("NUMBER", second if length == 2 else first, str(VERSION))):
+            start, end = _place(token)
+            self.state.feed_token(Token(kind, text, start_pos=start, end_pos=end if length else start))
+        return length
+
+    def parse(self, position: int) -> Tree[Token]:
+        """The whole text from a position on. ERROR tokens stand in the tree where items could not be read."""
+        stuck = -1
+        while True:
+            token = self.tokens[position]
+            if self._feed(token):
+                if token.type == "$END":
+                    tree: Tree[Token] = self.state.value_stack[-1]
+                    return tree
+                position += 1
+                continue
+            if len(self.diagnostics) >= MOST_ERRORS:
+                position = len(self.tokens) - 1
+            elif position == stuck:
+                position += token.type != "$END"
+            stuck = position
+            position = self._recover(position)
+
+    # feeding
+
+    def _feed(self, token: Token) -> bool:
+        """Feed a token, a keyword as a NAME where the grammar takes none; say whether it fitted."""
+        choices = self.state.parse_conf.states[self.state.position]
+        kind = _kind(self.state, token)
+        if kind != token.type and self._declares(token):
+            return False
+        words = frozenset(KEYWORDS[choice] for choice in choices if choice in KEYWORDS)
+        fed = token if kind == token.type else Token.new_borrow_pos(kind, str(token), token)
+        if kind == "$END":
+            if not _fits(self.state, [token]):
+                return False
+            tree = self.state.feed_token(fed, is_end=True)
+            self.state.value_stack[-1] = tree
+            return True
+        try:
+            self.state.feed_token(fed)
+        except UnexpectedToken:
+            return False
+        self.words_before = words
+        if kind == "LBRACE":
+            self.open.append(token)
+        elif kind == "RBRACE":
+            self.open.pop()
+        return True
+
+    def _expected(self) -> set[str]:
+        choices = self.state.parse_conf.states[self.state.position]
+        return {
+            kind
+            for kind in choices
+            if kind.lstrip("$").isupper() and kind != "ERROR" and _fits(self.state, [Token(kind, "")])
+        }
+
+    # recovering
+
+    def _recover(self, position: int) -> int:
+        """Report the token that does not fit and bring the automaton to where parsing can go on; return from where."""
+        token = self.tokens[position]
+        expected = self._expected()
+        if token.type == "$END" or (self.open and self._declares(token) and "RBRACE" in expected):
+            return self._unclosed(position, expected)
+        if token.type == "$END" or self._declares(token):
+            self._report_unexpected(position, expected)
+            self._unwind(position)
+            while self.open and self._declares(token):
+                self._close()
+            return position
+        words = sorted(KEYWORDS[kind] for kind in expected if kind in KEYWORDS)
+        near = get_close_matches(token, words, n=1) if token.type == "NAME" or token.type in KEYWORDS else []
+        if near:
+            self._report("E0104", f"unknown keyword `{token}`", token, did_you_mean(token, near))
+            self._feed(Token.new_borrow_pos(near[0].upper(), near[0], token))
+            return position + 1
+        ahead = [each for each in self.tokens[position : position + 3] if each.type != "$END"]
+        for kind in _FORGOTTEN:
+            if kind in expected and _fits(self.state, [Token(kind, ""), *ahead]):
+                mark = FIXED[kind]
+                self._report("E0103", f"`{mark}` is missing before {_quoted(token)}", token)
+                start, _ = _place(token)
+                self._feed(Token(kind, mark, start_pos=start, end_pos=start))
+                return position
+        self._report_unexpected(position, expected)
+        self._unwind(position)
+        return self._skip(position)
+
+    def _unclosed(self, position: int, expected: set[str]) -> int:
+        """The text ends, or the next declaration begins, where something is still to come."""
+        token = self.tokens[position]
+        where = "the file ends" if token.type == "$END" else f"`{token}` begins"
+        complete = not self.open or "RBRACE" in expected
+        wanted = "`}` is" if self.open and complete else f"{_phrase(expected)} is"
+        if not (self.open_string and token.type == "$END"):
+            labels = (Label(self._span(self.open[-1]), "this block is open"),) if self.open else ()
+            message = f"{where} where {wanted} expected"
+            self.diagnostics.append(Diagnostic("E0105", message, self._span(token), labels))
+        self._unwind(position)
+        while self.open:
+            self._close()
+        return position
+
+    def _close(self) -> None:
+        start, _ = _place(self.tokens[-1])
+        if not self._feed(Token("RBRACE", "}", start_pos=start, end_pos=start)):
+            raise AssertionError("an unwound block can be closed")
+
+    def _unwind(self, position: int) -> None:
+        """Drop what was begun until the automaton is among items again, and feed ERROR as one."""
+        state = self.state
+        while not _fits(state, [Token("ERROR", "")]):
+            state.state_stack.pop()
+            state.value_stack.pop()
+        start, _ = _place(self.tokens[position])
+        self._feed(Token("ERROR", "", start_pos=start, end_pos=start))
+
+    def _skip(self, position: int) -> int:
+        """The next position from which it makes sense to go on: a declaration, the next line's item, a `}`."""
+        depth = 0
+        while (token := self.tokens[position]).type != "$END":
+            if self._declares(token) or (depth == 0 and self._begins_item(token)):
+                return position
+            if token.type == "LBRACE":
+                depth += 1
+            elif token.type == "RBRACE":
+                depth = max(0, depth - 1)
+            position += 1
+        return position
+
+    def _begins_item(self, token: Token) -> bool:
+        if token.type == "RBRACE":
+            return bool(self.open)
+        choices = self.state.parse_conf.states[self.state.position]
+        if token.type in KEYWORDS and token.type in choices:
+            return True
+        return self._first_on_line(token) and (token.type in choices or (token.type in KEYWORDS and "NAME" in choices))
+
+    def _first_on_line(self, token: Token) -> bool:
+        start, _ = _place(token)
+        return not self.excerpt.text[self.excerpt.text.rfind("\n", 0, start) + 1 : start].strip()
+
+    def _declares(self, token: Token) -> bool:
+        """Whether a declaration begins here, whatever the automaton waits for."""
+        return (
+            token.type in KEYWORDS
+            and _DECLARES.match(self.excerpt.text, _place(token)[0]) is not None
+            and self._first_on_line(token)
+        )
+
+    # messages
+
+    def _report_unexpected(self, position: int, expected: set[str]) -> None:
+        token, hint = self.tokens[position], None
+        before = self.tokens[position - 1] if position else token
+        if token.type == "MAS":
+            hint = f"`mas {VERSION}` stands on the first line and nowhere else"
+        elif token.type == "RBRACE" and not self.open:
+            hint = "there is no open block here"
+        elif before.type == "NAME" and (near := did_you_mean(before, sorted(self.words_before))):
+            self._report("E0104", f"unknown keyword `{before}`", before, near)
+            return
+        elif token.type == "LPAR" and before.type == "NAME" and "ARROW" in expected:
+            hint = f"a channel stands after a colon: `: {before}(...)`"
+        elif token.type in KEYWORDS or token.type in ("TRUE", "FALSE"):
+            hint = f"`{token}` is a word of the language here"
+        self._report("E0103", f"expected {_phrase(expected)}, found {_quoted(token)}", token, hint)
+
+    def _report(self, code: str, message: str, token: Token, hint: str | None = None) -> None:
+        self.diagnostics.append(Diagnostic(code, message, self._span(token), hint=hint))
+
+    def _span(self, token: Token) -> Span:
+        return self.excerpt.span(*_place(token))
+
+
+def _try(state: ParserState[int], kind: str) -> ParserState[int] | None:
+    """The automaton after one more token, or None where it does not fit. Nothing is built, the state stays as it is."""
+    trial = state.copy(deepcopy_values=False)
+    trial.parse_conf = copy(state.parse_conf)
+    trial.parse_conf.callbacks = {}
+    try:
+        trial.feed_token(Token(kind, ""), is_end=kind == "$END")
+    except UnexpectedToken:
+        return None
+    return trial
+
+
+def _kind(state: ParserState[int], token: Token) -> str:
+    """What a token is here: a keyword is a NAME where the grammar takes no such keyword."""
+    return "NAME" if token.type in KEYWORDS and not _try(state, token.type) else token.type
+
+
+def _fits(state: ParserState[int], tokens: list[Token]) -> bool:
+    """Whether the automaton would take these tokens."""
+    for token in tokens:
+        trial = _try(state, _kind(state, token))
+        if not trial:
+            return False
+        state = trial
+    return True
+
+
+def _place(token: Token) -> tuple[int, int]:
+    return token.start_pos or 0, token.end_pos or 0
+
+
+def _quoted(token: Token) -> str:
+    if token.type == "STRING":
+        return "a string"
+    return "the end" if token.type == "$END" else f"`{token[:40]}`"
+
+
+def _phrase(expected: set[str]) -> str:
+    """What would have fitted, in words: "`->`, `:` or a statement"."""
+    rest, words = set(expected) - {"$END"}, []
+    for kinds, phrase in _PHRASES:
+        if kinds <= rest:
+            rest -= kinds
+            words.append(phrase)
+    words = [f"`{FIXED[kind]}`" for kind in FIXED if kind in rest] + words
+    words = words or ["the end"]
+    return " or ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

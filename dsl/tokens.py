@@ -1,0 +1,115 @@
+"""The grammar, loaded once, and the tokens of a text. What can be no token is reported here; it stops nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from lark import Lark, Token
+from masc.dsl.comments import Comment
+from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.excerpt import Excerpt
+from masc.dsl.strings import is_closed, is_name
+
+DEEPEST = 64
+_WORDS = ("mas", "import", "model", "param", "agent", "on", "system", "user", "think", "adapt", "answer", "graph")
+KEYWORDS = {word.upper(): word for word in (*_WORDS, "repeat", "train", "as")}
+_MARKS = {
+    "LPAR": "(",
+    "RPAR": ")",
+    "LSQB": "[",
+    "RSQB": "]",
+    "LBRACE": "{",
+    "RBRACE": "}",
+    "COMMA": ",",
+    "COLON": ":",
+    "EQUAL": "=",
+    "ARROW": "->",
+    "FEEDS": "<-",
+    "DOTS": "..",
+}
+FIXED = KEYWORDS | _MARKS
+"""How the tokens look that always look the same."""
+
+
+@cache
+def grammar() -> Lark:
+    """The parser's tables: built when the first text is read, about 60 ms."""
+    text = files("masc.dsl").joinpath("grammar.lark").read_text(encoding="utf-8")
+    options = {"propagate_positions": True, "maybe_placeholders": False}
+    return Lark(text, start=["file", "body"], parser="lalr", lexer="basic", **options)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a text is made of. The last token is `$END`; `open_string` says that a string swallowed the text's end."""
+
+    tokens: tuple[Token, ...]
+    comments: tuple[Comment, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    open_string: bool = False
+    too_deep: bool = False
+
+
+def tokenize(excerpt: Excerpt) -> Tokens:
+    """The tokens and comments of a text, for any text."""
+    tokens: list[Token] = []
+    comments: list[Comment] = []
+    diagnostics: list[Diagnostic] = []
+    depth, end, open_string, too_deep = 0, 0, False, False
+    for token in grammar().lex(excerpt.text, dont_ignore=True):
+        start, stop = token.start_pos or 0, token.end_pos or 0
+        span = excerpt.span(start, stop)
+        match token.type:
+            case "BLANK":
+                continue
+            case "COMMENT":
+                comments.append(Comment(span.start, token[1:].strip()))
+                continue
+            case "STRAY":
+                diagnostics.append(_stray(token, Diagnostic("E0110", f"`{_shown(token)}` means nothing here", span)))
+                continue
+            case "STRING" if not is_closed(token):
+                quotes = '"""' if token.startswith('"""') else '"'
+                open_string = quotes == '"""'
+                width = len(token.split("\n", 1)[0].rstrip("\r"))
+                hint = f"close it with `{quotes}`" + ("" if open_string else " on the same line")
+                diagnostics.append(
+                    Diagnostic("E0106", "this string is not closed", excerpt.span(start, start + width), hint=hint)
+                )
+            case "NAME" if not is_name(token):
+                hint = "a name is made of the letters a to z, digits and `_`"
+                diagnostics.append(Diagnostic("E0111", f"`{token}` cannot be a name", span, hint=hint))
+            case "LPAR" | "LSQB" | "LBRACE":
+                depth += 1
+                if depth > DEEPEST and not too_deep:
+                    too_deep = True
+                    diagnostics.append(Diagnostic("E0112", f"brackets are nested more than {DEEPEST} deep", span))
+            case "RPAR" | "RSQB" | "RBRACE":
+                depth -= 1
+        tokens.append(token)
+        end = stop
+    tokens.append(Token("$END", "", start_pos=end, end_pos=end))
+    return Tokens(tuple(tokens), tuple(comments), tuple(diagnostics), open_string, too_deep)
+
+
+def _shown(token: str) -> str:
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in token[:20])
+
+
+def _stray(token: str, at: Diagnostic) -> Diagnostic:
+    hints = {
+        "-": "an arrow is `->`; a name has no hyphen, write `_`",
+        "'": 'strings stand in double quotes, `"..."`',
+        "‘": 'strings stand in double quotes, `"..."`',
+        "“": 'strings stand in straight double quotes, `"..."`',
+        "”": 'strings stand in straight double quotes, `"..."`',
+        ";": "nothing separates statements here",
+        "//": "a comment starts with `#`",
+        "<": "write `output <- column`",
+        "→": "write `->`",
+        "←": "write `<-`",
+    }
+    hint = hints.get(token) or hints.get(token[:1])
+    return Diagnostic(at.code, at.message, at.span, hint=hint)

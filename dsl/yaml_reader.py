@@ -1,0 +1,397 @@
+"""YAML to the same syntax tree as `.mas`.
+
+    mas: 1
+    imports: [{from: roles.mas, names: [critic]}]
+    models: {small: smollm2-135m}
+    params:
+      latents: 10                         # short for {type: int, default: 10}
+    agents:
+      planner:
+        on: small
+        system: You plan.                 # prompts: `{name}` is a placeholder, `{{` a brace
+        user: "{question}"
+        think: 10                         # or {steps: latents, align: ridge}
+        adapt: {lora: {rank: 8}}          # or none
+        answer: {max_tokens: 128}         # or nothing, for the defaults
+        fields: {field: text}             # makes it a template
+    graph:
+      name: relay
+      inputs: [question]
+      outputs: [answer]
+      body:                               # statements as in `.mas`; quotes where YAML wants them
+        - planner -> maths : kv(carry = own)
+        - "[maths, physics] -> solver : kv"
+        - maths = expert("mathematics")
+        - {repeat: 2, body: [a -> b, b -> a]}
+    train:
+      data: train.jsonl
+      supervise: {answer: solution}       # output: column
+      batch: 8
+
+A value without quotes that looks like a name is a name (`align: ridge`), one in quotes is a string. Where only a string
+can stand (prompts, `data`, a model) both are. Aliases are refused. Comments become comments of the nodes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+import yaml
+from masc.dsl import strings
+from masc.dsl import syntax as s
+from masc.dsl.build import bad_number
+from masc.dsl.comments import Comment, attach
+from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean, errors
+from masc.dsl.excerpt import Excerpt
+from masc.dsl.parser import VERSION, parse_statements
+from masc.dsl.source import Source, Span
+from masc.dsl.yaml_text import comments, compose, excerpt, node_span
+
+_RANGE = re.compile(r"(-?[0-9]+)\.\.(-?[0-9]+)")
+_NUMERIC = re.compile(r"-?[0-9.]+([eE][+-]?[0-9]+)?")
+_NULLS = ("", "~", "null", "Null", "NULL")
+_TOP = ("mas", "imports", "models", "params", "agents", "graph", "train")
+_AGENT = ("on", "fields", "system", "user", "think", "adapt", "answer")
+
+Pair = tuple[yaml.ScalarNode, yaml.Node]
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def parse_yaml(source: Source) -> tuple[s.File | None, list[Diagnostic]]:
+    """The tree of a YAML file and what is wrong with it; as `parser.parse` for `.mas`."""
+    root, problem = compose(source)
+    if problem:
+        return None, [problem]
+    reader = _Reader(source)
+    file = reader.file(root)
+    diagnostics = sorted(dict.fromkeys(reader.diagnostics), key=lambda d: d.span.start if d.span else 0)
+    if errors(diagnostics) and not file.declarations:
+        return None, diagnostics
+    return attach(file, [*comments(source), *reader.comments]), diagnostics
+
+
+class _Reader:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.diagnostics: list[Diagnostic] = []
+        self.comments: list[Comment] = []
+
+    def file(self, root: yaml.Node | None) -> s.File:
+        start = Span(self.source, 0, 0)
+        if root is None:
+            self._missing_version(start)
+            return s.File(start, VERSION, ())
+        entries = self._entries(root, "a file", _TOP)
+        span = self._span(root)
+        version = [pair for pair in entries if pair[0].value == "mas"]
+        if not version:
+            self._missing_version(Span(self.source, span.start, span.start))
+        for key, node in version[:1]:
+            span = self._span(key)
+            if not (isinstance(node, yaml.ScalarNode) and node.value == str(VERSION)):
+                hint = f"this masc reads version {VERSION}: write `mas: {VERSION}`"
+                self._report("E0102", "this version of the language is unknown", node, hint)
+        declarations: list[s.Declaration] = []
+        for key, node in entries:
+            match key.value:
+                case "imports":
+                    declarations += _each(self._items(node), self._import)
+                case "models":
+                    declarations += [
+                        s.Model(self._across(key, target), name, literal)
+                        for key, target, name in self._named(node, "models")
+                        if (literal := self._text(target))
+                    ]
+                case "params":
+                    declarations += _each(self._named(node, "params"), self._param)
+                case "agents":
+                    declarations += _each(self._named(node, "agents"), self._agent)
+                case "graph":
+                    declarations += _each([(key, node)], self._graph)
+                case "train":
+                    declarations += _each([(key, node)], self._train)
+        return s.File(span, VERSION, tuple(declarations))
+
+    def _missing_version(self, span: Span) -> None:
+        hint = f"write `mas: {VERSION}` on the first line"
+        self.diagnostics.append(Diagnostic("E0101", "the version is missing", span, hint=hint))
+
+    # declarations: None where too much is wrong or missing
+
+    def _import(self, node: yaml.Node) -> s.Import | None:
+        entries = self._by_key(node, "an import", ("from", "names"), needed=("from", "names"))
+        if entries is None or not (path := self._text(entries["from"])):
+            return None
+        return s.Import(self._span(node), path, self._names(entries["names"]))
+
+    def _param(self, entry: tuple[yaml.ScalarNode, yaml.Node, s.Name]) -> s.Param | None:
+        key, node, name = entry
+        span = self._across(key, node)
+        if isinstance(node, yaml.MappingNode):
+            entries = self._by_key(node, "a param", ("type", "default"), needed=("type", "default"))
+            if entries is None:
+                return None
+            kind, value = self._name(entries["type"]), self._value(entries["default"])
+            return s.Param(span, name, kind, value) if kind and value else None
+        default = self._value(node)
+        if not isinstance(default, s.Literal):
+            if default:
+                self._wrong(node, "a number, a string in quotes, true or false, or `{type: ..., default: ...}`")
+            return None
+        word = {bool: "bool", int: "int", float: "float", str: "text"}[type(default.value)]
+        return s.Param(span, name, s.Name(default.span, word), default)
+
+    def _agent(self, entry: tuple[yaml.ScalarNode, yaml.Node, s.Name]) -> s.Agent | None:
+        key, node, name = entry
+        entries = self._entries(node, "an agent", _AGENT)
+        by_key = {key.value: value for key, value in entries}
+        if not isinstance(node, yaml.MappingNode) or not self._has(node, by_key, "an agent", ("on",), at=key):
+            return None
+        model = self._name(by_key["on"])
+        fields = tuple(
+            s.Field(self._across(field, type), word, kind)
+            for field, type, word in (self._named(by_key["fields"], "fields") if "fields" in by_key else ())
+            if (kind := self._name(type))
+        )
+        members: tuple[s.Member, ...] = tuple(_each(entries, self._member))
+        return s.Agent(self._across(key, node), name, fields, model, members) if model else None
+
+    def _member(self, entry: Pair) -> s.Member | None:
+        key, node = entry
+        span = self._across(key, node)
+        match key.value:
+            case "system" | "user":
+                if not isinstance(node, yaml.ScalarNode) or _is_null(node):
+                    self._wrong(node, "text")
+                    return None
+                parts = strings.yaml_prompt(excerpt(self.source, node), self.diagnostics.append)
+                return s.Say(span, s.Name(self._span(key), key.value), s.Prompt(self._span(node), parts))
+            case "think" if isinstance(node, yaml.MappingNode):
+                entries = self._entries(node, "`think`", None)
+                if not self._has(node, {key.value: value for key, value in entries}, "`think`", ("steps",), at=key):
+                    return None
+                values = [value for key, value in entries if key.value == "steps"]
+                steps = self._value(values[0])
+                return s.Think(span, steps, self._options(node, besides="steps")) if steps else None
+            case "think":
+                steps = self._value(node)
+                return s.Think(span, steps, ()) if steps else None
+            case "adapt" if isinstance(node, yaml.MappingNode) and len(node.value) == 1:
+                ((word, options),) = node.value
+                kind = self._name(word)
+                return s.Adapt(span, kind, self._options(options)) if kind else None
+            case "adapt":
+                if not isinstance(node, yaml.ScalarNode):
+                    self._wrong(node, "`none`, `lora` or `{lora: {rank: 8}}`")
+                    return None
+                kind = self._name(node)
+                return s.Adapt(span, kind, ()) if kind else None
+            case "answer":
+                return s.Answer(span, self._options(node))
+        return None
+
+    def _graph(self, entry: Pair) -> s.Graph | None:
+        key, node = entry
+        known, needed = ("name", "inputs", "outputs", "body"), ("name", "outputs")
+        entries = self._by_key(node, "a graph", known, needed, at=key)
+        if entries is None or not (name := self._name(entries["name"])):
+            return None
+        inputs = self._names(entries["inputs"]) if "inputs" in entries else ()
+        outputs = self._names(entries["outputs"])
+        body = self._body(entries["body"]) if "body" in entries else ()
+        if not outputs:
+            self._wrong(entries["outputs"], "at least one name")
+            return None
+        return s.Graph(self._across(key, node), name, inputs, outputs, body)
+
+    def _train(self, entry: Pair) -> s.Train:
+        key, node = entry
+        made: list[s.Supervise | s.Setting] = []
+        for name, value in self._entries(node, "`train`", None):
+            if name.value == "supervise":
+                for output, column, word in self._named(value, "outputs"):
+                    if target := self._name(column):
+                        made.append(s.Supervise(self._across(output, column), word, target))
+                continue
+            setting, read = self._name(name), self._text(value) if name.value == "data" else self._value(value)
+            if setting and read:
+                made.append(s.Setting(self._across(name, value), setting, read))
+        return s.Train(self._across(key, node), tuple(made))
+
+    # statements
+
+    def _body(self, node: yaml.Node) -> tuple[s.Statement, ...]:
+        statements: list[s.Statement] = []
+        for item in [node] if isinstance(node, yaml.ScalarNode) else self._items(node):
+            if isinstance(item, yaml.ScalarNode):
+                statements += [] if _is_null(item) else self._statements(excerpt(self.source, item))
+            elif not isinstance(item, yaml.MappingNode):
+                self._wrong(item, 'a statement; in quotes if it starts with `[`: "[a, b] -> c : kv"')
+            elif any(key.value in ("repeat", "body") for key, _ in item.value):
+                entries = self._by_key(item, "`repeat`", ("repeat", "body"), needed=("repeat", "body"))
+                count = self._value(entries["repeat"]) if entries else None
+                if entries and count:
+                    statements.append(s.Repeat(self._span(item), count, self._body(entries["body"])))
+            else:
+                # `a -> b : kv` without quotes: YAML takes the colon for its own. Read it as it stands in the text.
+                for key, value in item.value:
+                    span = self._across(key, value)
+                    offsets = tuple(range(span.start, span.end + 1))
+                    statements += self._statements(Excerpt(self.source, span.text, offsets))
+        return tuple(statements)
+
+    def _statements(self, text: Excerpt) -> tuple[s.Statement, ...]:
+        statements, found, diagnostics = parse_statements(text)
+        self.comments += found
+        self.diagnostics += diagnostics
+        return statements
+
+    # values
+
+    def _value(self, node: yaml.Node) -> s.Value | None:
+        span = self._span(node)
+        if isinstance(node, yaml.SequenceNode):
+            return s.List(span, tuple(_each(node.value, self._value)))
+        if not isinstance(node, yaml.ScalarNode) or _is_null(node):
+            self._wrong(node, "a value")
+            return None
+        text = node.value
+        if node.style is not None:
+            return s.Literal(span, text)
+        if text in ("true", "false"):
+            return s.Literal(span, text == "true")
+        if strings.is_name(text):
+            return s.Name(span, text)
+        if ends := _RANGE.fullmatch(text):
+            first, last = strings.number(ends[1]), strings.number(ends[2])
+            if isinstance(first, int) and isinstance(last, int):
+                return s.Range(span, first, last)
+        number = strings.number(text)
+        if number is None and _NUMERIC.fullmatch(text):
+            self.diagnostics.append(bad_number(text, span))
+            return None
+        return s.Literal(span, text if number is None else number)
+
+    def _text(self, node: yaml.Node) -> s.Literal | None:
+        """A scalar where only a string can stand."""
+        if isinstance(node, yaml.ScalarNode) and not _is_null(node):
+            return s.Literal(self._span(node), node.value)
+        self._wrong(node, "text")
+        return None
+
+    def _name(self, node: yaml.Node) -> s.Name | None:
+        if not isinstance(node, yaml.ScalarNode) or _is_null(node):
+            self._wrong(node, "a name")
+            return None
+        if not strings.is_name(node.value):
+            hint = "a name is made of the letters a to z, digits and `_`"
+            self._report("E0111", f"`{node.value[:40]}` cannot be a name", node, hint)
+            return None
+        return s.Name(self._span(node), node.value)
+
+    def _names(self, node: yaml.Node) -> tuple[s.Name, ...]:
+        """A list of names; one alone may stand without brackets."""
+        one = isinstance(node, yaml.ScalarNode) and not _is_null(node)
+        return tuple(_each([node] if one else self._items(node), self._name))
+
+    def _options(self, node: yaml.Node, besides: str | None = None) -> tuple[s.Option, ...]:
+        return tuple(
+            s.Option(self._across(key, value), name, read)
+            for key, value, name in self._named(node, "options")
+            if name.text != besides and (read := self._value(value))
+        )
+
+    # YAML's collections
+
+    def _items(self, node: yaml.Node) -> list[yaml.Node]:
+        if isinstance(node, yaml.SequenceNode):
+            return list(node.value)
+        if not _is_null(node):
+            self._wrong(node, "a list")
+        return []
+
+    def _entries(self, node: yaml.Node, what: str, known: Sequence[str] | None) -> list[Pair]:
+        """The entries of a mapping whose keys are scalars; with `known`, only those that are known."""
+        if not isinstance(node, yaml.MappingNode):
+            if not _is_null(node):
+                self._wrong(node, "a mapping: `key: value`")
+            return []
+        entries: dict[str, Pair] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self._wrong(key, "a key")
+            elif key.value in entries:
+                label = Label(self._span(entries[key.value][0]), "first written here")
+                message = f"the key `{key.value}` stands here twice"
+                self.diagnostics.append(Diagnostic("E0122", message, self._span(key), (label,)))
+            elif known is not None and key.value not in known:
+                hint = did_you_mean(key.value, known) or f"{what} has {', '.join(f'`{word}`' for word in known)}"
+                self._report("E0121", f"unknown key `{key.value[:40]}`", key, hint)
+            else:
+                entries[key.value] = key, value
+        return list(entries.values())
+
+    def _by_key(
+        self,
+        node: yaml.Node,
+        what: str,
+        known: Sequence[str],
+        needed: Sequence[str],
+        at: yaml.Node | None = None,
+    ) -> dict[str, yaml.Node] | None:
+        entries = {key.value: value for key, value in self._entries(node, what, known)}
+        return entries if self._has(node, entries, what, needed, at) else None
+
+    def _has(
+        self, node: yaml.Node, entries: dict[str, yaml.Node], what: str, needed: Sequence[str], at: yaml.Node | None
+    ) -> bool:
+        missing = [key for key in needed if key not in entries]
+        if missing and (isinstance(node, yaml.MappingNode) or _is_null(node)):
+            words = " and ".join(f"`{key}`" for key in missing)
+            first = node.value[0][0] if isinstance(node, yaml.MappingNode) and node.value else node
+            self._report("E0124", f"{what} needs {words}", at or first)
+        return not missing
+
+    def _named(self, node: yaml.Node, what: str) -> Iterator[tuple[yaml.ScalarNode, yaml.Node, s.Name]]:
+        """The entries of a mapping from names that the user chose."""
+        for key, value in self._entries(node, what, None):
+            if name := self._name(key):
+                yield key, value, name
+
+    # places and reports
+
+    def _span(self, node: yaml.Node) -> Span:
+        return node_span(self.source, node)
+
+    def _across(self, key: yaml.Node, value: yaml.Node) -> Span:
+        span, end = self._span(key), self._span(value).end
+        return Span(self.source, span.start, max(span.end, end))
+
+    def _wrong(self, node: yaml.Node, wanted: str) -> None:
+        match node:
+            case yaml.SequenceNode():
+                found = "a list"
+            case yaml.MappingNode():
+                found = "a mapping"
+            case _:
+                found = "nothing" if _is_null(node) else f"`{str(node.value)[:40]}`"
+        self._report("E0123", f"expected {wanted}, found {found}", node)
+
+    def _report(self, code: str, message: str, node: yaml.Node, hint: str | None = None) -> None:
+        span = self._span(node)
+        if isinstance(node, yaml.CollectionNode):
+            first = self.source.text.find("\n", span.start, span.end)
+            span = Span(self.source, span.start, span.end if first < 0 else first)
+        self.diagnostics.append(Diagnostic(code, message, span, hint=hint))
+
+
+def _each(items: Iterable[In], read: Callable[[In], Out | None]) -> list[Out]:
+    """What could be read of each."""
+    return [made for item in items if (made := read(item)) is not None]
+
+
+def _is_null(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.style is None and node.value in _NULLS

@@ -1,0 +1,135 @@
+"""YAML text to YAML nodes, safely: no objects, no aliases, a bounded depth; and what PyYAML does not keep, the comments
+and where the characters of a scalar stand.
+"""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+from masc.dsl.comments import Comment
+from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.excerpt import Excerpt
+from masc.dsl.source import Source, Span
+from masc.dsl.tokens import DEEPEST
+
+_COMMENT = re.compile(r"#([^\n\r]*)")
+_BLOCK_HEADER = re.compile(r"[|>][^\s#]*[ \t]+#([^\n\r]*)")
+
+
+class _RefusedError(Exception):
+    """What is good YAML but not taken here."""
+
+    def __init__(self, code: str, message: str, event: yaml.Event, hint: str | None = None) -> None:
+        self.code, self.message, self.event, self.hint = code, message, event, hint
+
+
+class _Loader(yaml.SafeLoader):
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, yaml.AliasEvent):
+            hint = "write it out; a number that is used twice can be a param"
+            raise _RefusedError("E0125", "aliases are not supported", event, hint)
+        tag = getattr(event, "tag", None)
+        if tag and tag != "!" and not tag.startswith("tag:yaml.org,2002:"):
+            raise _RefusedError("E0125", f"the tag `{tag}` is not supported", event, "leave it out")
+        if self.depth >= DEEPEST:
+            raise _RefusedError("E0112", f"collections are nested more than {DEEPEST} deep", event)
+        self.depth += 1
+        try:
+            node: yaml.Node | None = super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
+        return node
+
+
+def compose(source: Source) -> tuple[yaml.Node | None, Diagnostic | None]:
+    """The root node of a text; or what is wrong with it; or neither if it is empty."""
+    try:
+        loader = _Loader(source.text)
+        return loader.get_single_node(), None
+    except _RefusedError as error:
+        return None, Diagnostic(error.code, error.message, node_span(source, error.event), hint=error.hint)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        span = _at(source, mark.index if mark else 0)
+        hint = 'put the statement in quotes: "[a, b] -> c : kv"' if "->" in source.line(span.line) else None
+        return None, Diagnostic("E0120", f"bad YAML: {error.problem or error.context}", span, hint=hint)
+    except yaml.reader.ReaderError as error:
+        return None, Diagnostic("E0120", f"bad YAML: {error.reason}", _at(source, error.position))
+    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+        # PyYAML lets some of these through, for example from "\UFFFFFFFF".
+        return None, Diagnostic("E0120", f"bad YAML: {error or 'it cannot be read'}", _at(source, 0))
+
+
+def _at(source: Source, offset: int) -> Span:
+    """One character, or nothing at the end of the text."""
+    offset = min(offset, len(source.text))
+    return Span(source, offset, min(offset + 1, len(source.text)))
+
+
+def node_span(source: Source, node: yaml.Node | yaml.Event) -> Span:
+    """Where a node stands, without the empty lines and comments that PyYAML counts to the end of blocks."""
+    start, end = _marks(node)
+    children = node.value if isinstance(node, yaml.CollectionNode) and not node.flow_style else None
+    if children:
+        last = children[-1][-1] if isinstance(node, yaml.MappingNode) else children[-1]
+        return Span(source, start, max(start, node_span(source, last).end))
+    return Span(source, start, start + len(source.text[start:end].rstrip()))
+
+
+def _marks(node: yaml.Node | yaml.Event) -> tuple[int, int]:
+    start, end = node.start_mark, node.end_mark
+    return (start.index if start else 0), (end.index if end else 0)
+
+
+def excerpt(source: Source, node: yaml.ScalarNode) -> Excerpt:
+    """The value of a scalar, its characters mapped to the text: through quotes, escapes, folding and indentation."""
+    text, (at, end) = source.text, _marks(node)
+    double, single = node.style == '"', node.style == "'"
+    if double or single:
+        at, end = at + 1, end - 1
+    elif node.style:
+        at = min(text.find("\n", at) % (len(text) + 1) + 1, end)
+    offsets = []
+    for char in node.value:
+        while at < end:
+            if text[at] == char and not (double and char == "\\"):
+                break
+            if double and text[at] == "\\":
+                if text[at + 1 : at + 2] not in ("\n", "\r"):
+                    break
+                at += 1
+            elif not text[at].isspace() or (char.isspace() and not text[at : at + 2].strip()):
+                break
+            at += 1
+        offsets.append(min(at, end))
+        at += _written_width(text[at : at + 2], double, single)
+    offsets.append(max(offsets[-1] if offsets else 0, min(at, end)))
+    return Excerpt(source, node.value, tuple(offsets))
+
+
+def _written_width(text: str, double: bool, single: bool) -> int:
+    """How many characters the text uses for one of the value's."""
+    if double and text[:1] == "\\":
+        return {"x": 4, "u": 6, "U": 10}.get(text[1:], 2)
+    return 2 if single and text == "''" else 1
+
+
+def comments(source: Source) -> list[Comment]:
+    """The comments: what stands after `#` between tokens. (The text composes, so it scans.)"""
+    if "#" not in source.text:
+        return []
+    found, end = [], 0
+    for token in yaml.scan(source.text, Loader=yaml.SafeLoader):
+        start = token.start_mark.index
+        for match in _COMMENT.finditer(source.text, end, max(end, start)):
+            found.append(Comment(match.start(), match[1].strip()))
+        end = max(end, token.end_mark.index)
+        if isinstance(token, yaml.ScalarToken) and token.style in ("|", ">"):
+            header = _BLOCK_HEADER.match(source.text, start)
+            if header:
+                found.append(Comment(header.start(1) - 1, header[1].strip()))
+    return found

@@ -1,0 +1,118 @@
+"""Files, the text of diagnostics, and the explanations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from masc.dsl.diagnostics import Diagnostic, Label
+from masc.dsl.explain import codes, explain
+from masc.dsl.read import read, read_source
+from masc.dsl.render import render, to_json
+from masc.dsl.source import Source, Span
+
+MINE = [code for code in codes() if code.startswith("E01")]
+
+
+def test_files(tmp_path: Path) -> None:
+    good = tmp_path / "relay.mas"
+    good.write_bytes(b'\xef\xbb\xbfmas 1\r\nmodel m = "x"\r\n')
+    file, diagnostics, source = read(good)
+    assert (file is not None, diagnostics) == (True, [])
+    assert source == Source(str(good), 'mas 1\r\nmodel m = "x"\r\n')
+    (tmp_path / "a.yaml").write_text("mas: 1\nmodels: {m: x}")
+    assert read(tmp_path / "a.yaml")[0] == file
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "relay.mas").write_text("mas 1")
+    (tmp_path / "latin.mas").write_bytes("mas 1\n# größe".encode("latin-1"))
+    (tmp_path / "folder.mas").mkdir()
+    found = {}
+    for name in (
+        "realy.mas",
+        "folder.mas",
+        "latin.mas",
+        "relay.txt",
+        "a\0b.mas",
+        "x" * 5000 + ".mas",
+        "relay.mas/x.mas",
+    ):
+        file, (diagnostic,), source = read(tmp_path / name)
+        assert (file, source) == (None, None)
+        found[name[:10]] = (diagnostic.code, diagnostic.hint)
+    assert [code for code, _ in found.values()] == ["E0130", "E0131", "E0132", "E0133", "E0134", "E0134", "E0134"]
+    assert found["realy.mas"][1] == "did you mean `relay.mas`?"
+
+
+def test_rendering() -> None:
+    source = Source("r.mas", "mas 1\n\tagent 計画 on m\n\n\nagent b on m\n")
+    label = Label(Span(source, 29, 30), "first\x1b defined here")
+    wrong = Diagnostic("E0203", "twice", Span(source, 13, 15), (label,), "rename one")
+    plain = Diagnostic("W0601", "nothing to point at")
+    assert render([wrong, plain]) == (
+        "error[E0203]: twice\n"
+        " --> r.mas:2:8\n"
+        "  |\n"
+        "2 |     agent 計画 on m\n"
+        "  |           ^^^^\n"
+        "...\n"
+        "5 | agent b on m\n"
+        "  |       - first? defined here\n"
+        "  = hint: rename one\n"
+        "\n"
+        "warning[W0601]: nothing to point at\n"
+    )
+    assert "\x1b[1;31merror[E0203]\x1b[0m" in render([wrong], color=True)
+
+
+def test_rendering_at_the_end_and_over_lines() -> None:
+    source = Source("r.mas", "ab\ncd")
+    text = render([Diagnostic("E0105", "end", Span(source, 5, 5)), Diagnostic("E0105", "both", Span(source, 1, 5))])
+    assert "2 | cd\n  |   ^\n" in text
+    assert "1 | ab\n  |  ^\n" in text
+
+
+def test_json() -> None:
+    source = Source("r.mas", "ab\ncd")
+    found = to_json([Diagnostic("E0105", "end", Span(source, 3, 5), (Label(Span(source, 0, 1), "x"),), "h")])
+    assert json.loads(json.dumps(found)) == [
+        {
+            "code": "E0105",
+            "severity": "error",
+            "message": "end",
+            "path": "r.mas",
+            "start": {"line": 2, "column": 1, "offset": 3},
+            "end": {"line": 2, "column": 3, "offset": 5},
+            "labels": [
+                {
+                    "text": "x",
+                    "path": "r.mas",
+                    "start": {"line": 1, "column": 1, "offset": 0},
+                    "end": {"line": 1, "column": 2, "offset": 1},
+                }
+            ],
+            "hint": "h",
+        }
+    ]
+
+
+@pytest.mark.parametrize("code", MINE)
+def test_explanations(code: str) -> None:
+    entry = codes()[code]
+    page = explain(code.lower())
+    assert page is not None
+    assert page.startswith(f"{code}: {entry.title}")
+    assert entry.text
+    if code >= "E0130":
+        return  # files, not texts: test_files_that_cannot_be_read
+    assert entry.wrong
+    assert entry.right
+    path = f"example.{entry.language}"
+    assert code in [diagnostic.code for diagnostic in read_source(Source(path, entry.wrong))[1]]
+    assert read_source(Source(path, entry.right))[1] == []
+
+
+def test_no_such_code() -> None:
+    assert explain("E9999") is None

@@ -1,0 +1,138 @@
+"""YAML: the same tree, the same diagnostics, and nothing that YAML can do to a reader."""
+
+from __future__ import annotations
+
+import pytest
+from dsl_trees import SKETCH, YAML_SKETCH
+from masc.dsl.dump import dump
+from masc.dsl.formatter import format_file
+from masc.dsl.read import read_source
+from masc.dsl.render import render
+from masc.dsl.source import Source
+from masc.dsl.syntax import Agent, File, Placeholder, Say
+
+
+def tree(text: str, path: str = "a.yaml") -> File:
+    file, diagnostics = read_source(Source(path, text))
+    assert not diagnostics, render(diagnostics)
+    assert file
+    return file
+
+
+def test_both_forms_are_one_tree() -> None:
+    yaml, mas = tree(YAML_SKETCH), tree(SKETCH, "a.mas")
+    assert yaml == mas
+    assert dump(yaml, spans=False) == dump(mas, spans=False)
+
+
+def test_comments_are_kept() -> None:
+    text = format_file(tree(YAML_SKETCH))
+    for comment in (
+        "The sketch of the design.",
+        "language version",
+        "registry name",
+        "latent steps",
+        "a template",
+        "which",
+    ):
+        assert f"# {comment}" in text
+
+
+@pytest.mark.parametrize(
+    ("yaml", "mas"),
+    [
+        (
+            "params: {a: 1, b: 0.5, c: true, d: 'x'}",
+            'param a: int = 1 param b: float = 0.5 param c: bool = true param d: text = "x"',
+        ),
+        ('params: {a: {type: text, default: "x"}}', 'param a: text = "x"'),
+        ("agents: {a: {on: m, think: 3, adapt: none, answer: }}", "agent a on m { think 3 adapt none answer }"),
+        (
+            "agents: {a: {on: m, think: {align: ridge, steps: n}, adapt: lora}}",
+            "agent a on m { think n (align = ridge) adapt lora }",
+        ),
+        ("agents: {a: {on: m, answer: {stop: [a, 'b']}}}", 'agent a on m { answer (stop = [a, "b"]) }'),
+        ("graph: {name: g, outputs: a, body: [x]}", "graph g() -> a { x }"),
+        ("graph: {name: g, inputs: [p, q], outputs: [a, b], body: [x -> y]}", "graph g(p, q) -> a, b { x -> y }"),
+        (
+            "graph:\n  name: g\n  outputs: a\n  body: |\n    x -> y : kv\n    y -> z",
+            "graph g() -> a { x -> y : kv y -> z }",
+        ),
+        (
+            "train: {data: train, layers: 0..9, dtype: float32, clip: [1, 2]}",
+            'train { data "train" layers 0..9 dtype float32 clip [1, 2] }',
+        ),
+    ],
+)
+def test_what_yaml_means(yaml: str, mas: str) -> None:
+    assert dump(tree("mas: 1\n" + yaml), spans=False) == dump(tree("mas 1 " + mas, "a.mas"), spans=False)
+
+
+@pytest.mark.parametrize(
+    "scalar",
+    [
+        "Hi {name}, bye",
+        '"Hi {name}, bye"',
+        "'It''s {name}'",
+        '"a \\"b\\" \\u00e4\\n {name}"',
+        "|\n      one\n        two {name}\n",
+        ">\n      one\n      two {name}\n\n      three",
+        '"one\n      two\\\n      three {name}"',
+        "one\n      two {name}",
+    ],
+)
+def test_placeholders_point_into_the_text(scalar: str) -> None:
+    agent = tree(f"mas: 1\nagents:\n  a:\n    on: m\n    user: {scalar}\n").declarations[0]
+    assert isinstance(agent, Agent)
+    say = agent.members[0]
+    assert isinstance(say, Say)
+    assert [part.span.text for part in say.prompt.parts if isinstance(part, Placeholder)] == ["{name}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ["E0101 1:1 ''"]),
+        ("models: {a: b}", ["E0101 1:1 ''"]),
+        ("mas: 2", ["E0102 1:6 '2'"]),
+        ("mas: 1\nmodels: {a: b", ["E0120 2:14 ''"]),
+        ("mas: 1\nmodels: [a]", ["E0123 2:9 '[a]'"]),
+        ("mas: 1\nmodles: {a: b}", ["E0121 2:1 'modles'"]),
+        ("mas: 1\nmodels: {a: b, a: c}", ["E0122 2:16 'a'"]),
+        ("mas: 1\nmodels: {a-b: c}", ["E0111 2:10 'a-b'"]),
+        ("mas: 1\nmodels: {a: }", ["E0123 2:12 ''"]),
+        ("mas: 1\nparams: {a: 1e999}", ["E0109 2:13 '1e999'"]),
+        ("mas: 1\nagents:\n  a:\n    user: x", ["E0124 3:3 'a'"]),
+        ("mas: 1\nagents:\n  a: {on: m, user: 'x {y'}", ["E0108 3:23 '{'"]),
+        ("mas: 1\ngraph: {name: g, outputs: [a], body: ['a -> -> b']}", ["E0103 2:45 '->'"]),
+        ('mas: 1\ngraph: {name: g, outputs: [a], body: ["a -> \\u0062 : : c"]}', ["E0103 2:54 ':'"]),
+        ("mas: 1\ngraph: {name: g, outputs: [a], body: [[a]]}", ["E0123 2:39 '[a]'"]),
+        ("mas: 1\nmodels: {a: !x b}", ["E0125 2:13 '!x b'"]),
+        ("mas: 1\nmodels: &m {a: b}\nagents: *m", ["E0125 3:9 '*m'"]),
+        ("mas: 1\n--- \nmas: 1", ["E0120 2:1 '-'"]),
+        ("[1, 2]", ["E0123 1:1 '[1, 2]'", "E0101 1:1 ''"]),
+        ('mas: "\\UFFFFFFFF"', ["E0120 1:1 'm'"]),
+        ("mas: 1\n\tmodels: x", ["E0120 2:1 '\\t'"]),
+        ("mas: \x00", ["E0120 1:6 '\\x00'"]),
+    ],
+)
+def test_diagnostics(text: str, expected: list[str]) -> None:
+    _, diagnostics = read_source(Source("a.yaml", text))
+    found = [f"{d.code} {d.span.line}:{d.span.column} {d.span.text!r}" for d in diagnostics if d.span]
+    assert found == expected
+
+
+def test_did_you_mean_and_labels() -> None:
+    _, diagnostics = read_source(Source("a.yaml", "mas: 1\nagents:\n  a: {on: m, on: n, sytem: x}"))
+    twice, unknown = diagnostics
+    assert [label.span.text for label in twice.labels] == ["on"]
+    assert unknown.hint == "did you mean `system`?"
+
+
+def test_hostile_text() -> None:
+    bomb = "mas: 1\na: &a [x, x]\n" + "".join(
+        f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(20)
+    )
+    for text in (bomb, "[" * 20_000, "mas: " + "{a: " * 5_000, "- " * 5_000):
+        _, diagnostics = read_source(Source("a.yaml", text))
+        assert diagnostics
