@@ -1,0 +1,46 @@
+# make demo   everything masc does, on one example: at most ten minutes once the packages are in
+# make test   lint, types and the whole test suite
+# The environment .venv is made on first use, with the versions that were tested (constraints.txt).
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+MODEL := smollm2-135m
+
+.PHONY: demo test lint types bench clean
+.DELETE_ON_ERROR:
+
+demo: $(READY)
+	@$(BIN)/python examples/demo.py
+
+test: lint types
+	@echo "== tests"
+	@$(BIN)/masc models fetch $(MODEL)
+	@$(BIN)/pytest
+
+lint: $(READY)
+	@echo "== lint"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+# mypy cannot follow the mapping of folders to packages, so it reads what an install makes of them.
+types: $(READY)
+	@echo "== types"
+	@rm -rf build
+	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation --target build/types .
+	@cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p masc
+
+bench: $(READY)
+	@$(BIN)/python benchmarks/relay.py
+
+clean:
+	@rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/*/*.masc
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "masc needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "== installing into .venv (the first time this downloads torch)"
+	@$(BIN)/pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

