@@ -1,7 +1,8 @@
 """masc against a hand-written relay, pair by pair in one process: `python benchmarks/relay.py`.
 
-Both run the same four agents (`examples/relay/relay.mas`) on the same prompts: decoding a fixed number of tokens, and a whole
-training step. Printed for each pair: questions per second of either and the ratio masc / hand-written; then the medians.
+Both run the same four agents (`examples/relay/relay.mas`) on the same prompts: decoding a fixed number of tokens,
+and a whole training step. Printed for each pair: questions per second of either and the ratio masc / hand-written;
+then the medians.
 """
 
 from __future__ import annotations
@@ -85,9 +86,7 @@ def main() -> None:
     run = pairs(
         "run", options.batch, options.pairs, lambda: program.say(rows), lambda: hand.run(prompts, options.tokens)
     )
-    step = pairs(
-        "training step", options.batch, options.pairs, ours_train, lambda: hand.train_step(prompts, answer)
-    )
+    step = pairs("training step", options.batch, options.pairs, ours_train, lambda: hand.train_step(prompts, answer))
     print(f"median ratio: run {run:.3f}, training step {step:.3f} (masc / hand-written; 1 is equal)")
 
 

@@ -183,15 +183,17 @@ class Plan:
         """Hash of all that decides what trained weights mean: everything but the `train` settings.
 
         `reaches` is left out as well: it follows from the rest, and from how many layers the model has, which is not
-        known before the model is fetched. Of a local model only the folder's name counts, so that a project can be moved;
-        that the model is still the same one is what the artifact's content hash is for.
+        known before the model is fetched. Of a local model only the folder's name counts, so that a project can be
+        moved; that the model is still the same one is what the artifact's content hash is for.
         """
         from dataclasses import replace
 
         from masc.compiler.plan_text import print_plan
 
         bare = tuple(replace(o, reaches=()) if isinstance(o, Loss) else o for o in self.operations)
-        models = tuple(replace(m, target=m.target.rpartition("/")[2]) if m.target[:1] == "/" else m for m in self.models)
+        models = tuple(
+            replace(m, target=m.target.rpartition("/")[2]) if m.target[:1] == "/" else m for m in self.models
+        )
         text = print_plan(replace(self, models=models, operations=bare, train=TrainSettings()))
         return hashlib.sha256(text.encode()).hexdigest()
 

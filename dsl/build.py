@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lark import Token, Tree
+
 from masc.dsl import strings
 from masc.dsl import syntax as s
 from masc.dsl.diagnostics import Diagnostic

@@ -17,6 +17,7 @@ from difflib import get_close_matches
 from lark import Token, Tree
 from lark.exceptions import UnexpectedToken
 from lark.parsers.lalr_parser_state import ParserState
+
 from masc.dsl.build import Builder
 from masc.dsl.comments import Comment, attach
 from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean, errors

@@ -7,6 +7,7 @@ from functools import cache
 from importlib.resources import files
 
 from lark import Lark, Token
+
 from masc.dsl.comments import Comment
 from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.excerpt import Excerpt

@@ -39,6 +39,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import yaml
+
 from masc.dsl import strings
 from masc.dsl import syntax as s
 from masc.dsl.build import bad_number

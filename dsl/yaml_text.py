@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 
 import yaml
+
 from masc.dsl.comments import Comment
 from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.excerpt import Excerpt

@@ -33,9 +33,9 @@ def compile(
 ) -> Program:
     """Compile a `.mas` or YAML file to a differentiable `torch.nn.Module` with fresh adapters.
 
-    set: params and train entries by name. dtype of the frozen bases: "float32", "bfloat16" (adapters are float32 always).
-    device: "cpu", "cuda", ... (None: a GPU if there is one). seed: of the adapters (None: the file's). cut: (sender,
-    receiver) edges that carry nothing. Raises MascError with all diagnostics where the file is wrong.
+    set: params and train entries by name. dtype of the frozen bases: "float32", "bfloat16" (adapters are float32
+    always). device: "cpu", "cuda", ... (None: a GPU if there is one). seed: of the adapters (None: the file's). cut:
+    (sender, receiver) edges that carry nothing. Raises MascError with all diagnostics where the file is wrong.
     """
     from masc.backends.torch.build import build
 
@@ -54,8 +54,8 @@ def load(
     device: str | None = None,
     cut: Sequence[tuple[str, str]] = (),
 ) -> Program:
-    """Load an artifact folder (`relay.masc`) with its trained weights. Hashes and versions are checked; MascError says what
-    does not fit. The graph is the one that was compiled, whatever has become of the file since."""
+    """Load an artifact folder (`relay.masc`) with its trained weights. Hashes and versions are checked; MascError
+    says what does not fit. The graph is the one that was compiled, whatever has become of the file since."""
     from masc.session import open_program
 
     return open_program(Path(path), dtype=dtype, device=device, cut=tuple(cut))
@@ -71,15 +71,19 @@ def train(
     listen: Callable[[dict[str, Any]], None] | None = None,
     **settings: Any,
 ) -> list[dict[str, Any]]:
-    """Train a program in place, end to end; returns each step's metrics. settings: `train` entries (steps=500, rate=1e-4, ...)
-    that differ from the file's. directory: keep `checkpoints/` and `metrics.jsonl` there; resume: go on from them."""
+    """Train a program in place, end to end; returns each step's metrics. settings: `train` entries (steps=500,
+    rate=1e-4, ...) that differ from the file's. directory: keep `checkpoints/` and `metrics.jsonl` there; resume: go
+    on from them."""
     from masc.backends.torch.train import train as run
 
     return run(program, rows, eval_rows, directory=directory, resume=resume, listen=listen, **settings)
 
 
-def evaluate(program: Program, rows: Sequence[Row], scorer: str = "exact", *, batch: int = 16, **options: Any) -> Report:
-    """Decode and score rows: accuracy with its 95% interval, perplexities, tokens, time. scorer: exact, number, choice, code."""
+def evaluate(
+    program: Program, rows: Sequence[Row], scorer: str = "exact", *, batch: int = 16, **options: Any
+) -> Report:
+    """Decode and score rows: accuracy with its 95% interval, perplexities, tokens, time. scorer: exact, number,
+    choice, code."""
     from masc.backends.torch.evaluate import evaluate as run
 
     return run(program, rows, scorer, batch=batch, **options)[0]
@@ -95,9 +99,7 @@ def draw(path: Path_, out: Path_, *, set: Mapping[str, Any] | None = None) -> No
     run(compilation.graph, Path(out))
 
 
-def _compilation(
-    path: Path_, set: Mapping[str, Any] | None, cut: tuple[tuple[str, str], ...] = ()
-) -> Compilation:
+def _compilation(path: Path_, set: Mapping[str, Any] | None, cut: tuple[tuple[str, str], ...] = ()) -> Compilation:
     from masc.compiler.pipeline import compile_file
 
     texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in (set or {}).items()}

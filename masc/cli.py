@@ -25,12 +25,11 @@ models = typer.Typer(no_args_is_help=True, help="Base models with a short name."
 app.add_typer(models, name="models")
 
 File = Annotated[
-    Path | None, typer.Argument(help="A .mas or YAML file, a folder with one, or a .masc artifact [default: the one here]")
+    Path | None,
+    typer.Argument(help="A .mas or YAML file, a folder with one, or a .masc artifact [default: the one here]"),
 ]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a param or a train entry")]
-Cuts = Annotated[
-    list[str] | None, typer.Option("--cut", metavar="SENDER:RECEIVER", help="Let this edge carry nothing")
-]
+Cuts = Annotated[list[str] | None, typer.Option("--cut", metavar="SENDER:RECEIVER", help="Let this edge carry nothing")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ... [default: a GPU if there is one]")]
 Dtype = Annotated[str, typer.Option(help="Of the frozen base: bfloat16 or float32")]
 Batch = Annotated[int, typer.Option(min=1, help="Rows decoded together")]
@@ -146,7 +145,9 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint")] = False,
     force: Annotated[bool, typer.Option("--force", help="Throw earlier weights and checkpoints away")] = False,
     scorer: Annotated[str, typer.Option(help="For evaluation during training: exact, number, choice")] = "exact",
-    tracker: Annotated[list[str] | None, typer.Option(help="Also log to tensorboard, wandb, ... (through accelerate)")] = None,
+    tracker: Annotated[
+        list[str] | None, typer.Option(help="Also log to tensorboard, wandb, ... (through accelerate)")
+    ] = None,
     device: Device = None,
 ) -> None:
     """Train every agent's adapter end to end."""
@@ -168,7 +169,9 @@ def train(
 @app.command()
 def run(
     file: File = None,
-    inputs: Annotated[list[str] | None, typer.Option("--input", metavar="NAME=TEXT", help="An input of the graph")] = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", metavar="NAME=TEXT", help="An input of the graph")
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="JSON lines of inputs")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the answers go, JSON lines; resumed if it is there")] = None,
     cut: Cuts = None,

@@ -1,4 +1,5 @@
-"""What the command prints: diagnostics, progress, tables. Results go to standard output, everything else to standard error."""
+"""What the command prints: diagnostics, progress, tables. Results go to standard output, everything else to standard
+error."""
 
 from __future__ import annotations
 
@@ -29,9 +30,17 @@ def say(text: str) -> None:
 
 
 def bar(*extra: str) -> Progress:
-    """A progress bar on standard error with time left; `extra` are further columns such as "loss {task.fields[loss]}"."""
+    """A progress bar on standard error with time left; `extra` are further columns such as "loss
+    {task.fields[loss]}"."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     columns += [TextColumn(text) for text in extra]

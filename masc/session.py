@@ -78,8 +78,8 @@ def remembered(root: Path, sets: Mapping[str, str]) -> dict[str, str]:
 
 
 def open_program(argument: Path | None, *, dtype: str, device: str | None, cut: Cut = ()) -> Program:
-    """The program of a file or artifact, with its trained weights if it has any. What is missing is compiled; what is stale,
-    or was trained on another base model, is refused."""
+    """The program of a file or artifact, with its trained weights if it has any. What is missing is compiled; what
+    is stale, or was trained on another base model, is refused."""
     path = locate(argument, Path.cwd())
     root = artifact_of(path)
     compilation = compile_file(path, remembered(root, {}))
@@ -141,8 +141,8 @@ def stream(program: Program, row: Mapping[str, str]) -> None:
 
 
 def run_file(program: Program, data: Path, out: Path, batch: int) -> None:
-    """Answer every row of a file. Answers are appended to `OUT.partial` batch by batch, so that a run that was stopped goes
-    on where it was; at the end they are written to `out` in the order of the rows."""
+    """Answer every row of a file. Answers are appended to `OUT.partial` batch by batch, so that a run that was
+    stopped goes on where it was; at the end they are written to `out` in the order of the rows."""
     from masc.backends.torch.data import columns_of, read_rows
     from masc.backends.torch.evaluate import say_all
 
@@ -243,7 +243,9 @@ def _data_path(given: Path | None, written: str | None, base: Path, entry: str) 
     if given is not None:
         return given
     if written is None:
-        raise fail("E0601", "no data was named", hint=f'give --data FILE, or write `{entry} "FILE"` in the `train` block')
+        raise fail(
+            "E0601", "no data was named", hint=f'give --data FILE, or write `{entry} "FILE"` in the `train` block'
+        )
     return base / written
 
 
@@ -283,10 +285,10 @@ def train(
     dtype = settings.dtype or "bfloat16"
     program = build(plan, compilation.base, dtype=dtype, device=device, seed=settings.seed)
     program.compilation = compilation
-    say(
-        f"{path}: {len(plan.agents)} agents, {sum(p.numel() for p in program.trainable().values()):,} trainable parameters, "
-        f"{len(rows)} rows, {settings.steps} steps of {settings.batch * settings.accumulate}, {dtype} on {program.device}"
-    )
+    count = sum(p.numel() for p in program.trainable().values())
+    batch = settings.batch * settings.accumulate
+    say(f"{path}: {len(plan.agents)} agents, {count:,} trainable parameters, {len(rows)} rows")
+    say(f"{settings.steps} steps of {batch} rows, {dtype} on {program.device}")
     _train(program, rows, eval_rows, settings, root, resume, force, scorer, trackers)
     if os.environ.get("RANK", "0") == "0":
         program.save(root)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
+
 from masc.dsl import syntax as s
 from masc.dsl.source import Source, Span
 from masc.dsl.tokens import KEYWORDS

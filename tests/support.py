@@ -27,7 +27,9 @@ def byte_tokenizer(template: str | None = TEMPLATE) -> Any:
     return fast
 
 
-def make_model(folder: Path, kind: str = "llama", template: str | None = TEMPLATE, seed: int = 0, **changes: Any) -> Path:
+def make_model(
+    folder: Path, kind: str = "llama", template: str | None = TEMPLATE, seed: int = 0, **changes: Any
+) -> Path:
     """Write a tiny random model of a type: 3 layers, 32 wide, 4 heads over 2 key/value heads, untied unless changed."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -103,7 +105,9 @@ def chain(*agents: tuple[str, int, str], edge: str = "kv", adapt: str = "lora(ra
             f"think {steps} (align = {align}) adapt {adapt} {answer} }}"
         )
     path = " -> ".join(name for name, _, _ in agents)
-    text.append(f"graph g(q) -> answer {{ {path} : {edge} }}" if len(agents) > 1 else f"graph g(q) -> answer {{ {path} }}")
+    text.append(
+        f"graph g(q) -> answer {{ {path} : {edge} }}" if len(agents) > 1 else f"graph g(q) -> answer {{ {path} }}"
+    )
     return "\n".join(text)
 
 

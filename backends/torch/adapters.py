@@ -1,7 +1,7 @@
 """One LoRA adapter per agent on one frozen base, in PEFT's own layers and file format.
 
-PEFT's `set_adapter` would take `requires_grad` from every other adapter and silently drop its gradients, so switching here
-only changes which adapter the layers apply.
+PEFT's `set_adapter` would take `requires_grad` from every other adapter and silently drop its gradients, so
+switching here only changes which adapter the layers apply.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def save(base: nn.Module, agent: str, folder: Path) -> None:
         for name, parameter in tensors(base, agent).items()
     }
     save_file(named, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    base.peft_config[agent].save_pretrained(str(folder))  # type: ignore[union-attr,index,operator]
+    base.peft_config[agent].save_pretrained(str(folder))  # type: ignore[union-attr,index]
 
 
 @torch.no_grad()

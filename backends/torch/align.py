@@ -1,6 +1,7 @@
 """Latent alignment: from the last hidden state back to an input embedding (DESIGN section 4, 'Latent step').
 
-`norm` is LatentMAS's (arXiv 2511.20639) norm matching, `ridge` its training-free linear map, `linear` the same map, trained.
+`norm` is LatentMAS's (arXiv 2511.20639) norm matching, `ridge` its training-free linear map, `linear` the same map,
+trained.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ def embedding_table(embedding: nn.Module, rows: int) -> Tensor:
 
 def mean_norm(table: Tensor) -> Tensor:
     """tau: the mean L2 norm of the rows, scalar float32."""
-    return table.norm(dim=1).mean()
+    tau: Tensor = table.norm(dim=1).mean()
+    return tau
 
 
 @torch.no_grad()
@@ -32,13 +34,16 @@ def ridge_map(output: Tensor, table: Tensor) -> Tensor:
     """
     output = output.float()
     gram = output.T @ output + RIDGE * torch.eye(output.shape[1], device=output.device)
-    return torch.linalg.solve(gram, output.T @ table)
+    matrix: Tensor = torch.linalg.solve(gram, output.T @ table)
+    return matrix
 
 
 def align(hidden: Tensor, tau: Tensor, matrix: Tensor | None) -> Tensor:
-    """The next input embedding: hidden [B, 1, d] (times matrix [d, d]), scaled to the norm tau. Same dtype as hidden."""
+    """The next input embedding: hidden [B, 1, d] (times matrix [d, d]), scaled to the norm tau. Same dtype as
+    hidden."""
     wide = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
     if matrix is not None:
         wide = wide @ matrix.to(wide.dtype)
     scale = tau.to(wide.dtype) / wide.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-    return (wide * scale).to(hidden.dtype)
+    embedding: Tensor = (wide * scale).to(hidden.dtype)
+    return embedding

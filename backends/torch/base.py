@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft.tuners.lora import LoraLayer
@@ -29,8 +30,8 @@ class Base(nn.Module):
         super().__init__()
         try:
             transformers_logging.disable_progress_bar()
-            self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=NAME)
-            self.tokenizer = AutoTokenizer.from_pretrained(folder)
+            self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=NAME)
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
             raise fail("E0616", f"cannot load the model in {folder}: {error}") from None
         finally:
@@ -59,7 +60,8 @@ class Base(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     @property
     def max_positions(self) -> int:
@@ -85,7 +87,7 @@ class Base(nn.Module):
         """A new cache over the tensors of a past. Never shared: `update` would let one reader see another's tokens."""
         if past is None:
             return DynamicCache(config=self.config)
-        return DynamicCache(list(past.layers), config=self.config)  # type: ignore[arg-type]
+        return DynamicCache(list(past.layers), config=self.config)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 (float64 in float64) logits [..., V]."""
@@ -110,8 +112,8 @@ class Base(nn.Module):
     def rotate(self, keys: Tensor, offset: Tensor) -> Tensor:
         """Move rotated keys [B, H, C, D] to positions that are `offset` [B] later. Exact and differentiable.
 
-        Rotations add, so this multiplies by the rotation of the offset alone: cos and sin unscaled (under yarn the model's
-        own carry a factor that the keys already have).
+        Rotations add, so this multiplies by the rotation of the offset alone: cos and sin unscaled (under yarn the
+        model's own carry a factor that the keys already have).
         """
         wide = keys.to(torch.promote_types(keys.dtype, torch.float32))
         frequency = self.model.get_decoder().rotary_emb.inv_freq.to(wide.dtype)
@@ -146,7 +148,8 @@ class Base(nn.Module):
 
 def columns(cache: DynamicCache, first: int) -> KeysValues:
     """The keys and values of a cache from a column on, for every layer."""
-    return tuple((layer.keys[:, :, first:], layer.values[:, :, first:]) for layer in cache.layers)
+    layers: Any = cache.layers
+    return tuple((layer.keys[:, :, first:], layer.values[:, :, first:]) for layer in layers)
 
 
 def pad(rows: Sequence[Sequence[int]], value: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -16,12 +16,14 @@ from masc.dsl.diagnostics import MascError, errors, fail
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
-def build(plan: Plan, here: Path, *, dtype: str = "float32", device: str | None = None, seed: int | None = None) -> Program:
-    """A Program with fresh adapters. here: the folder that relative model folders are relative to; device: "cpu", "cuda",
-    ... (None: the GPU if there is one); seed of the adapters (None: the train settings').
+def build(
+    plan: Plan, here: Path, *, dtype: str = "float32", device: str | None = None, seed: int | None = None
+) -> Program:
+    """A Program with fresh adapters. here: the folder that relative model folders are relative to; device: "cpu",
+    "cuda", ... (None: the GPU if there is one); seed of the adapters (None: the train settings').
 
-    Errors: E0509 a model that cannot be had, E0616 one that cannot be loaded, those of `check_plan` that had to wait until
-    the model's config was there.
+    Errors: E0509 a model that cannot be had, E0616 one that cannot be loaded, those of `check_plan` that had to wait
+    until the model's config was there.
     """
     if dtype not in DTYPES:
         raise fail("E0405", f"unknown dtype `{dtype}`", hint=f"known are {', '.join(DTYPES)}")
@@ -32,4 +34,3 @@ def build(plan: Plan, here: Path, *, dtype: str = "float32", device: str | None 
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     bases = {name: Base(folder, DTYPES[dtype]).to(place) for name, folder in folders.items()}
     return Program(plan, bases, plan.train.seed if seed is None else seed)
-

@@ -1,7 +1,8 @@
 """Checkpoints that survive being killed: written to a temporary name, then renamed; the newest whole one counts.
 
-`step-000040/` holds `weights.safetensors` (adapters and links), `optimizer.safetensors` (AdamW's moments) and `state.json`.
-Nothing else is needed: the order of the data, the rate and all randomness are functions of the seed and the step.
+`step-000040/` holds `weights.safetensors` (adapters and links), `optimizer.safetensors` (AdamW's moments) and
+`state.json`. Nothing else is needed: the order of the data, the rate and all randomness are functions of the seed
+and the step.
 """
 
 from __future__ import annotations
@@ -23,7 +24,12 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 def save(
-    folder: Path, step: int, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, state: dict[str, Any], keep: int
+    folder: Path,
+    step: int,
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    state: dict[str, Any],
+    keep: int,
 ) -> Path:
     """Write the checkpoint of a step below `folder` and drop all but the newest `keep` (at least 1)."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +72,9 @@ def read_state(path: Path) -> dict[str, Any]:
         state = json.loads((path / "state.json").read_text())
         assert isinstance(state["step"], int)
     except Exception as error:
-        raise fail("E0608", f"the checkpoint {path} is broken: {error}", hint="delete it to use the one before") from None
+        raise fail(
+            "E0608", f"the checkpoint {path} is broken: {error}", hint="delete it to use the one before"
+        ) from None
     return dict(state)
 
 
@@ -83,7 +91,8 @@ def load(path: Path, parameters: Mapping[str, nn.Parameter], optimizer: torch.op
             if f"{name}:step" in moments:
                 state = {key: moments[f"{name}:{key}"] for key in _MOMENTS}
                 optimizer.state[parameter] = {
-                    key: tensor.clone() if key == "step" else tensor.to(parameter.device) for key, tensor in state.items()
+                    key: tensor.clone() if key == "step" else tensor.to(parameter.device)
+                    for key, tensor in state.items()
                 }
     except Exception as error:
         raise fail("E0608", f"the checkpoint {path} cannot be used: {error}") from None

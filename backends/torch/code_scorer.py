@@ -1,7 +1,8 @@
 """The code scorer: runs what a model wrote, so it is off unless the user allows it (`--allow-code-execution`).
 
-Each program runs in a process of its own, isolated Python, with limits on time, memory, files and processes, in a temporary
-folder that is deleted, and without a network where the system lets an ordinary user have that (Linux namespaces).
+Each program runs in a process of its own, isolated Python, with limits on time, memory, files and processes, in a
+temporary folder that is deleted, and without a network where the system lets an ordinary user have that (Linux
+namespaces).
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ def _no_network() -> tuple[str, ...]:
 
 
 def program_of(said: str, row: Mapping[str, Any]) -> str:
-    """The program to run: what was said (of a fenced block, its inside) after `prompt` where it is a completion, then the
-    row's `test` and, if the row names an `entry_point`, a call of HumanEval's `check` on it."""
+    """The program to run: what was said (of a fenced block, its inside) after `prompt` where it is a completion,
+    then the row's `test` and, if the row names an `entry_point`, a call of HumanEval's `check` on it."""
     if "test" not in row:
         raise fail("E0604", "the code scorer needs a column `test`", hint="HumanEval's own columns work as they are")
     if "```" in said:

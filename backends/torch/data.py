@@ -13,12 +13,10 @@ from masc.dsl.source import Source, Span
 
 
 def columns_of(plan: Plan, labels: bool) -> tuple[str, ...]:
-    """The columns that a plan reads: the inputs that its prompts use and, if `labels`, those that supervise its outputs."""
+    """The columns that a plan reads: the inputs that its prompts use and, if `labels`, those that supervise its
+    outputs."""
     slots = [
-        part.name
-        for agent in plan.agents
-        for part in (*(agent.system or ()), *agent.user)
-        if isinstance(part, Slot)
+        part.name for agent in plan.agents for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)
     ]
     losses = [op.column for op in plan.operations if isinstance(op, Loss)] if labels else []
     return tuple(dict.fromkeys([*slots, *losses]))
@@ -27,8 +25,8 @@ def columns_of(plan: Plan, labels: bool) -> tuple[str, ...]:
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     """Rows of a JSON-lines file. Blank lines are skipped.
 
-    Errors, with file and line, several at once: E0601 no such file, E0602 a broken line, E0604 a missing column, E0605 no
-    rows, E0607 a value that is neither text nor a number.
+    Errors, with file and line, several at once: E0601 no such file, E0602 a broken line, E0604 a missing column,
+    E0605 no rows, E0607 a value that is neither text nor a number.
     """
     try:
         text = path.read_bytes().decode("utf-8")
@@ -64,10 +62,14 @@ def _row(
         at = start + (error.pos if isinstance(error, json.JSONDecodeError) else 0)
         what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
         at = min(at, span.end)
-        wrong.append(Diagnostic("E0602", f"line {span.line} is not JSON: {what}", Span(source, at, min(at + 1, span.end))))
+        wrong.append(
+            Diagnostic("E0602", f"line {span.line} is not JSON: {what}", Span(source, at, min(at + 1, span.end)))
+        )
         return None
     if not isinstance(row, dict):
-        wrong.append(Diagnostic("E0602", f"line {span.line} is not a JSON object", span, hint='write {"column": "value"}'))
+        wrong.append(
+            Diagnostic("E0602", f"line {span.line} is not a JSON object", span, hint='write {"column": "value"}')
+        )
         return None
     for column in columns:
         if column not in row:
@@ -75,7 +77,9 @@ def _row(
             wrong.append(Diagnostic("E0604", f"line {span.line} has no column `{column}`", span, hint=hint))
         elif not isinstance(row[column], str | int | float):
             kind = "null" if row[column] is None else type(row[column]).__name__
-            wrong.append(Diagnostic("E0607", f"column `{column}` of line {span.line} is {kind}, not text or a number", span))
+            wrong.append(
+                Diagnostic("E0607", f"column `{column}` of line {span.line} is {kind}, not text or a number", span)
+            )
     return row
 
 

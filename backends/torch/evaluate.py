@@ -20,8 +20,8 @@ from masc.dsl.diagnostics import did_you_mean, fail
 
 
 def batches(program: Program, rows: Sequence[Row], indices: Sequence[int], size: int) -> list[list[int]]:
-    """Row numbers (out of `indices`) in batches of rows of about equal length, longest first: what does not fit in memory
-    shows at once. Length is that of all agents' prompts together."""
+    """Row numbers (out of `indices`) in batches of rows of about equal length, longest first: what does not fit in
+    memory shows at once. Length is that of all agents' prompts together."""
     lengths = {
         i: sum(len(prompt_ids(program.base(agent.name), agent, rows[i], i)) for agent in program.plan.agents)
         for i in indices
@@ -41,9 +41,9 @@ def say_all(
 
 @dataclass(frozen=True)
 class Report:
-    """accuracy: share of right answers; low, high: its 95% Wilson interval. gold_perplexity: of the gold answers, teacher
-    forced, per token. decoded_perplexity: of what was decoded, per token. tokens_decoded, latent_steps: summed over all
-    rows. seconds: wall time of decoding and scoring."""
+    """accuracy: share of right answers; low, high: its 95% Wilson interval. gold_perplexity: of the gold answers,
+    teacher forced, per token. decoded_perplexity: of what was decoded, per token. tokens_decoded, latent_steps:
+    summed over all rows. seconds: wall time of decoding and scoring."""
 
     items: int
     correct: int
@@ -92,8 +92,9 @@ def evaluate(
 ) -> tuple[Report, list[Item]]:
     """Decode and score rows.
 
-    scorer: exact, number, choice or code. output: which output is scored (default: the first). tick: called with the number
-    of rows done since the last call. Errors: E0611 an unknown scorer or output, or code that may not be run; those of rows.
+    scorer: exact, number, choice or code. output: which output is scored (default: the first). tick: called with the
+    number of rows done since the last call. Errors: E0611 an unknown scorer or output, or code that may not be run;
+    those of rows.
     """
     if not rows:
         raise fail("E0605", "there are no rows to evaluate")

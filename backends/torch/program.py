@@ -60,7 +60,8 @@ class Output:
 
 @dataclass(frozen=True)
 class Said:
-    """One decoded answer. ids: its tokens, without the one that ended it; logprob over `scored` tokens (that one included)."""
+    """One decoded answer. ids: its tokens, without the one that ended it; logprob over `scored` tokens (that one
+    included)."""
 
     text: str
     ids: tuple[int, ...]
@@ -115,7 +116,9 @@ class Program(nn.Module):
             return parameter.removeprefix("links.")
         return parameter.removesuffix(".weight").rpartition(".")[2]
 
-    def state_dict(self, *args: Any, trainable_only: bool = False, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(  # type: ignore[override]
+        self, *args: Any, trainable_only: bool = False, **kwargs: Any
+    ) -> dict[str, Any]:
         """As of any module; `trainable_only`: the adapters and links alone."""
         state: dict[str, Any] = super().state_dict(*args, **kwargs)
         if not trainable_only:
@@ -159,7 +162,8 @@ class Program(nn.Module):
 
     @torch.no_grad()
     def say(self, rows: Sequence[Row], indices: Sequence[int] | None = None) -> list[dict[str, Said]]:
-        """Decode every output for a batch of rows. indices: the rows' numbers in the whole data (for seeds and errors)."""
+        """Decode every output for a batch of rows. indices: the rows' numbers in the whole data (for seeds and
+        errors)."""
         walk = _Walk(self, rows, None, False, None, indices)
         said: list[dict[str, Said]] = [{} for _ in rows]
         for activation, answer in walk.steps():
@@ -168,9 +172,7 @@ class Program(nn.Module):
         return said
 
     def _finish(self, walk: _Walk, activation: str, answer: Answer) -> list[Said]:
-        state: list[Decoded] = []
-        for state in walk.decode(activation, answer):
-            pass
+        *_, state = walk.decode(activation, answer)
         base = self.base(agent_of(activation))
         texts = [_cut(base.tokenizer.decode(s.ids, skip_special_tokens=True), answer.sampling) for s in state]
         return [Said(t, tuple(s.ids), s.logprob, s.scored) for t, s in zip(texts, state, strict=True)]
@@ -226,8 +228,8 @@ class Program(nn.Module):
         return tuple(ModelRecord(m.name, m.target, hash=model_hash(folders[m.name])) for m in self.plan.models)
 
     def save(self, folder: Path | str) -> None:
-        """Write an artifact (`relay.masc`) with the weights as they are. MascError (E0513) where that would overwrite weights
-        that were trained for another graph."""
+        """Write an artifact (`relay.masc`) with the weights as they are. MascError (E0513) where that would
+        overwrite weights that were trained for another graph."""
         if self.compilation is None:
             raise ValueError("only a program that was compiled from a file can be saved as an artifact")
         root = Path(folder)
@@ -287,7 +289,8 @@ class _Walk:
         self.positions = 0
 
     def steps(self) -> Iterator[tuple[str, Answer]]:
-        """Run the plan; stop at each answer, when its activation's segment is there up to the answer (with labels: past it)."""
+        """Run the plan; stop at each answer, when its activation's segment is there up to the answer (with labels:
+        past it)."""
         plan = self.program.plan
         thinks = {op.activation: op for op in plan.operations if isinstance(op, Think)}
         answers = {op.activation: op for op in plan.operations if isinstance(op, Answer)}
@@ -306,9 +309,7 @@ class _Walk:
         prompt = Block(*pad(prompts, pad_id, base.device))
         label: Block | None = None
         if answer is not None and self.columns is not None:
-            texts = [
-                value(row, self.columns[answer.output], i) for row, i in zip(self.rows, self.indices, strict=True)
-            ]
+            texts = [value(row, self.columns[answer.output], i) for row, i in zip(self.rows, self.indices, strict=True)]
             full = Block(*pad([answer_ids(base, text) for text in texts], pad_id, base.device))
             self.labels[answer.output] = full
             # The end of the turn is read only where somebody sees this segment.
@@ -324,11 +325,11 @@ class _Walk:
         self.positions += int(done.segment.real.sum())
 
     def _thinking(self, base: Base, agent: str, think: Think) -> Thinking:
-        matrix = {
-            "norm": lambda: None,
-            "ridge": lambda: base.ridge,
-            "linear": lambda: self.program.links[agent],
-        }[think.align]()
+        matrix: Tensor | None = None
+        if think.align == "ridge":
+            matrix = base.ridge
+        elif think.align == "linear":
+            matrix = self.program.links[agent]
         return Thinking(think.steps, base.tau, matrix)
 
     def _check_room(
@@ -361,9 +362,7 @@ class _Walk:
         adapter = agent if spec.lora is not None else None
         read_end = activation in program._seen
         past = self.pasts[activation]
-        for state, segment in decode(
-            base, adapter, activated, past, answer.sampling, seeds, limits, read_end
-        ):
+        for state, segment in decode(base, adapter, activated, past, answer.sampling, seeds, limits, read_end):
             for sample in state if answer.sampling.stop else []:
                 text = base.tokenizer.decode(sample.ids, skip_special_tokens=True)
                 sample.done = sample.done or any(stop in text for stop in answer.sampling.stop)

@@ -55,7 +55,8 @@ def prompt_ids(base: Base, agent: PlanAgent, row: Row, index: int) -> list[int]:
     special = [token for token in base.tokenizer.all_special_tokens if token]
     if not any(token in text for text in values.values() for token in special):
         return _ids(base, _render(base, agent, values), special=True)
-    # Render with marks in place of the values, cut at the template's own special tokens, and only then put the values in.
+    # Render with marks in place of the values, cut at the template's own special tokens, and only then put the
+    # values in.
     marks = {name: f"\ue000{i}\ue001" for i, name in enumerate(values)}
     text = _render(base, agent, marks)
     ids: list[int] = []

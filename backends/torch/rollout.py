@@ -1,7 +1,7 @@
 """Running a plan: each operation in turn writes to segments, later ones look at them.
 
-One function per kind of work: `activate` (prompt, latents, label) is differentiable and can be recomputed in the backward
-pass; `decode` extends the answering agent's segment token by token and carries no gradient.
+One function per kind of work: `activate` (prompt, latents, label) is differentiable and can be recomputed in the
+backward pass; `decode` extends the answering agent's segment token by token and carries no gradient.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Thinking:
 
 @dataclass(frozen=True)
 class Activated:
-    """A new segment, and hidden states: last [B, 1, d] predicts the first token after prompt and latents, label [B, A, d]
-    what follows each label token that was read (A = 0 without a label)."""
+    """A new segment, and hidden states: last [B, 1, d] predicts the first token after prompt and latents, label [B,
+    A, d] what follows each label token that was read (A = 0 without a label)."""
 
     segment: Segment
     last: Tensor
@@ -57,10 +57,12 @@ def activate(
     label: Block | None,
     recompute: bool = False,
 ) -> Activated:
-    """Write one segment under an agent's adapter: prefill the prompt from position `start` [B] on, think, read the label.
+    """Write one segment under an agent's adapter: prefill the prompt from position `start` [B] on, think, read the
+    label.
 
     recompute: keep no activations and run again in the backward pass. Keys and values go in as plain tensors, since a
-    cache object would lose the channel, and the adapter is applied inside what is recomputed: by then another one is active.
+    cache object would lose the channel, and the adapter is applied inside what is recomputed: by then another one is
+    active.
     """
     layers = () if past is None else past.layers
     flat = tuple(tensor for pair in layers for tensor in pair)
@@ -132,8 +134,8 @@ def _after(start: Tensor, label: Block) -> Tensor:
 
 @dataclass
 class Decoded:
-    """What one sample said. ids without the token that ended it. logprob: summed over `scored` tokens (the end included),
-    natural log, under the model's own distribution whatever the sampling."""
+    """What one sample said. ids without the token that ended it. logprob: summed over `scored` tokens (the end
+    included), natural log, under the model's own distribution whatever the sampling."""
 
     ids: list[int]
     logprob: float = 0.0
@@ -153,9 +155,9 @@ def decode(
 ) -> Iterator[tuple[list[Decoded], Segment]]:
     """Decode a batch token by token; after each token yields what there is so far and the segment as it stands.
 
-    seeds: one per sample, so that what is sampled does not depend on who shares the batch. limits: tokens left before the
-    model's last position, per sample. read_end: a later agent sees this segment, so the last token is read too, as a label's
-    is in training. A caller may set `done` of a sample between tokens.
+    seeds: one per sample, so that what is sampled does not depend on who shares the batch. limits: tokens left
+    before the model's last position, per sample. read_end: a later agent sees this segment, so the last token is
+    read too, as a label's is in training. A caller may set `done` of a sample between tokens.
     """
     segment, last = activated.segment, activated.last
     first = 0 if past is None else past.seen.shape[2]

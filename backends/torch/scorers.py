@@ -33,8 +33,8 @@ def last_number(text: str) -> Decimal | None:
 
 
 def choice(said: str, gold: str) -> bool:
-    """The option that was named is the gold one. Options are single capital letters (`B`, `(B)`), or words with a number
-    (`answer3`); in what was said, the first that looks like the gold one's kind counts."""
+    """The option that was named is the gold one. Options are single capital letters (`B`, `(B)`), or words with a
+    number (`answer3`); in what was said, the first that looks like the gold one's kind counts."""
     gold = gold.strip()
     if word := re.fullmatch(r"([A-Za-z]+)\s*(\d+)", gold):
         named = re.search(rf"\b{word[1]}\s*(\d+)\b", said, re.IGNORECASE)

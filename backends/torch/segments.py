@@ -20,8 +20,8 @@ KeysValues = tuple[tuple[Tensor, Tensor], ...]
 
 @dataclass(frozen=True)
 class Segment:
-    """layers: keys and values of its columns. real: bool [B, C], False where padded. start: long [B], the first position.
-    prompt, latents: how many columns are prompt and latent; the rest are tokens."""
+    """layers: keys and values of its columns. real: bool [B, C], False where padded. start: long [B], the first
+    position. prompt, latents: how many columns are prompt and latent; the rest are tokens."""
 
     layers: KeysValues
     real: Tensor
@@ -65,7 +65,8 @@ class Opening:
 
 
 def start_of(ends: Sequence[End], segments: Mapping[str, Segment], like: Tensor) -> Tensor:
-    """The first position of a new segment, long [B]: after the largest end. like: any tensor [B, ...], for device and B."""
+    """The first position of a new segment, long [B]: after the largest end. like: any tensor [B, ...], for device
+    and B."""
     start = torch.zeros(like.shape[0], dtype=torch.long, device=like.device)
     for end in ends:
         offset = _offset(end.shift, segments)

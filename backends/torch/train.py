@@ -1,7 +1,8 @@
-"""The graph trainer: every agent's adapter and every link, end to end, on the answers' cross entropy (DiffMAS, stage II).
+"""The graph trainer: every agent's adapter and every link, end to end, on the answers' cross entropy (DiffMAS, stage
+II).
 
-All that happens at a step is a function of the settings, the seed and the step, so a run that was killed and resumed ends
-with the weights that it would have had.
+All that happens at a step is a function of the settings, the seed and the step, so a run that was killed and resumed
+ends with the weights that it would have had.
 """
 
 from __future__ import annotations
@@ -51,11 +52,12 @@ def train(
 ) -> list[Metrics]:
     """Train a program in place; returns the metrics of each step that ran.
 
-    directory: where `checkpoints/` and `metrics.jsonl` go (None: nowhere). resume: go on from the newest checkpoint there. force: forget a run that lies there.
-    listen: called with each step's metrics. evaluate: called every `eval_every` steps and at the end; without it, eval_rows
-    are scored by loss. trackers: accelerate's names ("tensorboard", "wandb", ...). settings: `train` entries that differ
-    from the graph's. Errors: E0604/E0607 a bad row, E0608 nothing to resume or a broken checkpoint, E0701 the loss is no
-    longer a number (the last good checkpoint stays).
+    directory: where `checkpoints/` and `metrics.jsonl` go (None: nowhere). resume: go on from the newest checkpoint
+    there. force: forget a run that lies there. listen: called with each step's metrics. evaluate: called every
+    `eval_every` steps and at the end; without it, eval_rows are scored by loss. trackers: accelerate's names
+    ("tensorboard", "wandb", ...). settings: `train` entries that differ from the graph's. Errors: E0604/E0607 a bad
+    row, E0608 nothing to resume or a broken checkpoint, E0701 the loss is no longer a number (the last good
+    checkpoint stays).
     """
     names = {field.name for field in dataclasses.fields(TrainSettings)}
     if unknown := sorted(set(settings) - names):

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from graphs import GRAPHS, fan
-from support import ROWS, chain, make_model, make_program
 
+from graphs import GRAPHS, fan
 from masc.backends.torch.segments import Opening
 from masc.compiler.plan import Loss, Prefill
+from support import ROWS, chain, make_model, make_program
 
 
 def expected(program: Any) -> set[str]:
@@ -73,7 +73,9 @@ agent b on m { user "{q} b" adapt lora(rank = 4) }
 agent c on m { user "{q} c" adapt lora(rank = 4) answer }
 graph g(q) -> answer { a -> b : kv(layers = 1..2)  b -> c : kv(carry = own, layers = 0..1) }
 """,
-    "frozen sender": chain(("a", 1, "norm"), ("b", 0, "norm")).replace("adapt lora(rank = 4, alpha = 8) ", "adapt none ", 1),
+    "frozen sender": chain(("a", 1, "norm"), ("b", 0, "norm")).replace(
+        "adapt lora(rank = 4, alpha = 8) ", "adapt none ", 1
+    ),
     "attention only": chain(("a", 1, "norm"), ("b", 0, "norm"), adapt="lora(rank = 2, targets = attention)"),
 }
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from graphs import GRAPHS, fan
+from masc.backends.torch.prompts import answer_ids, prompt_ids
 from support import ROWS, chain, make_model, make_program
 
-from masc.backends.torch.prompts import answer_ids, prompt_ids
 
 @pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3", "gemma", "olmo2"])
 def test_a_no_latents_equals_one_pass_over_the_concatenated_prompts(kind: str, tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 import torch
-from support import chain, make_program
 
 from masc.backends.torch.prompts import answer_ids, prompt_ids
+from support import chain, make_program
 
 ORACLE = Path(__file__).resolve().parents[2].parent / "shared" / "reference" / "relay.py"
 
@@ -50,9 +50,7 @@ def compare_with_oracle(folder: Path, tolerance: float) -> None:
     relay = oracle()
     program = make_program(RELAY, folder)
     base = program.base("planner")
-    prompts = [
-        relay.render(base.tokenizer, system, user.format(q=ROW["question"])) for _, system, user in relay.ROLES
-    ]
+    prompts = [relay.render(base.tokenizer, system, user.format(q=ROW["question"])) for _, system, user in relay.ROLES]
     for agent, prompt in zip(program.plan.agents, prompts, strict=True):
         assert prompt_ids(base, agent, ROW, 0) == prompt[0].tolist()
     answer = answer_ids(base, ROW["answer"])

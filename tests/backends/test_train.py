@@ -15,14 +15,16 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from support import ROWS, chain, make_program
 
 from masc.backends.torch.segments import Opening
 from masc.backends.torch.train import data_order, opening_draws, rate_at, train
 from masc.compiler.plan import TrainSettings
 from masc.dsl.diagnostics import MascError
+from support import ROWS, chain, make_program
 
-TEXT = chain(("a", 1, "norm"), ("b", 0, "norm"), adapt="lora(rank = 4, dropout = 0.1)", edge="kv(carry = latents, open = 6)")
+TEXT = chain(
+    ("a", 1, "norm"), ("b", 0, "norm"), adapt="lora(rank = 4, dropout = 0.1)", edge="kv(carry = latents, open = 6)"
+)
 
 
 def weights(program: Any) -> dict[str, torch.Tensor]:
@@ -38,7 +40,8 @@ def test_the_loss_falls(tiny: Path) -> None:
 
 
 def test_accumulation_is_the_same_step(tiny: Path) -> None:
-    """The mean is over the answer tokens of the whole optimiser batch: 1 x 4 rows equal 4 x 1, though answers differ in length."""
+    """The mean is over the answer tokens of the whole optimiser batch: 1 x 4 rows equal 4 x 1, though answers differ
+    in length."""
     results = []
     for batch, accumulate in ((4, 1), (1, 4), (2, 2)):
         program = make_program(TEXT.replace("dropout = 0.1", "dropout = 0"), tiny)
@@ -106,6 +109,7 @@ def test_opening_closes_evenly() -> None:
 
 def test_non_finite_loss_stops_and_keeps_the_checkpoint(tiny: Path, tmp_path: Path) -> None:
     program = make_program(TEXT, tiny)
+
     def poison(metrics: dict[str, Any]) -> None:
         if metrics["step"] == 3:
             next(iter(program.trainable().values())).data.fill_(float("nan"))
@@ -180,7 +184,8 @@ def test_killed_and_resumed_ends_with_the_same_weights(kills: int, tiny: Path, t
         process.wait()
     assert start(tmp_path / "killed", "resume").wait() == 0
     ends = [
-        load_file(tmp_path / name / "checkpoints" / "step-000014" / "weights.safetensors") for name in ("whole", "killed")
+        load_file(tmp_path / name / "checkpoints" / "step-000014" / "weights.safetensors")
+        for name in ("whole", "killed")
     ]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     curves = []

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from masc.compiler.artifact import (
     ModelRecord,
     artifact_of,

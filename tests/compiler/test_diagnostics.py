@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from masc.compiler.pipeline import compile_source
 from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.explain import codes

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from masc.compiler.facts import ALLOWED, check_facts, read_config
 from masc.compiler.models import check_model, check_plan, locate_model, registry_folder, resolve_target
 from masc.compiler.names import reserved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from masc.compiler.pipeline import compile_source
 from masc.compiler.plan import Answer, Loss, Prefill, Think
 from masc.compiler.reach import with_reach

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from masc.compiler.graph_text import print_graph
 from masc.compiler.pipeline import compile_source
 from masc.compiler.plan import (

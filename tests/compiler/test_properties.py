@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from masc.compiler.optimise import optimise
 from masc.compiler.pipeline import compile_source
 from masc.compiler.place import place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from dsl_trees import SKETCH
 from masc.dsl.dump import dump
 from masc.dsl.parser import MOST_ERRORS, parse

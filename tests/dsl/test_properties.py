@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import fields, is_dataclass
 
 import pytest
-from dsl_trees import SKETCH, YAML_SKETCH, files, mutated, texts
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from dsl_trees import SKETCH, YAML_SKETCH, files, mutated, texts
 from masc.dsl.diagnostics import Diagnostic, errors
 from masc.dsl.dump import dump
 from masc.dsl.formatter import format_file

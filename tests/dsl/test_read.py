@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from masc.dsl.diagnostics import Diagnostic, Label
 from masc.dsl.explain import codes, explain
 from masc.dsl.read import read, read_source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from dsl_trees import SKETCH, YAML_SKETCH
 from masc.dsl.dump import dump
 from masc.dsl.formatter import format_file

@@ -137,7 +137,9 @@ def test_trained_weights_are_not_lost(masc: Command, folder: Path) -> None:
     before = weights.read_bytes()
     assert masc("compile").code == 0
     assert weights.read_bytes() == before, "recompiling an unchanged plan keeps the weights"
-    (folder / "courier.mas").write_text(GRAPH.replace("steps 6", "steps 7").replace("agent sender", "# say\nagent sender"))
+    (folder / "courier.mas").write_text(
+        GRAPH.replace("steps 6", "steps 7").replace("agent sender", "# say\nagent sender")
+    )
     assert masc("compile").code == 0
     assert weights.read_bytes() == before, "train settings and comments do not change the plan"
     (folder / "courier.mas").write_text(GRAPH.replace("latents: int = 2", "latents: int = 3"))
