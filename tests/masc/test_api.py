@@ -1,4 +1,4 @@
-"""The Python interface: (d) text and YAML compile to one plan, (e) what was saved runs to the same bits, PEFT reads it."""
+"""The Python interface: (d) text and YAML give one plan, (e) what was saved runs to the same bits, PEFT reads it."""
 
 from __future__ import annotations
 
