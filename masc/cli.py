@@ -6,6 +6,7 @@ Exit codes: 0 fine, 1 the input is wrong (diagnostics), 2 wrong usage, 3 it fail
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +38,8 @@ Batch = Annotated[int, typer.Option(min=1, help="Rows decoded together")]
 
 def main() -> None:
     """The entry point: turns wrong input into diagnostics and exit codes."""
+    # Threads that spin while they wait make training ten times slower as soon as anything else runs on the machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except MascError as error:
@@ -75,14 +78,14 @@ def check(
 ) -> None:
     """Say what is wrong with a file, without loading a model."""
     from masc.compiler.artifact import locate
-    from masc.compiler.pipeline import compile_file
+    from masc.session import compile_source_of
 
     if form not in {"text", "json"}:
         raise typer.BadParameter(f"unknown format `{form}`: text or json", param_hint="--format")
     diagnostics: tuple[Diagnostic, ...]
     try:
         path = locate(file, Path.cwd())
-        diagnostics = compile_file(path, _sets(set_)).diagnostics
+        diagnostics = compile_source_of(path, _sets(set_)).diagnostics
     except MascError as error:
         diagnostics, path = error.diagnostics, file or Path()
     report(diagnostics, form)
@@ -239,10 +242,10 @@ def draw(
     from masc.backends.diagram import draw as draw_graph
     from masc.backends.diagram import text
     from masc.compiler.artifact import locate
-    from masc.compiler.pipeline import compile_file
+    from masc.session import compile_source_of
 
     path = locate(file, Path.cwd())
-    compilation = compile_file(path, _sets(set_))
+    compilation = compile_source_of(path, _sets(set_))
     if compilation.graph is None or errors(compilation.diagnostics):
         raise MascError(compilation.diagnostics)
     if out is None:

@@ -33,9 +33,19 @@ if TYPE_CHECKING:
     from masc.backends.torch.program import Program
 
 
+def compile_source_of(path: Path, sets: Mapping[str, str], cut: Cut = ()) -> Compilation:
+    """Compile a file, or an artifact's copy of one: with what `--set` said then, paths relative to where it was compiled."""
+    layout = Layout(path.parent)
+    if path.parent.suffix == ".masc" and layout.manifest.exists():
+        manifest = read_artifact(layout.root).manifest
+        base = Path(manifest.base)
+        return compile_file(path, {**dict(manifest.set), **sets}, cut, base if base.is_dir() else None)
+    return compile_file(path, sets, cut)
+
+
 def compiled(path: Path, sets: Mapping[str, str], cut: Cut = ()) -> Compilation:
-    """Compile a file and print its warnings; MascError on errors."""
-    compilation = compile_file(path, sets, cut)
+    """The same, with its warnings printed; MascError on errors."""
+    compilation = compile_source_of(path, sets, cut)
     if compilation.plan is None:
         raise MascError(compilation.diagnostics)
     report(compilation.diagnostics)
@@ -82,7 +92,7 @@ def open_program(argument: Path | None, *, dtype: str, device: str | None, cut: 
     is stale, or was trained on another base model, is refused."""
     path = locate(argument, Path.cwd())
     root = artifact_of(path)
-    compilation = compile_file(path, remembered(root, {}))
+    compilation = compile_source_of(path, remembered(root, {}))
     if compilation.plan is None:
         raise MascError(compilation.diagnostics)
     if (found := state(root, compilation)) == "missing":
@@ -97,7 +107,7 @@ def open_program(argument: Path | None, *, dtype: str, device: str | None, cut: 
     artifact = read_artifact(root)
     report(artifact.warnings)
     if cut:
-        compilation = compile_file(path, remembered(root, {}), cut)
+        compilation = compile_source_of(path, remembered(root, {}), cut)
     return load_program(compilation, artifact, dtype=dtype, device=device)
 
 

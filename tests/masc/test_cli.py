@@ -177,6 +177,17 @@ def test_run_resumes_and_keeps_the_order_of_the_input(masc: Command, folder: Pat
     assert [json.loads(x)["code"] for x in lines] == ["44", "55", "66", "77"]
 
 
+def test_an_artifact_elsewhere_keeps_its_paths(masc: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Model and data of the file stay relative to the folder that it was compiled in."""
+    away = folder / "deep" / "down" / "team.masc"
+    assert masc("compile", "-o", away).code == 0
+    monkeypatch.chdir("/")
+    for command in (("train", away), ("eval", away), ("draw", away), ("check", away)):
+        result = masc(*command)
+        assert result.code == 0, (command, result.err)
+    assert (away / "adapters" / "sender" / "adapter_config.json").exists()
+
+
 def test_emit(masc: Command, folder: Path) -> None:
     from masc.compiler.plan_text import parse_plan, print_plan
 
