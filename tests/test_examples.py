@@ -1,8 +1,11 @@
-"""The examples: each compiles, has the columns that it reads, and its committed rows are the generator's."""
+"""The examples: each compiles, has the columns that it reads, its committed rows are the generator's, and it trains,
+is saved and loaded, and answers (on a tiny model)."""
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import masc
 from masc.compiler.pipeline import compile_file
 from masc.dsl.diagnostics import errors
 
@@ -45,3 +49,24 @@ def test_the_generator_writes_the_committed_rows(folder: Path, tmp_path: Path) -
     subprocess.run([sys.executable, tmp_path / "data.py"], check=True, capture_output=True)
     for name in ("train.jsonl", "test.jsonl"):
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
+def test_trains_and_answers_on_a_tiny_model(folder: Path, tiny: Path, tmp_path: Path) -> None:
+    text = (folder / f"{folder.name}.mas").read_text(encoding="utf-8")
+    small, count = re.subn(r'^(model \w+ = )".*"', lambda found: f"{found[1]}{json.dumps(str(tiny))}", text, flags=re.M)
+    assert count == text.count("\nmodel ") > 0
+    file = tmp_path / f"{folder.name}.mas"
+    file.write_text(small, encoding="utf-8")
+    program = masc.compile(file)
+    few = rows(folder / "train.jsonl")[:4]
+    history = masc.train(program, few, steps=2, batch=2)
+    assert len(history) == 2
+    for metrics in history:
+        assert math.isfinite(metrics["loss"])
+        assert set(metrics["grad_norms"]) == {agent.name for agent in program.plan.agents}
+        assert all(norm > 0 for norm in metrics["grad_norms"].values()), metrics["grad_norms"]
+    program.save(tmp_path / "team.masc")
+    (answer,) = program.generate(few[:1])
+    assert isinstance(answer, str)
+    assert masc.load(tmp_path / "team.masc").generate(few[:1]) == [answer]

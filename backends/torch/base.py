@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -42,6 +43,7 @@ class Base(nn.Module):
         self.config = self.model.config
         self.layers: int = self.config.num_hidden_layers
         self._lora: list[LoraLayer] = []
+        self._ridge: Tensor | None = None
 
     def add_adapter(self, agent: str, lora: Lora, seed: int) -> None:
         adapters.add(self.model, agent, lora, seed)
@@ -94,20 +96,38 @@ class Base(nn.Module):
         out: Tensor = self.model.get_output_embeddings()(hidden)
         return out.to(torch.promote_types(out.dtype, torch.float32))
 
+    def text(self, ids: Sequence[int]) -> str:
+        """Decoded tokens without special ones, character for character: tidying would change earlier text."""
+        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    @property
+    def tau(self) -> Tensor:
+        """Mean norm of what the embedding module returns, scalar float32."""
+        return self._alignment[0].to(self.device)
+
+    @property
+    def ridge(self) -> Tensor:
+        """The ridge map of this model, float32 [d, d]."""
+        if self._ridge is None or self._ridge.device != self.device:
+            self._ridge = ridge_map(self.model.get_output_embeddings().weight, self._table())
+        return self._ridge
+
     @cached_property
+    def _alignment(self) -> tuple[Tensor]:
+        # Kept in a tuple, out of reach of `.to(dtype)`: tau stays float32.
+        return (mean_norm(self._table()),)
+
     def _table(self) -> Tensor:
+        """What the embedding module returns for every token. Large: computed when needed, not kept."""
         embedding = self.model.get_input_embeddings()
         return embedding_table(embedding, embedding.weight.shape[0])
 
     @cached_property
-    def tau(self) -> Tensor:
-        """Mean norm of what the embedding module returns, scalar float32."""
-        return mean_norm(self._table)
-
-    @cached_property
-    def ridge(self) -> Tensor:
-        """The ridge map of this model, float32 [d, d]."""
-        return ridge_map(self.model.get_output_embeddings().weight, self._table)
+    def special(self) -> re.Pattern[str]:
+        """Matches every special token of the tokenizer (group 1), also those that only its added tokens name."""
+        added = [str(token.content) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        tokens = sorted({*added, *self.tokenizer.all_special_tokens} - {""}, key=len, reverse=True)
+        return re.compile("(" + "|".join(map(re.escape, tokens)) + ")") if tokens else re.compile("((?!))")
 
     def rotate(self, keys: Tensor, offset: Tensor) -> Tensor:
         """Move rotated keys [B, H, C, D] to positions that are `offset` [B] later. Exact and differentiable.
@@ -137,9 +157,9 @@ class Base(nn.Module):
         if tokenizer.chat_template:
             said = "masc end of turn"
             messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": said}]
-            text = tokenizer.apply_chat_template(messages, tokenize=False)
+            text = str(tokenizer.apply_chat_template(messages, tokenize=False))
             after = tokenizer(text.rpartition(said)[2], add_special_tokens=False).input_ids
-            if after and after[0] in tokenizer.all_special_ids:
+            if after and self.special.fullmatch(tokenizer.convert_ids_to_tokens(after[0])):
                 return int(after[0])
         if tokenizer.eos_token_id is None:
             raise fail("E0616", f"the tokenizer of {tokenizer.name_or_path} has no end-of-sequence token")

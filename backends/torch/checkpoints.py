@@ -58,7 +58,8 @@ def save(
 
 
 def _all(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("step-*") if (p / "state.json").is_file())
+    found = [p for p in folder.glob("step-*") if (p / "state.json").is_file() and p.name[5:].isdigit()]
+    return sorted(found, key=lambda p: int(p.name[5:]))
 
 
 def newest(folder: Path) -> Path | None:

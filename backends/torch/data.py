@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from masc.compiler.plan import Answer, Loss, Plan, Slot, agent_of
 from masc.dsl.diagnostics import Diagnostic, MascError, did_you_mean, fail
 from masc.dsl.source import Source, Span
+
+_MOST = 10
+"""How many errors of one file are told."""
 
 
 def columns_of(plan: Plan, labels: bool) -> tuple[str, ...]:
@@ -23,53 +27,70 @@ def columns_of(plan: Plan, labels: bool) -> tuple[str, ...]:
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Rows of a JSON-lines file. Blank lines are skipped.
+    """Rows of a JSON-lines file (UTF-8, with or without a byte order mark). Blank lines are skipped.
 
-    Errors, with file and line, several at once: E0601 no such file, E0602 a broken line, E0604 a missing column,
-    E0605 no rows, E0607 a value that is neither text nor a number.
+    Errors, with file and line, several at once: E0601 the file cannot be read, E0602 a broken line, E0604 a missing
+    column, E0605 no rows, E0607 a value that is neither text nor a number.
     """
-    try:
-        text = path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise fail("E0602", f"{path} is not UTF-8: byte {error.start}") from None
-    except OSError as error:
-        raise fail("E0601", f"cannot read {path}: {error.strerror}") from None
-    source = Source(str(path), text)
+    source = Source(str(path), _text(path))
     rows: list[dict[str, Any]] = []
     wrong: list[Diagnostic] = []
-    offset = 0
-    for line in text.splitlines(keepends=True):
-        span = Span(source, offset, offset + len(line.rstrip("\r\n")))
-        start, offset = offset, offset + len(line)
-        if line.strip():
-            row = _row(line, source, start, span, columns, wrong)
+    start = 0
+    # Not splitlines: it also splits at characters that JSON allows inside a string, such as U+2028.
+    for line in source.text.split("\n"):
+        span = Span(source, start, start + len(line.removesuffix("\r")))
+        start += len(line) + 1
+        if line.strip(" \t\r"):
+            row = _row(line, span, columns, wrong)
             rows.extend([] if row is None else [row])
-        if len(wrong) >= 10:
+        if len(wrong) >= _MOST:
             break
     if wrong:
-        raise MascError(wrong)
+        raise MascError(wrong[:_MOST])
     if not rows:
         raise fail("E0605", f"{path} holds no rows", hint="each line is a JSON object, one row of data")
     return rows
 
 
-def _row(
-    line: str, source: Source, start: int, span: Span, columns: Sequence[str], wrong: list[Diagnostic]
-) -> dict[str, Any] | None:
+def _text(path: Path) -> str:
     try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        at = start + (error.pos if isinstance(error, json.JSONDecodeError) else 0)
-        what = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-        at = min(at, span.end)
-        wrong.append(
-            Diagnostic("E0602", f"line {span.line} is not JSON: {what}", Span(source, at, min(at + 1, span.end)))
-        )
+        data = path.read_bytes()
+    except OSError as error:
+        raise fail("E0601", f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:  # a null character in the path
+        raise fail("E0601", f"cannot read {str(path)!r}: {error}") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise fail("E0602", f"line {line} of {path} is not UTF-8") from None
+
+
+def _row(line: str, span: Span, columns: Sequence[str], wrong: list[Diagnostic]) -> dict[str, Any] | None:
+    """The row of one line, or None where it cannot be read; what is wrong with it is added to `wrong`."""
+    try:
+        row = json.loads(line, parse_constant=_no_constant, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        at = min(span.start + error.pos, span.end)
+        place = Span(span.source, at, min(at + 1, span.end))
+        wrong.append(Diagnostic("E0602", f"line {span.line} is not JSON: {error.msg}", place))
+        return None
+    except RecursionError:
+        wrong.append(Diagnostic("E0602", f"line {span.line} is nested too deeply", span))
+        return None
+    except ValueError as error:  # Python's own: "Exceeds the limit (4300 digits) ...; use sys.set_..."
+        what = str(error).partition(";")[0]
+        wrong.append(Diagnostic("E0602", f"line {span.line} holds a number that cannot be read: {what}", span))
         return None
     if not isinstance(row, dict):
-        wrong.append(
-            Diagnostic("E0602", f"line {span.line} is not a JSON object", span, hint='write {"column": "value"}')
-        )
+        hint = 'write {"column": "value"}'
+        wrong.append(Diagnostic("E0602", f"line {span.line} is not a JSON object", span, hint=hint))
+        return None
+    if broken := [name for name, item in row.items() if _broken(name) or _broken(item)]:
+        # Such text can be neither tokenised nor printed.
+        name = broken[0].encode(errors="backslashreplace").decode()
+        what = "holds half a surrogate pair (\\ud800 to \\udfff), which is no character"
+        wrong.append(Diagnostic("E0607", f"column `{name}` of line {span.line} {what}", span))
         return None
     for column in columns:
         if column not in row:
@@ -81,6 +102,27 @@ def _row(
                 Diagnostic("E0607", f"column `{column}` of line {span.line} is {kind}, not text or a number", span)
             )
     return row
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is too large")
+    return number
+
+
+def _broken(item: object) -> bool:
+    """Whether a value is a string that is no Unicode text: JSON can spell half a surrogate pair."""
+    try:
+        if isinstance(item, str):
+            item.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def answer_columns(plan: Plan) -> dict[str, tuple[str, str]]:

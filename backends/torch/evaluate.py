@@ -41,20 +41,30 @@ def say_all(
 
 @dataclass(frozen=True)
 class Report:
-    """accuracy: share of right answers; low, high: its 95% Wilson interval. gold_perplexity: of the gold answers,
-    teacher forced, per token. decoded_perplexity: of what was decoded, per token. tokens_decoded, latent_steps:
-    summed over all rows. seconds: wall time of decoding and scoring."""
+    """The numbers of one evaluation."""
 
     items: int
+    """Rows that were scored."""
     correct: int
+    """Rows whose answer was right."""
     accuracy: float
+    """Share of right answers, 0 to 1."""
     low: float
+    """Lower end of the 95% Wilson interval of the accuracy, 0 to 1."""
     high: float
+    """Upper end of it."""
     gold_perplexity: float
+    """exp of the mean negative log-likelihood (nats) of a token of the gold answers of all outputs, teacher forced,
+    ends of turn included. NaN where rows have none."""
     decoded_perplexity: float
+    """exp of the mean negative log-likelihood (nats) of a token of the scored output's decoded answers, ends of turn
+    included."""
     tokens_decoded: int
+    """Tokens of all outputs' answers without ends of turn, summed over all rows."""
     latent_steps: int
+    """Latent steps of all agents, summed over all rows."""
     seconds: float
+    """Wall time in seconds of decoding and scoring, without that of the gold perplexity."""
 
     def json(self) -> dict[str, Any]:
         """As a dict for JSON; a perplexity that is not finite becomes None."""
@@ -63,7 +73,7 @@ class Report:
 
 @dataclass(frozen=True)
 class Item:
-    """One row's result."""
+    """One row's result. index: its number in the data, from 0; gold: empty where code is scored without it."""
 
     index: int
     said: str
@@ -93,8 +103,8 @@ def evaluate(
     """Decode and score rows.
 
     scorer: exact, number, choice or code. output: which output is scored (default: the first). tick: called with the
-    number of rows done since the last call. Errors: E0611 an unknown scorer or output, or code that may not be run;
-    those of rows.
+    number of rows done since the last call. Errors: E0605 no rows; E0611 an unknown scorer or output, or code that
+    may not be run; those of rows, which name them by their number in `rows`.
     """
     if not rows:
         raise fail("E0605", "there are no rows to evaluate")
@@ -109,8 +119,16 @@ def evaluate(
     if output not in answers:
         raise fail("E0611", f"the graph has no output `{output}`", hint=did_you_mean(output, list(answers)))
     column = answers[output][1]
+    for i, row in enumerate(rows):
+        if scorer == "code" and "test" not in row:
+            hint = "HumanEval's own columns work as they are"
+            raise fail("E0604", f"row {i + 1} has no column `test`, which the code scorer runs", hint=hint)
     gold = [value(row, column, i) if scorer != "code" or column in row else "" for i, row in enumerate(rows)]
     program.eval()
+    # First, since it is quick and says at once which rows are too long.
+    needed = {label for _, label in answers.values()}
+    all_gold = all(label in row for row in rows for label in needed)
+    gold_perplexity = _gold_perplexity(program, rows, batch) if all_gold else math.nan
     began = time.perf_counter()
     items: list[Item | None] = [None] * len(rows)
     logprob, scored, tokens = 0.0, 0, 0
@@ -137,8 +155,8 @@ def evaluate(
             accuracy=correct / len(done),
             low=low,
             high=high,
-            gold_perplexity=_gold_perplexity(program, rows, batch) if all(gold) else math.nan,
-            decoded_perplexity=math.exp(-logprob / scored) if scored else math.nan,
+            gold_perplexity=gold_perplexity,
+            decoded_perplexity=_perplexity(-logprob, scored),
             tokens_decoded=tokens,
             latent_steps=thinking * len(done),
             seconds=round(seconds, 3),
@@ -150,8 +168,15 @@ def evaluate(
 def _gold_perplexity(program: Program, rows: Sequence[Row], size: int) -> float:
     loss, tokens = 0.0, 0
     for batch in batches(program, rows, range(len(rows)), size):
-        out = program([rows[i] for i in batch])
+        out = program([rows[i] for i in batch], indices=batch)
         loss, tokens = loss + float(out.loss) * out.tokens, tokens + out.tokens
+    return _perplexity(loss, tokens)
+
+
+def _perplexity(loss: float, tokens: int) -> float:
+    """loss: summed over the tokens, in nats."""
+    if not tokens:
+        return math.nan
     try:
         return math.exp(loss / tokens)
     except OverflowError:

@@ -122,7 +122,7 @@ def _write(
         last = base.run(embedding, (start + length + step)[:, None], block_mask(valid, one), cache)
         valid = torch.cat([valid, valid.new_ones(*valid.shape[:2], 1)], 2)
     after = last[:, :0]
-    if label is not None and thinking is not None:
+    if label is not None and thinking is not None and label.ids.shape[1] > 0:
         where = _after(start + length + thinking.steps, label)
         after = base.run(label.ids, where, block_mask(valid, label.real), cache)
     return columns(cache, first), last, after
@@ -141,6 +141,8 @@ class Decoded:
     logprob: float = 0.0
     scored: int = 0
     done: bool = False
+    ended: bool = False
+    """It said a token that ends an answer."""
 
 
 def decode(
@@ -179,7 +181,7 @@ def decode(
             sample.logprob += score
             sample.scored += 1
             if token in base.stop_ids:
-                sample.done = True
+                sample.done = sample.ended = True
                 continue
             sample.ids.append(token)
             sample.done = len(sample.ids) >= min(sampling.max_tokens, limit)
@@ -213,7 +215,8 @@ def _choose(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Gener
     """One token per sample, long [B]; logits [B, V]."""
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    probabilities = torch.softmax(logits / sampling.temperature, -1)
+    # The largest becomes 0 before the division: a temperature near 0 then gives -inf elsewhere, not inf - inf.
+    probabilities = torch.softmax((logits - logits.amax(-1, keepdim=True)) / sampling.temperature, -1)
     ranked, order = probabilities.sort(dim=-1, descending=True)
     # Keep the smallest set whose mass reaches top_p: a token stays if the mass before it is still short of that.
     kept = ranked * ((ranked.cumsum(-1) - ranked) < sampling.top_p)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from decimal import Decimal, InvalidOperation
 
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?|-?\.\d+")
-_LETTER = re.compile(r"\(?\b([A-J])\b\)?")
+# A minus after a digit, a letter or a bracket is not a sign: 5-7, GPT-4, (a)-3.
+_NUMBER = re.compile(r"((?<![\w)\]])-)?\$?(\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|(?<!\d)\.\d+)")
 
 
 def exact(said: str, gold: str) -> bool:
@@ -19,32 +19,55 @@ def _plain(text: str) -> str:
 
 
 def number(said: str, gold: str) -> bool:
-    """The last number in what was said equals the gold number (its last one), as numbers: 1,200 = 1200.0."""
+    """The last number in what was said equals the last one of the gold answer, as numbers: 1,200 = 1200.0.
+
+    Numbers are decimal; commas group three digits. Signs of currency and per cent are left out (50% = 50). A fraction
+    or a range counts as its last number: 1/2 is 2, 5-7 is 7.
+    """
     mine, right = last_number(said), last_number(gold)
     return mine is not None and mine == right
 
 
 def last_number(text: str) -> Decimal | None:
-    found = _NUMBER.findall(text)
+    found = _NUMBER.findall(text.replace("\u2212", "-"))  # the minus sign of typesetting
     try:
-        return Decimal(found[-1].replace(",", "")) if found else None
+        return Decimal("".join(found[-1]).replace(",", "")) if found else None
     except InvalidOperation:
         return None
 
 
+# An option stands alone: not part of a word, a contraction (I'm), a compound (A-level) or an abbreviation (U.S.A.).
+_ALONE = r"(?<!\w)(?<!\w[.'’-]){}(?!['’-]?\w)"
+# "A" and "I" are words too: where a small word follows they are no options, unless it is one that tells of an option.
+_CAPITAL = _ALONE.format(r"(?:([B-HJ])|([AI])(?!\s+(?!is\b|because\b|since\b|as\b)[a-z]))")
+_CAPITAL_TOLD = _ALONE.format(r"(?:([A-HJ])|(I)(?!\s+[a-z]))")
+_BRACKETED = r"\(\s*([A-Ja-j])\s*\)"
+# Small ones count only before punctuation (not e.g.) or at the end of a line.
+_SMALL = _ALONE.format("([a-j])") + r"(?=[*_\"']*(?:[.):,;]|\s*$))(?!\.\w)"
+_TOLD = re.compile(
+    rf"\b(?i:answer(?:\s+is)?[\s:*_\"'`]*(?:(?:option|choice)\s+)?)(?:{_BRACKETED}|{_CAPITAL_TOLD}|{_SMALL})",
+    re.MULTILINE,
+)
+_NAMED = re.compile(rf"{_BRACKETED}|{_CAPITAL}|^\s*{_SMALL}", re.MULTILINE)
+
+
 def choice(said: str, gold: str) -> bool:
-    """The option that was named is the gold one. Options are single capital letters (`B`, `(B)`), or words with a
-    number (`answer3`); in what was said, the first that looks like the gold one's kind counts."""
-    gold = gold.strip()
+    """The option that was named is the gold one.
+
+    Options are single letters from A to J in either case (`B`, `(b)`), words with a number (`answer3`), or other text
+    (`yes`), with which what was said must begin. Of letters and numbered words the first counts, a letter after
+    "answer" before all others. The article "a" in prose is no option.
+    """
+    gold = _plain(gold)
+    if not gold:
+        return not said.strip()
     if word := re.fullmatch(r"([A-Za-z]+)\s*(\d+)", gold):
         named = re.search(rf"\b{word[1]}\s*(\d+)\b", said, re.IGNORECASE)
         return named is not None and named[1] == word[2]
-    if re.fullmatch(r"\(?[A-J]\)?\.?", gold):
-        # "A" is also a word: where a letter stands after "answer" that one counts, else the first that stands alone.
-        told = re.search(r"answer(?:\s+is)?\s*:?\s*\(?([A-J])\b", said, re.IGNORECASE)
-        first = told or _LETTER.search(said)
-        return first is not None and first[1].upper() == gold.strip("().")
-    return _plain(said).lower().startswith(_plain(gold).lower())
+    if letter := re.fullmatch(r"\(?([A-Ja-j])\)?", gold):
+        first = _TOLD.search(said) or _NAMED.search(said)
+        return first is not None and first[first.lastindex or 0].upper() == letter[1].upper()
+    return re.match(rf"{re.escape(gold)}(?!['’-]?\w)", _plain(said), re.IGNORECASE) is not None
 
 
 SCORERS = {"exact": exact, "number": number, "choice": choice}

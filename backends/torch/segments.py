@@ -94,6 +94,8 @@ def look(
     pieces = [_piece(group, segments, opening, count, rotate) for group in grouped.values()]
     if not pieces:
         return None
+    if len(pieces) == 1:
+        return Past(*pieces[0])
     by_layer = any(seen.shape[1] > 1 for _, seen in pieces)
     seen = torch.cat([s.expand(-1, count, -1) if by_layer else s for _, s in pieces], dim=2)
     layers = tuple(

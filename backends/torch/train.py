@@ -62,9 +62,32 @@ def train(
     names = {field.name for field in dataclasses.fields(TrainSettings)}
     if unknown := sorted(set(settings) - names):
         raise TypeError(f"unknown train setting {unknown[0]!r}; known are {', '.join(sorted(names))}")
-    chosen = dataclasses.replace(program.plan.train, **settings)
-    with torch.random.fork_rng(devices=[]):
-        return _Run(program, list(rows), eval_rows, chosen, directory, force, listen, evaluate, trackers).go(resume)
+    chosen = checked(dataclasses.replace(program.plan.train, **settings))
+    run = _Run(program, list(rows), eval_rows, chosen, directory, force, listen, evaluate, trackers)
+    program.max_length = chosen.max_length
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return run.go(resume)
+    finally:
+        program.max_length = 0
+        program.eval()
+
+
+def checked(settings: TrainSettings) -> TrainSettings:
+    """The settings, if each is of the type and in the range that a `train` block takes; else ValueError."""
+    least = {"batch": 1, "accumulate": 1, "steps": 1, "keep": 1}
+    for field in dataclasses.fields(TrainSettings):
+        value = getattr(settings, field.name)
+        if isinstance(field.default, int | float) and not isinstance(field.default, bool):
+            whole = isinstance(field.default, int)
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+                raise ValueError(f"{field.name} = {value!r} is not {'a whole number' if whole else 'a number'}")
+            most = 1e3 if field.name == "rate" else math.inf  # a rate that overflows float32 inside AdamW
+            if not (math.isfinite(value) and least.get(field.name, 0) <= value <= most):
+                raise ValueError(f"{field.name} = {value!r} is out of range")
+    if settings.checkpoint not in {"none", "agent"}:
+        raise ValueError(f"checkpoint = {settings.checkpoint!r} is neither 'none' nor 'agent'")
+    return settings
 
 
 def data_order(seed: int, count: int) -> Iterator[int]:
@@ -109,9 +132,11 @@ class _Run:
         settings, program = self.settings, self.program
         if not self.rows:
             raise fail("E0605", "there are no rows to train on")
-        for i, row in enumerate(self.rows):
-            for column in columns_of(program.plan, labels=True):
-                value(row, column, i)
+        for rows in (self.rows, self.eval_rows or []):
+            for i, row in enumerate(rows):
+                for column in columns_of(program.plan, labels=True):
+                    value(row, column, i)
+        program.check_lengths(self.rows)
         self.parameters = program.trainable()
         if not self.parameters:
             raise fail("E0609", "nothing can be trained: every agent is `adapt none`")
@@ -134,30 +159,33 @@ class _Run:
             next(order)
         history = []
         for step in range(start, settings.steps):
-            batch = [self.rows[next(order)] for _ in range(size)]
-            metrics = self._step(step, batch)
+            metrics = self._step(step, [next(order) for _ in range(size)])
             history.append(metrics)
             done = step + 1
-            if done == settings.steps or (settings.eval_every and done % settings.eval_every == 0):
-                metrics.update(self._evaluation())
+            evaluates = done == settings.steps or (settings.eval_every and done % settings.eval_every == 0)
+            # Metrics before the checkpoint: then no step can be missing from them after a kill. Evaluation last:
+            # one that fails costs nothing.
             self._log(metrics)
             if done == settings.steps or (settings.save_every and done % settings.save_every == 0):
                 self._save(done)
+            if evaluates and (found := self._evaluation()):
+                metrics.update(found)
+                self._write({"step": done, **found})
         if self.trackers:
             self.accelerator.end_training()
-        program.eval()
         return history
 
-    def _step(self, step: int, batch: list[Row]) -> Metrics:
+    def _step(self, step: int, indices: list[int]) -> Metrics:
         began = time.perf_counter()
         settings, accelerator = self.settings, self.accelerator
         rank, world = accelerator.process_index, accelerator.num_processes
         torch.manual_seed(derive(settings.seed, "dropout", step, rank))
         self.program.train()
+        batch = [self.rows[i] for i in indices]
         draws = opening_draws(settings.seed, step, len(batch))
         # The mean is over the answer tokens of the whole optimiser batch, not of each micro-batch.
         total = self.program.forward_tokens(batch)
-        summed = torch.zeros((), dtype=torch.float64)
+        summed = torch.zeros((), dtype=torch.float64, device=accelerator.device)
         positions = 0
         for micro in range(settings.accumulate):
             at = (micro * world + rank) * settings.batch
@@ -165,10 +193,15 @@ class _Run:
             opening = Opening(step, draws[part].to(self.program.device)) if self._opens(step) else None
             last = micro == settings.accumulate - 1
             with _exchange(accelerator, self.module, last):
-                out = self.module(batch[part], opening=opening, recompute=settings.checkpoint == "agent")
+                out = self.module(
+                    batch[part],
+                    opening=opening,
+                    recompute=settings.checkpoint == "agent",
+                    indices=indices[part],
+                )
                 # DDP averages over processes, hence the factor.
                 accelerator.backward(out.loss * (out.tokens * world / total))
-            summed += out.loss.detach().double().cpu() * out.tokens
+            summed += out.loss.detach().double() * out.tokens
             positions += out.positions
         loss = float(accelerator.reduce(summed, "sum")) / total if world > 1 else float(summed) / total
         norms = self._norms()
@@ -219,7 +252,8 @@ class _Run:
         loss, tokens = 0.0, 0
         with torch.no_grad():
             for at in range(0, len(self.eval_rows), self.settings.batch):
-                out = self.program(self.eval_rows[at : at + self.settings.batch])
+                part = range(at, min(at + self.settings.batch, len(self.eval_rows)))
+                out = self.program([self.eval_rows[i] for i in part], indices=part)
                 loss, tokens = loss + float(out.loss) * out.tokens, tokens + out.tokens
         return {"eval_loss": loss / tokens}
 
@@ -238,16 +272,20 @@ class _Run:
     def _log(self, metrics: Metrics) -> None:
         if not self.accelerator.is_main_process:
             return
-        if self._folder is not None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with (self._folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(metrics) + "\n")
+        self._write(metrics)
         if self.trackers:
             flat = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
             flat |= {f"grad_norm/{agent}": norm for agent, norm in metrics["grad_norms"].items()}
             self.accelerator.log(flat, step=metrics["step"])
         if self.listen is not None:
             self.listen(metrics)
+
+    def _write(self, metrics: Metrics) -> None:
+        """One line of `metrics.jsonl`: a step's metrics, or (after them) what its evaluation found."""
+        if self._folder is not None and self.accelerator.is_main_process:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with (self._folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(metrics) + "\n")
 
     def _save(self, step: int) -> None:
         if self._folder is None or not self.accelerator.is_main_process:
@@ -267,24 +305,37 @@ class _Run:
                 f"{folder} holds the checkpoints of an earlier run",
                 hint="go on with --resume, or start over with --force",
             )
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        (folder / "metrics.jsonl").unlink(missing_ok=True)
+        if self.accelerator.is_main_process:
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            (folder / "metrics.jsonl").unlink(missing_ok=True)
         return 0
 
     def _restore(self, optimizer: torch.optim.Optimizer) -> int:
         folder = self._folder
         newest = None if folder is None else checkpoints.newest(folder / "checkpoints")
-        if newest is None or folder is None:
-            if folder is not None:
+        if folder is None:
+            return 0
+        main = self.accelerator.is_main_process
+        if newest is None:  # killed before the first checkpoint: from the start
+            if main:
                 _drop_after(folder / "metrics.jsonl", 0)
-            return 0  # killed before the first checkpoint: from the start
+            return 0
         state = checkpoints.read_state(newest)
         if state.get("data") != self._data:
             raise fail(
                 "E0608", f"{newest} was trained on other data", hint="give the same data, or start over with --force"
             )
+        before = state.get("settings", {})
+        for name in ("seed", "batch", "accumulate"):
+            if before.get(name) != getattr(self.settings, name):
+                raise fail(
+                    "E0608",
+                    f"{newest} was trained with {name} = {before.get(name)}, not {getattr(self.settings, name)}",
+                    hint="the order of the data would differ: resume with the same, or start over with --force",
+                )
         checkpoints.load(newest, self.parameters, optimizer)
-        _drop_after(folder / "metrics.jsonl", state["step"])
+        if main:
+            _drop_after(folder / "metrics.jsonl", state["step"])
         return int(state["step"])
 
 

@@ -60,7 +60,7 @@ def test_b_decoding_and_teacher_forcing_agree(name: str, tiny: Path) -> None:
 
 def _log_probability(program: object, row: dict[str, str], ids: tuple[int, ...]) -> float:
     """Teacher-force given token ids (random bytes need not survive a round trip through text)."""
-    import masc.backends.torch.program as module
+    import masc.backends.torch.walk as module
 
     original = module.answer_ids
     module.answer_ids = lambda base, text: [*ids, base.end_of_turn]

@@ -164,7 +164,7 @@ train(program, ROWS, steps=14, batch=2, save_every=3, rate=1e-3, directory=sys.a
 def test_killed_and_resumed_ends_with_the_same_weights(kills: int, tiny: Path, tmp_path: Path) -> None:
     """kill -9 at a random step; bit-equal weights and an equal loss curve, with dropout and an opening channel."""
     here = str(Path(__file__).parent)
-    paths = os.pathsep.join([here, str(Path(__file__).parents[1])])
+    paths = os.pathsep.join([here, str(Path(__file__).parents[1] / "helpers")])
 
     def start(folder: Path, how: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", RUN, here, str(tiny), str(folder), how]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from masc.compiler.artifact import (
     ModelRecord,
     artifact_of,
     atomic_write,
+    base_of,
+    check_weights,
+    forget_weights,
+    install_weights,
+    is_artifact,
     locate,
     mark_trained,
     model_hash,
@@ -20,6 +26,7 @@ from masc.compiler.artifact import (
     state,
     write_artifact,
 )
+from masc.compiler.files import check_file
 from masc.compiler.pipeline import Compilation, compile_file, compile_source
 from masc.dsl.diagnostics import MascError, errors
 from masc.dsl.source import Source
@@ -77,6 +84,113 @@ def test_an_unchanged_plan_keeps_the_weights(tmp_path: Path) -> None:
     assert artifact.manifest.seed == 0
     assert artifact.plan.train.steps == 9
     assert (root / "adapters" / "a" / "adapter_model.safetensors").read_bytes() == b"weights"
+
+
+def new_weights(root: Path, text: bytes, agents: str = "ab", links: bool = False) -> Path:
+    temporary = root / ".tmp-weights-1"
+    for name in agents:
+        atomic_write(temporary / "adapters" / name / "adapter_model.safetensors", text)
+    if links:
+        atomic_write(temporary / "channels.safetensors", text)
+    return temporary
+
+
+def files(root: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
+
+
+def test_weights_are_installed_whole(tmp_path: Path) -> None:
+    root = tmp_path / "team.masc"
+    artifact = write_artifact(root, program())
+    record = ModelRecord("m", "no-one/not-on-disk", None, "123")
+    artifact = install_weights(artifact, new_weights(root, b"one", links=True), (record,))
+    assert (artifact.manifest.trained, artifact.manifest.models) == (True, (record,))
+    assert artifact == read_artifact(root)
+    check_weights(artifact)
+    (root / ".tmp-weights-old-77").mkdir()  # of a process that was killed
+    artifact = install_weights(artifact, new_weights(root, b"two", agents="a"), (record,))
+    assert sorted(os.listdir(root)) == ["adapters", "manifest.json", "plan.json", "team.mas"]
+    assert files(root / "adapters") == {"a/adapter_model.safetensors": b"two"}
+    check_weights(artifact)
+    write_artifact(root, program(train="train {\n  steps 9\n}"))
+    assert read_artifact(root).manifest.weights == artifact.manifest.weights
+
+
+@pytest.mark.parametrize("links", [False, True])
+@pytest.mark.parametrize("step", ["rename", "manifest"])
+def test_old_weights_come_back_if_installing_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, links: bool
+) -> None:
+    root = tmp_path / "team.masc"
+    artifact = install_weights(write_artifact(root, program()), new_weights(root, b"one", links=not links), ())
+    before = files(root)
+    temporary = new_weights(root, b"two", links=links)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if step == "manifest":
+        monkeypatch.setattr("masc.compiler.artifact.write_manifest", full)
+    else:
+        rename = Path.rename
+        monkeypatch.setattr(Path, "rename", lambda a, b: full() if a.parent == temporary else rename(a, b))
+    with pytest.raises(OSError, match="No space"):
+        install_weights(artifact, temporary, ())
+    monkeypatch.undo()
+    assert {name: data for name, data in files(root).items() if not name.startswith(".tmp-weights-1")} == before
+    check_weights(read_artifact(root))
+
+
+def test_other_weights_are_noticed(tmp_path: Path) -> None:
+    root = tmp_path / "team.masc"
+    trained(root, program())
+    check_weights(read_artifact(root))
+    (root / "adapters" / "b").rename(root / "adapters" / "c")
+    assert code(lambda: check_weights(read_artifact(root))) == "E0617"
+    body = json.loads((root / "manifest.json").read_text())
+    del body["weights"], body["way"]
+    (root / "manifest.json").write_text(json.dumps(body))
+    check_weights(read_artifact(root))  # a manifest from before there was a hash
+
+
+def test_weights_are_forgotten(tmp_path: Path) -> None:
+    root = tmp_path / "team.masc"
+    trained(root, program())
+    forgotten = forget_weights(read_artifact(root))
+    assert forgotten == read_artifact(root)
+    assert (forgotten.manifest.trained, forgotten.manifest.weights) == (False, None)
+    assert not (root / "adapters").exists()
+
+
+def test_a_lost_manifest_is_made_again(tmp_path: Path) -> None:
+    root = tmp_path / "team.masc"
+    trained(root, program())
+    for damage in (None, "{", '{"format": 99}'):
+        (root / "manifest.json").unlink()
+        if damage:
+            (root / "manifest.json").write_text(damage)
+        assert code(lambda: write_artifact(root, program(3))) == "E0513"
+        write_artifact(root, program())
+        assert read_artifact(root).manifest.trained
+        check_weights(read_artifact(root))
+    shutil.rmtree(root / "adapters")
+    (root / "manifest.json").unlink()
+    write_artifact(root, program())
+    assert not read_artifact(root).manifest.trained
+
+
+def test_the_way_to_the_base(tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    file = project / "team.mas"
+    atomic_write(file, source("a/2 b!", "a -> b : kv").text)
+    root = project / "deep" / "out"
+    write_artifact(root, compile_file(file))
+    assert base_of(read_artifact(root)) == project
+    project.rename(tmp_path / "moved")
+    assert base_of(read_artifact(tmp_path / "moved/deep/out")) == tmp_path / "moved"
+    (tmp_path / "moved/deep/out").rename(tmp_path / "out")
+    shutil.rmtree(tmp_path / "moved")
+    assert base_of(read_artifact(tmp_path / "out")).is_dir()
 
 
 def test_a_changed_plan_needs_force(tmp_path: Path) -> None:
@@ -178,6 +292,10 @@ def test_locate(tmp_path: Path) -> None:
     assert copy == root / "team.mas"
     assert artifact_of(copy) == root
     assert state(root, compile_file(copy)) == "fresh"
+    root.rename(tmp_path / "saved")
+    assert artifact_of(locate(Path("saved"), tmp_path)) == tmp_path / "saved"
+    (tmp_path / "manifest.json").write_text("{}")
+    assert not is_artifact(tmp_path), "somebody else's"
     (tmp_path / "second.mas").write_text(text)
     assert code(lambda: locate(None, tmp_path)) == "E0516"
     assert code(lambda: locate(Path("taem.mas"), tmp_path)) == "E0515"
@@ -186,6 +304,18 @@ def test_locate(tmp_path: Path) -> None:
 def test_a_folder_with_one_yaml(tmp_path: Path) -> None:
     (tmp_path / "team.yaml").write_text("")
     assert locate(tmp_path) == tmp_path / "team.yaml"
+
+
+def test_what_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "x", tmp_path, tmp_path / "deep" / ("x" * 300)):
+        assert code(lambda path=path: atomic_write(path, "")) == "E0612"  # type: ignore[misc]
+    for path in (tmp_path / "file" / "x", tmp_path / "file" / "deep" / "x", tmp_path, tmp_path / ("x" * 300)):
+        assert code(lambda path=path: check_file(path)) == "E0612"  # type: ignore[misc]
+    check_file(tmp_path / "new" / "x")
+    check_file(tmp_path / "file")
+    assert not (tmp_path / "new").exists()
+    assert code(lambda: write_artifact(tmp_path / "file", program())) == "E0612"
 
 
 def test_atomic_write_leaves_no_traces(tmp_path: Path) -> None:

@@ -199,6 +199,10 @@ def test_known_layers_make_reaches_exact(tmp_path: Path) -> None:
 def test_reserved_names_cover_what_torch_refuses() -> None:
     torch = pytest.importorskip("torch")
     for container in (torch.nn.ModuleDict(), torch.nn.ParameterDict()):
-        assert [name for name in dir(container) if reserved(name) is None] == []
+        # transformers hangs things of its own onto torch's classes once it is imported.
+        own = [
+            n for n in dir(container) if not str(getattr(getattr(container, n), "__module__", "")).startswith("tran")
+        ]
+        assert [name for name in own if reserved(name) is None] == []
     assert reserved("planner") is None
     assert all(reserved(name) for name in ("lora_A", "base_layer", "layers", "default", "my_lora_B", "_x"))

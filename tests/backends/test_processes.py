@@ -1,0 +1,49 @@
+"""Two processes train as one does: the loss is the mean over the answer tokens of both."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from masc.backends.torch.train import train
+from support import ROWS, chain, make_program
+
+TEXT = chain(("a", 1, "linear"), ("b", 0, "norm"), edge="kv(carry = latents, open = 6)")
+
+RUN = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from support import ROWS, make_program
+from masc.backends.torch.train import train
+program = make_program(sys.argv[1], Path(sys.argv[2]))
+train(program, ROWS, steps=3, batch=2, rate=1e-3, warmup=0.0, directory=sys.argv[3])
+"""
+
+
+def test_two_processes_equal_one(tiny: Path, tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    paths = str(Path(__file__).parents[1] / "helpers")
+    done = subprocess.run(
+        [*command, TEXT, str(tiny), str(tmp_path / "two")],
+        env={**os.environ, "PYTHONPATH": paths, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    one = train(make_program(TEXT, tiny), ROWS, steps=3, batch=2, accumulate=2, rate=1e-3, warmup=0.0)
+    assert [m["step"] for m in lines] == [1, 2, 3]
+    for two, single in zip(lines, one, strict=True):
+        assert two["loss"] == pytest.approx(single["loss"], rel=1e-4)
+        assert two["grad_norm"] == pytest.approx(single["grad_norm"], rel=1e-3)
+        assert two["tokens"] == single["tokens"]

@@ -1,0 +1,270 @@
+"""Scorers, intervals, and the numbers of a report."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from masc.backends.torch.code_scorer import passes, program_of
+from masc.backends.torch.evaluate import evaluate, say_all, wilson
+from masc.backends.torch.scorers import choice, exact, number
+from masc.dsl.diagnostics import MascError
+from support import ROWS, chain, make_model, make_program
+
+
+@pytest.mark.parametrize(
+    ("said", "gold", "right"),
+    [
+        ("red fox", "red fox", True),
+        (" red  fox.\n", "red fox", True),
+        ("Red fox", "red fox", False),
+        ("red", "red fox", False),
+    ],
+)
+def test_exact(said: str, gold: str, right: bool) -> None:
+    assert exact(said, gold) is right
+
+
+@pytest.mark.parametrize(
+    ("said", "gold", "right"),
+    [
+        ("so 3 * 4 = 12.", "12", True),
+        ("It costs $1,200", "1200", True),
+        ("12.0", "12", True),
+        ("-3", "3", False),
+        ("12 boxes, then 5 eggs", "12", False),
+        ("none", "12", False),
+        ("", "12", False),
+        ("31", "#### 31", True),
+        (".5", "0.5", True),
+        ("5-7", "7", True),
+        ("5 - 7 is -2", "-2", True),
+        ("-1,200.50", "-1200.5", True),
+        ("−3", "-3", True),
+        ("-$3", "-3", True),
+        ("$5-$7", "7", True),
+        ("GPT-4", "4", True),
+        ("(a)-3", "3", True),
+        ("2026-01-05", "5", True),
+        ("3.", "3", True),
+        ("1/2", "2", True),
+        ("1/2", "0.5", False),
+        ("50%", "50", True),
+        ("1,2", "2", True),
+        ("1,2", "12", False),
+        ("1,2000", "2000", True),
+        ("9" * 5000, "9" * 5000, True),
+        ("9" * 5000, "9" * 4999 + "8", False),
+        ("12", "", False),
+        ("12", "none", False),
+    ],
+)
+def test_number(said: str, gold: str, right: bool) -> None:
+    assert number(said, gold) is right
+
+
+@pytest.mark.parametrize(
+    ("said", "gold", "right"),
+    [
+        ("B", "B", True),
+        ("The answer is (B).", "B", True),
+        ("A thing: the answer is C", "C", True),
+        ("Because", "B", False),
+        ("answer3", "answer3", True),
+        ("The right one is Answer 3, not answer4", "answer3", True),
+        ("answer4 or answer3", "answer3", False),
+        ("Yes, it is", "yes", True),
+        ("Nothing fits", "no", False),
+        ("No.", "no", True),
+        ("no-one", "no", False),
+        ("no", "nothing", False),
+        ("", "no", False),
+        ("It depends (mostly)", "it depends (mostly)", True),
+        ("C++ is", "C++", True),
+        ("anything", "", False),
+        ("", "", True),
+        (" \n", " ", True),
+        ("because", "b", False),
+        ("b", "b", True),
+        ("b", "B", True),
+        ("B", "b", True),
+        ("b) a dog", "B", True),
+        ("answer: (b)", "B", True),
+        ("answer: (b)", "(b)", True),
+        ("The answer is b.", "b", True),
+        ("The answer is **B**", "B", True),
+        ("The answer is option b", "B", True),
+        ("answer: a", "a", True),
+        ("a", "A", True),
+        ("a dog", "A", False),
+        ("It is a dog", "a", False),
+        ("The answer is a dog", "a", False),
+        ("A dog", "A", False),
+        ("A dog: B", "B", True),
+        ("A is right", "A", True),
+        ("The answer is A and not B", "A", True),
+        ("To answer a question: B", "B", True),
+        ("To answer a question: B", "A", False),
+        ("I think it is C", "C", True),
+        ("I'm for D", "I", False),
+        ("My answer I think is D", "D", True),
+        ("I", "I", True),
+        ("The U.S.A. did: C", "C", True),
+        ("An A-level: C", "C", True),
+        ("(c) is wrong, so B", "C", True),
+        ("Let us see.\nb. the dog", "B", True),
+        ("e.g. (d)", "D", True),
+        ("nothing", "D", False),
+    ],
+)
+def test_choice(said: str, gold: str, right: bool) -> None:
+    assert choice(said, gold) is right
+
+
+def test_wilson_against_known_values() -> None:
+    """Newcombe 1998, table I: 81 of 263 gives 0.2553 to 0.3662; 0 of 20 gives 0 to 0.1611."""
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+
+
+def test_code_runs_apart_and_inside_limits(tmp_path: Path) -> None:
+    assert passes("assert 1 + 1 == 2")
+    assert not passes("assert 1 + 1 == 3")
+    assert not passes("while True: pass", seconds=1)
+    assert not passes("x = bytearray(1 << 40)")
+    mark = tmp_path / "mark"
+    assert passes("open('mark', 'w').write('x')")
+    assert not mark.exists()
+    assert not Path("mark").exists()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "import sys; sys.exit(0)",
+        "raise SystemExit",
+        "import os; os._exit(0)",
+        "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+        "import os\nif os.fork(): os._exit(0)",
+        "import atexit, os\natexit.register(os._exit, 0)\nraise ValueError",
+        "import sys; print(sys.stdin.read()); print(open('/proc/self/cmdline').read()); sys.exit()",
+        "input()",
+        'x = """',
+        "return 1",
+        "\0",
+        "\ud800",
+    ],
+    ids=ascii,
+)
+def test_code_passes_only_after_its_tests(answer: str) -> None:
+    """The tests that follow do not hold; an answer that ends the run early has not passed them."""
+    assert not passes(f"{answer}\nassert False\n", seconds=2)
+
+
+def test_an_error_after_the_tests_fails() -> None:
+    assert not passes("import atexit, os\natexit.register(os._exit, 1)")
+
+
+def test_what_code_prints_is_not_kept_and_what_it_starts_is_ended() -> None:
+    assert passes("for _ in range(50): print('x' * (1 << 20))")
+    start = "import subprocess\nchild = subprocess.Popen(['sleep', '61'])\n"
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        mark = Path(folder) / "pid"
+        assert passes(f"{start}open({str(mark)!r}, 'w').write(str(child.pid))")
+        assert not passes(f"{start}while True: pass", seconds=1)
+        pid = int(mark.read_text())
+    assert time.perf_counter() - began < 20
+    stat = Path(f"/proc/{pid}/stat")
+    assert not stat.exists() or " Z " in stat.read_text()
+
+
+def test_code_cannot_leave_what_cannot_be_deleted_or_fill_a_file() -> None:
+    assert passes("import os\nos.mkdir('a')\nos.mkdir('a/b')\nos.chmod('a', 0)")
+    assert not passes("open('big', 'w').write('x' * (2 << 20))")
+
+
+def test_code_is_taken_from_a_completion_or_a_fence() -> None:
+    row = {
+        "prompt": "def two():\n",
+        "entry_point": "two",
+        "test": "def check(f):\n    assert f() == 2",
+    }
+    assert passes(program_of("    return 2", row))
+    assert not passes(program_of("    return 3", row))
+    assert not passes(program_of("def two_more():\n    return 2", row))
+    assert passes(program_of("Here:\n```python\ndef two():\n    return 2\n```\nDone.", row))
+
+
+def test_a_report_adds_up(tiny: Path) -> None:
+    program = make_program(chain(("a", 2, "norm"), ("b", 1, "norm")), tiny)
+    ticks: list[int] = []
+    report, items = evaluate(program, ROWS, "exact", batch=3, tick=ticks.append)
+    assert [item.index for item in items] == [0, 1, 2, 3]
+    assert sum(ticks) == report.items == 4
+    assert report.latent_steps == 4 * 3
+    said = program.say(ROWS)
+    assert [item.said for item in items] == [one["answer"].text for one in said]
+    assert report.tokens_decoded == sum(len(one["answer"].ids) for one in said)
+    logprob, scored = sum(one["answer"].logprob for one in said), sum(one["answer"].scored for one in said)
+    assert report.decoded_perplexity == pytest.approx(math.exp(-logprob / scored), rel=1e-3)
+    with torch.no_grad():
+        outs = [program([row]) for row in ROWS]
+    loss = sum(float(o.loss) * o.tokens for o in outs) / sum(o.tokens for o in outs)
+    assert report.gold_perplexity == pytest.approx(math.exp(loss), rel=1e-3)
+    right = evaluate(program, [{**row, "answer": item.said} for row, item in zip(ROWS, items, strict=True)])[0]
+    assert right.accuracy == 1.0
+
+
+def test_an_empty_gold_answer_is_an_answer(tiny: Path) -> None:
+    program = make_program(chain(("b", 0, "norm")), tiny)
+    rows = [{**ROWS[0], "answer": ""}, ROWS[1]]
+    report, _ = evaluate(program, rows, batch=2)
+    with torch.no_grad():
+        assert report.gold_perplexity == pytest.approx(math.exp(float(program(rows).loss)), rel=1e-4)
+    assert json.loads(json.dumps(report.json()))["gold_perplexity"] == report.gold_perplexity
+
+
+def test_code_is_scored_with_or_without_gold_answers(tiny: Path) -> None:
+    program = make_program(chain(("b", 0, "norm")), tiny)
+    rows = [{"q": "x", "test": "assert False"}, {"q": "y", "test": "assert False"}]
+    report, items = evaluate(program, rows, "code", allow_code_execution=True)
+    assert [item.gold for item in items] == ["", ""]
+    assert report.correct == 0
+    assert math.isnan(report.gold_perplexity)
+    assert report.json()["gold_perplexity"] is None
+    with pytest.raises(MascError, match="row 2 has no column `test`"):
+        evaluate(program, [rows[0], ROWS[1]], "code", allow_code_execution=True)
+
+
+def test_errors_name_the_row_of_the_data(tmp_path: Path) -> None:
+    program = make_program(chain(("b", 0, "norm")), make_model(tmp_path / "m", max_position_embeddings=96))
+    for long in ({"q": "x" * 200, "answer": "y"}, {"q": "x", "answer": "y" * 200}):
+        with pytest.raises(MascError, match="row 4 needs"):
+            evaluate(program, [*[{"q": "x", "answer": "y"}] * 3, long], batch=2)
+
+
+def test_results_do_not_depend_on_the_batch_size(tiny: Path) -> None:
+    program = make_program(chain(("a", 2, "norm"), ("b", 1, "norm")), tiny)
+    runs = [{i: said["answer"].text for i, said in say_all(program, ROWS, size)} for size in (1, 2, 4)]
+    assert runs[0] == runs[1] == runs[2]
+    assert {i for i, _ in say_all(program, ROWS, 2, frozenset({1, 3}))} == {0, 2}
+
+
+def test_wrong_wishes_are_told(tiny: Path) -> None:
+    program = make_program(chain(("b", 0, "norm")), tiny)
+    for options, told in (
+        ({"scorer": "exakt"}, "unknown scorer"),
+        ({"scorer": "code"}, "runs what the model wrote"),
+        ({"output": "anser"}, "no output"),
+    ):
+        with pytest.raises(MascError, match=told):
+            evaluate(program, ROWS, **options)
+    with pytest.raises(MascError, match="no rows"):
+        evaluate(program, [])
