@@ -7,14 +7,24 @@ import os
 import tempfile
 from pathlib import Path
 
-from masc.dsl.diagnostics import fail
+from masc.dsl.diagnostics import MascError, did_you_mean, fail
 
 _YAML = (".yaml", ".yml")
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name and rename it: after a crash there is the old one or the new one, whole."""
+    """Write a file under a temporary name and rename it: after a crash there is the old one or the new one, whole.
+
+    E0612 where the system does not let us.
+    """
     data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    try:
+        _write(path, data)
+    except OSError as error:
+        raise fail("E0612", f"cannot write `{path}`: {error.strerror or error}") from error
+
+
+def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
@@ -27,6 +37,34 @@ def atomic_write(path: Path, content: str | bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def check_file(path: Path) -> None:
+    """E0612 where a file could not be written: to be asked before an hour of work whose result it shall hold."""
+    try:
+        wrong = "it is not a regular file" if path.exists() and not path.is_file() else _obstacle(path.parent)
+    except OSError as error:
+        wrong = error.strerror or str(error)
+    if wrong:
+        raise fail("E0612", f"cannot write `{path}`: {wrong}")
+
+
+def check_folder(path: Path) -> None:
+    """E0612 where no file could be written into a folder, which need not be there yet."""
+    try:
+        wrong = _obstacle(path)
+    except OSError as error:
+        wrong = error.strerror or str(error)
+    if wrong:
+        raise fail("E0612", f"cannot write into `{path}`: {wrong}")
+
+
+def _obstacle(folder: Path) -> str | None:
+    """Why a folder cannot be made or written into, as far as the system tells without trying."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        return f"`{there}` is not a folder"
+    return None if os.access(there, os.W_OK | os.X_OK) else f"`{there}` may not be written into"
 
 
 def model_hash(folder: Path) -> str:
@@ -52,9 +90,21 @@ def model_hash(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def is_artifact(folder: Path) -> bool:
+    """Whether a folder is an artifact, of whatever name. One called `x.masc` is meant to be one even where it is
+    damaged; elsewhere a `manifest.json` alone may be anybody's."""
+    if folder.suffix == ".masc":
+        return True
+    manifest = folder / "manifest.json"
+    try:
+        return manifest.is_file() and ((folder / "plan.json").is_file() or b'"fingerprint"' in manifest.read_bytes())
+    except OSError:
+        return False
+
+
 def artifact_of(source: Path) -> Path:
     """The artifact of a source: `relay.mas` -> `relay.masc` beside it; for the copy in an artifact, that artifact."""
-    return source.parent if source.parent.suffix == ".masc" else source.with_suffix(".masc")
+    return source.parent if is_artifact(source.parent) else source.with_suffix(".masc")
 
 
 def locate(argument: Path | None = None, cwd: Path | None = None) -> Path:
@@ -69,13 +119,18 @@ def locate(argument: Path | None = None, cwd: Path | None = None) -> Path:
         return here
     if not here.is_dir():
         raise fail("E0515", f"there is no file or folder `{shown}`", hint=_near(here))
-    if here.suffix == ".masc" or (here / "manifest.json").is_file():
-        source = here / read_manifest(Layout(here)).source
+    found = _sources(here)
+    if is_artifact(here):
+        try:
+            source = here / read_manifest(Layout(here)).source
+        except MascError:
+            # The copy can be compiled again even where the manifest is damaged; whoever needs that one will complain.
+            if len(found) == 1 and (here / "manifest.json").exists():
+                return found[0]
+            raise
         if not source.is_file():
             raise fail("E0511", f"`{shown}` is damaged: `{source.name}` is missing", hint="compile the program again")
         return source
-    files = sorted(path for path in here.iterdir() if path.is_file())
-    found = [p for p in files if p.suffix == ".mas"] or [p for p in files if p.suffix in _YAML]
     if not found:
         raise fail("E0515", f"there is no .mas file in `{shown}`", hint="name a file, or a folder that holds one")
     if len(found) > 1:
@@ -84,9 +139,12 @@ def locate(argument: Path | None = None, cwd: Path | None = None) -> Path:
     return found[0]
 
 
-def _near(path: Path) -> str | None:
-    from masc.dsl.diagnostics import did_you_mean
+def _sources(folder: Path) -> list[Path]:
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return [p for p in files if p.suffix == ".mas"] or [p for p in files if p.suffix in _YAML]
 
+
+def _near(path: Path) -> str | None:
     try:
         names = [other.name for other in path.parent.iterdir() if other.suffix in (".mas", *_YAML, ".masc")]
     except OSError:

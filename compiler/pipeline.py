@@ -13,6 +13,7 @@ from pathlib import Path
 
 from masc.compiler.check import check
 from masc.compiler.facts import ModelFacts
+from masc.compiler.files import is_artifact
 from masc.compiler.graph import Graph
 from masc.compiler.models import check_model
 from masc.compiler.optimise import optimise
@@ -177,8 +178,9 @@ def compile_file(
     """
     path = Path(path)
     if base is None:
-        base = path.parent.parent if path.parent.suffix == ".masc" else path.parent
-    return _run(State(path, None, Path(base), _said(set), tuple(cut)))
+        base = path.parent.parent if is_artifact(path.parent) else path.parent
+    # Absolute: an artifact remembers it, and may be written when the working directory is another one.
+    return _run(State(path, None, Path(base).absolute(), _said(set), tuple(cut)))
 
 
 def compile_source(

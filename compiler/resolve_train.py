@@ -17,7 +17,7 @@ TRAIN: dict[str, tuple[str, Reader]] = {
     "batch": ("int", whole(1)),
     "accumulate": ("int", whole(1)),
     "steps": ("int", whole(1)),
-    "rate": ("float", number(above=0)),
+    "rate": ("float", number(above=0, high=1e3)),  # AdamW computes in float32, where 1e39 has no place
     "warmup": ("float", number(0, 1)),
     "clip": ("float", number(0)),
     "weight_decay": ("float", number(0)),

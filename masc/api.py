@@ -42,8 +42,9 @@ def compile(
     compilation = _compilation(path, set, tuple(cut))
     if compilation.plan is None:
         raise MascError(compilation.diagnostics)
-    program = build(compilation.plan, Path(path).resolve().parent, dtype=dtype, device=device, seed=seed)
+    program = build(compilation.plan, compilation.base, dtype=dtype, device=device, seed=seed)
     program.compilation = compilation
+    program.cut = bool(cut)
     return program
 
 

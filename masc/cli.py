@@ -5,6 +5,7 @@ Exit codes: 0 fine, 1 the input is wrong (diagnostics), 2 wrong usage, 3 it fail
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -41,13 +42,71 @@ def main() -> None:
     # Threads that spin while they wait make training ten times slower as soon as anything else runs on the machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app()
-    except MascError as error:
-        report(error.diagnostics)
-        sys.exit(3 if any(d.code.startswith("E07") for d in error.diagnostics) else 1)
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output, `head` for one, has seen enough
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(130)
+    except Exception as error:
+        if os.environ.get("MASC_TRACEBACK"):
+            raise
+        sys.exit(_failed(error))
+
+
+def _failed(error: Exception) -> int:
+    """Say what went wrong, without a traceback; returns the exit code."""
+    if isinstance(error, OSError):
+        where = "" if error.filename is None else f"`{error.filename}`: "
+        error = fail("E0622", f"{where}{error.strerror or error}")
+    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        error = fail(
+            "E0702", "there is not enough memory", hint="lower `batch`, or set `checkpoint = agent` in `train`"
+        )
+    if isinstance(error, MascError):
+        report(error.diagnostics)
+        return 3 if any(d.code.startswith("E07") for d in error.diagnostics) else 1
+    first = (str(error).strip() or "no message").splitlines()[0]
+    say(f"masc: internal error: {type(error).__name__}: {first}")
+    say("This is a bug in masc. With MASC_TRACEBACK=1 in the environment it shows where.")
+    return 3
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from masc import __version__
+
+        print(f"masc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version")
+    ] = False,
+) -> None:
+    pass
+
+
+def _require(problem: str | None, option: str) -> None:
+    """A wrong value of an option is wrong usage."""
+    if problem is not None:
+        raise typer.BadParameter(problem, param_hint=option)
+
+
+def _check_place(dtype: str | None, device: str | None) -> None:
+    from masc import checks
+
+    if dtype is not None:
+        _require(checks.dtype_problem(dtype), "--dtype")
+    if device is not None:
+        _require(checks.device_problem(device), "--device")
 
 
 def _sets(items: list[str] | None) -> dict[str, str]:
@@ -154,8 +213,13 @@ def train(
     device: Device = None,
 ) -> None:
     """Train every agent's adapter end to end."""
-    from masc import session
+    from masc import checks, session
 
+    _require("it and --force exclude each other" if resume and force else None, "--resume")
+    _require(checks.scorer_problem(scorer, code=False), "--scorer")
+    for name in tracker or []:
+        _require(checks.tracker_problem(name), "--tracker")
+    _check_place(None, device)
     session.train(
         file,
         sets=_sets(set_),
@@ -183,23 +247,37 @@ def run(
     device: Device = None,
 ) -> None:
     """Run a team: stream one answer, or answer a file of rows."""
-    from masc import session
+    from masc import answers, checks, session
+    from masc.backends.torch.data import columns_of, read_rows
 
-    if (data is None) == (not inputs):
-        raise typer.BadParameter("give either --input NAME=TEXT (once for each input) or --data FILE")
-    program = session.open_program(file, dtype=dtype, device=device, cut=_cuts(cut))
-    if data is None:
-        row = {}
-        for item in inputs or []:
-            name, equals, value = item.partition("=")
-            if not equals:
-                raise typer.BadParameter(f"`{item}` is not NAME=TEXT", param_hint="--input")
-            row[name] = value
-        session.stream(program, row)
-    else:
-        if out is None:
-            raise typer.BadParameter("--data needs --out FILE")
-        session.run_file(program, data, out, batch)
+    row = _inputs(inputs)
+    _require("not together with --data" if data is not None and row else None, "--input")
+    _require("it needs --out FILE" if data is not None and out is None else None, "--data")
+    _require("it needs --data FILE" if data is None and out is not None else None, "--out")
+    _check_place(dtype, device)
+    if out is not None:
+        answers.check_out(out)
+    found = session.find(file, _cuts(cut))
+    used = columns_of(found.plan, labels=False)
+    if data is None or out is None:
+        if used and not row:
+            raise typer.BadParameter("give either --input NAME=TEXT (once for each input) or --data FILE")
+        checks.check_inputs(row, found.plan.inputs, used)
+        answers.stream(session.load_program(found, dtype=dtype, device=device), row)
+        return
+    rows = read_rows(data, used)
+    program = session.load_program(found, dtype=dtype, device=device)
+    answers.run_rows(program, rows, used, out, batch, f"{dtype} {cut}")
+
+
+def _inputs(items: list[str] | None) -> dict[str, str]:
+    row: dict[str, str] = {}
+    for item in items or []:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"`{item}` is not NAME=TEXT", param_hint="--input")
+        row[name] = value
+    return row
 
 
 @app.command("eval")
@@ -220,16 +298,25 @@ def eval_(
     """Score a team on a file of rows."""
     from dataclasses import asdict
 
-    from masc import session
-    from masc.compiler.artifact import atomic_write
+    from masc import checks, session
+    from masc.compiler.files import atomic_write, check_file
 
-    program = session.open_program(file, dtype=dtype, device=device, cut=_cuts(cut))
-    result, rows = session.evaluate(program, data, scorer, output, limit, batch, allow_code_execution)
+    _require(checks.scorer_problem(scorer, code=True), "--scorer")
+    _check_place(dtype, device)
+    if scorer == "code" and not allow_code_execution:
+        raise fail("E0611", "the code scorer runs what the model wrote", hint="allow it with --allow-code-execution")
+    for path in (out, items):
+        if path is not None:
+            check_file(path)
+    found = session.find(file, _cuts(cut))
+    rows = session.eval_rows_of(found, data, scorer, output)[:limit]
+    program = session.load_program(found, dtype=dtype, device=device)
+    result, scored = session.evaluate(program, rows, scorer, output, batch, allow_code_execution)
     print(table(session.report_rows(result)))
     if out is not None:
         atomic_write(out, json.dumps(result.json(), indent=1) + "\n")
     if items is not None:
-        atomic_write(items, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in rows))
+        atomic_write(items, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in scored))
 
 
 @app.command()
@@ -286,5 +373,9 @@ def models_list() -> None:
 def models_fetch(name: Annotated[str, typer.Argument(help="A short name or a Hugging Face id")]) -> None:
     """Fetch a model, check it, convert it once."""
     from masc.backends.torch.fetch import resolve
+    from masc.compiler.models import check_model
 
-    print(resolve(name, Path.cwd()))
+    folder = resolve(name, Path.cwd())
+    if wrong := errors(check_model(name, Path.cwd())[1]):
+        raise MascError(wrong)
+    print(folder)

@@ -1,23 +1,25 @@
-"""What lies between the command and the library: artifacts, staleness, progress bars, files of answers."""
+"""What lies between the command and the library: artifacts, staleness, what is checked first, progress bars."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import math
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masc.checks import explained
 from masc.compiler.artifact import (
     Artifact,
     Layout,
     artifact_of,
-    atomic_write,
+    base_of,
+    check_overwrite,
+    check_weights,
+    forget_weights,
     has_weights,
+    is_artifact,
     locate,
     read_artifact,
     state,
@@ -26,7 +28,7 @@ from masc.compiler.artifact import (
 from masc.compiler.pipeline import Compilation, Cut, compile_file
 from masc.compiler.plan import Plan, TrainSettings
 from masc.console import bar, report, say
-from masc.dsl.diagnostics import MascError, errors, fail
+from masc.dsl.diagnostics import MascError, did_you_mean, errors, fail
 
 if TYPE_CHECKING:
     from masc.backends.torch.evaluate import Item, Report
@@ -34,20 +36,31 @@ if TYPE_CHECKING:
 
 
 def compile_source_of(path: Path, sets: Mapping[str, str], cut: Cut = ()) -> Compilation:
-    """Compile a file, or an artifact's copy of one: with what `--set` said then, paths relative to where it was compiled."""
-    layout = Layout(path.parent)
-    if path.parent.suffix == ".masc" and layout.manifest.exists():
-        manifest = read_artifact(layout.root).manifest
-        base = Path(manifest.base)
-        return compile_file(path, {**dict(manifest.set), **sets}, cut, base if base.is_dir() else None)
-    return compile_file(path, sets, cut)
+    """Compile a file, or an artifact's copy of one: with what `--set` said then, paths relative to where that was."""
+    if not is_artifact(path.parent) or not Layout(path.parent).manifest.exists():
+        return compile_file(path, sets, cut)
+    artifact = read_artifact(path.parent)
+    kept = dict(artifact.manifest.set)
+    compilation = compile_file(path, {**kept, **sets}, cut, base_of(artifact))
+    return _explained(compilation, {name: value for name, value in kept.items() if name not in sets})
 
 
-def compiled(path: Path, sets: Mapping[str, str], cut: Cut = ()) -> Compilation:
-    """The same, with its warnings printed; MascError on errors."""
-    compilation = compile_source_of(path, sets, cut)
-    if compilation.plan is None:
-        raise MascError(compilation.diagnostics)
+def compile_remembering(path: Path, root: Path, sets: Mapping[str, str], cut: Cut = ()) -> Compilation:
+    """The same for what shall fit the artifact `root`, which may have been compiled from `path` with `--set`."""
+    if not Layout(root).manifest.exists():
+        return compile_source_of(path, sets, cut)
+    kept = dict(read_artifact(root).manifest.set)
+    compilation = compile_source_of(path, {**kept, **sets}, cut)
+    return _explained(compilation, {name: value for name, value in kept.items() if name not in sets})
+
+
+def _explained(compilation: Compilation, kept: Mapping[str, str]) -> Compilation:
+    return dataclasses.replace(compilation, diagnostics=explained(compilation.diagnostics, kept))
+
+
+def accepted(compilation: Compilation) -> Compilation:
+    """The compilation, its warnings printed; MascError on errors."""
+    compilation.require()
     report(compilation.diagnostics)
     return compilation
 
@@ -64,63 +77,87 @@ def emit(path: Path, sets: Mapping[str, str], level: str) -> str:
         if tree is None or errors(diagnostics):
             raise MascError(diagnostics)
         return dump(tree).rstrip("\n")
-    compilation = compiled(path, sets)
+    compilation = accepted(compile_source_of(path, sets))
     assert compilation.graph is not None
     return (print_graph(compilation.graph) if level == "graph" else print_plan(compilation.require())).rstrip("\n")
 
 
 def compile_to(path: Path, out: Path | None, sets: Mapping[str, str], force: bool) -> Path:
-    """Write (or bring up to date) an artifact; returns its folder."""
+    """Write (or bring up to date) an artifact; returns its folder. What `--set` said before is forgotten, and a damaged
+    manifest is no obstacle."""
     root = out or artifact_of(path)
-    compilation = compiled(path, sets)
+    if root.resolve() == path.parent.resolve() and not is_artifact(root):
+        raise fail("E0612", f"`{root}` is the folder of `{path.name}` itself", hint="name another folder with -o")
+    compilation = accepted(compile_file(path, sets, base=_recorded_base(path.parent)))
     write_artifact(root, compilation, force=force)
     return root
 
 
-def remembered(root: Path, sets: Mapping[str, str]) -> dict[str, str]:
-    """What `--set` said when the artifact was compiled, and what it says now."""
-    if not Layout(root).manifest.exists():
-        return dict(sets)
-    return {**dict(read_artifact(root).manifest.set), **sets}
+def _recorded_base(folder: Path) -> Path | None:
+    try:
+        return base_of(read_artifact(folder)) if is_artifact(folder) else None
+    except MascError:
+        return None
 
 
 # -- running ----------------------------------------------------------------------------------------------------------
 
 
-def open_program(argument: Path | None, *, dtype: str, device: str | None, cut: Cut = ()) -> Program:
-    """The program of a file or artifact, with its trained weights if it has any. What is missing is compiled; what
-    is stale, or was trained on another base model, is refused."""
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What an argument means, up to date and sound, no model loaded yet."""
+
+    compilation: Compilation
+    artifact: Artifact
+    cut: bool
+
+    @property
+    def plan(self) -> Plan:
+        return self.compilation.require()
+
+
+def find(argument: Path | None, cut: Cut = ()) -> Found:
+    """The artifact of a file or folder. What is missing is compiled; what is stale is refused."""
     path = locate(argument, Path.cwd())
     root = artifact_of(path)
-    compilation = compile_source_of(path, remembered(root, {}))
-    if compilation.plan is None:
-        raise MascError(compilation.diagnostics)
+    compilation = compile_remembering(path, root, {})
+    compilation.require()
     if (found := state(root, compilation)) == "missing":
         write_artifact(root, compilation)
         say(f"compiled {path} -> {root}")
     elif found == "stale":
+        again = " ".join(["masc compile", *(f"--set {name}={value}" for name, value in compilation.set)])
         raise fail(
             "E0614",
             f"`{path}` has changed since `{root}` was compiled",
-            hint="`masc compile` brings it up to date; trained weights are kept if the plan is the same",
+            hint=f"`{again}` brings it up to date; trained weights are kept if the plan is the same",
         )
     artifact = read_artifact(root)
     report(artifact.warnings)
     if cut:
-        compilation = compile_source_of(path, remembered(root, {}), cut)
-    return load_program(compilation, artifact, dtype=dtype, device=device)
+        compilation = compile_remembering(path, root, {}, cut)
+        compilation.require()
+    return Found(compilation, artifact, bool(cut))
 
 
-def load_program(compilation: Compilation, artifact: Artifact, *, dtype: str, device: str | None) -> Program:
-    """A program for a compilation with the weights of an artifact."""
+def open_program(argument: Path | None, *, dtype: str, device: str | None, cut: Cut = ()) -> Program:
+    """The program of a file or artifact, with its trained weights if it has any."""
+    return load_program(find(argument, cut), dtype=dtype, device=device)
+
+
+def load_program(found: Found, *, dtype: str, device: str | None) -> Program:
+    """The program, with the weights of the artifact. What was trained on another base model is refused."""
     from masc.backends.torch.build import build
 
-    plan = compilation.require()
-    program = build(plan, compilation.base, dtype=dtype, device=device, seed=artifact.manifest.seed)
+    compilation, artifact = found.compilation, found.artifact
+    check_weights(artifact)
+    program = build(found.plan, compilation.base, dtype=dtype, device=device, seed=artifact.manifest.seed)
     program.compilation = compilation
+    program.cut = found.cut
     if artifact.manifest.trained:
         _check_models(artifact, program)
         program.load_weights(artifact.layout.root)
+        program.loaded_from = artifact.layout.root.resolve()
     else:
         say("not trained yet: fresh adapters, which change nothing")
     return program
@@ -137,89 +174,30 @@ def _check_models(artifact: Artifact, program: Program) -> None:
             )
 
 
-def stream(program: Program, row: Mapping[str, str]) -> None:
-    """Print one answer as it is decoded."""
-    known = set(program.plan.inputs)
-    if unknown := sorted(set(row) - known):
-        from masc.dsl.diagnostics import did_you_mean
+def eval_rows_of(found: Found, data: Path | None, scorer: str, output: str | None) -> list[dict[str, Any]]:
+    """The rows to score, checked. E0611 where the output does not exist."""
+    from masc.backends.torch.data import answer_columns, columns_of, read_rows
 
-        hint = did_you_mean(unknown[0], sorted(known)) or f"its inputs are {', '.join(sorted(known))}"
-        raise fail("E0604", f"the graph has no input `{unknown[0]}`", hint=hint)
-    for piece in program.generate([row], stream=True):
-        print(piece, end="", flush=True)
-    print()
-
-
-def run_file(program: Program, data: Path, out: Path, batch: int) -> None:
-    """Answer every row of a file. Answers are appended to `OUT.partial` batch by batch, so that a run that was
-    stopped goes on where it was; at the end they are written to `out` in the order of the rows."""
-    from masc.backends.torch.data import columns_of, read_rows
-    from masc.backends.torch.evaluate import say_all
-
-    if out.exists():
-        raise fail("E0612", f"`{out}` is there already", hint="delete it, or choose another --out")
-    rows = read_rows(data, columns_of(program.plan, labels=False))
-    partial = out.with_name(out.name + ".partial")
-    mark = hashlib.sha256(json.dumps([rows, program.plan.fingerprint()], sort_keys=True).encode()).hexdigest()
-    done = _read_partial(partial, mark)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    with partial.open("a", encoding="utf-8") as file, bar() as progress:
-        if file.tell() == 0:
-            file.write(json.dumps({"of": mark}) + "\n")
-        task = progress.add_task("run", total=len(rows), completed=len(done))
-        for i, said in say_all(program, rows, batch, frozenset(done)):
-            done[i] = {name: one.text for name, one in said.items()}
-            file.write(json.dumps({"index": i, "said": done[i]}, ensure_ascii=False) + "\n")
-            file.flush()
-            progress.advance(task)
-    inputs = columns_of(program.plan, labels=False)
-    lines = [
-        json.dumps({**{name: row[name] for name in inputs}, **done[i]}, ensure_ascii=False) + "\n"
-        for i, row in enumerate(rows)
-    ]
-    atomic_write(out, "".join(lines))
-    partial.unlink()
-    say(f"{len(rows)} answers -> {out}")
-
-
-def _read_partial(partial: Path, mark: str) -> dict[int, dict[str, str]]:
-    """The answers of a run that was stopped. E0612 if it was of other rows or another graph."""
-    if not partial.exists():
-        return {}
-    kept: list[str] = []
-    done: dict[int, dict[str, str]] = {}
-    for line in partial.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            break  # the line that was being written
-        if "of" in entry and entry["of"] != mark:
-            raise fail(
-                "E0612", f"`{partial}` is of other rows or another graph", hint="delete it, or choose another --out"
-            )
-        if "index" in entry:
-            done[entry["index"]] = entry["said"]
-        kept.append(line + "\n")
-    atomic_write(partial, "".join(kept))
-    return done
+    plan = found.plan
+    answers = answer_columns(plan)
+    if output is not None and output not in answers:
+        hint = did_you_mean(output, list(answers)) or f"its outputs are {', '.join(answers)}"
+        raise fail("E0611", f"the graph has no output `{output}`", hint=hint)
+    path = _data_path(data, plan.train.eval_data, found.compilation.base, "eval_data")
+    return read_rows(path, columns_of(plan, labels=scorer != "code"))
 
 
 def evaluate(
     program: Program,
-    data: Path | None,
+    rows: list[dict[str, Any]],
     scorer: str,
     output: str | None,
-    limit: int | None,
     batch: int,
     allow_code_execution: bool,
 ) -> tuple[Report, list[Item]]:
-    """Score a program on a file of rows, with a progress bar."""
-    from masc.backends.torch.data import columns_of, read_rows
+    """Score a program on rows, with a progress bar."""
     from masc.backends.torch.evaluate import evaluate as run
 
-    assert program.compilation is not None
-    path = _data_path(data, program.plan.train.eval_data, program.compilation.base, "eval_data")
-    rows = read_rows(path, columns_of(program.plan, labels=scorer != "code"))[:limit]
     with bar() as progress:
         task = progress.add_task("eval", total=len(rows))
         return run(
@@ -275,41 +253,54 @@ def train(
     device: str | None,
 ) -> None:
     """Train an artifact: compile what is missing, train, write the weights."""
-    from masc.backends.torch.build import build
     from masc.backends.torch.data import columns_of, read_rows
 
     path = locate(argument, Path.cwd())
     root = artifact_of(path)
-    compilation = compiled(path, remembered(root, sets))
+    compilation = accepted(compile_remembering(path, root, sets))
     plan = compilation.require()
+    _check_earlier(root, compilation, resume, force)
     settings = _settings(plan, root, sets, resume)
-    artifact = write_artifact(root, compilation, force=force)  # refuses to lose weights of another plan
-    if has_weights(artifact.layout, artifact.manifest) and not (resume or force):
-        raise fail("E0610", f"`{root}` holds an earlier run", hint="go on with --resume, or start over with --force")
     columns = columns_of(plan, labels=True)
     rows = read_rows(_data_path(data, settings.data, compilation.base, "data"), columns)
     eval_path = eval_data or (compilation.base / settings.eval_data if settings.eval_data else None)
     eval_rows = read_rows(eval_path, columns) if eval_path else None
-    if force:
-        _forget(root)
+
+    from masc.backends.torch.build import build  # here, for it takes seconds: what is wrong shows before
+
     dtype = settings.dtype or "bfloat16"
     program = build(plan, compilation.base, dtype=dtype, device=device, seed=settings.seed)
     program.compilation = compilation
+    # Nothing on disk has been touched so far: what was refused above has changed nothing.
+    main = os.environ.get("RANK", "0") == "0"
+    if main:
+        artifact = write_artifact(root, compilation, force=force)
+        if force:
+            forget_weights(artifact)
     count = sum(p.numel() for p in program.trainable().values())
     batch = settings.batch * settings.accumulate
     say(f"{path}: {len(plan.agents)} agents, {count:,} trainable parameters, {len(rows)} rows")
     say(f"{settings.steps} steps of {batch} rows, {dtype} on {program.device}")
     _train(program, rows, eval_rows, settings, root, resume, force, scorer, trackers)
-    if os.environ.get("RANK", "0") == "0":
-        program.save(root)
+    if main:
+        program.save(root, force=True)  # what was there before has been resumed or given up above
         say(f"trained -> {root}")
+
+
+def _check_earlier(root: Path, compilation: Compilation, resume: bool, force: bool) -> None:
+    """E0513 or E0610 where an earlier run would be lost."""
+    check_overwrite(root, compilation, force)
+    if not (resume or force) and has_weights(Layout(root)):
+        raise fail("E0610", f"`{root}` holds an earlier run", hint="go on with --resume, or start over with --force")
 
 
 def _settings(plan: Plan, root: Path, sets: Mapping[str, str], resume: bool) -> TrainSettings:
     """The train settings: of the run that is resumed where there is one, but for what `--set` says now."""
+    if not resume:
+        return plan.train
     from masc.backends.torch.train import resumed_settings
 
-    before = resumed_settings(root) if resume else None
+    before = resumed_settings(root)
     if before is None:
         return plan.train
     names = {field.name for field in dataclasses.fields(TrainSettings)}
@@ -357,11 +348,3 @@ def _train(
             trackers=trackers,
             **dataclasses.asdict(settings),
         )
-
-
-def _forget(root: Path) -> None:
-    """--force: the weights and checkpoints of an earlier run of the same plan go."""
-    layout = Layout(root)
-    for folder in (layout.adapters, layout.checkpoints):
-        shutil.rmtree(folder, ignore_errors=True)
-    layout.channels.unlink(missing_ok=True)

@@ -1,0 +1,5 @@
+"""`python -m masc`: the command."""
+
+from masc.cli import main
+
+main()

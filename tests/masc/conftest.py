@@ -1,0 +1,39 @@
+"""The command called in this process, and a folder to call it in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from courier import GRAPH, ROWS, Command, Result
+
+
+@pytest.fixture
+def masc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    from masc.cli import main
+
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr("sys.argv", ["masc", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = int(error.code or 0)
+        captured = capsys.readouterr()
+        return Result(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with a graph, its data and a model; it is the working directory."""
+    shutil.copytree(tiny, tmp_path / "tiny")
+    (tmp_path / "courier.mas").write_text(GRAPH)
+    for name, part in (("train.jsonl", ROWS[:6]), ("test.jsonl", ROWS[4:])):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in part))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
