@@ -66,7 +66,9 @@ def _failed(error: Exception) -> int:
         error = fail("E0622", f"{where}{error.strerror or error}")
     elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         error = fail(
-            "E0702", "there is not enough memory", hint="lower `batch`, or set `checkpoint = agent` in `train`"
+            "E0702",
+            "there is not enough memory",
+            hint="lower `batch`, or write `checkpoint agent` in the `train` block",
         )
     if isinstance(error, MascError):
         report(error.diagnostics)
@@ -143,7 +145,7 @@ def check(
         raise typer.BadParameter(f"unknown format `{form}`: text or json", param_hint="--format")
     diagnostics: tuple[Diagnostic, ...]
     try:
-        path = locate(file, Path.cwd())
+        path = locate(file, Path())
         diagnostics = compile_source_of(path, _sets(set_)).diagnostics
     except MascError as error:
         diagnostics, path = error.diagnostics, file or Path()
@@ -161,7 +163,7 @@ def fmt(file: File = None) -> None:
     from masc.dsl.formatter import format_file
     from masc.dsl.read import read
 
-    path = locate(file, Path.cwd())
+    path = locate(file, Path())
     if path.suffix != ".mas":
         raise fail("E0612", f"fmt rewrites .mas files, not {path.name}")
     tree, diagnostics, source = read(path)
@@ -188,7 +190,7 @@ def compile_(
     from masc import session
     from masc.compiler.artifact import locate
 
-    path = locate(file, Path.cwd())
+    path = locate(file, Path())
     if emit is not None:
         if emit not in {"ast", "graph", "plan"}:
             raise typer.BadParameter(f"unknown level `{emit}`: ast, graph or plan", param_hint="--emit")
@@ -331,7 +333,7 @@ def draw(
     from masc.compiler.artifact import locate
     from masc.session import compile_source_of
 
-    path = locate(file, Path.cwd())
+    path = locate(file, Path())
     compilation = compile_source_of(path, _sets(set_))
     if compilation.graph is None or errors(compilation.diagnostics):
         raise MascError(compilation.diagnostics)

@@ -118,7 +118,7 @@ class Found:
 
 def find(argument: Path | None, cut: Cut = ()) -> Found:
     """The artifact of a file or folder. What is missing is compiled; what is stale is refused."""
-    path = locate(argument, Path.cwd())
+    path = locate(argument, Path())
     root = artifact_of(path)
     compilation = compile_remembering(path, root, {})
     compilation.require()
@@ -255,7 +255,7 @@ def train(
     """Train an artifact: compile what is missing, train, write the weights."""
     from masc.backends.torch.data import columns_of, read_rows
 
-    path = locate(argument, Path.cwd())
+    path = locate(argument, Path())
     root = artifact_of(path)
     compilation = accepted(compile_remembering(path, root, sets))
     plan = compilation.require()
@@ -331,10 +331,11 @@ def _train(
         task = progress.add_task("train", total=settings.steps, loss="-", speed="")
 
         def listen(metrics: dict[str, Any]) -> None:
-            speed = metrics["positions"] / max(metrics["seconds"], 1e-9)
-            progress.update(
-                task, completed=metrics["step"], loss=f"{metrics['loss']:.4f}", speed=f"{speed:,.0f} tokens/s"
-            )
+            step, loss = metrics["step"], f"{metrics['loss']:.4f}"
+            speed = f"{metrics['positions'] / max(metrics['seconds'], 1e-9):,.0f} tokens/s"
+            progress.update(task, completed=step, loss=loss, speed=speed)
+            if not progress.console.is_terminal and step % max(1, settings.steps // 10) == 0:
+                say(f"step {step} of {settings.steps}: loss {loss}, {speed}")  # a log file has no bar
 
         run(
             program,
