@@ -39,8 +39,6 @@ Batch = Annotated[int, typer.Option(min=1, help="Rows decoded together")]
 
 def main() -> None:
     """The entry point: turns wrong input into diagnostics and exit codes."""
-    # Threads that spin while they wait make training ten times slower as soon as anything else runs on the machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         try:
             app()
