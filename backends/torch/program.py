@@ -15,12 +15,13 @@ from torch.nn import functional
 
 from masc.backends.torch import adapters
 from masc.backends.torch.base import Base
+from masc.backends.torch.data import answer_columns
 from masc.backends.torch.prompts import Row, answer_ids, value
 from masc.backends.torch.segments import Opening
 from masc.backends.torch.walk import Walk
 from masc.compiler.artifact import Layout, ModelRecord, install_weights, model_hash, read_manifest, write_artifact
 from masc.compiler.pipeline import Compilation
-from masc.compiler.plan import Answer, Loss, Plan, Prefill, Sampling, Think, agent_of
+from masc.compiler.plan import Answer, Plan, Prefill, Sampling, Think, agent_of
 from masc.dsl.diagnostics import fail
 
 
@@ -154,7 +155,7 @@ class Program(nn.Module):
         """
         if not rows:
             raise ValueError("a forward pass needs at least one row")
-        columns = {op.output: op.column for op in self.plan.operations if isinstance(op, Loss)}
+        columns = {output: column for output, (_, column) in answer_columns(self.plan).items()}
         walk = Walk(self, rows, opening, recompute, columns, indices)
         outputs: dict[str, Scored] = {}
         for activation, answer in walk.steps():
@@ -170,17 +171,15 @@ class Program(nn.Module):
 
     def check_lengths(self, rows: Sequence[Row]) -> None:
         """E0606 for the first row that will not fit, before anything is run. Lengths alone: no model is called."""
-        columns = {op.output: op.column for op in self.plan.operations if isinstance(op, Loss)}
+        columns = {output: column for output, (_, column) in answer_columns(self.plan).items()}
         for i, row in enumerate(rows):
             Walk(self, [row], None, False, columns, [i]).measure()
 
     def forward_tokens(self, rows: Sequence[Row]) -> int:
         """How many answer tokens the loss over these rows is a mean of."""
-        losses = [op for op in self.plan.operations if isinstance(op, Loss)]
-        answers = {op.output: agent_of(op.activation) for op in self.plan.operations if isinstance(op, Answer)}
         return sum(
-            len(answer_ids(self.base(answers[loss.output]), value(row, loss.column, i)))
-            for loss in losses
+            len(answer_ids(self.base(agent), value(row, column, i)))
+            for agent, column in answer_columns(self.plan).values()
             for i, row in enumerate(rows)
         )
 
