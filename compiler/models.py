@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -27,6 +27,7 @@ __all__ = [
     "read_config",
     "registry_folder",
     "resolve_target",
+    "window_note",
 ]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*\Z")
@@ -94,15 +95,17 @@ def check_model(target: str, base: Path, span: Span | None = None) -> tuple[Mode
 def check_plan(plan: Plan, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
     """What was deferred at compile time, once the models are on disk: `facts` by name of the plan's models."""
     found: list[Diagnostic] = []
+    targets = {model.name: model.target for model in plan.models}
     for model in plan.models:
         if model.name in facts:
             found += check_facts(facts[model.name], model.target)
     for operation in plan.operations:
         if isinstance(operation, Prefill):
-            known = facts.get(plan.agent(operation.activation.rpartition("#")[0]).model)
-            for view in operation.sees if known else ():
-                if known and view.layers and (problem := layers_diagnostic(view.layers[-1][1], known)):
-                    found.append(problem)
+            name = plan.agent(operation.activation.rpartition("#")[0]).model
+            for view in operation.sees if name in facts else ():
+                beyond = layers_diagnostic(view.layers[-1][1], facts[name]) if view.layers else None
+                note = beyond or window_note(facts[name], targets[name], layers=view.layers)
+                found += [note] if note else []
         elif isinstance(operation, Think) and operation.align == "ridge":
             agent = plan.agent(operation.activation.rpartition("#")[0])
             if agent.model in facts and facts[agent.model].tied:
@@ -116,6 +119,42 @@ def layers_diagnostic(last: int, facts: ModelFacts, span: Span | None = None) ->
         return None
     message = f"there is no layer {last}: the model has {facts.layers} layers, 0 to {facts.layers - 1}"
     return Diagnostic("E0508", message, span, hint=f"the last layer is {facts.layers - 1}")
+
+
+def window_note(
+    facts: ModelFacts, target: str, span: Span | None = None, layers: Sequence[tuple[int, int]] | None = None
+) -> Diagnostic | None:
+    """What a kv edge between agents on this model may lose to sliding windows; None: nothing. layers: the edge's own,
+    as inclusive ranges (None: all)."""
+    window = facts.window
+    if window is None or (facts.max_positions is not None and window >= facts.max_positions):
+        return None
+    passed = [i for i in range(facts.layers) if layers is None or any(a <= i <= b for a, b in layers)]
+    limited = [i for i in passed if i in facts.windowed]
+    if not limited:
+        return None
+    where = f"the last {window} positions"
+    if limited == passed:
+        which = "every layer" if layers is None else "every layer that this edge reaches"
+        message = f"{which} of the model `{target}` sees only {where}: what was written further back is not seen at all"
+    else:
+        which = f"layer {limited[0]}" if len(limited) == 1 else f"layers {_ranges(limited)}"
+        message = (
+            f"{which} of the model `{target}` {'sees' if len(limited) == 1 else 'see'} only {where}: "
+            "what an agent wrote further back reaches only the other layers"
+        )
+    return Diagnostic("I0503", message, span)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as `0..4, 6, 8..9`."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}..{b}" for a, b in found)
 
 
 def ridge_note(agent: str, span: Span | None = None) -> Diagnostic:

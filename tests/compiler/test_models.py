@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from masc.compiler.facts import ALLOWED, check_facts, read_config
-from masc.compiler.models import check_model, check_plan, locate_model, registry_folder, resolve_target
+from masc.compiler.facts import ALLOWED, Rope, check_facts, read_config
+from masc.compiler.models import check_model, check_plan, locate_model, registry_folder, resolve_target, window_note
 from masc.compiler.names import reserved
 from masc.compiler.pipeline import compile_file, compile_source
 from masc.compiler.registry import REGISTRY
@@ -43,19 +43,53 @@ def model(folder: Path, **changes: Any) -> Path:
 def test_facts(tmp_path: Path) -> None:
     facts = read_config(model(tmp_path / "m"))
     assert (facts.layers, facts.hidden, facts.heads, facts.kv_heads, facts.head_dim) == (3, 32, 4, 2, 8)
-    assert (facts.tied, facts.max_positions, facts.window, facts.unrotated) == (False, 512, None, ())
-    assert (facts.rope_type, facts.rope) == ("default", (("rope_theta", 10000.0),))
+    assert (facts.tied, facts.max_positions, facts.window, facts.windowed) == (False, 512, None, ())
+    assert facts.ropes == (Rope("default", (("rope_theta", 10000.0),)),)
 
 
 def test_older_spelling_of_rotary_parameters(tmp_path: Path) -> None:
     old = {"rope_parameters": "left out", "rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 2}}
     facts = read_config(model(tmp_path / "m", **old))
-    assert (facts.rope_type, dict(facts.rope)) == ("linear", {"factor": 2.0, "rope_theta": 5e5})
+    assert facts.ropes == (Rope("linear", (("factor", 2.0), ("rope_theta", 5e5))),)
 
 
 @pytest.mark.parametrize("kind", ALLOWED)
 def test_allowed_types(tmp_path: Path, kind: str) -> None:
-    assert check_facts(read_config(model(tmp_path, model_type=kind, sliding_window=None)), "m") == []
+    assert check_facts(read_config(model(tmp_path, model_type=kind)), "m") == []
+
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+GEMMA3: dict[str, Any] = {
+    "model_type": "gemma3_text",
+    "num_hidden_layers": 7,
+    "sliding_window": 64,
+    "rope_parameters": {
+        SLIDING: {"rope_type": "default", "rope_theta": 1e4},
+        FULL: {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+    },
+}
+OLD_GEMMA3 = GEMMA3 | {
+    "rope_parameters": "left out",
+    "rope_theta": 1e6,
+    "rope_local_base_freq": 1e4,
+    "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+}
+
+
+@pytest.mark.parametrize("config", [GEMMA3, OLD_GEMMA3])
+def test_gemma3(tmp_path: Path, config: dict[str, Any]) -> None:
+    facts = read_config(model(tmp_path, **config))
+    assert (facts.window, facts.windowed) == (64, (0, 1, 2, 3, 4, 6))
+    linear = Rope("linear", (("factor", 8.0), ("rope_theta", 1e6)))
+    assert facts.ropes == (linear, Rope("default", (("rope_theta", 1e4),)))
+    assert facts.tied
+    assert facts.head_dim == 256
+    assert check_facts(facts, "m") == []
+
+
+def gemma3_rope(**changes: Any) -> dict[str, Any]:
+    ropes = GEMMA3["rope_parameters"]
+    return GEMMA3 | {"rope_parameters": ropes | {kind: ropes[kind] | of for kind, of in changes.items()}}
 
 
 SMOLLM3 = {"model_type": "smollm3", "no_rope_layers": [1, 1, 0]}
@@ -67,10 +101,16 @@ REFUSED: list[tuple[dict[str, Any], list[str], str]] = [
     ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, ["E0505"], "0.5"),
     ({"partial_rotary_factor": 0.25}, ["E0505"], "0.25"),
     (SMOLLM3, ["E0504", "E0506"], "no rotary"),
-    ({"model_type": "mistral"}, ["E0507"], "4096"),
-    ({"model_type": "mistral", "sliding_window": 64}, ["E0507"], "64"),
-    ({"model_type": "qwen2", "sliding_window": 64, "use_sliding_window": True}, ["E0507"], "64"),
-    ({"sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"]}, ["E0507"], "8"),
+    ({"model_type": "bloom"}, ["E0504"], "ALiBi"),
+    ({"model_type": "gemma2", "sliding_window": 64}, ["E0504"], "caps"),
+    ({"model_type": "gemma3", "text_config": GEMMA3}, ["E0504"], "gemma3_text"),
+    (GEMMA3 | {"use_bidirectional_attention": True}, ["E0504"], "after them"),
+    (GEMMA3 | {"final_logit_softcapping": 30.0}, ["E0504"], "caps its logits"),
+    (gemma3_rope(full_attention={"rope_type": "dynamic"}), ["E0505"], "dynamic"),
+    (gemma3_rope(sliding_attention={"rope_type": "longrope"}), ["E0505"], "longrope"),
+    (gemma3_rope(sliding_attention={"partial_rotary_factor": 0.5}), ["E0505"], "0.5"),
+    # transformers reads the old spelling even beside the new one
+    ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, ["E0505"], "dynamic"),
 ]
 
 
@@ -88,6 +128,7 @@ FINE: list[dict[str, Any]] = [
     {"model_type": "qwen3", "sliding_window": 64, "layer_types": ["full_attention"] * 3},
     {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}},
     {"rope_parameters": {"rope_type": "llama3", "factor": 4.0, "rope_theta": 1e4}},
+    GEMMA3,
 ]
 
 
@@ -96,8 +137,99 @@ def test_fine(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert check_facts(read_config(model(tmp_path, **changes)), "m") == []
 
 
+ALL = (0, 1, 2)
+WINDOWS: list[tuple[dict[str, Any], int | None, tuple[int, ...]]] = [
+    ({"model_type": "mistral"}, 4096, ALL),
+    ({"model_type": "mistral", "sliding_window": 64}, 64, ALL),
+    ({"model_type": "mistral", "sliding_window": 64, "use_sliding_window": False}, 64, ALL),
+    ({"model_type": "mistral", "sliding_window": None}, None, ()),
+    ({"model_type": "mistral", "sliding_window": 64, "layer_types": [FULL] * 3}, 64, ALL),
+    ({"model_type": "qwen2", "sliding_window": 64}, None, ()),
+    ({"model_type": "qwen2", "sliding_window": 64, "use_sliding_window": True}, None, ()),
+    ({"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": 1}, 4096, (1, 2)),
+    ({"model_type": "qwen3", "sliding_window": 64, "use_sliding_window": True, "max_window_layers": 0}, 64, ALL),
+    ({"model_type": "qwen3", "sliding_window": None, "use_sliding_window": True, "max_window_layers": 0}, None, ()),
+    ({"model_type": "qwen3", "sliding_window": 64, "layer_types": [FULL] * 3}, None, ()),
+    (
+        {"model_type": "qwen3", "sliding_window": 64, "use_sliding_window": True, "layer_types": [FULL, SLIDING, FULL]},
+        64,
+        (1,),
+    ),
+    ({"model_type": "gemma3_text", "sliding_window": 64, "layer_types": [SLIDING, FULL, SLIDING]}, 64, (0, 2)),
+    ({"model_type": "gemma3_text", "layer_types": [SLIDING] * 3}, 4096, ALL),
+    ({"model_type": "gemma3_text", "sliding_window_pattern": 2}, 4096, (0, 2)),
+    ({"model_type": "gemma3_text", "layer_types": [FULL] * 3}, None, ()),
+    ({"model_type": "llama", "sliding_window": 64, "layer_types": [SLIDING] * 3}, None, ()),
+]
+
+
+@pytest.mark.parametrize(("changes", "window", "windowed"), WINDOWS)
+def test_windows(tmp_path: Path, changes: dict[str, Any], window: int | None, windowed: tuple[int, ...]) -> None:
+    facts = read_config(model(tmp_path, **changes))
+    assert (facts.window, facts.windowed) == (window, windowed)
+    assert check_facts(facts, "m") == []
+
+
+@pytest.mark.parametrize("changes", [changes for changes, _, _ in WINDOWS])
+def test_windows_are_those_of_transformers(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """What the module of each layer will be told, by the configuration class of the type."""
+    transformers = pytest.importorskip("transformers")
+    facts = read_config(model(tmp_path, **changes))
+    config = transformers.AutoConfig.from_pretrained(tmp_path)
+    if facts.model_type == "llama":  # its attention knows no windows
+        assert facts.window is None
+        return
+    types = None if facts.model_type == "mistral" else config.layer_types
+    windowed = [i for i in ALL if config.sliding_window is not None and (types is None or types[i] == SLIDING)]
+    assert facts.windowed == tuple(windowed)
+    assert facts.window == (config.sliding_window if windowed else None)
+
+
+def note(folder: Path, layers: list[tuple[int, int]] | None = None, **changes: Any) -> str | None:
+    found = window_note(read_config(model(folder, **changes)), "m", layers=layers)
+    assert found is None or found.code == "I0503"
+    return found.message if found else None
+
+
+def test_what_a_window_hides(tmp_path: Path) -> None:
+    assert note(tmp_path) is None
+    text = note(tmp_path, **GEMMA3)
+    assert text is not None
+    assert text.startswith("layers 0..4, 6 of the model `m` see only the last 64 positions")
+    assert text.endswith("reaches only the other layers")
+    every = note(tmp_path, model_type="mistral", sliding_window=64)
+    assert every is not None
+    assert every.endswith("not seen at all")
+    # An edge that is restricted to some layers: none with a window, nothing but such, one of two.
+    assert note(tmp_path, [(5, 5)], **GEMMA3) is None
+    assert "every layer that this edge reaches" in (note(tmp_path, [(0, 1), (6, 6)], **GEMMA3) or "")
+    assert (note(tmp_path, [(4, 5)], **GEMMA3) or "").startswith("layer 4 of the model `m` sees only")
+    # Nothing is ever further back than the model's positions go.
+    assert note(tmp_path, model_type="mistral", sliding_window=512) is None
+    assert note(tmp_path, model_type="mistral", sliding_window=511) is not None
+
+
+def test_windows_in_a_plan_checked_after_fetching(tmp_path: Path) -> None:
+    facts = read_config(model(tmp_path, model_type="mistral", sliding_window=64))
+    assert [d.code for d in check_plan(team("a/1 b!", "a -> b : kv"), {"m": facts})] == ["I0503"]
+    assert check_plan(team("a!", "a"), {"m": facts}) == []
+
+
 BROKEN = ["", "[]", "{", "{}", '{"model_type": 3}', json.dumps(LLAMA | {"hidden_size": "wide"})]
 BROKEN += [json.dumps(LLAMA | {"num_hidden_layers": 0}), json.dumps(LLAMA | {"rope_parameters": 3}), "\ud800"]
+BROKEN += [
+    json.dumps(LLAMA | changes)
+    for changes in (
+        {"model_type": "mistral", "sliding_window": 0},
+        {"model_type": "mistral", "sliding_window": "wide"},
+        {"model_type": "gemma3_text", "sliding_window": None},
+        {"model_type": "gemma3_text", "sliding_window_pattern": "two"},
+        {"model_type": "gemma3_text", "layer_types": [SLIDING]},
+        {"model_type": "qwen2", "layer_types": [SLIDING] * 3},
+        {"model_type": "qwen2", "layer_types": ["linear_attention"] * 3},
+        {"model_type": "qwen2", "use_sliding_window": True, "max_window_layers": None},
+    )
+]
 
 
 @pytest.mark.parametrize("text", BROKEN)
@@ -130,11 +262,22 @@ def test_not_on_disk_is_deferred() -> None:
 
 
 def test_registry_model_in_the_cache() -> None:
-    (name,) = REGISTRY
-    model(registry_folder(name))
-    facts, found = check_model(name, Path())
-    assert facts is not None
-    assert found == []
+    for name in REGISTRY:
+        model(registry_folder(name))
+        facts, found = check_model(name, Path())
+        assert facts is not None
+        assert found == []
+
+
+def test_registry_entries_are_whole() -> None:
+    for name, entry in REGISTRY.items():
+        assert name == entry.name
+        assert entry.licence
+        for wheel in entry.wheels:
+            assert len(wheel.sha256) == 64
+            assert set(wheel.sha256) <= set("0123456789abcdef")
+        assert len({wheel.sha256 for wheel in entry.wheels}) == len({w.part for w in entry.wheels}) == len(entry.wheels)
+    assert [w.part[-1] for w in REGISTRY["gemma3-270m"].wheels] == ["0", "1", "2", "3"]
 
 
 def test_hub_model_in_its_cache(tmp_path: Path) -> None:
