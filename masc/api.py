@@ -90,6 +90,14 @@ def evaluate(
     return run(program, rows, scorer, batch=batch, **options)[0]
 
 
+def load_task(name: str, split: str | None = None) -> list[dict[str, Any]]:
+    """The rows of a public data set (gsm8k, openbookqa, humaneval, ...), with the columns `question` and `answer`; they
+    come through the package `datasets`. split: another than the one to evaluate on, such as "train"."""
+    from masc.backends.torch.tasks import load_task as run
+
+    return run(name, split)
+
+
 def draw(path: Path_, out: Path_, *, set: Mapping[str, Any] | None = None) -> None:
     """Draw a graph: the suffix of `out` says how (svg, png, pdf, mmd, dot, txt)."""
     from masc.backends.diagram import draw as run

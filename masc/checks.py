@@ -39,6 +39,12 @@ def scorer_problem(name: str, code: bool) -> str | None:
     return _not_one_of(name, [*SCORERS, "code"] if code else list(SCORERS), "scorer")
 
 
+def task_problem(name: str) -> str | None:
+    from masc.backends.torch.tasks import task_problem as problem
+
+    return problem(name)
+
+
 def tracker_problem(name: str) -> str | None:
     """accelerate leaves a tracker out silently where it is not installed."""
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers

@@ -28,11 +28,11 @@ app.add_typer(models, name="models")
 
 File = Annotated[
     Path | None,
-    typer.Argument(help="A .mas or YAML file, a folder with one, or a .masc artifact [default: the one here]"),
+    typer.Argument(help="A .mas or YAML file, a folder with one, or a .masc artifact \\[default: the one here]"),
 ]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a param or a train entry")]
 Cuts = Annotated[list[str] | None, typer.Option("--cut", metavar="SENDER:RECEIVER", help="Let this edge carry nothing")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, ... [default: a GPU if there is one]")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, ... \\[default: a GPU if there is one]")]
 Dtype = Annotated[str, typer.Option(help="Of the frozen base: bfloat16 or float32")]
 Batch = Annotated[int, typer.Option(min=1, help="Rows decoded together")]
 
@@ -179,7 +179,7 @@ def fmt(file: File = None) -> None:
 @app.command("compile")
 def compile_(
     file: File = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="The artifact folder [default: FILE.masc]")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The artifact folder \\[default: FILE.masc]")] = None,
     set_: Sets = None,
     emit: Annotated[str | None, typer.Option(help="Print ast, graph or plan instead of writing an artifact")] = None,
     force: Annotated[bool, typer.Option("--force", help="Throw trained weights of another plan away")] = False,
@@ -201,7 +201,7 @@ def compile_(
 @app.command()
 def train(
     file: File = None,
-    data: Annotated[Path | None, typer.Option(help="JSON lines to train on [default: the file's `data`]")] = None,
+    data: Annotated[Path | None, typer.Option(help="JSON lines to train on \\[default: the file's `data`]")] = None,
     eval_data: Annotated[Path | None, typer.Option(help="JSON lines for evaluation during training")] = None,
     set_: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint")] = False,
@@ -283,24 +283,35 @@ def _inputs(items: list[str] | None) -> dict[str, str]:
 @app.command("eval")
 def eval_(
     file: File = None,
-    data: Annotated[Path | None, typer.Option(help="JSON lines [default: the file's `eval_data`]")] = None,
-    scorer: Annotated[str, typer.Option(help="exact, number, choice or code")] = "exact",
+    data: Annotated[
+        Path | None, typer.Option(help="JSON lines \\[default: the task's, or the file's `eval_data`]")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="A public data set: gsm8k, gpqa-diamond, humaneval, ...")] = None,
+    scorer: Annotated[
+        str | None, typer.Option(help="exact, number, choice or code \\[default: the task's, or exact]")
+    ] = None,
     cut: Cuts = None,
-    output: Annotated[str | None, typer.Option(help="Which output is scored [default: the first]")] = None,
+    output: Annotated[str | None, typer.Option(help="Which output is scored \\[default: the first]")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows")] = None,
     batch: Batch = 16,
     out: Annotated[Path | None, typer.Option(help="Also write the numbers as JSON")] = None,
     items: Annotated[Path | None, typer.Option(help="Also write each row's answer as JSON lines")] = None,
-    allow_code_execution: Annotated[bool, typer.Option("--allow-code-execution", help="For --scorer code")] = False,
+    allow_code_execution: Annotated[
+        bool, typer.Option("--allow-code-execution", help="Run what the model wrote, for the scorer code")
+    ] = False,
     dtype: Dtype = "bfloat16",
     device: Device = None,
 ) -> None:
-    """Score a team on a file of rows."""
+    """Score a team on a file of rows or on a public data set."""
     from dataclasses import asdict
 
     from masc import checks, session
+    from masc.backends.torch.tasks import TASKS
     from masc.compiler.files import atomic_write, check_file
 
+    if task is not None:
+        _require(checks.task_problem(task), "--task")
+    scorer = scorer or ("exact" if task is None else TASKS[task].scorer)
     _require(checks.scorer_problem(scorer, code=True), "--scorer")
     _check_place(dtype, device)
     if scorer == "code" and not allow_code_execution:
@@ -309,7 +320,7 @@ def eval_(
         if path is not None:
             check_file(path)
     found = session.find(file, _cuts(cut))
-    rows = session.eval_rows_of(found, data, scorer, output)[:limit]
+    rows = session.eval_rows_of(found, data, scorer, output, task)[:limit]
     program = session.load_program(found, dtype=dtype, device=device)
     result, scored = session.evaluate(program, rows, scorer, output, batch, allow_code_execution)
     print(table(session.report_rows(result)))

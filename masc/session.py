@@ -174,17 +174,26 @@ def _check_models(artifact: Artifact, program: Program) -> None:
             )
 
 
-def eval_rows_of(found: Found, data: Path | None, scorer: str, output: str | None) -> list[dict[str, Any]]:
-    """The rows to score, checked. E0611 where the output does not exist."""
-    from masc.backends.torch.data import answer_columns, columns_of, read_rows
+def eval_rows_of(
+    found: Found, data: Path | None, scorer: str, output: str | None, task: str | None = None
+) -> list[dict[str, Any]]:
+    """The rows to score, checked: a file's, or those of a task. E0611 where the output does not exist."""
+    from masc.backends.torch.data import answer_columns, check_columns, columns_of, read_rows
+    from masc.backends.torch.tasks import load_task, read_task
 
     plan = found.plan
     answers = answer_columns(plan)
     if output is not None and output not in answers:
         hint = did_you_mean(output, list(answers)) or f"its outputs are {', '.join(answers)}"
         raise fail("E0611", f"the graph has no output `{output}`", hint=hint)
-    path = _data_path(data, plan.train.eval_data, found.compilation.base, "eval_data")
-    return read_rows(path, columns_of(plan, labels=scorer != "code"))
+    columns = columns_of(plan, labels=scorer != "code")
+    if task is None:
+        return read_rows(_data_path(data, plan.train.eval_data, found.compilation.base, "eval_data"), columns)
+    if data is not None:
+        return read_task(task, data, columns)
+    rows = load_task(task)
+    check_columns(rows, columns, f"the task `{task}`")
+    return rows
 
 
 def evaluate(
@@ -196,8 +205,11 @@ def evaluate(
     allow_code_execution: bool,
 ) -> tuple[Report, list[Item]]:
     """Score a program on rows, with a progress bar."""
+    from masc.backends.torch.code_scorer import open_walls
     from masc.backends.torch.evaluate import evaluate as run
 
+    if scorer == "code" and allow_code_execution and (missing := open_walls()):
+        say(f"warning: here the code that is run is not wholly shut in: {', and '.join(missing)}")
     with bar() as progress:
         task = progress.add_task("eval", total=len(rows))
         return run(

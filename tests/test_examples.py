@@ -1,5 +1,5 @@
 """The examples: each compiles, has the columns that it reads, its committed rows are the generator's, and it trains,
-is saved and loaded, and answers (on a tiny model)."""
+is saved and loaded, and answers (on a tiny model). Those of the family `diffmas` share a few rows written by hand."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ from typing import Any
 import pytest
 
 import masc
+from masc.backends.torch.code_scorer import passes, program_of
+from masc.backends.torch.tasks import TASKS
 from masc.compiler.pipeline import compile_file
+from masc.compiler.plan import Prefill
 from masc.dsl.diagnostics import errors
 
-EXAMPLES = sorted(path.parent for path in (Path(__file__).resolve().parents[1] / "examples").glob("*/*.mas"))
+ROOT = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLES = sorted(path.parent for path in ROOT.glob("*/*.mas"))
+FAMILY = sorted(path.parent for path in ROOT.glob("diffmas/*/*.mas"))
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -51,15 +56,52 @@ def test_the_generator_writes_the_committed_rows(folder: Path, tmp_path: Path) -
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
 
 
-@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
+def test_every_example_is_found() -> None:
+    assert {*EXAMPLES, *FAMILY} == {path.parent for path in ROOT.rglob("*.mas") if ".masc" not in str(path)}
+    families = ("math", "science", "code", "commonsense")
+    assert {folder.name for folder in FAMILY} == {
+        f"{family}_{shape}" for family in families for shape in ("sequential", "hierarchical")
+    }
+    readme = (ROOT / "diffmas" / "README.md").read_text(encoding="utf-8")
+    assert all(f"({folder.name}/{folder.name}.mas)" in readme for folder in FAMILY)
+    assert all(f"`{name}`" in readme for name in TASKS)
+
+
+@pytest.mark.parametrize("folder", FAMILY, ids=lambda folder: folder.name)
+def test_the_family_compiles_and_its_rows_fit(folder: Path) -> None:
+    compilation = compile_file(folder / f"{folder.name}.mas")
+    assert not compilation.diagnostics
+    assert compilation.plan is not None
+    assert compilation.plan.train.data is not None
+    few = rows(folder / compilation.plan.train.data)
+    assert 4 <= len(few) <= 6
+    for row in few:
+        assert {"question", "answer"} <= set(row)
+        if folder.name.startswith("code"):
+            assert passes(program_of(row["answer"], row))
+        elif not folder.name.startswith("math"):
+            assert row["question"].startswith("Please choose the correct answer to the question: ")
+            assert f"{row['answer'].capitalize()}: " in row["question"]
+
+
+@pytest.mark.parametrize("folder", FAMILY, ids=lambda folder: folder.name)
+def test_the_family_reads_as_its_shape_says(folder: Path) -> None:
+    """In sequence each agent sees all before it; side by side the experts see nothing, the judge all three."""
+    plan = compile_file(folder / f"{folder.name}.mas").require()
+    seen = [len(op.sees) for op in plan.operations if isinstance(op, Prefill)]
+    assert seen == ([0, 1, 2, 3] if folder.name.endswith("sequential") else [0, 0, 0, 3])
+
+
+@pytest.mark.parametrize("folder", [*EXAMPLES, *FAMILY], ids=lambda folder: folder.name)
 def test_trains_and_answers_on_a_tiny_model(folder: Path, tiny: Path, tmp_path: Path) -> None:
     text = (folder / f"{folder.name}.mas").read_text(encoding="utf-8")
     small, count = re.subn(r'^(model \w+ = )".*"', lambda found: f"{found[1]}{json.dumps(str(tiny))}", text, flags=re.M)
     assert count == text.count("\nmodel ") > 0
     file = tmp_path / f"{folder.name}.mas"
     file.write_text(small, encoding="utf-8")
-    program = masc.compile(file)
-    few = rows(folder / "train.jsonl")[:4]
+    program = masc.compile(file, set={"tokens": 8} if folder in FAMILY else None)
+    assert program.compilation is not None
+    few = rows(folder / str(program.compilation.require().train.data))[:4]
     history = masc.train(program, few, steps=2, batch=2)
     assert len(history) == 2
     for metrics in history:
