@@ -1,6 +1,6 @@
 """The artifact: `relay.mas` compiles to `relay.masc/`, a folder that holds all but the base model's weights.
 
-    relay.mas          a copy of the source
+    relay.mas          a copy of the source, and of the files that it imports from its folder or below
     plan.json          the plan
     manifest.json      format, versions, models with content hashes, what `--set` said, whether it is trained
     adapters/<agent>/  PEFT's own format            } written by the backend
@@ -57,6 +57,8 @@ __all__ = [
 FORMAT = 1
 _TEMPORARY = ".tmp-weights-"
 _WEIGHTS = ("adapters", "channels.safetensors")
+_OWN = ("adapters", "checkpoints")
+"""Folders of the artifact's own, where the copy of an imported file would be taken for what training left."""
 LIBRARIES = ("masc", "torch", "transformers", "peft", "safetensors", "accelerate")
 
 
@@ -186,6 +188,9 @@ def write_artifact(
     if before is not None and before.source not in ("", name):
         (root / before.source).unlink(missing_ok=True)
     atomic_write(root / name, source.text)
+    for where, text in compilation.imported:
+        if where != name and Path(where).parts[0] not in _OWN:
+            atomic_write(root / where, text)
     atomic_write(layout.plan, dump_plan(plan))
     write_manifest(layout, manifest)
     return Artifact(layout, manifest, plan)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import pairwise
 
 from masc.compiler.facts import ModelFacts
-from masc.compiler.graph import Agent, Edge
-from masc.compiler.models import layers_diagnostic, ridge_note
-from masc.compiler.resolved import Link, Resolved
+from masc.compiler.graph import Agent, Edge, Graph
+from masc.compiler.models import layers_diagnostic, ridge_note, window_note
+from masc.compiler.plan import Slot, agent_of
+from masc.compiler.resolved import Link, Resolved, Rounds
+from masc.compiler.unroll import groups, useful
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean
+from masc.dsl.source import Span
 
 _WIDTH = {"latents": 0, "own": 1, "trace": 2}
 
 
-def check(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
+def check(resolved: Resolved, graph: Graph, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
     """All complaints about the graph. `facts`: by model's name, as far as they are known."""
     return [
         *_cycles(resolved),
-        *_unreachable(resolved),
+        *_inside(resolved),
+        *_unreachable(resolved, graph),
         *_unused(resolved),
         *_prompts(resolved),
         *_edges(resolved, facts),
@@ -29,42 +33,49 @@ def check(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> list[Diagnosti
 
 
 def _cycles(resolved: Resolved) -> Iterator[Diagnostic]:
-    """One complaint for each separate cycle. What is left after peeling off sources and sinks holds only cycles."""
-    links = {(link.edge.sender, link.edge.receiver): link.edge for link in resolved.links}
+    """One complaint for each separate cycle of edges outside of repeats, the agents of a repeat taken together. What is
+    left after peeling off sources and sinks holds only cycles."""
+    group = groups(resolved)
+    outer = [item.edge for item in resolved.body if isinstance(item, Link)]
+    pairs = [(group[edge.sender], group[edge.receiver]) for edge in outer]
+    links = {pair: edge for pair, edge in zip(pairs, outer, strict=True) if pair[0] != pair[1]}
     while links:
         senders, receivers = {s for s, _ in links}, {r for _, r in links}
         core = {pair: edge for pair, edge in links.items() if pair[0] in receivers and pair[1] in senders}
         if len(core) < len(links):
             links = core
             continue
-        path = [next(name for name in resolved.mentions if name in senders)]
+        path = [next(group[name] for name in resolved.mentions if group[name] in senders)]
         while path[-1] not in path[:-1]:
             path.append(next(r for s, r in links if s == path[-1]))
         path = path[path.index(path[-1]) :]
         edges = [links[pair] for pair in pairwise(path)]
         shown = " -> ".join(path)
         labels = [Label(edge.span, "and on from here") for edge in edges[1:]]
-        hint = "agents run one after another: remove one of these edges (rounds, `repeat`, come in a later version)"
+        hint = "agents run one after another: remove one of these edges, or let them take turns: `repeat 2 { ... }`"
         yield Diagnostic("E0305", f"these agents wait for each other: {shown}", edges[0].span, tuple(labels), hint)
         links = {pair: edge for pair, edge in links.items() if not {*pair} & {*path}}
 
 
-def _unreachable(resolved: Resolved) -> Iterator[Diagnostic]:
+def _inside(resolved: Resolved) -> Iterator[Diagnostic]:
+    """Edges between the agents of one repeat stand in it: outside, nobody could say when they run."""
+    group = groups(resolved)
+    for item in resolved.body:
+        if isinstance(item, Link) and group[item.edge.sender] == group[item.edge.receiver]:
+            sender, receiver = item.edge.sender, item.edge.receiver
+            rounds = next(r for r in resolved.body if isinstance(r, Rounds) and group[r.agents[0]] == group[sender])
+            message = f"`{sender}` and `{receiver}` take turns in a `repeat`, and this edge stands outside of it"
+            label = Label(rounds.span, "the `repeat`")
+            yield Diagnostic("E0321", message, item.edge.span, (label,), "write it into the `repeat`, at its turn")
+
+
+def _unreachable(resolved: Resolved, graph: Graph) -> Iterator[Diagnostic]:
     if "graph" in resolved.lost or not resolved.gives:
         return
-    feeding: dict[str, list[str]] = {}
-    for link in resolved.links:
-        feeding.setdefault(link.edge.receiver, []).append(link.edge.sender)
-    useful: set[str] = set()
-    waiting = [give.agent for give in resolved.gives]
-    while waiting:
-        name = waiting.pop()
-        if name not in useful:
-            useful.add(name)
-            waiting += feeding.get(name, [])
+    found = {agent_of(a) for a in useful(iter(graph.edges), {activation for _, activation in graph.outputs})}
     for name in resolved.mentions:
         agent = resolved.agent(name)
-        if name not in useful and agent.answer is None:
+        if name not in found and (agent.answer is None or any(link.edge.sender == name for link in resolved.links)):
             goal = resolved.gives[0].agent
             message = f"nothing that `{name}` does reaches an answer"
             yield Diagnostic("E0306", message, agent.span, hint=f"send it on: `{name} -> {goal} : kv`, or take it out")
@@ -76,19 +87,12 @@ def _unused(resolved: Resolved) -> Iterator[Diagnostic]:
             if agent.name not in resolved.mentions:
                 hint = "name it in an edge, or alone on a line"
                 yield Diagnostic("W0203", f"the agent `{agent.name}` is not in the graph", agent.span, hint=hint)
-        used = {part.name for part in _placeholders(resolved)}
+        used = {slot for name in resolved.mentions for slot in _slots(resolved.agent(name))}
         for name in resolved.inputs:
             if name.text not in used:
                 hint = f"an agent reads it where its prompt says `{{{name.text}}}`"
                 message = f"no agent in the graph reads the input `{name.text}`"
                 yield Diagnostic("W0204", message, name.span, hint=hint)
-    if not {"model", "agent"} & resolved.lost:
-        for model in resolved.models:
-            if all(agent.model.text != model.name for agent in resolved.written.values()):
-                yield Diagnostic("W0201", f"no agent runs on the model `{model.name}`", model.span)
-    if not {"param", "use", "agent"} & resolved.lost:
-        for param in resolved.unused:
-            yield Diagnostic("W0202", f"the parameter `{param.name.text}` is not used", param.name.span)
 
 
 def _placeholders(resolved: Resolved, names: tuple[str, ...] | None = None) -> Iterator[syntax.Placeholder]:
@@ -100,16 +104,20 @@ def _placeholders(resolved: Resolved, names: tuple[str, ...] | None = None) -> I
 
 def _prompts(resolved: Resolved) -> Iterator[Diagnostic]:
     inputs = [name.text for name in resolved.inputs]
+    between: dict[tuple[str, str], list[Edge]] = {}
+    for link in resolved.links:
+        between.setdefault((link.edge.sender, link.edge.receiver), []).append(link.edge)
     for receiver in resolved.mentions:
+        fields = {field.name.text for field in resolved.written[receiver].fields}
         for part in _placeholders(resolved, (receiver,)):
-            if part.name in inputs:
+            edges = between.get((part.name, receiver), [])
+            if part.name in inputs or part.name in fields or any(e.kind in ("text", "hidden") for e in edges):
                 continue
-            edge = next(
-                (x.edge for x in resolved.links if (x.edge.sender, x.edge.receiver) == (part.name, receiver)), None
-            )
+            edge = edges[0] if edges else None
             if edge is not None:
-                message = f"`{part.name}` sends no text to `{receiver}`: a `kv` edge carries keys and values, not words"
-                remedy = f"take `{{{part.name}}}` out: `{receiver}` sees what `{part.name}` thought without it"
+                what = f"a `{edge.kind}` edge carries keys and values, which have no place in a prompt"
+                message = f"nothing that `{part.name}` sends to `{receiver}` can stand here: {what}"
+                remedy = f"take `{{{part.name}}}` out, or send words too: `{part.name} -> {receiver} : text`"
                 yield Diagnostic("E0208", message, part.span, (Label(edge.span, "the edge"),), remedy)
                 continue
             message = f"`{part.name}` is not an input of the graph"
@@ -125,12 +133,23 @@ def _prompts(resolved: Resolved) -> Iterator[Diagnostic]:
 
 def _edges(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diagnostic]:
     targets = {model.name: model.target for model in resolved.models}
+    inputs = {name.text for name in resolved.inputs}
     for link in resolved.links:
         edge = link.edge
         sender, receiver = resolved.agent(edge.sender), resolved.agent(edge.receiver)
-        if {sender.model, receiver.model} <= targets.keys() and targets[sender.model] != targets[receiver.model]:
+        if edge.kind == "text" and sender.answer is None:
+            message = f"`{sender.name}` sends text, but it has no `answer` line"
+            label = Label(sender.span, f"`{sender.name}` is declared here")
+            hint = f"add `answer (max_tokens = 128)` to `{sender.name}`"
+            yield Diagnostic("E0324", message, edge.span, (label,), hint)
+        if edge.kind == "fuse" and not _slots(sender) & _slots(receiver) & inputs:
+            message = f"there is nothing to fuse: the prompts of `{sender.name}` and `{receiver.name}` share no input"
+            hint = "caches are fused where both prompts hold the same value: let both read `{" + _some(inputs) + "}`"
+            yield Diagnostic("E0325", message, edge.span, hint=hint)
+        known = {sender.model, receiver.model} <= targets.keys()
+        if edge.kind == "kv" and known and targets[sender.model] != targets[receiver.model]:
             yield _two_models(sender, receiver, edge, resolved)
-        if edge.carry == "latents" and sender.steps == 0:
+        if edge.kind in ("kv", "hidden") and edge.carry == "latents" and sender.steps == 0:
             message = f"`{sender.name}` has no latent steps, so `carry = latents` passes nothing"
             hint = f"give `{sender.name}` a line such as `think 10`"
             label = Label(sender.span, f"`{sender.name}` is declared here")
@@ -139,10 +158,33 @@ def _edges(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diag
             message = f"`open` adds nothing: the edge carries `{edge.carry}` at all times"
             hint = "`open` widens a narrow channel in the first steps: `kv(carry = latents, open = 40)`"
             yield Diagnostic("W0302", message, link.option("open"), hint=hint)
-        if edge.layers is not None and (known := facts.get(receiver.model)) is not None:
-            problem = layers_diagnostic(edge.layers[1], known, link.option("layers"))
-            if problem is not None:
-                yield problem
+        if (model := facts.get(receiver.model)) is not None:
+            found = [layers_diagnostic(edge.layers[1], model, link.option("layers"))] if edge.layers else []
+            if edge.kind == "kv":
+                found.append(
+                    window_note(model, targets[receiver.model], edge.span, [edge.layers] if edge.layers else None)
+                )
+            yield from (diagnostic for diagnostic in found if diagnostic is not None)
+        if edge.kind == "fuse" and {sender.model, receiver.model} <= facts.keys():
+            yield from _unpaired(edge, facts[sender.model], facts[receiver.model], link.option("layers"))
+
+
+def _unpaired(edge: Edge, sender: ModelFacts, receiver: ModelFacts, span: Span) -> Iterator[Diagnostic]:
+    """Layers are aligned from the last, so a receiver with more layers than the sender has some without a partner."""
+    first = receiver.layers - sender.layers
+    if edge.layers is not None and edge.layers[1] < first:
+        low, high = edge.layers
+        message = f"layers {low}..{high} of `{edge.receiver}` have no counterpart in `{edge.sender}`"
+        hint = f"layers are aligned from the last: those from {first} on have one"
+        yield Diagnostic("E0326", message, span, hint=hint)
+
+
+def _slots(agent: Agent) -> set[str]:
+    return {part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)}
+
+
+def _some(names: Collection[str]) -> str:
+    return min(names, default="question")
 
 
 def _two_models(sender: Agent, receiver: Agent, edge: Edge, resolved: Resolved) -> Diagnostic:
@@ -151,13 +193,13 @@ def _two_models(sender: Agent, receiver: Agent, edge: Edge, resolved: Resolved) 
         for agent in (sender, receiver)
     )
     message = f"`{sender.name}` and `{receiver.name}` run on different models, whose keys and values differ"
-    hint = "let both run on one model"
+    hint = "let both run on one model, or send `hidden`, `fuse` or `text`, which join any two"
     return Diagnostic("E0314", message, edge.span, labels, hint)
 
 
 def _merges(resolved: Resolved) -> Iterator[Diagnostic]:
     first: dict[str, Link] = {}
-    for link in resolved.links:
+    for link in (link for link in resolved.links if link.edge.kind == "kv"):
         other = first.setdefault(link.edge.receiver, link)
         if other.edge.merge != link.edge.merge:
             receiver = link.edge.receiver

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -140,8 +141,17 @@ def locate(argument: Path | None = None, cwd: Path | None = None) -> Path:
 
 
 def _sources(folder: Path) -> list[Path]:
+    """Its `.mas` files, else its YAML files; of several those with a graph, for the others can only be imported."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    return [p for p in files if p.suffix == ".mas"] or [p for p in files if p.suffix in _YAML]
+    found = [p for p in files if p.suffix == ".mas"] or [p for p in files if p.suffix in _YAML]
+    return [p for p in found if _has_graph(p)] or found if len(found) > 1 else found
+
+
+def _has_graph(path: Path) -> bool:
+    try:
+        return re.search(rb"^[ \t]*graph\b", path.read_bytes(), re.MULTILINE) is not None
+    except OSError:
+        return False
 
 
 def _near(path: Path) -> str | None:

@@ -7,6 +7,7 @@ source.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from masc.compiler.plan import Lora, Sampling, Template, TrainSettings
@@ -19,6 +20,8 @@ Carry = Literal["trace", "own", "latents"]
 Merge = Literal["overlap", "stack"]
 Gradient = Literal["full", "stop"]
 Align = Literal["norm", "ridge", "linear"]
+Kind = Literal["kv", "hidden", "fuse", "text"]
+Shape = Literal["linear", "mlp"]
 
 
 @dataclass(frozen=True)
@@ -55,19 +58,29 @@ class Open:
 
 @dataclass(frozen=True)
 class Edge:
-    """A kv edge between two activations. `layers` None: all; else the first and last layer that see it."""
+    """An edge between two activations, and what it carries.
+
+    kv      keys and values: `carry`, `merge`, `gradient`, `open`, and `layers`, the first and last that see it (None:
+            all)
+    hidden  final hidden states through a trainable link of a `shape`: `carry` (latents or own), `gradient`
+    fuse    the sender's cache, projected (`width`: of the projection's hidden layer) and gated into the receiver's:
+            `layers` of the receiver, `gradient`
+    text    what the sender says, in words; nothing else is looked at
+    """
 
     sender: str
     receiver: str
-    kind: Literal["kv"]
-    carry: Carry
-    merge: Merge
-    gradient: Gradient
-    layers: tuple[int, int] | None
-    open: Open | None
+    kind: Kind
     group: int
     """Edges written in one fan-in (`[a, b] -> c`) share a group number; diagrams draw them together."""
     span: Span = field(compare=False, repr=False)
+    carry: Carry = "trace"
+    merge: Merge = "overlap"
+    gradient: Gradient = "full"
+    layers: tuple[int, int] | None = None
+    open: Open | None = None
+    shape: Shape = "linear"
+    width: int = 256
 
 
 @dataclass(frozen=True)
@@ -83,9 +96,20 @@ class Activation:
 
 
 @dataclass(frozen=True)
+class Loop:
+    """A `repeat`, as it was written: how often, which agents, and the repeat that it stands in (its place among the
+    graph's loops; None: in none)."""
+
+    count: int
+    agents: tuple[str, ...]
+    parent: int | None
+
+
+@dataclass(frozen=True)
 class Graph:
-    """`activations` in textual order of first mention; `edges` in textual order; `outputs`: output name -> activation
-    id; `labels`: output name -> data column that supervises it."""
+    """`activations` in textual order of first mention, rounds counted from 1; `edges` in textual order; `outputs`:
+    output name -> activation id; `labels`: output name, or agent whose text is supervised, -> data column; `loops`:
+    every repeat, outer ones first (what is left of them, for drawings: the graph itself is unrolled)."""
 
     name: str
     inputs: tuple[str, ...]
@@ -97,12 +121,26 @@ class Graph:
     labels: tuple[tuple[str, str], ...]
     train: TrainSettings
     span: Span = field(compare=False, repr=False)
+    loops: tuple[Loop, ...] = ()
 
     def agent(self, name: str) -> Agent:
-        return next(a for a in self.agents if a.name == name)
+        return self._by_name[name]
 
-    def incoming(self, activation: str) -> tuple[Edge, ...]:
-        return tuple(e for e in self.edges if e.receiver == activation)
+    def incoming(self, activation: str, *kinds: Kind) -> tuple[Edge, ...]:
+        """The edges into an activation, of some kinds or all."""
+        edges = self._incoming.get(activation, ())
+        return tuple(e for e in edges if e.kind in kinds) if kinds else edges
+
+    @cached_property
+    def _by_name(self) -> dict[str, Agent]:
+        return {agent.name: agent for agent in self.agents}
+
+    @cached_property
+    def _incoming(self) -> dict[str, tuple[Edge, ...]]:
+        found: dict[str, list[Edge]] = {}
+        for edge in self.edges:
+            found.setdefault(edge.receiver, []).append(edge)
+        return {activation: tuple(edges) for activation, edges in found.items()}
 
     def network(self) -> nx.MultiDiGraph[str]:
         """The networkx view: nodes are activation ids (attribute `agent`), edges carry their Edge as `edge`."""

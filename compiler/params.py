@@ -2,45 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from masc.compiler.values import Constant, Scope, show
+from masc.compiler.values import Constant, Scope, plain, show
 from masc.dsl.diagnostics import Diagnostic, did_you_mean
 from masc.dsl.source import Source, Span
 from masc.dsl.syntax import Literal, Name, Param, Value
 
-_TYPES: dict[str, tuple[str, type | tuple[type, ...]]] = {
+TYPES: dict[str, tuple[str, type | tuple[type, ...]]] = {
     "int": ("a whole number", int),
     "float": ("a number", (int, float)),
     "bool": ("true or false", bool),
     "text": ("a text in quotes", str),
 }
+SAMPLES: dict[str, int | float | bool | str] = {"int": 1, "float": 0.5, "bool": True, "text": "x"}
+"""A value of each type."""
 _BOOLS = {"true": True, "false": False}
 
 
 def declare(scope: Scope, param: Param, settings: Mapping[str, str]) -> None:
     """Put a parameter's value into the scope: the one set, else its default."""
     name, kind = param.name.text, param.type.text
-    if kind not in _TYPES:
-        hint = did_you_mean(kind, list(_TYPES)) or f"the types are {', '.join(_TYPES)}"
+    if kind not in TYPES:
+        hint = did_you_mean(kind, list(TYPES)) or f"the types are {', '.join(TYPES)}"
         scope.complain("E0405", f"there is no type `{kind}`", param.type.span, hint)
         scope.lost.add("param")
         return
-    wants, python = _TYPES[kind]
     value = argument(name, settings[name], kind) if name in settings else param.default
-    constant = value.value if isinstance(value, Literal) else value
-    if not isinstance(constant, python) or (isinstance(constant, bool) and kind != "bool"):
-        got = f"`{constant.text}`" if isinstance(constant, Name) else show(constant)
-        scope.complain("E0403", f"the parameter `{name}` takes {wants}, not {got}", value.span)
+    constant = fit(value.value, kind) if isinstance(value, Literal) else None
+    if constant is None:
+        got = (
+            f"`{value.text}`" if isinstance(value, Name) else show(value.value if isinstance(value, Literal) else value)
+        )
+        scope.complain("E0403", f"the parameter `{name}` takes {TYPES[kind][0]}, not {got}", value.span)
         scope.lost.add("param")
         return
-    assert isinstance(constant, int | float | str | bool)
-    if kind == "float" and isinstance(constant, int):
+    scope.params[name] = Constant(constant, value.span if name in settings else param.span, plain(value))
+
+
+def fit(value: object, kind: str) -> int | float | bool | str | None:
+    """A value as one of a type (a whole number is a number too); None if it is not of that type."""
+    if not isinstance(value, TYPES[kind][1]) or (isinstance(value, bool) and kind != "bool"):
+        return None
+    assert isinstance(value, int | float | str)
+    if kind == "float":
         try:
-            constant = float(constant)
+            return float(value)
         except OverflowError:
-            constant = float("inf")  # the option that uses it refuses it
-    scope.params[name] = Constant(constant, value.span if name in settings else param.span)
+            return float("inf")  # the option that uses it refuses it
+    return value
 
 
 def argument(name: str, text: str, kind: str) -> Value:
@@ -65,8 +75,8 @@ def argument(name: str, text: str, kind: str) -> Value:
     return Literal(span, text)
 
 
-def unknown_settings(settings: Mapping[str, str], params: list[str], entries: list[str]) -> list[Diagnostic]:
-    """Complaints about names that are neither a parameter of the file nor a train entry."""
+def unknown_settings(settings: Mapping[str, str], params: Sequence[str], entries: Sequence[str]) -> list[Diagnostic]:
+    """Complaints about names that are neither a parameter of some file nor a train entry."""
     found = []
     for name, text in settings.items():
         if name not in params and name not in entries:

@@ -10,11 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
+from masc.compiler.channel import as_text
 from masc.compiler.check import check
 from masc.compiler.facts import ModelFacts
 from masc.compiler.files import is_artifact
 from masc.compiler.graph import Graph
+from masc.compiler.imports import Program, point_back, read_program
 from masc.compiler.models import check_model
 from masc.compiler.optimise import optimise
 from masc.compiler.place import place
@@ -32,6 +35,8 @@ from masc.dsl.read import read, read_source
 from masc.dsl.source import Source
 
 Cut = tuple[tuple[str, str], ...]
+Mode = Literal["graph", "text"]
+"""How agents talk: as the graph says, or every one of them in text."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,9 @@ class State:
     base: Path
     set: Mapping[str, str]
     cut: Cut
+    channel: Mode = "graph"
     file: syntax.File | None = None
+    program: Program | None = None
     resolved: Resolved | None = None
     facts: Mapping[str, ModelFacts] = field(default_factory=dict)
     graph: Graph | None = None
@@ -63,7 +70,7 @@ class Compilation:
     """What a file compiles to: as many of the levels as could be reached, and all that there is to say about it.
 
     `plan` is None where there are errors. `base`: the folder that paths in the file are relative to; `set`: what
-    `--set` said.
+    `--set` said; `imported`: path (from `base`) and text of the imported files that lie in that folder or below.
     """
 
     file: syntax.File | None
@@ -74,6 +81,7 @@ class Compilation:
     base: Path = Path()
     set: tuple[tuple[str, str], ...] = ()
     facts: Mapping[str, ModelFacts] = field(default_factory=dict)
+    imported: tuple[tuple[str, str], ...] = ()
 
     def require(self) -> Plan:
         """The plan, or MascError with everything that was found."""
@@ -90,10 +98,17 @@ def _parse(state: State) -> State:
     return replace(state, file=file, source=source).noting(found)
 
 
-def _resolve(state: State) -> State:
+def _imports(state: State) -> State:
     if state.file is None:
         return state
-    resolved, found = resolve(state.file, state.set, state.base)
+    program, found = read_program(state.file, state.path, state.base)
+    return replace(state, program=program).noting(found)
+
+
+def _resolve(state: State) -> State:
+    if state.program is None:
+        return state
+    resolved, found = resolve(state.program, state.set)
     return replace(state, resolved=resolved).noting(found)
 
 
@@ -102,7 +117,7 @@ def _unroll(state: State) -> State:
 
 
 def _check(state: State) -> State:
-    if state.resolved is None:
+    if state.resolved is None or state.graph is None:
         return state
     facts: dict[str, ModelFacts] = {}
     found: list[Diagnostic] = []
@@ -111,7 +126,7 @@ def _check(state: State) -> State:
         found += complaints
         if known is not None:
             facts[model.name] = known
-    found += check(state.resolved, facts)
+    found += check(state.resolved, state.graph, facts)
     return replace(state, facts=facts).noting(found + _check_cut(state.resolved, state.cut))
 
 
@@ -127,6 +142,10 @@ def _check_cut(resolved: Resolved, cut: Cut) -> list[Diagnostic]:
     return found
 
 
+def _channel(state: State) -> State:
+    return state if state.graph is None or state.channel == "graph" else replace(state, graph=as_text(state.graph))
+
+
 def _schedule(state: State) -> State:
     return state if state.graph is None or state.broken else replace(state, plan=schedule(state.graph))
 
@@ -138,7 +157,8 @@ def _place(state: State) -> State:
     pairs = {(e.sender, e.receiver) for e in state.graph.edges if (agents[e.sender], agents[e.receiver]) in state.cut}
     plan, found = place(state.graph, state.plan, pairs)
     plan = with_reach(plan, {name: facts.layers for name, facts in state.facts.items()})
-    return replace(state, plan=plan).noting(found + ([] if pairs or found else frozen_out(state.graph, plan)))
+    whole = not pairs and state.channel == "graph"
+    return replace(state, plan=plan).noting(found + (frozen_out(state.graph, plan) if whole and not found else []))
 
 
 def _optimise(state: State) -> State:
@@ -159,9 +179,11 @@ def _verify(state: State) -> None:
 
 PASSES: tuple[tuple[str, Callable[[State], State]], ...] = (
     ("parse", _parse),
+    ("imports", _imports),
     ("resolve", _resolve),
     ("unroll", _unroll),
     ("check", _check),
+    ("channel", _channel),
     ("schedule", _schedule),
     ("place", _place),
     ("optimise", _optimise),
@@ -169,35 +191,47 @@ PASSES: tuple[tuple[str, Callable[[State], State]], ...] = (
 
 
 def compile_file(
-    path: Path | str, set: Mapping[str, str] | None = None, cut: Cut = (), base: Path | str | None = None
+    path: Path | str,
+    set: Mapping[str, str] | None = None,
+    cut: Cut = (),
+    base: Path | str | None = None,
+    channel: Mode = "graph",
 ) -> Compilation:
     """Compile a `.mas` or YAML file, or the source in an artifact. Never raises for what is in the file.
 
     `set`: values for parameters and train entries; `cut`: edges (sender, receiver) that shall carry nothing;
-    `base`: the folder that local models are relative to (None: the file's own; of an artifact, the one it lies in).
+    `base`: the folder that local models are relative to (None: the file's own; of an artifact, the one it lies in);
+    `channel`: "text" lets all agents talk in text.
     """
     path = Path(path)
     if base is None:
         base = path.parent.parent if is_artifact(path.parent) else path.parent
     # Absolute: an artifact remembers it, and may be written when the working directory is another one.
-    return _run(State(path, None, Path(base).absolute(), _said(set), tuple(cut)))
+    return _run(State(path, None, Path(base).absolute(), _said(set), tuple(cut), channel))
 
 
 def compile_source(
-    source: Source, set: Mapping[str, str] | None = None, cut: Cut = (), base: Path | str = "."
+    source: Source,
+    set: Mapping[str, str] | None = None,
+    cut: Cut = (),
+    base: Path | str = ".",
+    channel: Mode = "graph",
 ) -> Compilation:
     """Compile a text. `base`: the folder that local models are relative to."""
-    return _run(State(Path(source.path), source, Path(base), _said(set), tuple(cut)))
+    return _run(State(Path(source.path), source, Path(base), _said(set), tuple(cut), channel))
 
 
 def _run(state: State) -> Compilation:
     for _name, run in PASSES:
         state = run(state)
         _verify(state)
-    found = tuple(sorted(dict.fromkeys(state.diagnostics), key=lambda d: _place_of(d, state.source)))
+    importers, copies = ({}, ()) if state.program is None else (state.program.importers, state.program.copies())
+    sources = [*importers, state.source]
+    noted = point_back(dict.fromkeys(state.diagnostics), importers)
+    found = tuple(sorted(noted, key=lambda d: _place_of(d, sources)))
     plan = None if state.broken else state.plan
     said = tuple(state.set.items())
-    return Compilation(state.file, state.graph, plan, found, state.source, state.base, said, state.facts)
+    return Compilation(state.file, state.graph, plan, found, state.source, state.base, said, state.facts, copies)
 
 
 def _said(set: Mapping[str, str] | None) -> dict[str, str]:
@@ -208,7 +242,9 @@ def _plain(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _place_of(diagnostic: Diagnostic, source: Source | None) -> tuple[int, int]:
-    """Diagnostics come in the order of the file; those about something else come first."""
+def _place_of(diagnostic: Diagnostic, sources: list[Source | None]) -> tuple[int, int]:
+    """Diagnostics come in the order of the files, the main one last; those about something else come first."""
     span = diagnostic.span
-    return (1, span.start) if span is not None and span.source is source else (0, 0)
+    if span is None or span.source not in sources:
+        return 0, 0
+    return 1 + sources.index(span.source), span.start

@@ -1,17 +1,18 @@
 """Place: what every activation sees, and at which position it starts.
 
-The receiver's list follows from its edges in textual order. `carry = trace` hands on all that the sender sees and then
-its segment, `own` its segment, `latents` the latent part; `open` adds what a wider carry would have handed on, for a
-while. A segment that arrives by several paths is seen once.
+The receiver's list follows from its kv edges in textual order. `carry = trace` hands on all that the sender sees and
+then its segment, `own` its segment, `latents` the latent part; `open` adds what a wider carry would have handed on, for
+a while. A segment that arrives by several paths is seen once. Edges of other kinds arrive in the prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from masc.compiler.graph import Carry, Edge, Graph
-from masc.compiler.plan import Answer, End, Plan, Prefill, Think, View
+from masc.compiler.plan import Answer, End, Fuse, Plan, Prefill, Read, Splice, Think, View, agent_of
 from masc.compiler.ranges import intersection, union
 from masc.dsl.diagnostics import Diagnostic, Label
 
@@ -41,7 +42,9 @@ def place(graph: Graph, plan: Plan, cut: Cut = ()) -> tuple[Plan, list[Diagnosti
             views = placer.look(name, sight, [], cut)
             sight[name] = tuple(replace(view, shift=shifts[view.segment]) for view in views)
     operations = tuple(
-        Prefill(o.activation, sight[o.activation], _ends(whole[o.activation], decoding))
+        replace(
+            o, sees=sight[o.activation], at=_ends(whole[o.activation], decoding), **_arrivals(graph, o.activation, cut)
+        )
         if isinstance(o, Prefill)
         else o
         for o in plan.operations
@@ -55,6 +58,21 @@ def _ends(views: tuple[View, ...], decoding: Collection[str]) -> tuple[End, ...]
     return tuple(dict.fromkeys(ends))
 
 
+def _arrivals(graph: Graph, receiver: str, cut: Cut) -> dict[str, Any]:
+    """What comes to a receiver otherwise than as keys and values to look at: fields of its Prefill."""
+    reads, splices, fuses = [], [], []
+    for edge in graph.incoming(receiver):
+        gone, stop = (edge.sender, receiver) in cut, edge.gradient == "stop"
+        if edge.kind == "text":
+            reads.append(Read(edge.sender, gone))
+        elif edge.kind == "hidden" and not (edge.carry == "latents" and not graph.agent(agent_of(edge.sender)).steps):
+            part: Literal["all", "latents"] = "latents" if edge.carry == "latents" else "all"
+            splices.append(Splice(edge.sender, part, edge.shape, stop, gone))
+        elif edge.kind == "fuse" and not gone:
+            fuses.append(Fuse(edge.sender, None if edge.layers is None else (edge.layers,), edge.width, stop))
+    return {"reads": tuple(reads), "splices": tuple(splices), "fuses": tuple(fuses)}
+
+
 @dataclass(frozen=True)
 class _Placer:
     graph: Graph
@@ -64,7 +82,7 @@ class _Placer:
         self, receiver: str, sight: Mapping[str, tuple[View, ...]], problems: list[Diagnostic], cut: Cut = ()
     ) -> tuple[View, ...]:
         """What a receiver sees, given what its senders see."""
-        edges = self.graph.incoming(receiver)
+        edges = self.graph.incoming(receiver, "kv")
         offsets = _offsets(edges, sight)
         merged: dict[tuple[str, int | None], View] = {}
         places: dict[str, dict[tuple[str, ...], Edge]] = {}

@@ -13,7 +13,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Slot:
-    """`{name}` in a prompt: the value of an input."""
+    """`{name}` in a prompt: the value of an input, or what an agent of that name sends (`Read`, `Splice`)."""
 
     name: str
 
@@ -92,12 +92,57 @@ class End:
 
 
 @dataclass(frozen=True)
+class Read:
+    """A receiver's prompt holds, at `{sender}` or before the user's text, what an earlier activation said. cut: nothing
+    instead."""
+
+    segment: str
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Splice:
+    """A receiver's prompt holds, at `{sender}` or before the user's text, final hidden states of an earlier segment,
+    each brought into the receiver's embedding space by the link of these two agents.
+
+    part   "latents": those of the latent positions; "all": of the prompt's before them, too
+    shape  of the link
+    stop   no gradient goes back through it; the link is trained all the same
+    cut    vectors of zeros instead, so that positions stay
+    """
+
+    segment: str
+    part: Literal["all", "latents"] = "latents"
+    shape: Literal["linear", "mlp"] = "linear"
+    stop: bool = False
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Fuse:
+    """An earlier segment's keys and values, projected and gated, are added to those of the receiver's prompt (all but
+    its last token) where both hold the value of one placeholder. Layers are aligned from the last.
+
+    layers  of the receiver, ascending and disjoint; None: all that have a counterpart
+    width   of the projection's hidden layer
+    """
+
+    segment: str
+    layers: tuple[tuple[int, int], ...] | None = None
+    width: int = 256
+    stop: bool = False
+
+
+@dataclass(frozen=True)
 class Prefill:
     """Open a segment: run the agent's prompt. Positions start at the largest of `at` (none: 0)."""
 
     activation: str
     sees: tuple[View, ...]
     at: tuple[End, ...]
+    reads: tuple[Read, ...] = ()
+    splices: tuple[Splice, ...] = ()
+    fuses: tuple[Fuse, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -111,11 +156,17 @@ class Think:
 
 @dataclass(frozen=True)
 class Answer:
-    """Decode (in training: read the label) and append the tokens to the activation's segment."""
+    """Decode (in training: read the label) and append the tokens to the activation's segment. `output` None: the text
+    goes to other agents alone."""
 
     activation: str
-    output: str
+    output: str | None
     sampling: Sampling
+
+    @property
+    def name(self) -> str:
+        """What a loss calls this answer: the output, else the activation."""
+        return self.output or self.activation
 
 
 @dataclass(frozen=True)
@@ -129,12 +180,23 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class Across:
+    """An edge whose trainable parameters a loss reaches: the link of a hidden edge, the fuser of a fuse edge. Between
+    two agents there is one of a kind, for all rounds."""
+
+    kind: Literal["hidden", "fuse"]
+    sender: str
+    receiver: str
+
+
+@dataclass(frozen=True)
 class Loss:
-    """Cross entropy of an output against a data column. Agents without an adapter are not in `reaches`."""
+    """Cross entropy of an answer (an output, or an activation whose text is supervised) against a data column. Agents
+    without an adapter are not in `reaches`."""
 
     output: str
     column: str
-    reaches: tuple[Reach, ...]
+    reaches: tuple[Reach | Across, ...]
 
 
 Operation = Prefill | Think | Answer | Loss

@@ -9,9 +9,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar, cast
 
 from masc.compiler.plan import (
+    Across,
     Answer,
     BaseModel,
     End,
+    Fuse,
     Lora,
     Loss,
     Operation,
@@ -19,8 +21,10 @@ from masc.compiler.plan import (
     PlanAgent,
     Prefill,
     Reach,
+    Read,
     Sampling,
     Slot,
+    Splice,
     Template,
     Think,
     TrainSettings,
@@ -216,8 +220,11 @@ class _Reader:
             activation = line.segment()
             line.need("sees", "[")
             sees = line.listed(lambda: _view(line), "]")
+            reads = _bracket(line, "reads", _read)
+            splices = _bracket(line, "splices", _splice)
+            fuses = _bracket(line, "fuses", _fuse)
             line.need("at")
-            return Prefill(activation, sees, _at(line))
+            return Prefill(activation, sees, _at(line), reads, splices, fuses)
         if kind == "think":
             activation, steps = line.segment(), line.integer()
             line.need("align", "=")
@@ -225,9 +232,8 @@ class _Reader:
             return Think(activation, steps, align)
         if kind == "answer":
             activation, sampling = line.segment(), _sampling(line)
-            line.need("->")
-            return Answer(activation, line.name(), sampling)
-        output = line.name()
+            return Answer(activation, line.name() if line.has("->") else None, sampling)
+        output = line.take("name", "segment", what="an output or a segment")
         line.need("column", "=")
         column = line.name()
         line.need("reaches")
@@ -310,14 +316,44 @@ def _range(line: _Line) -> tuple[int, int]:
     return int(first), int(last)
 
 
+def _layers(line: _Line) -> tuple[tuple[int, int], ...] | None:
+    if not line.has("layers"):
+        return None
+    line.need("=")
+    layers: tuple[tuple[int, int], ...] = (_range(line),)
+    while line.has("+"):
+        layers += (_range(line),)
+    return layers
+
+
+def _bracket(line: _Line, word: str, item: Callable[[_Line], T]) -> tuple[T, ...]:
+    """`word [item, ...]`, or nothing."""
+    if not line.has(word):
+        return ()
+    line.need("[")
+    return line.listed(lambda: item(line), "]")
+
+
+def _read(line: _Line) -> Read:
+    return Read(line.segment(), line.has("cut"))
+
+
+def _splice(line: _Line) -> Splice:
+    segment, part = line.segment(), _part(line)
+    line.need("shape", "=")
+    shape = cast(Literal["linear", "mlp"], line.word("linear", "mlp"))
+    return Splice(segment, part, shape, line.has("stop"), line.has("cut"))
+
+
+def _fuse(line: _Line) -> Fuse:
+    segment, layers = line.segment(), _layers(line)
+    line.need("width", "=")
+    return Fuse(segment, layers, line.integer(), line.has("stop"))
+
+
 def _view(line: _Line) -> View:
     segment, part = line.segment(), _part(line)
-    layers: tuple[tuple[int, int], ...] | None = None
-    if line.has("layers"):
-        line.need("=")
-        layers = (_range(line),)
-        while line.has("+"):
-            layers += (_range(line),)
+    layers = _layers(line)
     stop = line.has("stop")
     shift: tuple[str, ...] = ()
     if line.has("shift"):
@@ -359,8 +395,14 @@ def _sampling(line: _Line) -> Sampling:
     return Sampling(max_tokens, temperature, top_p, seed, line.listed(line.text, "]"))
 
 
-def _reach(line: _Line) -> Reach:
+def _reach(line: _Line) -> Reach | Across:
     agent = line.name()
+    if agent in ("hidden", "fuse") and line.has("("):
+        sender = line.name()
+        line.need(",")
+        receiver = line.name()
+        line.need(")")
+        return Across(cast(Literal["hidden", "fuse"], agent), sender, receiver)
     if not line.has("."):
         return Reach(agent)
     line.need("kv", "(")

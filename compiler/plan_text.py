@@ -11,7 +11,8 @@ r"""The plan as text: stable, complete, and it parses back to an equal plan.
         user "{question}"
       prefill planner#1 sees [] at 0
       think planner#1 10 align=ridge
-      prefill solver#1 sees [planner#1.latents layers=0..9 stop shift=len(maths#1) until=40] at end(planner#1)
+      prefill solver#1 sees [planner#1.latents layers=0..9 stop shift=len(maths#1) until=40] reads [tutor#1] splices
+        [guide#1.latents shape=mlp stop] fuses [coach#1 layers=0..9 width=256] at end(planner#1)      (on one line)
       answer solver#1 max_tokens=128 temperature=0 top_p=1 seed=0 stop=[] -> answer
       loss answer column=solution reaches planner, critic.kv(29)
       train
@@ -24,8 +25,13 @@ strings; in prompts `{name}` is an input and a brace stands twice. Numbers witho
 sees      views in order. `.latents`: only the latent positions; `layers=0..9+12..14`: ranges; `stop`: no gradient;
           `shift=len(a#1)+len(b#1)`: keys rotated by these lengths; `until=40`: only in the first 40 steps of training
 at        `0`, `end(x)` or `max(end(x), end(y.latents)+len(z))`: the position of the first token
+reads, splices, fuses
+          left out where there are none; `cut`: nothing comes across
+answer    `-> answer`: the output; nothing: the text goes to other agents alone
+loss      of an output, or of an activation whose text is supervised
 reaches   `planner`: all of its adapter; `critic.kv(29)`: of layer 29 only keys and values, all of the layers before it
-          (-1: the last layer). Nothing after the word: no adapter is reached
+          (-1: the last layer); `hidden(a, b)`, `fuse(a, b)`: the link or fuser of an edge. Nothing after the word:
+          nothing is reached
 adapter   `targets` is one word, or names of projections joined by `+`
 train     one entry a line; an entry that is not set is left out
 """
@@ -38,15 +44,19 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from masc.compiler.plan import (
+    Across,
     Answer,
     End,
+    Fuse,
     Lora,
     Loss,
     Operation,
     Plan,
     Prefill,
     Reach,
+    Read,
     Slot,
+    Splice,
     Template,
     Think,
     View,
@@ -101,15 +111,19 @@ def _operations(operations: tuple[Operation, ...]) -> Iterator[str]:
 
 def _row(operation: Operation) -> tuple[str, ...]:
     if isinstance(operation, Prefill):
-        sees = f"sees [{', '.join(view_text(view) for view in operation.sees)}]"
-        return "prefill", operation.activation, sees, f"at {_at(operation.at)}"
+        words = [f"sees [{', '.join(map(view_text, operation.sees))}]"]
+        words += [f"reads [{', '.join(map(_read, operation.reads))}]"] * bool(operation.reads)
+        words += [f"splices [{', '.join(map(_splice, operation.splices))}]"] * bool(operation.splices)
+        words += [f"fuses [{', '.join(map(_fuse, operation.fuses))}]"] * bool(operation.fuses)
+        return "prefill", operation.activation, " ".join(words), f"at {_at(operation.at)}"
     if isinstance(operation, Think):
         return "think", operation.activation, f"{operation.steps} align={operation.align}"
     if isinstance(operation, Answer):
         s = operation.sampling
         sampling = f"max_tokens={s.max_tokens} temperature={number_text(s.temperature)} top_p={number_text(s.top_p)}"
         sampling += f" seed={s.seed} stop=[{', '.join(quote(stop) for stop in s.stop)}]"
-        return "answer", operation.activation, f"{sampling} -> {operation.output}"
+        output = f" -> {operation.output}" if operation.output else ""
+        return "answer", operation.activation, sampling + output
     assert isinstance(operation, Loss)
     reaches = ", ".join(reach_text(reach) for reach in operation.reaches)
     return "loss", operation.output, f"column={operation.column} reaches {reaches}"
@@ -119,7 +133,7 @@ def view_text(view: View) -> str:
     """One view as it stands in `sees [...]`."""
     words = [view.segment if view.part == "all" else f"{view.segment}.latents"]
     if view.layers is not None:
-        words.append("layers=" + "+".join(f"{first}..{last}" for first, last in view.layers))
+        words.append(_layers(view.layers))
     if view.stop:
         words.append("stop")
     if view.shift:
@@ -129,7 +143,27 @@ def view_text(view: View) -> str:
     return " ".join(words)
 
 
-def reach_text(reach: Reach) -> str:
+def _layers(layers: tuple[tuple[int, int], ...]) -> str:
+    return "layers=" + "+".join(f"{first}..{last}" for first, last in layers)
+
+
+def _read(read: Read) -> str:
+    return f"{read.segment} cut" if read.cut else read.segment
+
+
+def _splice(splice: Splice) -> str:
+    part = ".latents" if splice.part == "latents" else ""
+    return f"{splice.segment}{part} shape={splice.shape}" + " stop" * splice.stop + " cut" * splice.cut
+
+
+def _fuse(fuse: Fuse) -> str:
+    layers = f" {_layers(fuse.layers)}" if fuse.layers is not None else ""
+    return f"{fuse.segment}{layers} width={fuse.width}" + " stop" * fuse.stop
+
+
+def reach_text(reach: Reach | Across) -> str:
+    if isinstance(reach, Across):
+        return f"{reach.kind}({reach.sender}, {reach.receiver})"
     return reach.agent if reach.layer is None else f"{reach.agent}.kv({reach.layer})"
 
 

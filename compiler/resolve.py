@@ -1,99 +1,177 @@
-"""Resolve: syntax tree to Resolved. Every name is looked up, every value read and held against its type and range."""
+"""Resolve: syntax trees to Resolved. Every name is looked up, every value read and held against its type and range."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
-from pathlib import Path
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 
-from masc.compiler.graph import Model
-from masc.compiler.models import resolve_target
-from masc.compiler.params import declare, unknown_settings
-from masc.compiler.plan import TrainSettings
-from masc.compiler.resolve_agents import resolve_agents
+from masc.compiler.graph import Agent, Model
+from masc.compiler.imports import Program
+from masc.compiler.params import unknown_settings
 from masc.compiler.resolve_graph import resolve_graph
 from masc.compiler.resolve_train import resolve_train
 from masc.compiler.resolved import Resolved
-from masc.compiler.values import Scope, duplicate, unsupported
+from masc.compiler.templates import instances, mentioned, read_arguments, read_template
+from masc.compiler.units import ENTRIES, Home, Unit, check_name, read_units
+from masc.compiler.unused import unused
+from masc.compiler.values import Scope, duplicate
 from masc.dsl import syntax
-from masc.dsl.diagnostics import Diagnostic, Label
+from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean
 from masc.dsl.source import Span
 
-ENTRIES = tuple(f.name for f in fields(TrainSettings))
+
+@dataclass(frozen=True)
+class _Member:
+    """An agent that the graph can name: declared here, imported (`ours` False), or made of a template here."""
+
+    agent: Agent
+    home: Home
+    ours: bool
 
 
-def resolve(file: syntax.File, settings: Mapping[str, str], base: Path) -> tuple[Resolved | None, list[Diagnostic]]:
-    """Look up everything in a file. `base`: the folder that local models are relative to. None without a graph."""
-    scope = Scope()
-    declarations = file.declarations
-    foreign: set[str] = set()
-    for node in (d for d in declarations if isinstance(d, syntax.Import)):
-        unsupported(scope, "imports are", node.span, "write the agents into this file")
-        foreign |= {name.text for name in node.names}
-        scope.lost |= {"agent", "graph"}
-
-    params = _params(scope, [d for d in declarations if isinstance(d, syntax.Param)], settings)
-    models = _models(scope, [d for d in declarations if isinstance(d, syntax.Model)], base)
-    agents, written = resolve_agents(
-        scope, [d for d in declarations if isinstance(d, syntax.Agent)], {m.name: m for m in models}, foreign
-    )
-    trains = [d for d in declarations if isinstance(d, syntax.Train)]
+def resolve(program: Program, settings: Mapping[str, str]) -> tuple[Resolved | None, list[Diagnostic]]:
+    """Look up everything in the main file, and in those that it imports. None without a graph."""
+    units = read_units(program.modules, settings)
+    main, scope = units[-1], units[-1].scope
+    file = main.module.file
+    trains = [d for d in file.declarations if isinstance(d, syntax.Train)]
     for extra in trains[1:]:
         duplicate(scope, "the `train` block", extra.span, trains[0].span)
-    graph = _only_graph(scope, [d for d in declarations if isinstance(d, syntax.Graph)], file)
-    outputs = [] if graph is None else [name.text for name in graph.outputs]
-    labels, train = resolve_train(scope, trains[0] if trains else None, settings, outputs if graph else None)
-    scope.notes += unknown_settings(settings, list(params), list(ENTRIES))
+    graph = _only_graph(scope, [d for d in file.declarations if isinstance(d, syntax.Graph)], file)
+    scope.notes += unknown_settings(settings, [name for unit in units for name in unit.params], ENTRIES)
     if graph is None:
-        return None, scope.notes
+        resolve_train(scope, trains[0] if trains else None, settings, None, ())
+        return None, _notes(units)
 
-    wiring = resolve_graph(scope, graph, {a.name: a for a in agents}, written, foreign)
+    templates = {name: home for name, home in main.agents.items() if home.agent is None}
+    members = _members(main)
+    members |= _instances(main, graph, members, templates)
+    written = {name: member.home.written for name, member in members.items()}
+    _misused(scope, graph, members, templates)
+    agents = {name: member.agent for name, member in members.items()}
+    wiring = resolve_graph(scope, graph, agents, written, (main.foreign | templates.keys()) - agents.keys())
+    outputs, telling = [name.text for name in wiring.outputs], wiring.telling
+    labels, train = resolve_train(scope, trains[0] if trains else None, settings, outputs, telling)
+    crew = [member for name, member in members.items() if member.ours or name in wiring.mentions]
+    models, riding = _models(main, crew)
     resolved = Resolved(
         name=graph.name.text,
         inputs=wiring.inputs,
         outputs=wiring.outputs,
         models=models,
-        agents=agents,
+        agents=riding,
         mentions=wiring.mentions,
-        links=wiring.links,
+        body=wiring.body,
         gives=wiring.gives,
         labels=labels,
         train=train,
         written=written,
-        unused=tuple(p for name, p in params.items() if name not in scope.used),
         lost=frozenset(scope.lost),
         span=graph.name.span,
     )
-    return resolved, scope.notes
+    made = {statement.template.text for statement in instances(graph.body)}
+    scope.notes += unused(main, {*wiring.mentions, *made, *(name.text for name in mentioned(graph.body))})
+    return resolved, _notes(units)
 
 
-def _params(scope: Scope, declared: list[syntax.Param], settings: Mapping[str, str]) -> dict[str, syntax.Param]:
-    params: dict[str, syntax.Param] = {}
-    for param in declared:
-        name = param.name.text
-        if name in params:
-            duplicate(scope, f"the parameter `{name}`", param.name.span, params[name].name.span)
+def _notes(units: list[Unit]) -> list[Diagnostic]:
+    return [note for unit in units for note in unit.scope.notes]
+
+
+def _members(main: Unit) -> dict[str, _Member]:
+    return {
+        name: _Member(home.agent, home, ours=home.unit is main)
+        for name, home in main.agents.items()
+        if home.agent is not None
+    }
+
+
+def _instances(
+    main: Unit, graph: syntax.Graph, members: Mapping[str, _Member], templates: Mapping[str, Home]
+) -> dict[str, _Member]:
+    """The agents that the graph makes of templates, by name."""
+    scope = main.scope
+    found: dict[str, _Member] = {}
+    for statement in instances(graph.body):
+        name, template = statement.name.text, statement.template.text
+        first = found[name].agent.span if name in found else main.places.get(("agent", name))
+        if first is not None:
+            duplicate(scope, f"the agent `{name}`", statement.name.span, first)
             continue
-        params[name] = param
-        if name in ENTRIES:
-            message = f"`{name}` is an entry of `train` as well, and `--set {name}=...` could mean either"
-            scope.complain("E0205", message, param.name.span, "give the parameter another name")
-        declare(scope, param, settings)
-    return params
+        check_name(scope, statement.name)
+        if template not in templates:
+            main.foreign.add(name)  # its edges are not to blame
+            if template not in main.foreign or template in members:
+                _no_template(scope, statement, members, templates)
+            continue
+        home = templates[template]
+        given = read_arguments(scope, home.written, statement)
+        agent = read_template(home.unit.scope, home.written, statement.name, given)
+        found[name] = _Member(agent, home, ours=True)
+    return found
 
 
-def _models(scope: Scope, declared: list[syntax.Model], base: Path) -> tuple[Model, ...]:
-    models: dict[str, Model] = {}
-    for model in declared:
-        name = model.name.text
-        if name in models:
-            duplicate(scope, f"the model `{name}`", model.name.span, models[name].span)
-        elif not isinstance(model.target.value, str) or not model.target.value:
-            scope.complain("E0403", f"the model `{name}` takes a name in quotes", model.target.span)
-            models[name] = Model(name, "", model.name.span)
-        else:
-            models[name] = Model(name, resolve_target(model.target.value, base), model.target.span)
-    return tuple(models.values())
+def _no_template(
+    scope: Scope, statement: syntax.Instance, members: Mapping[str, _Member], templates: Mapping[str, Home]
+) -> None:
+    name = statement.template.text
+    if name in members:
+        label = Label(members[name].home.written.name.span, f"`{name}` is declared here, without fields")
+        hint = f"write `{name}` itself in the edges, or give it fields: `agent {name}(field: text) on ...`"
+        scope.complain("E0213", f"`{name}` is an agent, not a template", statement.template.span, hint, label)
+        return
+    hint = did_you_mean(name, list(templates)) or f"declare it: `agent {name}(field: text) on ...`"
+    scope.complain("E0201", f"there is no template `{name}`", statement.template.span, hint)
+
+
+def _misused(scope: Scope, graph: syntax.Graph, members: Mapping[str, _Member], templates: Mapping[str, Home]) -> None:
+    """Complain about templates that stand where an agent is wanted, once about each."""
+    outputs = {output.text for output in graph.outputs}
+    first = {name.text: name for name in reversed(list(mentioned(graph.body)))}
+    for text, name in first.items():
+        if text in templates and text not in outputs and text not in members:
+            message = f"`{text}` is a template, and edges join agents"
+            hint = f"make an agent of it: `name = {text}(...)`"
+            label = Label(templates[text].written.name.span, "the template")
+            scope.complain("E0212", message, name.span, hint, label)
+
+
+def _models(main: Unit, crew: list[_Member]) -> tuple[tuple[Model, ...], tuple[Agent, ...]]:
+    """All models under different names, and the agents on them.
+
+    Those of the main file keep their names. One that is called and is the same elsewhere is one with them; another one
+    gets its file's name added.
+    """
+    taken = {name: model for name, model in main.models.items() if ("model", name) not in main.origins}
+    known = [model for member in crew if (model := member.home.model) is not None]
+    near = [model for model in known if any(model is other for other in main.models.values())]
+    for model in (*near, *known):
+        _name_of(taken, model)
+    agents = []
+    for member in crew:
+        model, agent = member.home.model, member.agent
+        agents.append(agent if model is None else replace(agent, model=_name_of(taken, model)))
+    return tuple(taken.values()), tuple(agents)
+
+
+def _name_of(taken: dict[str, Model], model: Model) -> str:
+    """The name of a model among those that are taken, where it is put if it is not there yet."""
+    stem = re.sub(r"\W", "_", PurePath(model.span.source.path).stem)
+    for name in _names(model.name, stem):
+        if taken.setdefault(name, replace(model, name=name)).target == model.target:
+            return name
+    raise AssertionError("there is always another name")
+
+
+def _names(name: str, stem: str) -> Iterable[str]:
+    yield name
+    yield f"{name}_{stem}"
+    number = 2
+    while True:
+        yield f"{name}_{stem}_{number}"
+        number += 1
 
 
 def _only_graph(scope: Scope, graphs: list[syntax.Graph], file: syntax.File) -> syntax.Graph | None:

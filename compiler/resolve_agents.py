@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping
 from typing import Any
 
-from masc.compiler.graph import Agent, Align, Model
-from masc.compiler.names import reserved
+from masc.compiler.graph import Agent, Align
 from masc.compiler.plan import Lora, Sampling, Slot, Template
 from masc.compiler.values import (
+    Constant,
     Reader,
     Scope,
     duplicate,
@@ -17,7 +17,6 @@ from masc.compiler.values import (
     read_value,
     stops,
     targets,
-    unsupported,
     whole,
     word,
 )
@@ -40,48 +39,13 @@ ANSWER: dict[str, Reader] = {
 }
 
 
-def resolve_agents(
-    scope: Scope, declared: Sequence[syntax.Agent], models: Mapping[str, Model], foreign: Set[str]
-) -> tuple[tuple[Agent, ...], dict[str, syntax.Agent]]:
-    """The agents and, by name, how they were written. What is wrong in one is replaced by its default.
+def read_agent(
+    scope: Scope, agent: syntax.Agent, called: syntax.Name, fields: Mapping[str, Constant] | None = None
+) -> Agent:
+    """An agent with its own name or an instance's (`called`), on the model that its file calls so.
 
-    Templates are refused; their names go to `written` alone, so that using one is not called an unknown name.
+    What is wrong in it is replaced by its default. `fields`: what stands for a placeholder is put in as text.
     """
-    agents: list[Agent] = []
-    written: dict[str, syntax.Agent] = {}
-    for agent in declared:
-        name = agent.name.text
-        if name in written:
-            duplicate(scope, f"the agent `{name}`", agent.name.span, written[name].name.span)
-            continue
-        written[name] = agent
-        if (why := reserved(name)) is not None:
-            message = f"an agent cannot be called `{name}`: {why}"
-            scope.complain("E0203", message, agent.name.span, "choose another name")
-        if agent.fields:
-            what = f"agent templates (`{name}` has parameters of its own) are"
-            unsupported(scope, what, agent.fields[0].span, "write one agent for each instance")
-            scope.lost.add("graph")
-            _note_params(scope, agent)
-            continue
-        if agent.model.text not in models:
-            hint = did_you_mean(agent.model.text, list(models))
-            hint = hint or f'declare it: `model {agent.model.text} = "smollm2-135m"`'
-            scope.complain("E0201", f"there is no model `{agent.model.text}`", agent.model.span, hint)
-            scope.lost.add("model")
-        agents.append(_agent(scope, agent))
-    return tuple(agents), written
-
-
-def _note_params(scope: Scope, agent: syntax.Agent) -> None:
-    """A template is not read, but the parameters that it names are not unused."""
-    for member in agent.members:
-        values = [o.value for o in member.options] if not isinstance(member, syntax.Say) else []
-        values += [member.steps] if isinstance(member, syntax.Think) else []
-        scope.used |= {v.text for v in values if isinstance(v, syntax.Name)}
-
-
-def _agent(scope: Scope, agent: syntax.Agent) -> Agent:
     name = agent.name.text
     prompts: dict[str, Template] = {}
     found: dict[str, Any] = {"steps": 0, "align": "norm", "lora": Lora(), "answer": None}
@@ -93,7 +57,7 @@ def _agent(scope: Scope, agent: syntax.Agent) -> Agent:
             continue
         first[word_of] = member
         if isinstance(member, syntax.Say):
-            prompts[word_of] = _template(member.prompt)
+            prompts[word_of] = _template(member.prompt, fields or {})
         elif isinstance(member, syntax.Think):
             found["steps"] = _steps(scope, member)
             found |= read_options(scope, member.options, THINK, "`think`")
@@ -106,7 +70,7 @@ def _agent(scope: Scope, agent: syntax.Agent) -> Agent:
         scope.complain("E0406", message, agent.name.span, 'add `user "..."`: the question that it is asked')
     align: Align = found["align"]
     return Agent(
-        name=name,
+        name=called.text,
         model=agent.model.text,
         system=prompts.get("system"),
         user=prompts.get("user", ()),
@@ -114,7 +78,7 @@ def _agent(scope: Scope, agent: syntax.Agent) -> Agent:
         align=align,
         lora=found["lora"],
         answer=found["answer"],
-        span=agent.name.span,
+        span=called.span,
     )
 
 
@@ -136,5 +100,16 @@ def _adapt(scope: Scope, member: syntax.Adapt) -> Lora | None:
     return Lora(**read_options(scope, member.options, LORA, "`lora`"))
 
 
-def _template(prompt: syntax.Prompt) -> Template:
-    return tuple(part if isinstance(part, str) else Slot(part.name) for part in prompt.parts)
+def _template(prompt: syntax.Prompt, fields: Mapping[str, Constant]) -> Template:
+    """Text and slots in turn. A field's text is text: braces in it are no placeholders."""
+    parts: list[str | Slot] = []
+    for part in prompt.parts:
+        if isinstance(part, syntax.Placeholder) and part.name not in fields:
+            parts.append(Slot(part.name))
+            continue
+        text = fields[part.name].text if isinstance(part, syntax.Placeholder) else part
+        if parts and isinstance(parts[-1], str):
+            parts[-1] += text
+        elif text:
+            parts.append(text)
+    return tuple(parts)

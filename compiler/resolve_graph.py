@@ -7,26 +7,16 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from masc.compiler.graph import Agent, Carry, Edge, Open
-from masc.compiler.resolved import Give, Link
-from masc.compiler.values import BadValueError, Reader, Scope, duplicate, layers, read_options, unsupported, whole, word
+from masc.compiler.graph import Agent, Edge
+from masc.compiler.resolve_channel import resolve_channel
+from masc.compiler.resolved import Give, Link, Rounds
+from masc.compiler.values import Scope, duplicate, read_value, whole
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Label, did_you_mean
 from masc.dsl.source import Span
 
-_CARRY = ("trace", "own", "latents")
-KV: dict[str, Reader] = {
-    "carry": word(*_CARRY),
-    "merge": word("overlap", "stack"),
-    "layers": layers,
-    "gradient": word("full", "stop"),
-    "open": whole(0),
-}
-LATER = {
-    "hidden": "edges that pass hidden states (`hidden`) are",
-    "fuse": "edges that fuse caches (`fuse`) are",
-    "text": "edges that pass text (`text`) are",
-}
+MOST = 10_000
+"""How many edges a graph may have once its repeats are unrolled: more is a slip, and would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +24,9 @@ class Wiring:
     inputs: tuple[syntax.Name, ...]
     outputs: tuple[syntax.Name, ...]
     mentions: tuple[str, ...]
-    links: tuple[Link, ...]
+    body: tuple[Link | Rounds, ...]
+    telling: tuple[str, ...]
+    """Agents with a text edge: what they say can be supervised."""
     gives: tuple[Give, ...]
 
 
@@ -45,11 +37,11 @@ class _Reading:
     scope: Scope
     agents: Mapping[str, Agent]
     unread: Set[str]
-    """Names that stand for agents masc cannot use yet (imported, templates, instances): known, but not followed."""
+    """Names that stand for no agent because something is wrong where they come from: that has been said."""
     inputs: dict[str, Span] = field(default_factory=dict)
     outputs: dict[str, Span] = field(default_factory=dict)
     mentions: dict[str, None] = field(default_factory=dict)
-    links: dict[tuple[str, str], Link] = field(default_factory=dict)
+    links: dict[tuple[str, str, str], Link] = field(default_factory=dict)
     gives: dict[str, Give] = field(default_factory=dict)
     giving: set[str] = field(default_factory=set)
     """Agents with an edge to an output, whether it was accepted or complained about."""
@@ -64,21 +56,19 @@ def resolve_graph(
     foreign: Set[str],
 ) -> Wiring:
     """Read the statements of a graph block in order; what cannot be understood is left out and complained about."""
-    instances = {s.name.text for s in graph.body if isinstance(s, syntax.Instance)}
-    reading = _Reading(scope, agents, (set(written) - set(agents)) | foreign | instances)
+    reading = _Reading(scope, agents, foreign)
     inputs = _unique(scope, "input", graph.inputs, reading.inputs)
     outputs = _unique(scope, "output", graph.outputs, reading.outputs)
     for what, names in (("input", reading.inputs), ("output", reading.outputs)):
         for name, span in names.items():
-            if name in written:
+            if name in agents:
                 message = f"`{name}` is both an agent and an {what} of the graph"
-                label = Label(written[name].name.span, "the agent")
+                label = Label(agents[name].span, "the agent")
                 scope.complain("E0204", message, span, "rename one of them", label)
-    for statement in graph.body:
-        _statement(reading, statement)
+    body = _body(reading, graph.body, 1)
     _outputs(reading, graph, written)
-    links, gives = tuple(reading.links.values()), tuple(reading.gives.values())
-    return Wiring(inputs, outputs, tuple(reading.mentions), links, gives)
+    telling = tuple(dict.fromkeys(x.edge.sender for x in reading.links.values() if x.edge.kind == "text"))
+    return Wiring(inputs, outputs, tuple(reading.mentions), body, telling, tuple(reading.gives.values()))
 
 
 def _unique(scope: Scope, what: str, names: tuple[syntax.Name, ...], first: dict[str, Span]) -> tuple[syntax.Name, ...]:
@@ -89,33 +79,33 @@ def _unique(scope: Scope, what: str, names: tuple[syntax.Name, ...], first: dict
     return tuple({name.text: name for name in reversed(names)}[text] for text in first)
 
 
-def _statement(reading: _Reading, statement: syntax.Statement) -> None:
-    if isinstance(statement, syntax.Edge):
-        _edge(reading, statement)
-    elif isinstance(statement, syntax.Lone):
-        _classify(reading, statement.name, lone=True)
-    elif isinstance(statement, syntax.Instance):
-        _refuse(reading, f"instances of agent templates (`{statement.name.text} = ...`) are", statement.span)
-    else:
-        _refuse(reading, "`repeat` is", Span(statement.span.source, statement.span.start, statement.span.start + 6))
-        _mention_all(reading, statement)
+def _body(reading: _Reading, statements: tuple[syntax.Statement, ...], times: int) -> tuple[Link | Rounds, ...]:
+    """The edges and repeats of a block. times: how often it runs."""
+    found: list[Link | Rounds] = []
+    for statement in statements:
+        if isinstance(statement, syntax.Edge):
+            found += _edge(reading, statement)
+        elif isinstance(statement, syntax.Lone):
+            _classify(reading, statement.name, lone=True)
+        elif isinstance(statement, syntax.Repeat):
+            found += _rounds(reading, statement, times)
+    return tuple(found)  # instances are agents by now
 
 
-def _mention_all(reading: _Reading, repeat: syntax.Repeat) -> None:
-    """What stands in a refused block is not followed, but its agents and parameters are not unused."""
-    reading.scope.used |= {repeat.count.text} if isinstance(repeat.count, syntax.Name) else set()
-    for statement in repeat.body:
-        if isinstance(statement, syntax.Repeat):
-            _mention_all(reading, statement)
-        elif isinstance(statement, syntax.Edge):
-            for stage in statement.stages:
-                for name in stage.names:
-                    _classify(reading, name)
-
-
-def _refuse(reading: _Reading, what: str, span: Span) -> None:
-    unsupported(reading.scope, what, span)
-    reading.scope.lost.add("graph")
+def _rounds(reading: _Reading, statement: syntax.Repeat, times: int) -> list[Rounds]:
+    scope = reading.scope
+    span = Span(statement.span.source, statement.span.start, statement.span.start + len("repeat"))
+    count = read_value(scope, whole(1), "repeat", statement.count) or 1
+    body = _body(reading, statement.body, times * count)
+    if (edges := times * count * sum(isinstance(item, Link) for item in body)) > MOST:
+        message = f"this `repeat` unrolls to {edges} edges: there may be {MOST}"
+        scope.complain("E0322", message, statement.count.span, "fewer rounds do")
+        count = 1
+    if not any(isinstance(item, Link | Rounds) for item in body):
+        if "graph" not in scope.lost:
+            scope.complain("E0323", "this `repeat` holds no edge", span, "write the edges of a round into it")
+        return []
+    return [Rounds(count, body, span)]
 
 
 def _classify(reading: _Reading, name: syntax.Name, lone: bool = False) -> str | None:
@@ -138,9 +128,10 @@ def _classify(reading: _Reading, name: syntax.Name, lone: bool = False) -> str |
     return None
 
 
-def _edge(reading: _Reading, edge: syntax.Edge) -> None:
+def _edge(reading: _Reading, edge: syntax.Edge) -> list[Link]:
     scope, channel = reading.scope, edge.channel
-    options = _channel(reading, channel) if channel else None
+    options = resolve_channel(scope, channel) if channel else None
+    found: list[Link] = []
     kinds = [[(name, _classify(reading, name)) for name in stage.names] for stage in edge.stages]
     said: set[str] = set()
     for left, right in pairwise(kinds):
@@ -170,47 +161,26 @@ def _edge(reading: _Reading, edge: syntax.Edge) -> None:
                     said.add("E0307")
                     scope.lost.add("graph")
                 elif options is not None:
-                    _link(reading, sender, receiver, channel, options)
-
-
-def _channel(reading: _Reading, channel: syntax.Channel) -> dict[str, Any] | None:
-    """The options of a kv channel; None for another channel."""
-    kind = channel.kind.text
-    if kind != "kv":
-        if kind in LATER:
-            _refuse(reading, LATER[kind], channel.kind.span)
-        else:
-            hint = did_you_mean(kind, ["kv", *LATER]) or "this version has `kv`"
-            reading.scope.complain("E0405", f"there is no channel `{kind}`", channel.kind.span, hint)
-            reading.scope.lost.add("graph")
-        return None
-    options = read_options(reading.scope, channel.options, KV, "`kv`", qualified="open")
-    written = next((o for o in channel.options if o.name.text == "open"), None)
-    steps = options.pop("open", 0)
-    carry: Carry = "own"
-    if written is not None and written.qualifier is not None:
-        try:
-            carry = KV["carry"](reading.scope, "as", written.qualifier)
-        except BadValueError:
-            return options
-    return options | ({"open": Open(steps, carry)} if steps else {})
+                    found += _link(reading, sender, receiver, channel, options)
+    return found
 
 
 def _link(
     reading: _Reading, sender: syntax.Name, receiver: syntax.Name, channel: syntax.Channel, options: dict[str, Any]
-) -> None:
+) -> list[Link]:
     span = sender.span.to(receiver.span)
-    pair = sender.text, receiver.text
+    key = sender.text, receiver.text, options["kind"]
     if sender.text == receiver.text:
         reading.scope.complain("E0303", f"`{sender.text}` cannot send to itself", span, "an agent sees itself anyway")
-    elif pair in reading.links:
-        label = Label(reading.links[pair].edge.span, "first given here")
-        message = f"the edge from `{sender.text}` to `{receiver.text}` is given twice"
+        return []
+    if key in reading.links:
+        label = Label(reading.links[key].edge.span, "first given here")
+        message = f"the `{key[2]}` edge from `{sender.text}` to `{receiver.text}` is given twice"
         reading.scope.complain("E0304", message, span, "keep one of them", label)
-    else:
-        defaults = {"carry": "trace", "merge": "overlap", "layers": None, "gradient": "full", "open": None}
-        edge = Edge(*pair, "kv", **(defaults | options), group=reading.groups, span=span)
-        reading.links[pair] = Link(edge, channel)
+        return []
+    link = Link(Edge(*key[:2], group=reading.groups, span=span, **options), channel)
+    reading.links[key] = link
+    return [link]
 
 
 def _give(reading: _Reading, give: Give) -> None:
@@ -239,19 +209,22 @@ def _outputs(reading: _Reading, graph: syntax.Graph, written: Mapping[str, synta
     """Give the one output to the one answering agent where nothing is said, and hold the rest against the header."""
     scope = reading.scope
     answering = [name for name in reading.mentions if reading.agents[name].answer is not None]
+    telling = {link.edge.sender for link in reading.links.values() if link.edge.kind == "text"}
+    # Who speaks to other agents gives the output only where nobody else does, or where the graph says so.
+    giving = [name for name in answering if name not in telling] or answering
     if not graph.outputs and "graph" not in scope.lost:
         message = "the graph has no output, so nothing could be trained or shown"
         scope.complain("E0309", message, graph.name.span, "name one: `graph name(question) -> answer { ... }`")
         return
     open_outputs = [name for name in reading.outputs if name not in reading.gives]
-    if not reading.gives and len(reading.outputs) == 1 and len(answering) == 1:
+    if not reading.gives and len(reading.outputs) == 1 and len(giving) == 1:
         output = open_outputs.pop()
-        reading.gives[output] = Give(answering[0], output, reading.agents[answering[0]].span)
-    if not reading.gives and len(reading.outputs) == 1 and len(answering) > 1:
+        reading.gives[output] = Give(giving[0], output, reading.agents[giving[0]].span)
+    if not reading.gives and len(reading.outputs) == 1 and len(giving) > 1:
         output = open_outputs.pop()
-        both = " and ".join(f"`{name}`" for name in answering)
-        labels = [Label(_answer(written[name]), f"`{name}` answers") for name in answering]
-        hint = f"say which: `{answering[-1]} -> {output}`"
+        both = " and ".join(f"`{name}`" for name in giving)
+        labels = [Label(_answer(written[name]), f"`{name}` answers") for name in giving]
+        hint = f"say which: `{giving[-1]} -> {output}`"
         scope.complain("E0310", f"{both} could both give the output `{output}`", reading.outputs[output], hint, *labels)
         return
     if "graph" in scope.lost:
@@ -259,11 +232,11 @@ def _outputs(reading: _Reading, graph: syntax.Graph, written: Mapping[str, synta
     for output in open_outputs:
         hint = "give the agent that speaks last an `answer` line"
         if answering:
-            hint = f"write `{answering[-1]} -> {output}`"
+            hint = f"write `{giving[-1]} -> {output}`"
         scope.complain("E0309", f"no agent gives the output `{output}`", reading.outputs[output], hint)
     given = reading.giving | {give.agent for give in reading.gives.values()}
     for name in answering if not open_outputs else ():
-        if name not in given:
+        if name not in given and name not in telling:
             message = f"`{name}` answers, but its text goes nowhere"
             hint = f"remove the line, or make it an output: `{name} -> ...`"
             scope.complain("E0313", message, _answer(written[name]), hint)

@@ -33,11 +33,16 @@ TRAIN: dict[str, tuple[str, Reader]] = {
 
 
 def resolve_train(
-    scope: Scope, train: syntax.Train | None, settings: Mapping[str, str], outputs: Sequence[str] | None
+    scope: Scope,
+    train: syntax.Train | None,
+    settings: Mapping[str, str],
+    outputs: Sequence[str] | None,
+    telling: Sequence[str],
 ) -> tuple[tuple[tuple[str, str], ...], TrainSettings]:
-    """Which column supervises which output (its own name if nothing is said), and the settings.
+    """Which column supervises which output (its own name if nothing is said) and which agent's text (none if nothing is
+    said), and the settings.
 
-    `outputs` None: the graph is not known, so names of outputs cannot be held against it.
+    `outputs` None: the graph is not known, so names cannot be held against it. `telling`: agents with a text edge.
     """
     found: dict[str, Any] = {}
     columns: dict[str, str] = {}
@@ -50,8 +55,9 @@ def resolve_train(
             continue
         first[key] = name
         if isinstance(entry, syntax.Supervise):
-            if outputs is not None and name.text not in outputs:
-                hint = did_you_mean(name.text, outputs) or "`output <- column`: the graph's output comes first"
+            if outputs is not None and name.text not in (*outputs, *telling):
+                hint = did_you_mean(name.text, [*outputs, *telling])
+                hint = hint or "`output <- column`: the graph's output, or an agent that sends text, comes first"
                 scope.complain("E0201", f"the graph has no output `{name.text}`", name.span, hint)
             columns[name.text] = entry.column.text
         elif name.text not in TRAIN:
@@ -63,5 +69,6 @@ def resolve_train(
         if key in TRAIN:
             kind, reader = TRAIN[key]
             found[key] = read_value(scope, reader, key, argument(key, value, kind))
-    labels = tuple((output, columns.get(output, output)) for output in outputs or ())
-    return labels, TrainSettings(**{k: v for k, v in found.items() if v is not None})
+    labels = [(output, columns.get(output, output)) for output in outputs or ()]
+    labels += [(agent, columns[agent]) for agent in telling if agent in columns]
+    return tuple(labels), TrainSettings(**{k: v for k, v in found.items() if v is not None})

@@ -29,20 +29,24 @@ def order(graph: Graph) -> tuple[str, ...]:
 
 
 def schedule(graph: Graph) -> Plan:
-    """Per activation prefill, then think if it has latent steps, then answer if it gives an output; losses at the
-    end."""
+    """Per activation prefill, then think if it has latent steps, then answer if what it says leaves it (as an output,
+    or as text to another agent); losses at the end."""
     agent_of = {activation.id: graph.agent(activation.agent) for activation in graph.activations}
     gives = {activation: output for output, activation in graph.outputs}
+    tells = {edge.sender for edge in graph.edges if edge.kind == "text"}
     operations: list[Operation] = []
     for name in order(graph):
         agent = agent_of[name]
         operations.append(Prefill(name, (), ()))
         if agent.steps:
             operations.append(Think(name, agent.steps, agent.align))
-        if name in gives and agent.answer is not None:
-            operations.append(Answer(name, gives[name], agent.answer))
+        if (name in gives or name in tells) and agent.answer is not None:
+            operations.append(Answer(name, gives.get(name), agent.answer))
     columns = dict(graph.labels)
     operations += [Loss(output, columns[output], ()) for output, _ in graph.outputs]
+    for answer in [o for o in operations if isinstance(o, Answer)]:
+        if answer.output is None and (agent := agent_of[answer.activation]).name in columns:
+            operations.append(Loss(answer.activation, columns[agent.name], ()))
     return Plan(
         name=graph.name,
         inputs=graph.inputs,

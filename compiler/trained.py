@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from masc.compiler.graph import Graph
-from masc.compiler.plan import Loss, Plan, agent_of
+from masc.compiler.plan import Loss, Plan, Reach, agent_of
 from masc.dsl.diagnostics import Diagnostic, Label
 
 
 def frozen_out(graph: Graph, plan: Plan) -> list[Diagnostic]:
     """A warning for each agent with an adapter that is in no loss's `reaches`."""
-    reached = {reach.agent for o in plan.operations if isinstance(o, Loss) for reach in o.reaches}
+    reached = {r.agent for o in plan.operations if isinstance(o, Loss) for r in o.reaches if isinstance(r, Reach)}
     found = []
     for agent in graph.agents:
         if agent.lora is None or agent.name in reached:
             continue
         stops = [e for e in graph.edges if e.gradient == "stop" and _upstream(graph, agent.name, e.sender)]
+        texts = [e for e in graph.edges if e.kind == "text" and _upstream(graph, agent.name, e.sender)]
         idle = all(e.carry == "latents" and not agent.steps for e in graph.edges if agent_of(e.sender) == agent.name)
-        if idle and not stops:
+        if idle and not stops and not texts:
             continue  # W0301 has said so
-        labels = tuple(Label(edge.span, "the gradient stops here") for edge in stops)
-        hint = f"write `adapt none` in `{agent.name}`" + (", or let the gradient through" if stops else "")
+        labels = tuple(dict.fromkeys(Label(edge.span, "the gradient stops here") for edge in stops))
+        labels += tuple(dict.fromkeys(Label(edge.span, "no gradient crosses text") for edge in texts))
+        hint = f"write `adapt none` in `{agent.name}`"
+        if texts:
+            teller = agent_of(texts[0].sender)
+            hint += f", or supervise what `{teller}` says: `train {{ {teller} <- column }}`"
+        elif stops:
+            hint += ", or let the gradient through"
         message = f"no gradient reaches the adapter of `{agent.name}`: training would leave it as it is"
         found.append(Diagnostic("W0303", message, agent.span, labels, hint))
     return found

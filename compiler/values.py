@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean
+from masc.dsl.formatter import format_value
 from masc.dsl.source import Span
 from masc.dsl.syntax import List, Literal, Name, Option, Range, Value
 
@@ -18,10 +19,12 @@ class BadValueError(Exception):
 
 @dataclass(frozen=True)
 class Constant:
-    """A parameter's value. `span`: its declaration, or the `--set` that replaced it."""
+    """The value of a parameter or of a template's field. `span`: its declaration, or what replaced it (`--set`, an
+    argument); `text`: what it is in a prompt."""
 
     value: int | float | str | bool
     span: Span
+    text: str
 
 
 @dataclass
@@ -68,6 +71,11 @@ def show(value: object) -> str:
     if isinstance(value, Range):
         return f"the range {value.first}..{value.last}"
     return str(value)
+
+
+def plain(value: Value) -> str:
+    """A literal as a prompt shows it: a text without its quotes, everything else as the formatter writes it."""
+    return value.value if isinstance(value, Literal) and isinstance(value.value, str) else format_value(value)
 
 
 def _mismatch(
@@ -222,8 +230,3 @@ def read_options(
 def duplicate(scope: Scope, what: str, again: Span, first: Span) -> None:
     """The complaint about a second one of something that there can be only one of."""
     scope.complain("E0202", f"{what} is given twice", again, "keep one of them", Label(first, "first given here"))
-
-
-def unsupported(scope: Scope, what: str, span: Span, hint: str | None = None) -> None:
-    """The complaint about a part of the language that this version refuses rather than ignores."""
-    scope.complain("E0320", f"{what} not supported in this version of masc", span, hint)

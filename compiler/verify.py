@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from masc.compiler.graph import Graph
-from masc.compiler.plan import Answer, End, Loss, Plan, Prefill, Think, View, agent_of
+from masc.compiler.plan import Answer, End, Fuse, Loss, Plan, Prefill, Reach, Read, Splice, Think, View, agent_of
 from masc.compiler.ranges import union
 from masc.compiler.resolved import Resolved
 from masc.dsl import syntax
@@ -50,16 +50,21 @@ def verify_plan(plan: Plan) -> None:
     models, agents = {m.name for m in plan.models}, {a.name: a for a in plan.agents}
     _hold(all(agent.model in models for agent in plan.agents), "every agent's model is in the plan")
     written: set[str] = set()
+    said: set[str] = set()
     current, stage, answered = "", 0, set()
     for o in plan.operations:
         if isinstance(o, Loss):
             _hold(o.output in answered, "every loss has its answer before it")
-            _hold(all(r.agent in agents and agents[r.agent].lora for r in o.reaches), "losses reach adapters")
+            reached = [r for r in o.reaches if isinstance(r, Reach)]
+            _hold(all(r.agent in agents and agents[r.agent].lora for r in reached), "losses reach adapters")
             continue
         if isinstance(o, Prefill):
             _hold(o.activation not in written and agent_of(o.activation) in agents, "a segment is opened once")
             places: tuple[View | End, ...] = (*o.sees, *o.at)
             named = [s for place in places for s in (place.segment, *place.shift)]
+            arriving: tuple[Read | Splice | Fuse, ...] = (*o.reads, *o.splices, *o.fuses)
+            named += [arrival.segment for arrival in arriving]
+            _hold(said >= {read.segment for read in o.reads}, "every text is said before it is read")
             _hold(written >= set(named), "every segment is written before it is seen")
             keys = [(view.segment, view.until) for view in o.sees]
             _hold(len(set(keys)) == len(keys), "a segment is seen once at a time")
@@ -74,6 +79,7 @@ def verify_plan(plan: Plan) -> None:
         if isinstance(o, Think):
             _hold(o.steps >= 1, "an agent that thinks has steps")
         elif isinstance(o, Answer):
-            _hold(o.output not in answered, "an output is given once")
-            answered.add(o.output)
-    _hold(answered == set(plan.outputs), "every output is given")
+            _hold(o.name not in answered, "an output is given once")
+            answered.add(o.name)
+            said.add(o.activation)
+    _hold(answered - said == set(plan.outputs), "every output is given")

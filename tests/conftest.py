@@ -9,13 +9,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads are slow
 
 import pytest
 
-from support import make_model
+from support import make_model, make_other
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny untied Llama with a byte tokenizer."""
-    return make_model(tmp_path_factory.mktemp("models") / "tiny")
+    """A tiny untied Llama with a byte tokenizer; beside it lies `other` (see `make_other`)."""
+    folder = tmp_path_factory.mktemp("models")
+    make_other(folder / "other")
+    return make_model(folder / "tiny")
 
 
 @pytest.fixture(scope="session")

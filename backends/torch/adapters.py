@@ -7,7 +7,7 @@ switching here only changes which adapter the layers apply.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,15 +85,32 @@ def layers_of(base: nn.Module) -> list[LoraLayer]:
     return [module for module in base.modules() if isinstance(module, LoraLayer)]
 
 
+Aliases = Mapping[str, tuple[nn.Module, Tensor]]
+"""By parameter name: the linear layer of an adapter, and a tensor that stands for its weight."""
+
+
+def aliases(base: nn.Module, agent: str) -> Aliases:
+    """For each parameter of an adapter a tensor that equals it and stands alone in the gradient graph: what one
+    activation contributes to a gradient can be told from what others do."""
+    named = {name: base.get_submodule(name.removesuffix(".weight")) for name in tensors(base, agent)}
+    return {name: (module, module.weight.view_as(module.weight)) for name, module in named.items()}  # type: ignore[operator,arg-type]
+
+
 @contextmanager
-def using(layers: list[LoraLayer], agent: str | None) -> Iterator[None]:
-    """Apply one agent's adapter (None: no adapter) and then what was applied before."""
+def using(layers: list[LoraLayer], agent: str | None, aliases: Aliases | None = None) -> Iterator[None]:
+    """Apply one agent's adapter (None: no adapter), by way of aliases if there are any, and then what was applied
+    before."""
     before = [layer._active_adapter for layer in layers]
     for layer in layers:
         layer._active_adapter = [agent] if agent else []
+    real = [(module, module._parameters["weight"]) for module, _ in (aliases or {}).values()]
+    for module, alias in (aliases or {}).values():
+        module._parameters["weight"] = alias  # type: ignore[assignment]
     try:
         yield
     finally:
+        for module, parameter in real:
+            module._parameters["weight"] = parameter
         for layer, active in zip(layers, before, strict=True):
             layer._active_adapter = active
 

@@ -6,6 +6,7 @@ Transformers hands every layer one and the same mask, and takes a 4-D mask as it
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -31,15 +32,42 @@ ALL_ATTENTION_FUNCTIONS.register(NAME, _by_layer)
 ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
 
 
-def block_mask(past: Tensor | None, new: Tensor) -> Tensor | None:
+@dataclass(frozen=True)
+class Columns:
+    """Columns of a cache: which of them are seen, bool [B, 1 or L, T], and at which positions, long [B, T]."""
+
+    seen: Tensor
+    place: Tensor
+
+    def grow(self, real: Tensor, place: Tensor) -> Columns:
+        """With new columns behind these, which are seen by every layer: real bool [B, Q], place long [B, Q]."""
+        new = real[:, None].expand(-1, self.seen.shape[1], -1)
+        return Columns(torch.cat([self.seen, new], 2), torch.cat([self.place, place], 1))
+
+
+def block_mask(past: Columns | None, new: Tensor, place: Tensor, windows: Tensor | None = None) -> Tensor | None:
     """The mask for a block of new positions that see a past and, causally, each other.
 
-    past: bool [B, 1 or L, T], which past columns are seen (None: there is no past). new: bool [B, Q], which new columns
-    are real. Returns bool [B, 1 or L, Q, T + Q], or None where plain causal attention is the same and faster.
+    past: None: there is none. new: bool [B, Q], which new columns are real; place: long [B, Q], their positions.
+    windows: long [L], how many positions each layer sees, its own included (None: no layer is limited). Windows go by
+    position, not by column: columns of siblings that overlap share positions.
+    Returns bool [B, 1 or L, Q, T + Q], or None where plain causal attention is the same and faster.
     A padded column sees at least itself: a row of a softmax must not be empty.
     """
+    mask = _block_mask(None if past is None else past.seen, new, windows is not None)
+    if windows is None or mask is None:
+        return mask
+    where = place if past is None else torch.cat([past.place, place], 1)
+    distance = place[:, :, None] - where[:, None, :]
+    near: Tensor = distance[:, None] < windows[None, :, None, None]
+    width = new.shape[1]
+    near[..., -width:] |= torch.eye(width, dtype=torch.bool, device=near.device)
+    return mask & near
+
+
+def _block_mask(past: Tensor | None, new: Tensor, explicit: bool) -> Tensor | None:
     batch, width = new.shape
-    whole = bool(new.all())
+    whole = bool(new.all()) and not explicit
     if past is None and whole:
         return None
     if width == 1 and whole and past is not None and bool(past.all()):

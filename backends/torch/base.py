@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from masc.backends.torch import adapters
 from masc.backends.torch.align import embedding_table, mean_norm, ridge_map
-from masc.backends.torch.attention import NAME
+from masc.backends.torch.attention import NAME, Columns, block_mask
 from masc.backends.torch.segments import KeysValues, Past
 from masc.compiler.plan import Lora
 from masc.dsl.diagnostics import fail
@@ -49,9 +49,10 @@ class Base(nn.Module):
         adapters.add(self.model, agent, lora, seed)
         self._lora = adapters.layers_of(self.model)
 
-    def applying(self, agent: str | None) -> AbstractContextManager[None]:
-        """Within it, the passes of this model run under one agent's adapter, or under none."""
-        return adapters.using(self._lora, agent)
+    def applying(self, agent: str | None, aliases: adapters.Aliases | None = None) -> AbstractContextManager[None]:
+        """Within it, the passes of this model run under one agent's adapter (or aliases of its parameters), or under
+        none."""
+        return adapters.using(self._lora, agent, aliases)
 
     def train(self, mode: bool = True) -> Base:
         """The frozen model stays in evaluation mode; only the adapters' dropout follows."""
@@ -60,10 +61,34 @@ class Base(nn.Module):
             layer.lora_dropout.train(mode)
         return self
 
+    @contextmanager
+    def still(self) -> Iterator[None]:
+        """Within it the adapters' dropout is off: what an agent says while others train is what it would say."""
+        before = [layer.lora_dropout.training for layer in self._lora]
+        for layer in self._lora:
+            layer.lora_dropout.train(False)
+        try:
+            yield
+        finally:
+            for layer, mode in zip(self._lora, before, strict=True):
+                layer.lora_dropout.train(mode)
+
     @property
     def device(self) -> torch.device:
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    @property
+    def width(self) -> int:
+        """d, of hidden states and of input embeddings."""
+        return int(self.model.get_input_embeddings().weight.shape[1])
+
+    @property
+    def kv_shape(self) -> tuple[int, int]:
+        """Key/value heads, and how wide each one is."""
+        heads = int(getattr(self.config, "num_key_value_heads", None) or self.config.num_attention_heads)
+        wide = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.config.num_attention_heads
+        return heads, int(wide)
 
     @property
     def max_positions(self) -> int:
@@ -86,10 +111,13 @@ class Base(nn.Module):
         return hidden
 
     def cache(self, past: Past | None) -> DynamicCache:
-        """A new cache over the tensors of a past. Never shared: `update` would let one reader see another's tokens."""
+        """A new cache over the tensors of a past. Never shared: `update` would let one reader see another's tokens.
+
+        Made without the model's config: layers with a sliding window would throw away what the mask already hides.
+        """
         if past is None:
-            return DynamicCache(config=self.config)
-        return DynamicCache(list(past.layers), config=self.config)
+            return DynamicCache()
+        return DynamicCache(list(past.layers))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 (float64 in float64) logits [..., V]."""
@@ -109,15 +137,15 @@ class Base(nn.Module):
     def ridge(self) -> Tensor:
         """The ridge map of this model, float32 [d, d]."""
         if self._ridge is None or self._ridge.device != self.device:
-            self._ridge = ridge_map(self.model.get_output_embeddings().weight, self._table())
+            self._ridge = ridge_map(self.model.get_output_embeddings().weight, self.table())
         return self._ridge
 
     @cached_property
     def _alignment(self) -> tuple[Tensor]:
         # Kept in a tuple, out of reach of `.to(dtype)`: tau stays float32.
-        return (mean_norm(self._table()),)
+        return (mean_norm(self.table()),)
 
-    def _table(self) -> Tensor:
+    def table(self) -> Tensor:
         """What the embedding module returns for every token. Large: computed when needed, not kept."""
         embedding = self.model.get_input_embeddings()
         return embedding_table(embedding, embedding.weight.shape[0])
@@ -129,16 +157,48 @@ class Base(nn.Module):
         tokens = sorted({*added, *self.tokenizer.all_special_tokens} - {""}, key=len, reverse=True)
         return re.compile("(" + "|".join(map(re.escape, tokens)) + ")") if tokens else re.compile("((?!))")
 
-    def rotate(self, keys: Tensor, offset: Tensor) -> Tensor:
-        """Move rotated keys [B, H, C, D] to positions that are `offset` [B] later. Exact and differentiable.
+    def mask(self, past: Columns | None, new: Tensor, place: Tensor) -> Tensor | None:
+        """`attention.block_mask` with this model's windows."""
+        return block_mask(past, new, place, self.windows)
+
+    @cached_property
+    def _windows(self) -> tuple[Tensor] | None:
+        found: list[int | None]
+        if self.config.model_type == "mistral":  # every layer, and its modules do not know of it
+            found = [self.config.sliding_window] * self.layers
+        else:
+            found = [getattr(x.self_attn, "sliding_window", None) for x in self.model.get_decoder().layers]
+        if not any(found):
+            return None
+        return (torch.tensor([window or 1 << 62 for window in found]),)
+
+    @property
+    def windows(self) -> Tensor | None:
+        """How many positions each layer sees, its own included, long [L]; None where no layer is limited."""
+        return None if self._windows is None else self._windows[0].to(self.device)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input embeddings [B, Q, d] of ids [B, Q], as the model would make them."""
+        embeddings: Tensor = self.model.get_input_embeddings()(ids)
+        return embeddings
+
+    def _frequency(self, layer: int) -> Tensor:
+        rotary = self.model.get_decoder().rotary_emb
+        own = getattr(rotary, "inv_freq", None)  # gemma3 has one for each type of layer
+        found: Tensor = own if own is not None else getattr(rotary, f"{self.config.layer_types[layer]}_inv_freq")
+        return found
+
+    def rotate(self, keys: Tensor, offset: Tensor, layer: int) -> Tensor:
+        """Move rotated keys [B, H, C, D] of a layer to positions that are `offset` ([B], or [B, C] for each column)
+        later. Exact and differentiable.
 
         Rotations add, so this multiplies by the rotation of the offset alone: cos and sin unscaled (under yarn the
         model's own carry a factor that the keys already have).
         """
         wide = keys.to(torch.promote_types(keys.dtype, torch.float32))
-        frequency = self.model.get_decoder().rotary_emb.inv_freq.to(wide.dtype)
-        angle = offset.to(wide.dtype)[:, None] * frequency
-        angle = torch.cat([angle, angle], dim=-1)[:, None, None, :]
+        angle = offset.to(wide.dtype)[..., None] * self._frequency(layer).to(wide.dtype)
+        angle = torch.cat([angle, angle], dim=-1)
+        angle = angle[:, None, None, :] if offset.dim() == 1 else angle[:, None]
         low, high = wide.chunk(2, dim=-1)
         turned = wide * angle.cos() + torch.cat([-high, low], dim=-1) * angle.sin()
         return turned.to(keys.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,23 @@ _MOST = 10
 """How many errors of one file are told."""
 
 
-def columns_of(plan: Plan, labels: bool) -> tuple[str, ...]:
-    """The columns that a plan reads: the inputs that its prompts use and, if `labels`, those that supervise its
-    outputs."""
+def columns_of(plan: Plan, labels: bool, texts: bool = True) -> tuple[str, ...]:
+    """The columns that a plan reads: the inputs that its prompts use and, if `labels`, those that supervise its outputs
+    and (if `texts`) what agents tell each other."""
     slots = [
         part.name for agent in plan.agents for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)
     ]
-    losses = [op.column for op in plan.operations if isinstance(op, Loss)] if labels else []
-    return tuple(dict.fromkeys([*slots, *losses]))
+    losses = [op for op in plan.operations if isinstance(op, Loss) and labels]
+    columns = [op.column for op in losses if texts or op.output in plan.outputs]
+    return tuple(dict.fromkeys([*(name for name in slots if name in plan.inputs), *columns]))
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+def read_rows(
+    path: Path, columns: Sequence[str], complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
     """Rows of a JSON-lines file (UTF-8, with or without a byte order mark). Blank lines are skipped.
+
+    columns: those that every row must have, after `complete` has added to it what follows from its other columns.
 
     Errors, with file and line, several at once: E0601 the file cannot be read, E0602 a broken line, E0604 a missing
     column, E0605 no rows, E0607 a value that is neither text nor a number.
@@ -41,8 +46,10 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
         span = Span(source, start, start + len(line.removesuffix("\r")))
         start += len(line) + 1
         if line.strip(" \t\r"):
-            row = _row(line, span, columns, wrong)
-            rows.extend([] if row is None else [row])
+            row = _row(line, span, wrong)
+            if row is not None:
+                rows.append(row if complete is None else complete(row))
+                wrong += _column_problems(rows[-1], columns, f"line {span.line}", span)
         if len(wrong) >= _MOST:
             break
     if wrong:
@@ -66,7 +73,29 @@ def _text(path: Path) -> str:
         raise fail("E0602", f"line {line} of {path} is not UTF-8") from None
 
 
-def _row(line: str, span: Span, columns: Sequence[str], wrong: list[Diagnostic]) -> dict[str, Any] | None:
+def check_columns(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], source: str) -> None:
+    """E0604, E0605 and E0607, as in a file, for rows that come from elsewhere (`source`)."""
+    if not rows:
+        raise fail("E0605", f"{source} holds no rows")
+    for number, row in enumerate(rows, start=1):
+        if wrong := _column_problems(row, columns, f"row {number} of {source}", None):
+            raise MascError(wrong)  # all rows are alike there: one is enough
+
+
+def _column_problems(row: Mapping[str, Any], columns: Sequence[str], where: str, span: Span | None) -> list[Diagnostic]:
+    wrong = []
+    for column in columns:
+        if column not in row:
+            hint = did_you_mean(column, list(row)) or f"it has {', '.join(f'`{k}`' for k in row) or 'none'}"
+            wrong.append(Diagnostic("E0604", f"{where} has no column `{column}`", span, hint=hint))
+        elif not isinstance(row[column], str | int | float):
+            kind = "null" if row[column] is None else type(row[column]).__name__
+            what = f"column `{column}` of {where} is {kind}, not text or a number"
+            wrong.append(Diagnostic("E0607", what, span))
+    return wrong
+
+
+def _row(line: str, span: Span, wrong: list[Diagnostic]) -> dict[str, Any] | None:
     """The row of one line, or None where it cannot be read; what is wrong with it is added to `wrong`."""
     try:
         row = json.loads(line, parse_constant=_no_constant, parse_float=_finite)
@@ -92,15 +121,6 @@ def _row(line: str, span: Span, columns: Sequence[str], wrong: list[Diagnostic])
         what = "holds half a surrogate pair (\\ud800 to \\udfff), which is no character"
         wrong.append(Diagnostic("E0607", f"column `{name}` of line {span.line} {what}", span))
         return None
-    for column in columns:
-        if column not in row:
-            hint = did_you_mean(column, list(row)) or f"it has {', '.join(f'`{k}`' for k in row) or 'none'}"
-            wrong.append(Diagnostic("E0604", f"line {span.line} has no column `{column}`", span, hint=hint))
-        elif not isinstance(row[column], str | int | float):
-            kind = "null" if row[column] is None else type(row[column]).__name__
-            wrong.append(
-                Diagnostic("E0607", f"column `{column}` of line {span.line} is {kind}, not text or a number", span)
-            )
     return row
 
 
@@ -126,6 +146,7 @@ def _broken(item: object) -> bool:
 
 
 def answer_columns(plan: Plan) -> dict[str, tuple[str, str]]:
-    """output -> (the agent that gives it, the column that supervises it)."""
-    agents = {op.output: agent_of(op.activation) for op in plan.operations if isinstance(op, Answer)}
+    """For each answer that a column supervises (by `Answer.name`: an output, or an activation that other agents read):
+    the agent that gives it, and the column."""
+    agents = {op.name: agent_of(op.activation) for op in plan.operations if isinstance(op, Answer)}
     return {op.output: (agents[op.output], op.column) for op in plan.operations if isinstance(op, Loss)}

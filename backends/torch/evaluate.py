@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from masc.backends.torch.code_scorer import passes, program_of
+from masc.backends.torch.code_scorer import has_tests, passes, program_of
 from masc.backends.torch.data import answer_columns
 from masc.backends.torch.program import Program, Said
 from masc.backends.torch.prompts import Row, prompt_ids, value
@@ -120,8 +120,8 @@ def evaluate(
         raise fail("E0611", f"the graph has no output `{output}`", hint=did_you_mean(output, list(answers)))
     column = answers[output][1]
     for i, row in enumerate(rows):
-        if scorer == "code" and "test" not in row:
-            hint = "HumanEval's own columns work as they are"
+        if scorer == "code" and not has_tests(row):
+            hint = "the columns of HumanEval (`test`) and MBPP (`test_list`) work as they are"
             raise fail("E0604", f"row {i + 1} has no column `test`, which the code scorer runs", hint=hint)
     gold = [value(row, column, i) if scorer != "code" or column in row else "" for i, row in enumerate(rows)]
     program.eval()

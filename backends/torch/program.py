@@ -16,12 +16,14 @@ from torch.nn import functional
 from masc.backends.torch import adapters
 from masc.backends.torch.base import Base
 from masc.backends.torch.data import answer_columns
+from masc.backends.torch.links import Fuser, fuser, hidden_link
 from masc.backends.torch.prompts import Row, answer_ids, value
 from masc.backends.torch.segments import Opening
-from masc.backends.torch.walk import Walk
+from masc.backends.torch.walk import Walk, cut_at_stop
 from masc.compiler.artifact import Layout, ModelRecord, install_weights, model_hash, read_manifest, write_artifact
 from masc.compiler.pipeline import Compilation
-from masc.compiler.plan import Answer, Plan, Prefill, Sampling, Think, agent_of
+from masc.compiler.plan import Across, Answer, Plan, Prefill, Think, agent_of
+from masc.compiler.plan_text import reach_text
 from masc.dsl.diagnostics import fail
 
 
@@ -96,15 +98,52 @@ class Program(nn.Module):
                 base = self.base(name)
                 wide = torch.promote_types(base.ridge.dtype, torch.float32)
                 self.links[name] = nn.Parameter(base.ridge.to(wide).clone())
+        self.across = nn.ModuleDict()
+        self.rounds: dict[str, dict[str, Tensor]] | None = None
+        """By activation and parameter: what it contributes to the gradient. None: it is not noted."""
+        prefills = [op for op in plan.operations if isinstance(op, Prefill)]
+        for prefill in prefills:
+            self._link(prefill)
         # Segments that a later one sees, starts after or is moved by: their last token is read too. What `--cut` hides
         # still counts, since positions stay.
-        prefills = [op for op in plan.operations if isinstance(op, Prefill)]
         self.seen = {view.segment for op in prefills for view in op.sees} | {
             end.segment for op in prefills for end in op.at
         }
         self.seen |= {name for op in prefills for view in op.sees for name in view.shift}
         self.seen |= {name for op in prefills for end in op.at for name in end.shift}
+        # Segments whose final hidden states are sent; those that gradients arrive at; whose prompts are aligned.
+        self.sent = {splice.segment for op in prefills for splice in op.splices}
+        fused = {name for op in prefills for fuse in op.fuses for name in (fuse.segment, op.activation)}
+        self.feeding = self.seen | self.sent | {fuse.segment for op in prefills for fuse in op.fuses}
+        self.fused = dict.fromkeys(fused, frozenset(plan.inputs))
         self.eval()
+
+    def _link(self, prefill: Prefill) -> None:
+        """Make the trainable parts of an activation's edges, if they are not there yet: rounds share them."""
+        receiver = agent_of(prefill.activation)
+        for splice in prefill.splices:
+            sender = agent_of(splice.segment)
+            key = reach_text(Across("hidden", sender, receiver))
+            if key not in self.across:
+                self.across[key] = hidden_link(splice.shape, self.base(sender), self.base(receiver), self.seed, key)
+        for fuse in prefill.fuses:
+            sender = agent_of(fuse.segment)
+            key = reach_text(Across("fuse", sender, receiver))
+            if key not in self.across:
+                theirs, own = self.base(sender), self.base(receiver)
+                low, high = fuse.layers[0] if fuse.layers else (0, own.layers - 1)
+                layers = range(max(low, own.layers - theirs.layers), min(high, own.layers - 1) + 1)
+                self.across[key] = fuser(theirs, own, layers, fuse.width, self.seed, key)
+
+    def hidden_link(self, sender: str, receiver: str) -> nn.Module:
+        """The link of the hidden edge between two agents."""
+        return self.across[reach_text(Across("hidden", sender, receiver))]
+
+    def fuser(self, sender: str, receiver: str) -> Fuser:
+        """The fuser of the fuse edge between two agents."""
+        found = self.across[reach_text(Across("fuse", sender, receiver))]
+        assert isinstance(found, Fuser)
+        return found
 
     def base(self, agent: str) -> Base:
         """The base model of an agent."""
@@ -123,7 +162,9 @@ class Program(nn.Module):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def owner(self, parameter: str) -> str:
-        """The agent that a trainable parameter (by name) belongs to."""
+        """The agent, or the edge (`hidden(a, b)`, `fuse(a, b)`), that a trainable parameter (by name) belongs to."""
+        if parameter.startswith("across."):
+            return parameter.split(".")[1]
         if parameter.startswith("links."):
             return parameter.removeprefix("links.")
         return parameter.removesuffix(".weight").rpartition(".")[2]
@@ -146,25 +187,31 @@ class Program(nn.Module):
         opening: Opening | None = None,
         recompute: bool = False,
         indices: Sequence[int] | None = None,
+        texts: bool = True,
     ) -> Output:
         """Teacher-forced pass over rows. Every loss column must be there (E0604).
 
-        opening: where training stands in its `open` phases; None: the final channels. recompute: an agent's
-        activations are computed again in the backward pass (`checkpoint = agent`). indices: the rows' numbers in the
-        data, for errors.
+        texts: False: outputs alone are scored; what agents say to each other is decoded as it is when the program runs,
+        though a column supervises it. opening: where training stands in its `open` phases; None: the final channels.
+        recompute: an agent's activations are computed again in the backward pass (`checkpoint = agent`). indices: the
+        rows' numbers in the data, for errors.
         """
         if not rows:
             raise ValueError("a forward pass needs at least one row")
-        columns = {output: column for output, (_, column) in answer_columns(self.plan).items()}
+        columns = {name: column for name, (_, column) in answer_columns(self.plan).items()}
+        if not texts:
+            columns = {name: column for name, column in columns.items() if name in self.plan.outputs}
         walk = Walk(self, rows, opening, recompute, columns, indices)
         outputs: dict[str, Scored] = {}
         for activation, answer in walk.steps():
+            if answer.name not in walk.labels:
+                continue
             activated = walk.activated[activation]
             base = self.base(agent_of(activation))
             hidden = torch.cat([activated.last, activated.label], 1)
-            label = walk.labels[answer.output]
-            target = label.ids.masked_fill(~label.real, -100)
-            outputs[answer.output] = Scored(base.logits(hidden[:, : target.shape[1]]), target)
+            label = walk.labels[answer.name]
+            target = label.inputs.masked_fill(~label.real, -100)
+            outputs[answer.name] = Scored(base.logits(hidden[:, : target.shape[1]]), target)
         total = torch.stack([scored.losses.sum() for scored in outputs.values()]).sum()
         tokens = sum(int((scored.labels != -100).sum()) for scored in outputs.values())
         return Output(outputs, total / tokens, tokens, walk.positions)
@@ -185,19 +232,18 @@ class Program(nn.Module):
 
     @torch.no_grad()
     def say(self, rows: Sequence[Row], indices: Sequence[int] | None = None) -> list[dict[str, Said]]:
-        """Decode every output for a batch of rows. indices: the rows' numbers in the whole data (for seeds and
-        errors)."""
+        """Decode everything that is said for a batch of rows: by output, and by activation what agents tell each other.
+        indices: the rows' numbers in the whole data (for seeds and errors)."""
         walk = Walk(self, rows, None, False, None, indices)
         said: list[dict[str, Said]] = [{} for _ in rows]
         for activation, answer in walk.steps():
             for i, item in enumerate(self._finish(walk, activation, answer)):
-                said[i][answer.output] = item
+                said[i][answer.name] = item
         return said
 
     def _finish(self, walk: Walk, activation: str, answer: Answer) -> list[Said]:
-        *_, state = walk.decode(activation, answer)
-        base = self.base(agent_of(activation))
-        texts = [cut_at_stop(base.text(s.ids), answer.sampling) for s in state]
+        state = walk.finish(activation, answer)
+        texts = walk.texts[activation]
         return [Said(t, tuple(s.ids), s.logprob, s.scored) for t, s in zip(texts, state, strict=True)]
 
     @overload
@@ -214,7 +260,7 @@ class Program(nn.Module):
         said = self.say(rows) if rows else []
         if len(self.plan.outputs) == 1:
             return [item[self.plan.outputs[0]].text for item in said]
-        return [{name: s.text for name, s in item.items()} for item in said]
+        return [{name: item[name].text for name in self.plan.outputs} for item in said]
 
     @torch.no_grad()
     def _pieces(self, row: Row) -> Iterator[str]:
@@ -224,7 +270,7 @@ class Program(nn.Module):
                 self._finish(walk, activation, answer)
                 continue
             base = self.base(agent_of(activation))
-            shown = ""
+            shown = text = ""
             for state in walk.decode(activation, answer):
                 text = cut_at_stop(base.text(state[0].ids), answer.sampling)
                 # Hold back half a character, and what may be the beginning of a stop string.
@@ -232,6 +278,7 @@ class Program(nn.Module):
                 if safe.startswith(shown) and len(safe) > len(shown):
                     yield safe[len(shown) :]
                     shown = safe
+            walk.texts[activation] = [text]
 
     def _stream(self, row: Row) -> Iterator[str]:
         # A generator's frame must not leave gradients switched off for its caller between pieces.
@@ -283,9 +330,9 @@ class Program(nn.Module):
         for agent in self.plan.agents:
             if agent.lora is not None:
                 adapters.save(self.base(agent.name).model, agent.name, folder / "adapters" / agent.name)
-        if len(self.links):
-            links = {name: p.detach().cpu().contiguous() for name, p in self.links.items()}
-            save_file(links, folder / "channels.safetensors")
+        if channels := self._channels():
+            found = {name: p.detach().cpu().contiguous() for name, p in channels.items()}
+            save_file(found, folder / "channels.safetensors")
 
     @torch.no_grad()
     def load_weights(self, folder: Path) -> None:
@@ -295,20 +342,18 @@ class Program(nn.Module):
         for agent in self.plan.agents:
             if agent.lora is not None:
                 adapters.load(self.base(agent.name).model, agent.name, folder / "adapters" / agent.name)
-        if len(self.links):
+        if channels := self._channels():
             path = folder / "channels.safetensors"
             try:
                 found = load_file(path)
-                for name, parameter in self.links.items():
+                for name, parameter in channels.items():
                     parameter.copy_(found[name])
             except Exception as error:
                 raise fail("E0617", f"cannot read the links: {path}: {error}") from None
 
-
-def cut_at_stop(text: str, sampling: Sampling) -> str:
-    """The text up to the first stop string."""
-    ends = [at for stop in sampling.stop if (at := text.find(stop)) >= 0]
-    return text[: min(ends)] if ends else text
+    def _channels(self) -> dict[str, nn.Parameter]:
+        """What is trained beside the adapters, by name in `channels.safetensors`."""
+        return {**dict(self.links.items()), **dict(self.across.named_parameters())}
 
 
 def without_partial_stop(text: str, stops: Sequence[str]) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from masc.backends.torch.base import Base
@@ -34,15 +35,87 @@ def value(row: Row, name: str, index: int) -> str:
     raise fail("E0607", f"column `{name}` of row {index + 1} is a {kind}, not text or a number")
 
 
-def _fill(template: Template, values: Mapping[str, str]) -> str:
-    return "".join(values[part.name] if isinstance(part, Slot) else part for part in template)
+@dataclass(frozen=True)
+class Vectors:
+    """What stands at a placeholder instead of text: `count` vectors, from `first` on among those sent to the agent."""
+
+    first: int
+    count: int
 
 
-def _render(base: Base, agent: PlanAgent, values: Mapping[str, str]) -> str:
+Content = str | Vectors
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """ids: token ids; where a vector stands, -1 - its number. spans: by placeholder, which columns hold its values,
+    each with how many of the value's characters there are up to its end (only if asked for)."""
+
+    ids: tuple[int, ...]
+    spans: Mapping[str, tuple[tuple[int, int], ...]]
+
+
+def prompt_of(
+    base: Base, agent: PlanAgent, contents: Mapping[str, Content], index: int, spans: frozenset[str] = frozenset()
+) -> Prompt:
+    """An agent's prompt with its placeholders filled (those without content stay empty). What has no placeholder of its
+    own stands before the user's text, text under the name of who said it.
+
+    index: the row's number, for errors; spans: the placeholders whose columns are wanted. E0619 if there is no token.
+    """
+    marked = _render(base, agent, contents)
+    ids: list[int] = []
+    found: dict[str, tuple[tuple[int, int], ...]] = {}
+    names = _slots(agent, contents)
+    run: list[tuple[str, str | None]] = []  # pieces of text without a vector between them, and whose value each is
+
+    def close() -> None:
+        columns = _tokens(base, run, bool(spans))
+        for name in spans & {name for _, name in run if name is not None}:
+            held = tuple((len(ids) + i, end) for i, (_, whose, end) in enumerate(columns) if whose == name)
+            found[name] = found.get(name, ()) + held
+        ids.extend(token for token, _, _ in columns)
+        run.clear()
+
+    for place, piece in enumerate(_MARK.split(marked)):
+        if place % 2 == 0:
+            run.append((piece, None))
+            continue
+        content = contents.get(names[int(piece)], "")
+        if isinstance(content, str):
+            run.append((content, names[int(piece)]))
+        else:
+            close()
+            ids.extend(-1 - i for i in range(content.first, content.first + content.count))
+    close()
+    if not ids:
+        raise fail("E0619", f"the prompt of agent `{agent.name}` is empty for row {index + 1}")
+    return Prompt(tuple(ids), found)
+
+
+_MARK = re.compile("\ue000(\\d+)\ue001")
+
+
+def _slots(agent: PlanAgent, contents: Mapping[str, Content]) -> list[str]:
+    """The names of an agent's placeholders, then those of contents that have none; marks are numbered like this."""
+    own = [part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)]
+    return list(dict.fromkeys([*own, *contents]))
+
+
+def _render(base: Base, agent: PlanAgent, contents: Mapping[str, Content]) -> str:
+    """The prompt through the chat template, with marks where placeholders stand: a template never sees a value."""
     from jinja2.exceptions import TemplateError
 
-    system = None if agent.system is None else _fill(agent.system, values)
-    user = _fill(agent.user, values)
+    names = _slots(agent, contents)
+    marks = {name: f"\ue000{i}\ue001" for i, name in enumerate(names)}
+    own = {part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)}
+    before = [
+        f"{name}: {marks[name]}\n\n" if isinstance(content, str) else marks[name]
+        for name, content in contents.items()
+        if name not in own
+    ]
+    system = None if agent.system is None else _fill(agent.system, marks)
+    user = "".join(before) + _fill(agent.user, marks)
     if not base.tokenizer.chat_template:
         return user if system is None else f"{system}\n\n{user}"
     messages = [] if system is None else [{"role": "system", "content": system}]
@@ -56,32 +129,76 @@ def _render(base: Base, agent: PlanAgent, values: Mapping[str, str]) -> str:
     return text
 
 
-def prompt_ids(base: Base, agent: PlanAgent, row: Row, index: int) -> list[int]:
-    """The token ids of an agent's prompt for one row (index: its number, for errors). E0619 if there are none."""
-    names = [part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)]
-    values = {name: value(row, name, index) for name in names}
-    text = _render(base, agent, values)
-    marks = {name: f"\ue000{i}\ue001" for i, name in enumerate(values)}
-    marked = _render(base, agent, marks)
-    if _specials(base, text) == _specials(base, marked):
-        ids = _ids(base, text, special=True)
+def _fill(template: Template, marks: Mapping[str, str]) -> str:
+    return "".join(marks[part.name] if isinstance(part, Slot) else part for part in template)
+
+
+def _tokens(base: Base, run: Sequence[tuple[str, str | None]], spans: bool) -> list[tuple[int, str | None, int]]:
+    """The tokens of a text in pieces: id, whose value its end lies in (None: nobody's), how many of that value's
+    characters there are up to there."""
+    whole = "".join(piece for piece, _ in run)
+    if not whole:
+        return []
+    template = [special for piece, whose in run if whose is None for special in base.special.findall(piece)]
+    if base.special.findall(whole) == template:
+        parts = [(whole, True)]
     else:
-        # Values spell special tokens. Cut the text, marks in place of the values, at the template's own special tokens,
-        # and only then put the values in, as the characters that they are.
-        ids = []
-        for piece in base.special.split(marked):
-            if base.special.fullmatch(piece):
-                ids.append(base.tokenizer.convert_tokens_to_ids(piece))
-            elif piece:
-                whole = re.sub("\ue000(\\d+)\ue001", lambda found: list(values.values())[int(found[1])], piece)
-                ids.extend(_ids(base, whole, special=False))
-    if not ids:
-        raise fail("E0619", f"the prompt of agent `{agent.name}` is empty for row {index + 1}")
-    return ids
+        # Values spell special tokens. Cut at the template's own; all else is the characters that it is.
+        parts = []
+        for piece, whose in run:
+            for part in base.special.split(piece) if whose is None else [piece]:
+                special = whose is None and base.special.fullmatch(part) is not None
+                if parts and not special and not parts[-1][1]:
+                    parts[-1] = (parts[-1][0] + part, False)
+                elif part:
+                    parts.append((part, special))
+    owners = [(whose, len(piece)) for piece, whose in run]
+    found: list[tuple[int, str | None, int]] = []
+    at = 0
+    for part, special in parts:
+        coded = base.tokenizer(
+            part, add_special_tokens=False, split_special_tokens=not special, return_offsets_mapping=spans
+        )
+        ends = [at + end for _, end in coded.offset_mapping] if spans else [0] * len(coded.input_ids)
+        found += [
+            (i, *(_owner(owners, end) if spans else (None, 0))) for i, end in zip(coded.input_ids, ends, strict=True)
+        ]
+        at += len(part)
+    return found
 
 
-def _specials(base: Base, text: str) -> list[str]:
-    return base.special.findall(text)
+def _owner(owners: Sequence[tuple[str | None, int]], end: int) -> tuple[str | None, int]:
+    """In whose piece the character before `end` lies, and how many characters of the piece there are up to it."""
+    for whose, length in owners:
+        if 0 < end <= length:
+            return whose, end
+        end -= length
+    return None, 0
+
+
+def prompt_ids(
+    base: Base, agent: PlanAgent, row: Row, index: int, inputs: Collection[str] | None = None
+) -> list[int]:
+    """The token ids of an agent's prompt for one row, nothing sent to it. inputs: which placeholders the row fills
+    (None: all). E0619 if there is no token."""
+    slots = [part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)]
+    contents = {name: value(row, name, index) for name in slots if inputs is None or name in inputs}
+    return list(prompt_of(base, agent, contents, index).ids)
+
+
+def aligned(receiver: Prompt, sender: Prompt) -> tuple[tuple[int, int], ...]:
+    """Which token of the sender's prompt stands for which of the receiver's: pairs (sender's, receiver's column).
+
+    Only values of placeholders that both hold can be aligned. A receiver's token goes to the sender's token that holds
+    its last character: the first one that reaches as far into the value.
+    """
+    found = []
+    for name, own in receiver.spans.items():
+        theirs = sender.spans.get(name, ())
+        for column, end in own:
+            match = next((at for at, reaches in theirs if reaches >= end), None)
+            found += [(match, column)] if match is not None else []
+    return tuple(found)
 
 
 def answer_ids(base: Base, text: str) -> list[int]:

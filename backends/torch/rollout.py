@@ -8,23 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache
 
+from masc.backends.torch.adapters import Aliases
 from masc.backends.torch.align import align
-from masc.backends.torch.attention import block_mask
+from masc.backends.torch.attention import Columns
 from masc.backends.torch.base import Base, columns
+from masc.backends.torch.links import Fusion, fuse
 from masc.backends.torch.segments import KeysValues, Past, Segment
 from masc.compiler.plan import Sampling
 
 
 @dataclass(frozen=True)
 class Block:
-    """Right-padded token ids of a batch: ids long [B, W], real bool [B, W]."""
+    """What a batch reads, right-padded: inputs are token ids, long [B, W], or input embeddings [B, W, d]; real: bool
+    [B, W]."""
 
-    ids: Tensor
+    inputs: Tensor
     real: Tensor
 
 
@@ -47,18 +52,30 @@ class Activated:
     label: Tensor
 
 
+@dataclass(frozen=True)
+class Script:
+    """All that one activation writes from: its prompt from position start [B] on, what is fused into the prompt's keys
+    and values, its latent steps, the label that it reads. hidden: keep the final hidden states, somebody is sent them.
+    """
+
+    prompt: Block
+    start: Tensor
+    fusions: tuple[Fusion, ...] = ()
+    thinking: Thinking | None = None
+    label: Block | None = None
+    hidden: bool = False
+
+
 def activate(
     base: Base,
     agent: str | None,
-    prompt: Block,
-    start: Tensor,
+    script: Script,
     past: Past | None,
-    thinking: Thinking | None,
-    label: Block | None,
     recompute: bool = False,
+    aliases: Aliases | None = None,
 ) -> Activated:
-    """Write one segment under an agent's adapter: prefill the prompt from position `start` [B] on, think, read the
-    label.
+    """Write one segment under an agent's adapter (by way of aliases of its parameters, if there are any): prefill the
+    prompt, think, read the label.
 
     recompute: keep no activations and run again in the backward pass. Keys and values go in as plain tensors, since a
     cache object would lose the channel, and the adapter is applied inside what is recomputed: by then another one is
@@ -66,70 +83,113 @@ def activate(
     """
     layers = () if past is None else past.layers
     flat = tuple(tensor for pair in layers for tensor in pair)
-    seen = None if past is None else past.seen
 
     def body(*tensors: Tensor) -> tuple[Tensor, ...]:
         pairs = tuple(zip(tensors[::2], tensors[1::2], strict=True))
-        with base.applying(agent):
-            new, last, after = _write(base, prompt, start, pairs, seen, thinking, label)
-        return (last, after, *(tensor for pair in new for tensor in pair))
+        with base.applying(agent, aliases):
+            new, last, after, hidden = _write(base, script, pairs, None if past is None else past.columns)
+        return (last, after, hidden, *(tensor for pair in new for tensor in pair))
 
     if recompute and torch.is_grad_enabled():
         out = checkpoint(body, *flat, use_reentrant=False)
     else:
         out = body(*flat)
-    last, after, tensors = out[0], out[1], out[2:]
-    steps = 0 if thinking is None else thinking.steps
-    real = _real(prompt, steps, label)
+    last, after, hidden, tensors = out[0], out[1], out[2], out[3:]
+    steps = 0 if script.thinking is None else script.thinking.steps
     new = tuple(zip(tensors[::2], tensors[1::2], strict=True))
-    return Activated(Segment(new, real, start, prompt.ids.shape[1], steps), last, after)
+    segment = Segment(
+        new, _real(script, steps), script.start, script.prompt.real.shape[1], steps, hidden if script.hidden else None
+    )
+    return Activated(segment, last, after)
 
 
-def _real(prompt: Block, steps: int, label: Block | None) -> Tensor:
-    parts = [prompt.real, prompt.real.new_ones(prompt.real.shape[0], steps)]
+def _real(script: Script, steps: int) -> Tensor:
+    """Which columns of the segment are real. After a fusion the prompt's last token stands in its last column."""
+    prompt, label = script.prompt.real, script.label
+    if script.fusions:
+        prompt = torch.cat([prompt[:, 1:], prompt[:, :1]], 1)
+    parts = [prompt, prompt.new_ones(prompt.shape[0], steps)]
     return torch.cat(parts if label is None else [*parts, label.real], dim=1)
 
 
 def _write(
-    base: Base,
-    prompt: Block,
-    start: Tensor,
-    layers: KeysValues,
-    seen: Tensor | None,
-    thinking: Thinking | None,
-    label: Block | None,
-) -> tuple[KeysValues, Tensor, Tensor]:
-    past = None if seen is None else Past(layers, seen)
-    first = 0 if seen is None else seen.shape[2]
-    cache = base.cache(past)
-    device = prompt.ids.device
+    base: Base, script: Script, layers: KeysValues, past: Columns | None
+) -> tuple[KeysValues, Tensor, Tensor, Tensor]:
+    """Keys and values of the new columns; hidden states: the last one, the label's, and those of prompt and latents."""
+    prompt, start, thinking, label = script.prompt, script.start, script.thinking, script.label
+    first = 0 if past is None else past.seen.shape[2]
+    cache = base.cache(None if past is None else Past(layers, past))
     length = prompt.real.sum(1)
-    width = prompt.ids.shape[1]
-    place = start[:, None] + torch.arange(width, device=device)
-    ids, real = prompt.ids, prompt.real
-    if label is not None and thinking is None:  # nothing stands between: prompt and label in one pass
-        ids, real = torch.cat([ids, label.ids], 1), torch.cat([real, label.real], 1)
+    width = prompt.real.shape[1]
+    place = start[:, None] + torch.arange(width, device=start.device)
+    inputs, real = prompt.inputs, prompt.real
+    if label is not None and thinking is None and not script.fusions:  # nothing stands between: all in one pass
+        inputs, real = _beside(base, prompt, label), torch.cat([real, label.real], 1)
         place = torch.cat([place, _after(start + length, label)], 1)
-    hidden = base.run(ids, place, block_mask(seen, real), cache)
-    last = hidden.gather(1, (length - 1)[:, None, None].expand(-1, 1, hidden.shape[2]))
-    if label is not None and thinking is None:
-        return columns(cache, first), last, hidden[:, width:]
-    valid = real[:, None] if seen is None else torch.cat([seen, real[:, None].expand(-1, seen.shape[1], -1)], 2)
-    one = torch.ones(len(ids), 1, dtype=torch.bool, device=device)
+        states = base.run(inputs, place, base.mask(past, real, place), cache)
+        return columns(cache, first), _at(states, length - 1), states[:, width:], states[:, :width]
+    if script.fusions:
+        last, states, seen = _fused(base, script, cache, past, first)
+    else:
+        states = base.run(inputs, place, base.mask(past, real, place), cache)
+        last = _at(states, length - 1)
+        seen = Columns(real[:, None], place) if past is None else past.grow(real, place)
+    one = torch.ones(len(start), 1, dtype=torch.bool, device=start.device)
+    thoughts = [states]
     for step in range(0 if thinking is None else thinking.steps):
         assert thinking is not None
         embedding = align(last, thinking.tau, thinking.matrix)
-        last = base.run(embedding, (start + length + step)[:, None], block_mask(valid, one), cache)
-        valid = torch.cat([valid, valid.new_ones(*valid.shape[:2], 1)], 2)
+        where = (start + length + step)[:, None]
+        last = base.run(embedding, where, base.mask(seen, one, where), cache)
+        seen = seen.grow(one, where)
+        thoughts.append(last)
     after = last[:, :0]
-    if label is not None and thinking is not None and label.ids.shape[1] > 0:
-        where = _after(start + length + thinking.steps, label)
-        after = base.run(label.ids, where, block_mask(valid, label.real), cache)
-    return columns(cache, first), last, after
+    if label is not None and label.real.shape[1] > 0:
+        where = _after(start + length + (0 if thinking is None else thinking.steps), label)
+        after = base.run(label.inputs, where, base.mask(seen, label.real, where), cache)
+    return columns(cache, first), last, after, torch.cat(thoughts, 1)
+
+
+def _fused(
+    base: Base, script: Script, cache: DynamicCache, past: Columns | None, first: int
+) -> tuple[Tensor, Tensor, Columns]:
+    """Prefill all of the prompt but its last token, fuse, then read the last: it is the first to see what was fused.
+
+    Returns the last hidden state, those of all columns (the last token's in the last one), and what is seen by now.
+    """
+    prompt, start = script.prompt, script.start
+    length, width = prompt.real.sum(1), prompt.real.shape[1]
+    place = start[:, None] + torch.arange(width - 1, device=start.device)
+    real = prompt.real[:, 1:]  # one token fewer of each sample
+    states: list[Tensor] = []
+    if width > 1:
+        states.append(base.run(prompt.inputs[:, : width - 1], place, base.mask(past, real, place), cache))
+        new = fuse(base, columns(cache, first), place, script.fusions)
+        stored: Any = cache.layers
+        for layer, (keys, values) in zip(stored, new, strict=True):
+            layer.keys = torch.cat([layer.keys[:, :, :first], keys], 2)
+            layer.values = torch.cat([layer.values[:, :, :first], values], 2)
+    seen = Columns(real[:, None], place) if past is None else past.grow(real, place)
+    one, where = prompt.real[:, :1], (start + length - 1)[:, None]
+    last = base.run(_at(prompt.inputs, length - 1), where, base.mask(seen, one, where), cache)
+    return last, torch.cat([*states, last], 1), seen.grow(one, where)
+
+
+def _at(tensor: Tensor, column: Tensor) -> Tensor:
+    """One column of each sample: [B, W] or [B, W, d] at column [B] to [B, 1] or [B, 1, d]."""
+    if tensor.dim() == 2:
+        return tensor.gather(1, column[:, None])
+    return tensor.gather(1, column[:, None, None].expand(-1, 1, tensor.shape[2]))
+
+
+def _beside(base: Base, prompt: Block, label: Block) -> Tensor:
+    """The inputs of a prompt and a label as one block; the label holds ids, the prompt may hold embeddings."""
+    own = base.embed(label.inputs) if prompt.inputs.is_floating_point() else label.inputs
+    return torch.cat([prompt.inputs, own], 1)
 
 
 def _after(start: Tensor, label: Block) -> Tensor:
-    return start[:, None] + torch.arange(label.ids.shape[1], device=start.device)
+    return start[:, None] + torch.arange(label.real.shape[1], device=start.device)
 
 
 @dataclass
@@ -141,8 +201,8 @@ class Decoded:
     logprob: float = 0.0
     scored: int = 0
     done: bool = False
-    ended: bool = False
-    """It said a token that ends an answer."""
+    end: int | None = None
+    """The token that ended it, if one did."""
 
 
 def decode(
@@ -162,10 +222,9 @@ def decode(
     read too, as a label's is in training. A caller may set `done` of a sample between tokens.
     """
     segment, last = activated.segment, activated.last
-    first = 0 if past is None else past.seen.shape[2]
-    cache = base.cache(_join(past, segment))
-    own = segment.real[:, None]
-    valid = own if past is None else torch.cat([past.seen, own.expand(-1, past.seen.shape[1], -1)], 2)
+    first = 0 if past is None else past.columns.seen.shape[2]
+    joined = _join(past, segment)
+    cache, seen = base.cache(joined), joined.columns
     position = segment.end("all")
     state = [Decoded([]) for _ in seeds]
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -181,7 +240,7 @@ def decode(
             sample.logprob += score
             sample.scored += 1
             if token in base.stop_ids:
-                sample.done = sample.ended = True
+                sample.done, sample.end = True, token
                 continue
             sample.ids.append(token)
             sample.done = len(sample.ids) >= min(sampling.max_tokens, limit)
@@ -190,9 +249,10 @@ def decode(
             return
         # A finished sample goes on reading its own last choice, unseen: the batch stays rectangular.
         with base.applying(agent):
-            last = base.run(choice[:, None], position[:, None], block_mask(valid, alive[:, None]), cache)
+            where = position[:, None]
+            last = base.run(choice[:, None], where, base.mask(seen, alive[:, None], where), cache)
         position = position + alive
-        valid = torch.cat([valid, alive[:, None, None].expand(-1, valid.shape[1], 1)], 2)
+        seen = seen.grow(alive[:, None], where)
         real = torch.cat([real, alive[:, None]], 1)
         yield state, replace(segment, layers=columns(cache, first), real=real)
         if all(sample.done for sample in state):
@@ -200,15 +260,14 @@ def decode(
 
 
 def _join(past: Past | None, segment: Segment) -> Past:
-    """The past and the new segment as one past (as block_mask and the cache want it)."""
+    """The past and the new segment as one past (as the mask and the cache want it)."""
     if past is None:
-        return Past(segment.layers, segment.real[:, None])
+        return Past(segment.layers, Columns(segment.real[:, None], segment.place))
     layers = tuple(
         (torch.cat([pk, sk], 2), torch.cat([pv, sv], 2))
         for (pk, pv), (sk, sv) in zip(past.layers, segment.layers, strict=True)
     )
-    own = segment.real[:, None].expand(-1, past.seen.shape[1], -1)
-    return Past(layers, torch.cat([past.seen, own], 2))
+    return Past(layers, past.columns.grow(segment.real, segment.place))
 
 
 def _choose(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> Tensor:

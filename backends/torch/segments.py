@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from masc.backends.torch.attention import Columns
 from masc.compiler.plan import End, View
 
 KeysValues = tuple[tuple[Tensor, Tensor], ...]
@@ -21,13 +22,20 @@ KeysValues = tuple[tuple[Tensor, Tensor], ...]
 @dataclass(frozen=True)
 class Segment:
     """layers: keys and values of its columns. real: bool [B, C], False where padded. start: long [B], the first
-    position. prompt, latents: how many columns are prompt and latent; the rest are tokens."""
+    position. prompt, latents: how many columns are prompt and latent; the rest are tokens. hidden: final hidden states
+    of prompt and latents, [B, prompt + latents, d], where somebody is sent them."""
 
     layers: KeysValues
     real: Tensor
     start: Tensor
     prompt: int
     latents: int
+    hidden: Tensor | None = None
+
+    @property
+    def place(self) -> Tensor:
+        """The position of each real column, long [B, C]: real ones follow each other without gaps."""
+        return self.start[:, None] + self.real.cumsum(1) - 1
 
     @property
     def length(self) -> Tensor:
@@ -42,10 +50,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class Past:
-    """What a receiver sees: keys and values [B, H, T, D] by layer; seen: bool [B, 1 or L, T]."""
+    """What a receiver sees: keys and values [B, H, T, D] by layer, and which columns and where."""
 
     layers: KeysValues
-    seen: Tensor
+    columns: Columns
 
 
 @dataclass(frozen=True)
@@ -80,11 +88,11 @@ def look(
     segments: Mapping[str, Segment],
     opening: Opening | None,
     count: int,
-    rotate: Callable[[Tensor, Tensor], Tensor],
+    rotate: Callable[[Tensor, Tensor, int], Tensor],
 ) -> Past | None:
     """What a receiver with these views sees, or None if that is nothing.
 
-    count: the number of layers. rotate(keys [B, H, C, D], offset [B]): moves keys to later positions. Without an
+    count: the number of layers. rotate(keys [B, H, C, D], offset [B], layer): moves keys to later positions. Without an
     `opening` (evaluation, running) only the final views exist.
     """
     grouped: dict[str, list[View]] = {}
@@ -96,13 +104,14 @@ def look(
         return None
     if len(pieces) == 1:
         return Past(*pieces[0])
-    by_layer = any(seen.shape[1] > 1 for _, seen in pieces)
-    seen = torch.cat([s.expand(-1, count, -1) if by_layer else s for _, s in pieces], dim=2)
+    by_layer = any(columns.seen.shape[1] > 1 for _, columns in pieces)
+    seen = torch.cat([c.seen.expand(-1, count, -1) if by_layer else c.seen for _, c in pieces], dim=2)
+    place = torch.cat([c.place for _, c in pieces], dim=1)
     layers = tuple(
         (torch.cat([p[i][0] for p, _ in pieces], dim=2), torch.cat([p[i][1] for p, _ in pieces], dim=2))
         for i in range(count)
     )
-    return Past(layers, seen)
+    return Past(layers, Columns(seen, place))
 
 
 def _piece(
@@ -110,9 +119,9 @@ def _piece(
     segments: Mapping[str, Segment],
     opening: Opening | None,
     count: int,
-    rotate: Callable[[Tensor, Tensor], Tensor],
-) -> tuple[KeysValues, Tensor]:
-    """Keys and values of one segment as its views show it, and which of them are seen: bool [B, 1 or L, C]."""
+    rotate: Callable[[Tensor, Tensor, int], Tensor],
+) -> tuple[KeysValues, Columns]:
+    """Keys and values of one segment as its views show it, and which of them are seen and where they stand."""
     segment = segments[views[0].segment]
     first, last = segment.prompt, segment.prompt + segment.latents
     if all(view.part == "latents" for view in views):
@@ -133,12 +142,13 @@ def _piece(
     offset = _offset(views[0].shift, segments)
     stop = all(view.stop for view in views)
     layers = []
-    for keys, values in segment.layers:
+    for layer, (keys, values) in enumerate(segment.layers):
         keys, values = keys[:, :, columns], values[:, :, columns]
         if stop:
             keys, values = keys.detach(), values.detach()
-        layers.append((keys if offset is None else rotate(keys, offset), values))
-    return tuple(layers), seen
+        layers.append((keys if offset is None else rotate(keys, offset, layer), values))
+    place = segment.place[:, columns]
+    return tuple(layers), Columns(seen, place if offset is None else place + offset[:, None])
 
 
 def _layer_row(view: View, depth: int, device: torch.device) -> Tensor:

@@ -25,12 +25,12 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 
 from masc.backends.torch import checkpoints
-from masc.backends.torch.adapters import derive
+from masc.backends.torch.adapters import derive, tensors
 from masc.backends.torch.data import columns_of
 from masc.backends.torch.program import Program
 from masc.backends.torch.prompts import Row, value
 from masc.backends.torch.segments import Opening
-from masc.compiler.plan import Prefill, TrainSettings
+from masc.compiler.plan import Prefill, TrainSettings, agent_of
 from masc.dsl.diagnostics import fail
 
 Metrics = dict[str, Any]
@@ -181,6 +181,7 @@ class _Run:
         rank, world = accelerator.process_index, accelerator.num_processes
         torch.manual_seed(derive(settings.seed, "dropout", step, rank))
         self.program.train()
+        self.program.rounds = {} if self._by_round else None
         batch = [self.rows[i] for i in indices]
         draws = opening_draws(settings.seed, step, len(batch))
         # The mean is over the answer tokens of the whole optimiser batch, not of each micro-batch.
@@ -205,6 +206,7 @@ class _Run:
             positions += out.positions
         loss = float(accelerator.reduce(summed, "sum")) / total if world > 1 else float(summed) / total
         norms = self._norms()
+        by_round = self._round_norms()
         norm = math.sqrt(sum(n * n for n in norms.values()))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise fail(
@@ -228,6 +230,7 @@ class _Run:
             "positions": positions * world,
             "grad_norm": norm,
             "grad_norms": norms,
+            **({"grad_norms_by_round": by_round} if by_round else {}),
             "seconds": round(seconds, 4),
         }
 
@@ -235,13 +238,45 @@ class _Run:
         views = [v for op in self.program.plan.operations if isinstance(op, Prefill) for v in op.sees]
         return any(view.until is not None and step < view.until for view in views)
 
+    @cached_property
+    def _by_round(self) -> bool:
+        """Whether some agent is active more than once."""
+        prefills = [op for op in self.program.plan.operations if isinstance(op, Prefill)]
+        return len(prefills) > len(self.program.plan.agents)
+
+    def _round_norms(self) -> dict[str, float]:
+        """By activation (`critic#2`): the L2 norm of what it contributes to the gradient of its agent's adapter, before
+        clipping, over the whole optimiser batch. The contributions themselves are summed in the adapters' float32: in
+        bfloat16 those of early rounds round to zero."""
+        rounds, self.program.rounds = self.program.rounds, None
+        found: dict[str, float] = {}
+        plan = self.program.plan
+        for name in (op.activation for op in plan.operations if isinstance(op, Prefill) and rounds is not None):
+            if plan.agent(agent_of(name)).lora is None:
+                continue
+            parts = [] if rounds is None else list(rounds.get(name, {}).values())
+            if self.accelerator.num_processes > 1:
+                parts = self._summed(name, rounds or {})
+            found[name] = math.sqrt(sum(float(part.double().pow(2).sum()) for part in parts))
+        return found
+
+    def _summed(self, activation: str, rounds: Mapping[str, Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
+        """Contributions of all processes: each must take part, whether it has any or not. The mean, as DDP's gradients
+        are."""
+        base = self.program.base(agent_of(activation)).model
+        own = rounds.get(activation, {})
+        named = tensors(base, agent_of(activation))
+        return [self.accelerator.reduce(own.get(n, torch.zeros_like(p.detach())), "mean") for n, p in named.items()]
+
     def _norms(self) -> dict[str, float]:
-        """L2 norm of the gradient of each agent's parameters, before clipping, summed in float64."""
+        """L2 norm of the gradient of each agent's parameters and each edge's (`hidden(a, b)`), before clipping, summed
+        in float64."""
         squares: dict[str, float] = {agent.name: 0.0 for agent in self.program.plan.agents}
+        squares |= dict.fromkeys(self.program.across, 0.0)
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
                 squares[self.program.owner(name)] += float(parameter.grad.double().pow(2).sum())
-        return {agent: math.sqrt(square) for agent, square in squares.items()}
+        return {name: math.sqrt(square) for name, square in squares.items()}
 
     def _evaluation(self) -> Metrics:
         self.program.eval()
@@ -275,7 +310,8 @@ class _Run:
         self._write(metrics)
         if self.trackers:
             flat = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
-            flat |= {f"grad_norm/{agent}": norm for agent, norm in metrics["grad_norms"].items()}
+            flat |= {f"grad_norm/{name}": norm for name, norm in metrics["grad_norms"].items()}
+            flat |= {f"grad_norm/{name}": norm for name, norm in metrics.get("grad_norms_by_round", {}).items()}
             self.accelerator.log(flat, step=metrics["step"])
         if self.listen is not None:
             self.listen(metrics)

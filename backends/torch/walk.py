@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from masc.backends.torch import adapters
+from masc.backends.torch.arrivals import arriving, fusions_of
 from masc.backends.torch.base import Base, pad
-from masc.backends.torch.prompts import Row, answer_ids, prompt_ids, value
-from masc.backends.torch.rollout import Activated, Block, Decoded, Thinking, activate, decode
+from masc.backends.torch.prompts import Prompt, Row, answer_ids, prompt_of, value
+from masc.backends.torch.rollout import Activated, Block, Decoded, Script, Thinking, activate, decode
 from masc.backends.torch.segments import Opening, Past, Segment, look, start_of
-from masc.compiler.plan import Answer, Prefill, Think, agent_of
+from masc.compiler.plan import Answer, Prefill, Sampling, Think, agent_of
 from masc.dsl.diagnostics import fail
 
 if TYPE_CHECKING:
@@ -32,19 +36,23 @@ class Walk:
         columns: Mapping[str, str] | None,
         indices: Sequence[int] | None = None,
     ) -> None:
-        """columns: output -> data column (teacher forcing), or None to decode."""
+        """columns: by answer (`Answer.name`) the data column that supervises it, for teacher forcing; None: decode."""
         self.program, self.rows, self.opening, self.recompute = program, rows, opening, recompute
         self.columns = columns
         self.indices = list(range(len(rows))) if indices is None else list(indices)
         self.segments: dict[str, Segment] = {}
         self.activated: dict[str, Activated] = {}
         self.pasts: dict[str, Past | None] = {}
+        self.prompts: dict[str, list[Prompt]] = {}
+        self.texts: dict[str, list[str]] = {}
+        """By activation, what it said to other agents: a text for each row."""
         self.labels: dict[str, Block] = {}
+        self.fused = {op.activation for op in program.plan.operations if isinstance(op, Prefill) and op.fuses}
         self.positions = 0
 
     def steps(self) -> Iterator[tuple[str, Answer]]:
-        """Run the plan; stop at each answer, when its activation's segment is there up to the answer (with labels:
-        past it)."""
+        """Run the plan; stop at each answer, when its activation's segment is there up to the answer (with a label:
+        past it). While decoding, whoever takes an answer calls `finish` before the next step."""
         plan = self.program.plan
         thinks = {op.activation: op for op in plan.operations if isinstance(op, Think)}
         answers = {op.activation: op for op in plan.operations if isinstance(op, Answer)}
@@ -55,55 +63,29 @@ class Walk:
             elif isinstance(operation, Answer):
                 yield operation.activation, operation
 
+    # -- lengths ---------------------------------------------------------------------------------------------------
+
     def measure(self) -> None:
-        """Walk over the plan with segments that hold no keys and values, for their lengths alone."""
+        """Walk over the plan with segments that hold no keys and values, for their lengths alone. What agents will say
+        to each other is not known yet, and counts as nothing."""
         plan = self.program.plan
         thinks = {op.activation: op.steps for op in plan.operations if isinstance(op, Think)}
         answers = {op.activation: op for op in plan.operations if isinstance(op, Answer)}
         for prefill in (op for op in plan.operations if isinstance(op, Prefill)):
             name, agent = prefill.activation, agent_of(prefill.activation)
-            base, row = self.program.base(agent), self.rows[0]
-            prompt = len(prompt_ids(base, plan.agent(agent), row, self.indices[0]))
+            base, row, index = self.program.base(agent), self.rows[0], self.indices[0]
+            contents, _ = arriving(self, prefill)
+            prompt = len(prompt_of(base, plan.agent(agent), contents[0], index).ids)
             steps, label = thinks.get(name, 0), 0
-            if self.columns is not None and name in answers:
-                text = value(row, self.columns[answers[name].output], self.indices[0])
+            self.texts[name] = [""]
+            if self.columns is not None and name in answers and answers[name].name in self.columns:
+                text = value(row, self.columns[answers[name].name], index)
                 label = len(answer_ids(base, text)) - (name not in self.program.seen)
+                self.texts[name] = [text]
             real = torch.ones(1, prompt + steps + label, dtype=torch.bool)
             start = start_of(prefill.at, self.segments, real)
             self.segments[name] = Segment((), real, start, prompt, steps)
             self._check_end(base, agent, self.segments[name].end("all"))
-
-    def _activate(self, prefill: Prefill, think: Think | None, answer: Answer | None) -> None:
-        name, agent = prefill.activation, agent_of(prefill.activation)
-        spec, base = self.program.plan.agent(agent), self.program.base(agent)
-        prompts = [prompt_ids(base, spec, row, i) for row, i in zip(self.rows, self.indices, strict=True)]
-        pad_id = base.tokenizer.pad_token_id or 0
-        prompt = Block(*pad(prompts, pad_id, base.device))
-        label: Block | None = None
-        if answer is not None and self.columns is not None:
-            texts = [value(row, self.columns[answer.output], i) for row, i in zip(self.rows, self.indices, strict=True)]
-            full = Block(*pad([answer_ids(base, text) for text in texts], pad_id, base.device))
-            self.labels[answer.output] = full
-            # The end of the turn is read only where somebody sees this segment.
-            width = full.ids.shape[1] - (name not in self.program.seen)
-            label = Block(full.ids[:, :width], full.real[:, :width])
-        thinking = None if think is None else self._thinking(base, agent, think)
-        start = start_of(prefill.at, self.segments, prompt.ids)
-        past = look(prefill.sees, self.segments, self.opening, base.layers, base.rotate)
-        end = start + prompt.real.sum(1) + (0 if think is None else think.steps)
-        self._check_end(base, agent, end if label is None else end + label.real.sum(1))
-        adapter = agent if spec.lora is not None else None
-        done = activate(base, adapter, prompt, start, past, thinking, label, self.recompute)
-        self.segments[name], self.activated[name], self.pasts[name] = done.segment, done, past
-        self.positions += int(done.segment.real.sum())
-
-    def _thinking(self, base: Base, agent: str, think: Think) -> Thinking:
-        matrix: Tensor | None = None
-        if think.align == "ridge":
-            matrix = base.ridge
-        elif think.align == "linear":
-            matrix = self.program.links[agent]
-        return Thinking(think.steps, base.tau, matrix)
 
     def _check_end(self, base: Base, agent: str, end: Tensor) -> None:
         """Nothing is cut off silently: past the model's last position is an error (E0606). end: long [B]."""
@@ -117,12 +99,92 @@ class Walk:
                 hint="shorten the input, or raise `max_length` if it is the lower limit",
             )
 
+    # -- writing segments ------------------------------------------------------------------------------------------
+
+    def _activate(self, prefill: Prefill, think: Think | None, answer: Answer | None) -> None:
+        name, agent = prefill.activation, agent_of(prefill.activation)
+        spec, base = self.program.plan.agent(agent), self.program.base(agent)
+        contents, vectors = arriving(self, prefill)
+        spans = self.program.fused.get(name, frozenset())
+        prompts = [prompt_of(base, spec, filled, i, spans) for filled, i in zip(contents, self.indices, strict=True)]
+        prompt = _block(base, prompts, vectors)
+        script = Script(
+            prompt=prompt,
+            start=start_of(prefill.at, self.segments, prompt.real),
+            fusions=fusions_of(self, prefill, prompts),
+            thinking=None if think is None else self._thinking(base, agent, think),
+            hidden=name in self.program.sent,
+        )
+        self.prompts[name] = prompts
+        past = look(prefill.sees, self.segments, self.opening, base.layers, base.rotate)
+        self.pasts[name] = past
+        label = None if answer is None or self.columns is None else self._label(base, script, past, name, answer)
+        end = script.start + script.prompt.real.sum(1) + (0 if think is None else think.steps)
+        self._check_end(base, agent, end if label is None else end + label.real.sum(1))
+        # Nothing but unsupervised text leaves this segment: no gradient could be of use.
+        idle = answer is not None and answer.name not in self.labels and name not in self.program.feeding
+        adapter = agent if spec.lora is not None else None
+        with torch.no_grad() if idle else nullcontext():
+            aliases = self._aliases(base, adapter, name)
+            done = activate(base, adapter, replace(script, label=label), past, self.recompute, aliases)
+        self.segments[name], self.activated[name] = done.segment, done
+        self.positions += int(done.segment.real.sum())
+
+    def _aliases(self, base: Base, adapter: str | None, name: str) -> adapters.Aliases | None:
+        """Where gradients are told by round: aliases that note what this activation contributes to each."""
+        rounds = self.program.rounds
+        if rounds is None or adapter is None or not torch.is_grad_enabled():
+            return None
+        made = adapters.aliases(base.model, adapter)
+        for parameter, (_, alias) in made.items():
+            alias.register_hook(partial(_note, rounds, name, parameter))
+        return made
+
+    def _label(self, base: Base, script: Script, past: Past | None, name: str, answer: Answer) -> Block | None:
+        """What an answering agent reads as its answer: what supervises it, else (for text that no column supervises)
+        what it says now."""
+        assert self.columns is not None
+        if (column := self.columns.get(answer.name)) is not None:
+            texts = [value(row, column, i) for row, i in zip(self.rows, self.indices, strict=True)]
+            full = _padded(base, [answer_ids(base, text) for text in texts])
+            self.labels[answer.name] = full
+            self.texts[name] = texts
+            # The end of the turn is read only where somebody sees this segment.
+            width = full.inputs.shape[1] - (name not in self.program.seen)
+            return Block(full.inputs[:, :width], full.real[:, :width])
+        agent = agent_of(name)
+        with torch.no_grad(), base.still():
+            adapter = agent if self.program.plan.agent(agent).lora is not None else None
+            self.activated[name] = activate(base, adapter, script, past)
+            *_, said = self.decode(name, answer)
+        self.texts[name] = [cut_at_stop(base.text(one.ids), answer.sampling) for one in said]
+        if name not in self.program.seen:
+            return None
+        return _padded(base, [[*one.ids, *([] if one.end is None else [one.end])] for one in said])
+
+    def _thinking(self, base: Base, agent: str, think: Think) -> Thinking:
+        matrix: Tensor | None = None
+        if think.align == "ridge":
+            matrix = base.ridge
+        elif think.align == "linear":
+            matrix = self.program.links[agent]
+        return Thinking(think.steps, base.tau, matrix)
+
+    # -- decoding --------------------------------------------------------------------------------------------------
+
+    def finish(self, activation: str, answer: Answer) -> list[Decoded]:
+        """Decode an answer to its end; other agents read it from `texts`."""
+        *_, said = self.decode(activation, answer)
+        base = self.program.base(agent_of(activation))
+        self.texts[activation] = [cut_at_stop(base.text(one.ids), answer.sampling) for one in said]
+        return said
+
     def decode(self, activation: str, answer: Answer) -> Iterator[list[Decoded]]:
-        """Decode one output; yields the state after each token."""
+        """Decode one answer; yields the state after each token."""
         program, agent = self.program, agent_of(activation)
         base, spec = program.base(agent), program.plan.agent(agent)
         activated = self.activated[activation]
-        seeds = [adapters.derive(answer.sampling.seed, answer.output, i) for i in self.indices]
+        seeds = [adapters.derive(answer.sampling.seed, answer.name, i) for i in self.indices]
         room = base.max_positions or 1 << 30
         limits = [max(1, room - int(end)) for end in activated.segment.end("all")]
         adapter = agent if spec.lora is not None else None
@@ -134,10 +196,37 @@ class Walk:
                 sample.done = sample.done or any(stop in text for stop in answer.sampling.stop)
             self.segments[activation] = segment
             for sample, limit, i in zip(state, limits, self.indices, strict=True):
-                if sample.done and not sample.ended and len(sample.ids) == limit < answer.sampling.max_tokens:
+                if sample.done and sample.end is None and len(sample.ids) == limit < answer.sampling.max_tokens:
                     raise fail(
                         "E0606",
                         f"the answer to row {i + 1} runs past the model's {base.max_positions} positions",
                         hint="shorten the input, or pass on less with `carry = own` or `carry = latents`",
                     )
             yield state
+
+
+def cut_at_stop(text: str, sampling: Sampling) -> str:
+    """The text up to the first stop string."""
+    ends = [at for stop in sampling.stop if (at := text.find(stop)) >= 0]
+    return text[: min(ends)] if ends else text
+
+
+def _note(rounds: dict[str, dict[str, Tensor]], activation: str, parameter: str, gradient: Tensor) -> None:
+    """Add to what an activation contributes to a parameter's gradient."""
+    known = rounds.setdefault(activation, {})
+    known[parameter] = known[parameter] + gradient.detach() if parameter in known else gradient.detach()
+
+
+def _padded(base: Base, rows: Sequence[Sequence[int]]) -> Block:
+    return Block(*pad(rows, base.tokenizer.pad_token_id or 0, base.device))
+
+
+def _block(base: Base, prompts: Sequence[Prompt], vectors: Tensor | None) -> Block:
+    """Prompts as one block: ids, or where vectors [B, N, d] stand in them, embeddings."""
+    block = _padded(base, [prompt.ids for prompt in prompts])
+    if vectors is None:
+        return block
+    embeddings = base.embed(block.inputs.clamp_min(0))
+    wanted = (-1 - block.inputs).clamp_min(0)[..., None].expand(-1, -1, vectors.shape[2])
+    sent = vectors.to(embeddings.dtype).gather(1, wanted)
+    return Block(torch.where((block.inputs < 0)[..., None], sent, embeddings), block.real)

@@ -11,6 +11,12 @@ The texts are in the Markdown files of this folder, one section a code:
     ...
     ```
 
+An example that needs another file has that in a block of its own, with its name in place of wrong or right:
+
+    ```mas roles.mas
+    ...
+    ```
+
 The tests compile each wrong example and expect its code, and each right one and expect nothing.
 """
 
@@ -22,12 +28,13 @@ from functools import cache
 from importlib.resources import files
 
 _SECTION = re.compile(r"^## ([EWI]\d{4}): (.+)$", re.MULTILINE)
-_EXAMPLE = re.compile(r"^```(\w+) (wrong|right)\n(.*?)^```$\n?", re.MULTILINE | re.DOTALL)
+_EXAMPLE = re.compile(r"^```(\w+) (wrong|right|[\w.]+\.\w+)\n(.*?)^```$\n?", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One code: its prose, and a wrong and a right example where it has them. `language` is theirs: mas, yaml or sh."""
+    """One code: its prose, and a wrong and a right example where it has them. `language` is theirs: mas, yaml or sh;
+    `files`: names and texts of the files that they import."""
 
     code: str
     title: str
@@ -35,6 +42,7 @@ class Entry:
     wrong: str | None
     right: str | None
     language: str = "mas"
+    files: tuple[tuple[str, str], ...] = ()
 
 
 @cache
@@ -51,7 +59,8 @@ def explain(code: str) -> str | None:
     if not entry:
         return None
     paragraphs = [f"{entry.code}: {entry.title}", entry.text]
-    for heading, example in (("Wrong:", entry.wrong), ("Right:", entry.right)):
+    files = [(f"With `{name}`:", text) for name, text in entry.files]
+    for heading, example in (("Wrong:", entry.wrong), ("Right:", entry.right), *files):
         if example is not None:
             paragraphs += [heading, "\n".join(f"    {line}".rstrip() for line in example.splitlines())]
     return "\n\n".join(paragraphs) + "\n"
@@ -66,5 +75,6 @@ def _entries(page: str) -> list[Entry]:
         examples = {kind: (language, text) for language, kind, text in _EXAMPLE.findall(body)}
         (language, wrong), (_, right) = (examples.get(kind, (None, None)) for kind in ("wrong", "right"))
         text = _EXAMPLE.sub("", body).strip()
-        entries.append(Entry(section[1], section[2].strip(), text, wrong, right, language or "mas"))
+        files = tuple((name, example) for name, (_, example) in examples.items() if name not in ("wrong", "right"))
+        entries.append(Entry(section[1], section[2].strip(), text, wrong, right, language or "mas", files))
     return entries

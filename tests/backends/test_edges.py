@@ -95,7 +95,9 @@ def test_the_row_that_is_too_long_is_named_before_the_first_step(tiny: Path) -> 
 def test_measured_lengths_are_the_real_ones(tiny: Path) -> None:
     from graphs import GRAPHS
 
-    for text in GRAPHS.values():
+    for name, text in GRAPHS.items():
+        if name in ("text", "text beside keys and values"):
+            continue  # what nobody has said yet has no length
         program = make_program(text, tiny)
         furthest = []
         for row in ROWS:

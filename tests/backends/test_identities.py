@@ -27,9 +27,15 @@ def test_a_no_latents_equals_one_pass_over_the_concatenated_prompts(kind: str, t
             torch.testing.assert_close(out.logits[i, : len(answer)], plain, atol=1e-4, rtol=0)
 
 
+def dtype_of(name: str) -> str:
+    """Nine activations in a row of random models enlarge a rounding error ten thousand times (so does a change of the
+    weights by 1e-7): float64 tells what is wrong from what is only rounded."""
+    return "float64" if name.startswith("nested rounds") else "float32"
+
+
 @pytest.mark.parametrize("name", GRAPHS)
 def test_b_a_batch_equals_batches_of_one(name: str, tiny: Path) -> None:
-    program = make_program(GRAPHS[name], tiny)
+    program = make_program(GRAPHS[name], tiny, dtype=dtype_of(name))
     with torch.no_grad():
         whole = program(ROWS)
         for i, row in enumerate(ROWS):
@@ -66,7 +72,7 @@ def _log_probability(program: object, row: dict[str, str], ids: tuple[int, ...])
     module.answer_ids = lambda base, text: [*ids, base.end_of_turn]
     try:
         with torch.no_grad():
-            out = program([row])  # type: ignore[operator]
+            out = program([row], texts=False)  # type: ignore[operator]
     finally:
         module.answer_ids = original
     scores = torch.log_softmax(out.logits[0], -1).gather(1, out.labels[0].clamp_min(0)[:, None])[:, 0]
@@ -118,8 +124,10 @@ def test_rotating_keys_equals_running_at_the_new_place(kind: str, rope: dict[str
     with torch.no_grad():
         base.run(ids, torch.arange(7).expand(2, 7), None, here)
         base.run(ids, torch.arange(7) + offset[:, None], None, there)
-    for near, far in zip(here.layers, there.layers, strict=True):
-        torch.testing.assert_close(base.rotate(near.keys, offset), far.keys, atol=1e-4, rtol=1e-4)
+    for layer, (near, far) in enumerate(zip(here.layers, there.layers, strict=True)):
+        torch.testing.assert_close(base.rotate(near.keys, offset, layer), far.keys, atol=1e-4, rtol=1e-4)
+        each = offset[:, None].expand(2, 7)
+        torch.testing.assert_close(base.rotate(near.keys, each, layer), far.keys, atol=1e-4, rtol=1e-4)
         torch.testing.assert_close(near.values, far.values, atol=1e-4, rtol=1e-4)
 
 

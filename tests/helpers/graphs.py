@@ -19,6 +19,24 @@ def fan(options: str, order: str = "first, second, third", think: int = 0) -> st
     return FAN.format(options=options, order=order, think=think)
 
 
+PAIR = """
+mas 1
+model m = MODEL
+model n = OTHER
+agent a on m {{ user "{{q}} first" think {think} adapt lora(rank = 4) {answer} }}
+agent b on {on} {{ user "{prompt}" adapt lora(rank = 4) answer (max_tokens = 6) }}
+graph g(q) -> answer {{ a -> b : {edge}  {more} }}
+train {{ {train} }}
+"""
+
+
+def pair(
+    edge: str, prompt: str, think: int = 0, on: str = "n", answer: str = "", more: str = "", train: str = ""
+) -> str:
+    """Two agents, the second one on another model if nothing else is said."""
+    return PAIR.format(edge=edge, prompt=prompt, think=think, on=on, answer=answer, more=more, train=train)
+
+
 GRAPHS = {
     "trace": chain(("a", 2, "ridge"), ("b", 3, "norm"), ("c", 0, "norm")),
     "no latents": chain(("a", 0, "norm"), ("b", 0, "norm"), ("c", 0, "norm")),
@@ -30,6 +48,49 @@ GRAPHS = {
     "overlap": fan("carry = own"),
     "stack": fan("carry = own, merge = stack"),
     "stacked latents": fan("carry = latents, merge = stack", think=2),
+    "hidden": chain(("a", 2, "norm"), ("b", 1, "norm"), ("c", 0, "norm"), edge="hidden"),
+    "hidden, of the prompt too": chain(("a", 2, "norm"), ("b", 0, "norm"), edge="hidden(carry = own, link = mlp)"),
+    "hidden, without latents": chain(("a", 0, "norm"), ("b", 2, "norm"), edge="hidden(carry = own)"),
+    "hidden, stopped": chain(("a", 2, "norm"), ("b", 0, "norm"), edge="hidden(link = mlp, gradient = stop)"),
+    "hidden between two models": pair("hidden(link = mlp)", "{q} then {a}, ok?", think=2),
+    "hidden of the prompt between two models": pair("hidden(carry = own)", "{a}{q}", think=1),
+    "fuse": pair("fuse(width = 8)", "Again: {q}", on="m"),
+    "fuse between two models": pair("fuse(layers = 2..3, width = 8)", "Again: {q}"),
+    "fuse, stopped": pair("fuse(width = 8, gradient = stop)", "{q}{q}", think=2),
+    "fuse beside keys and values": pair("fuse(width = 8)", "{q}?", more="a -> b : kv", on="m", think=1),
+    "fuse of what was fused": """
+mas 1
+model m = MODEL
+model n = OTHER
+agent a on m { user "a {q}" think 1 adapt lora(rank = 4) }
+agent b on n { user "b {q}." adapt lora(rank = 4) }
+agent c on m { user "c: {q}, {q}!" think 1 adapt lora(rank = 4) answer (max_tokens = 5) }
+graph g(q) -> answer { a -> b : fuse(width = 4)  [a, b] -> c : fuse(width = 4) }
+""",
+    "text": pair("text", "{q} and {a}", answer="answer (max_tokens = 5)"),
+    "text, supervised": pair("text", "{q}", answer="answer (max_tokens = 5)", train="a <- q"),
+    "text beside keys and values": pair(
+        "text", "{q} and {a}", more="a -> b : kv  a -> b : hidden", on="m", think=1, answer="answer (max_tokens = 5)"
+    ),
+    "rounds": """
+mas 1
+model m = MODEL
+agent t on m { user "teacher {q}" think 1 adapt lora(rank = 4) }
+agent a on m { user "a {q}" think 1 adapt lora(rank = 4) answer (max_tokens = 5) }
+agent b on m { user "b {q}" think 2 adapt lora(rank = 4) }
+graph g(q) -> answer { t -> a : kv(carry = own)  repeat 2 { a -> b : kv  b -> a : kv(carry = latents) } }
+""",
+    "nested rounds of many kinds": """
+mas 1
+model m = MODEL
+model n = OTHER
+agent a on m { user "a {q} {c}" think 1 adapt lora(rank = 4) answer (max_tokens = 5) }
+agent b on m { user "b {q}" think 2 adapt lora(rank = 4) }
+agent c on n { user "c {q}" think 1 adapt lora(rank = 4) }
+graph g(q) -> answer {
+  repeat 2 { repeat 2 { a -> b : kv(carry = own)  b -> a : kv }  b -> c : fuse(width = 4)  c -> a : hidden }
+}
+""",
     "an answer in the middle": """
 mas 1
 model m = MODEL

@@ -12,11 +12,12 @@ TEMPLATE = (
 SPECIAL = ["<|pad|>", "<|im_start|>", "<|im_end|>"]
 
 
-def byte_tokenizer(template: str | None = TEMPLATE) -> Any:
+def byte_tokenizer(template: str | None = TEMPLATE, backwards: bool = False) -> Any:
+    """backwards: the same bytes under other ids."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet(), reverse=backwards)
     vocabulary = {token: i for i, token in enumerate([*SPECIAL, *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -28,13 +29,18 @@ def byte_tokenizer(template: str | None = TEMPLATE) -> Any:
 
 
 def make_model(
-    folder: Path, kind: str = "llama", template: str | None = TEMPLATE, seed: int = 0, **changes: Any
+    folder: Path,
+    kind: str = "llama",
+    template: str | None = TEMPLATE,
+    seed: int = 0,
+    backwards: bool = False,
+    **changes: Any,
 ) -> Path:
     """Write a tiny random model of a type: 3 layers, 32 wide, 4 heads over 2 key/value heads, untied unless changed."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    tokenizer = byte_tokenizer(template)
+    tokenizer = byte_tokenizer(template, backwards)
     settings: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": 32,
@@ -63,20 +69,31 @@ def make_model(
     return folder
 
 
+def make_other(folder: Path, **changes: Any) -> Path:
+    """A second tiny model: another type, width, depth, number of heads and order of tokens."""
+    settings = {"hidden_size": 24, "num_hidden_layers": 4, "num_attention_heads": 3, "num_key_value_heads": 1}
+    settings |= changes
+    return make_model(folder, "qwen3", seed=5, backwards=True, **settings)
+
+
 def compile_plan(text: str, folder: Path, **options: Any) -> Any:
-    """The plan of a `.mas` text in which MODEL stands for a model folder; fails the test on any error."""
+    """The plan of a `.mas` text in which MODEL stands for a model folder, OTHER for the folder `other` beside it; fails
+    the test on any error."""
     from masc.compiler.pipeline import compile_source
     from masc.dsl.render import render
     from masc.dsl.source import Source
 
-    source = Source(str(folder.parent / "test.mas"), text.replace("MODEL", f'"{folder}"'))
+    source = Source(
+        str(folder.parent / "test.mas"),
+        text.replace("MODEL", f'"{folder}"').replace("OTHER", f'"{folder.parent / "other"}"'),
+    )
     compilation = compile_source(source, **options)
     assert compilation.plan is not None, render(compilation.diagnostics)
     return compilation.plan
 
 
 def make_program(text: str, folder: Path, *, dtype: str = "float32", awake: bool = True, **options: Any) -> Any:
-    """A program from a `.mas` text. awake: `lora_B` is randomised, so that adapters do something."""
+    """A program from a `.mas` text. awake: `lora_B` and fusers' gates are randomised, so that they do something."""
     from masc.backends.torch.build import build
 
     plan = compile_plan(text, folder, **options)
@@ -91,7 +108,7 @@ def wake(program: Any, seed: int = 1) -> None:
 
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in program.trainable().items():
-        if ".lora_B." in name:
+        if ".lora_B." in name or name.endswith(".gate"):
             parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
 
 

@@ -1,0 +1,39 @@
+"""The text channel: the same team, but every edge carries words. It is the baseline that a latent team is held against.
+
+What an agent would have seen of others as keys and values, hidden states or a fused cache, it reads as text: with
+`carry = trace` of all whose segments it would have seen, else of the sender alone. Nobody thinks in latent steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from masc.compiler.graph import Edge, Graph
+from masc.compiler.plan import Sampling, agent_of
+from masc.compiler.schedule import order
+
+SAMPLING = Sampling()
+"""How an agent speaks that was never meant to (it has no `answer` line)."""
+
+
+def as_text(graph: Graph) -> Graph:
+    """The graph with a text edge for each segment that an activation would have learnt something of."""
+    read: dict[str, dict[str, Edge]] = {}
+    for receiver in order(graph):  # senders first: what they read is known
+        found: dict[str, Edge] = {}
+        for edge in graph.incoming(receiver):
+            if edge.kind == "kv" and edge.carry == "trace":
+                found |= {sender: edge for sender in read[edge.sender] if sender not in found}
+            found[edge.sender] = edge
+        read[receiver] = found
+    edges = tuple(
+        Edge(sender, receiver, "text", edge.group, edge.span)
+        for receiver, found in read.items()
+        for sender, edge in found.items()
+    )
+    telling = {agent_of(edge.sender) for edge in edges}
+    agents = (
+        replace(agent, steps=0, answer=agent.answer or (SAMPLING if agent.name in telling else None))
+        for agent in graph.agents
+    )
+    return replace(graph, agents=tuple(agents), edges=edges)

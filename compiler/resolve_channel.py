@@ -1,0 +1,56 @@
+"""Resolving channels: what stands after the colon of an edge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from masc.compiler.graph import Carry, Open
+from masc.compiler.values import BadValueError, Reader, Scope, layers, read_options, whole, word
+from masc.dsl import syntax
+from masc.dsl.diagnostics import did_you_mean
+
+_GRADIENT = word("full", "stop")
+CHANNELS: dict[str, dict[str, Reader]] = {
+    "kv": {
+        "carry": word("trace", "own", "latents"),
+        "merge": word("overlap", "stack"),
+        "layers": layers,
+        "gradient": _GRADIENT,
+        "open": whole(0),
+    },
+    "hidden": {"carry": word("latents", "own"), "link": word("linear", "mlp"), "gradient": _GRADIENT},
+    "fuse": {"layers": layers, "width": whole(1, 1 << 16), "gradient": _GRADIENT},
+    "text": {},
+}
+"""Every kind of edge with its options."""
+
+
+def resolve_channel(scope: Scope, channel: syntax.Channel) -> dict[str, Any] | None:
+    """The fields of an Edge that a channel decides; None where there is no such kind of edge (complained about)."""
+    kind = channel.kind.text
+    if kind not in CHANNELS:
+        hint = did_you_mean(kind, list(CHANNELS)) or f"the channels are {', '.join(f'`{name}`' for name in CHANNELS)}"
+        scope.complain("E0405", f"there is no channel `{kind}`", channel.kind.span, hint)
+        scope.lost.add("graph")
+        return None
+    options = read_options(scope, channel.options, CHANNELS[kind], f"`{kind}`", qualified="open")
+    if kind == "hidden":
+        options = {"carry": "latents"} | options
+    if "link" in options:
+        options["shape"] = options.pop("link")
+    if steps := options.pop("open", 0):
+        carry = _opened(scope, channel)
+        options |= {"open": Open(steps, carry)} if carry else {}
+    return {"kind": kind} | options
+
+
+def _opened(scope: Scope, channel: syntax.Channel) -> Carry | None:
+    """What `open = 40 as trace` carries while it is open: `own` where nothing is said."""
+    option = next(o for o in channel.options if o.name.text == "open")
+    if option.qualifier is None:
+        return "own"
+    try:
+        carry: Carry = CHANNELS["kv"]["carry"](scope, "as", option.qualifier)
+    except BadValueError:
+        return None
+    return carry
