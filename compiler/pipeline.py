@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 from masc.compiler.channel import as_text
 from masc.compiler.check import check
@@ -21,7 +20,7 @@ from masc.compiler.imports import Program, point_back, read_program
 from masc.compiler.models import check_model
 from masc.compiler.optimise import optimise
 from masc.compiler.place import place
-from masc.compiler.plan import Plan
+from masc.compiler.plan import Mode, Plan
 from masc.compiler.reach import with_reach
 from masc.compiler.resolve import resolve
 from masc.compiler.resolved import Resolved
@@ -35,8 +34,6 @@ from masc.dsl.read import read, read_source
 from masc.dsl.source import Source
 
 Cut = tuple[tuple[str, str], ...]
-Mode = Literal["graph", "text"]
-"""How agents talk: as the graph says, or every one of them in text."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ class Slot:
 
 
 Template = tuple["str | Slot", ...]
+Mode = Literal["graph", "text"]
+"""How agents talk: as the graph says, or every one of them in text."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def run_rows(program: Program, rows: Sequence[Row], inputs: Sequence[str], out: 
     with partial.open("a", encoding="utf-8") as file, bar() as progress:
         task = progress.add_task("run", total=len(rows), completed=len(done))
         for i, said in say_all(program, rows, batch, frozenset(done)):
-            done[i] = {name: one.text for name, one in said.items()}
+            done[i] = {name: said[name].text for name in program.plan.outputs}
             file.write(json.dumps({"index": i, "said": done[i]}, ensure_ascii=False) + "\n")
             file.flush()
             progress.advance(task)

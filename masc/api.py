@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masc.compiler.plan import Mode
 from masc.dsl.diagnostics import Diagnostic, MascError
 
 if TYPE_CHECKING:
@@ -30,21 +31,23 @@ def compile(
     device: str | None = None,
     seed: int | None = None,
     cut: Sequence[tuple[str, str]] = (),
+    channel: Mode = "graph",
 ) -> Program:
     """Compile a `.mas` or YAML file to a differentiable `torch.nn.Module` with fresh adapters.
 
     set: params and train entries by name. dtype of the frozen bases: "float32", "bfloat16" (adapters are float32
     always). device: "cpu", "cuda", ... (None: a GPU if there is one). seed: of the adapters (None: the file's). cut:
-    (sender, receiver) edges that carry nothing. Raises MascError with all diagnostics where the file is wrong.
+    (sender, receiver) edges that carry nothing. channel: "text" lets every agent talk in text, as a baseline. Raises
+    MascError with all diagnostics where the file is wrong.
     """
     from masc.backends.torch.build import build
 
-    compilation = _compilation(path, set, tuple(cut))
+    compilation = _compilation(path, set, tuple(cut), channel)
     if compilation.plan is None:
         raise MascError(compilation.diagnostics)
     program = build(compilation.plan, compilation.base, dtype=dtype, device=device, seed=seed)
     program.compilation = compilation
-    program.cut = bool(cut)
+    program.altered = bool(cut) or channel != "graph"
     return program
 
 
@@ -54,12 +57,13 @@ def load(
     dtype: str = "float32",
     device: str | None = None,
     cut: Sequence[tuple[str, str]] = (),
+    channel: Mode = "graph",
 ) -> Program:
     """Load an artifact folder (`relay.masc`) with its trained weights. Hashes and versions are checked; MascError
     says what does not fit. The graph is the one that was compiled, whatever has become of the file since."""
     from masc.session import open_program
 
-    return open_program(Path(path), dtype=dtype, device=device, cut=tuple(cut))
+    return open_program(Path(path), dtype=dtype, device=device, cut=tuple(cut), channel=channel)
 
 
 def train(
@@ -108,8 +112,10 @@ def draw(path: Path_, out: Path_, *, set: Mapping[str, Any] | None = None) -> No
     run(compilation.graph, Path(out))
 
 
-def _compilation(path: Path_, set: Mapping[str, Any] | None, cut: tuple[tuple[str, str], ...] = ()) -> Compilation:
+def _compilation(
+    path: Path_, set: Mapping[str, Any] | None, cut: tuple[tuple[str, str], ...] = (), channel: Mode = "graph"
+) -> Compilation:
     from masc.compiler.pipeline import compile_file
 
     texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in (set or {}).items()}
-    return compile_file(Path(path), texts, cut)
+    return compile_file(Path(path), texts, cut, channel=channel)

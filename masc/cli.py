@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from masc.compiler.plan import Mode
 from masc.console import report, say, table
 from masc.dsl.diagnostics import Diagnostic, MascError, errors, fail
 
@@ -31,9 +32,12 @@ File = Annotated[
     typer.Argument(help="A .mas or YAML file, a folder with one, or a .masc artifact \\[default: the one here]"),
 ]
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a param or a train entry")]
+Channel = Annotated[Mode, typer.Option(help="text: every agent talks in text, as a baseline")]
 Cuts = Annotated[list[str] | None, typer.Option("--cut", metavar="SENDER:RECEIVER", help="Let this edge carry nothing")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, ... \\[default: a GPU if there is one]")]
-Dtype = Annotated[str, typer.Option(help="Of the frozen base: bfloat16 or float32")]
+Dtype = Annotated[
+    str | None, typer.Option(help="Of the frozen base: bfloat16 or float32 \\[default: bfloat16 where that is fast]")
+]
 Batch = Annotated[int, typer.Option(min=1, help="Rows decoded together")]
 
 
@@ -242,8 +246,9 @@ def run(
     data: Annotated[Path | None, typer.Option(help="JSON lines of inputs")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the answers go, JSON lines; resumed if it is there")] = None,
     cut: Cuts = None,
+    channel: Channel = "graph",
     batch: Batch = 16,
-    dtype: Dtype = "bfloat16",
+    dtype: Dtype = None,
     device: Device = None,
 ) -> None:
     """Run a team: stream one answer, or answer a file of rows."""
@@ -257,7 +262,7 @@ def run(
     _check_place(dtype, device)
     if out is not None:
         answers.check_out(out)
-    found = session.find(file, _cuts(cut))
+    found = session.find(file, _cuts(cut), channel)
     used = columns_of(found.plan, labels=False)
     if data is None or out is None:
         if used and not row:
@@ -267,7 +272,7 @@ def run(
         return
     rows = read_rows(data, used)
     program = session.load_program(found, dtype=dtype, device=device)
-    answers.run_rows(program, rows, used, out, batch, f"{dtype} {cut}")
+    answers.run_rows(program, rows, used, out, batch, f"{dtype} {cut} {channel}")
 
 
 def _inputs(items: list[str] | None) -> dict[str, str]:
@@ -291,6 +296,7 @@ def eval_(
         str | None, typer.Option(help="exact, number, choice or code \\[default: the task's, or exact]")
     ] = None,
     cut: Cuts = None,
+    channel: Channel = "graph",
     output: Annotated[str | None, typer.Option(help="Which output is scored \\[default: the first]")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows")] = None,
     batch: Batch = 16,
@@ -299,7 +305,7 @@ def eval_(
     allow_code_execution: Annotated[
         bool, typer.Option("--allow-code-execution", help="Run what the model wrote, for the scorer code")
     ] = False,
-    dtype: Dtype = "bfloat16",
+    dtype: Dtype = None,
     device: Device = None,
 ) -> None:
     """Score a team on a file of rows or on a public data set."""
@@ -319,7 +325,7 @@ def eval_(
     for path in (out, items):
         if path is not None:
             check_file(path)
-    found = session.find(file, _cuts(cut))
+    found = session.find(file, _cuts(cut), channel)
     rows = session.eval_rows_of(found, data, scorer, output, task)[:limit]
     program = session.load_program(found, dtype=dtype, device=device)
     result, scored = session.evaluate(program, rows, scorer, output, batch, allow_code_execution)

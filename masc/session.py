@@ -26,7 +26,7 @@ from masc.compiler.artifact import (
     write_artifact,
 )
 from masc.compiler.pipeline import Compilation, Cut, compile_file
-from masc.compiler.plan import Plan, TrainSettings
+from masc.compiler.plan import Mode, Plan, TrainSettings
 from masc.console import bar, report, say
 from masc.dsl.diagnostics import MascError, did_you_mean, errors, fail
 
@@ -35,22 +35,24 @@ if TYPE_CHECKING:
     from masc.backends.torch.program import Program
 
 
-def compile_source_of(path: Path, sets: Mapping[str, str], cut: Cut = ()) -> Compilation:
+def compile_source_of(path: Path, sets: Mapping[str, str], cut: Cut = (), channel: Mode = "graph") -> Compilation:
     """Compile a file, or an artifact's copy of one: with what `--set` said then, paths relative to where that was."""
     if not is_artifact(path.parent) or not Layout(path.parent).manifest.exists():
-        return compile_file(path, sets, cut)
+        return compile_file(path, sets, cut, channel=channel)
     artifact = read_artifact(path.parent)
     kept = dict(artifact.manifest.set)
-    compilation = compile_file(path, {**kept, **sets}, cut, base_of(artifact))
+    compilation = compile_file(path, {**kept, **sets}, cut, base_of(artifact), channel)
     return _explained(compilation, {name: value for name, value in kept.items() if name not in sets})
 
 
-def compile_remembering(path: Path, root: Path, sets: Mapping[str, str], cut: Cut = ()) -> Compilation:
+def compile_remembering(
+    path: Path, root: Path, sets: Mapping[str, str], cut: Cut = (), channel: Mode = "graph"
+) -> Compilation:
     """The same for what shall fit the artifact `root`, which may have been compiled from `path` with `--set`."""
     if not Layout(root).manifest.exists():
-        return compile_source_of(path, sets, cut)
+        return compile_source_of(path, sets, cut, channel)
     kept = dict(read_artifact(root).manifest.set)
-    compilation = compile_source_of(path, {**kept, **sets}, cut)
+    compilation = compile_source_of(path, {**kept, **sets}, cut, channel)
     return _explained(compilation, {name: value for name, value in kept.items() if name not in sets})
 
 
@@ -105,18 +107,18 @@ def _recorded_base(folder: Path) -> Path | None:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What an argument means, up to date and sound, no model loaded yet."""
+    """What an argument means, up to date and sound, no model loaded yet. altered: edges are cut, or all are text."""
 
     compilation: Compilation
     artifact: Artifact
-    cut: bool
+    altered: bool
 
     @property
     def plan(self) -> Plan:
         return self.compilation.require()
 
 
-def find(argument: Path | None, cut: Cut = ()) -> Found:
+def find(argument: Path | None, cut: Cut = (), channel: Mode = "graph") -> Found:
     """The artifact of a file or folder. What is missing is compiled; what is stale is refused."""
     path = locate(argument, Path())
     root = artifact_of(path)
@@ -134,26 +136,31 @@ def find(argument: Path | None, cut: Cut = ()) -> Found:
         )
     artifact = read_artifact(root)
     report(artifact.warnings)
-    if cut:
-        compilation = compile_remembering(path, root, {}, cut)
+    altered = bool(cut) or channel != "graph"
+    if altered:
+        compilation = compile_remembering(path, root, {}, cut, channel)
         compilation.require()
-    return Found(compilation, artifact, bool(cut))
+    return Found(compilation, artifact, altered)
 
 
-def open_program(argument: Path | None, *, dtype: str, device: str | None, cut: Cut = ()) -> Program:
+def open_program(
+    argument: Path | None, *, dtype: str, device: str | None, cut: Cut = (), channel: Mode = "graph"
+) -> Program:
     """The program of a file or artifact, with its trained weights if it has any."""
-    return load_program(find(argument, cut), dtype=dtype, device=device)
+    return load_program(find(argument, cut, channel), dtype=dtype, device=device)
 
 
-def load_program(found: Found, *, dtype: str, device: str | None) -> Program:
-    """The program, with the weights of the artifact. What was trained on another base model is refused."""
-    from masc.backends.torch.build import build
+def load_program(found: Found, *, dtype: str | None, device: str | None) -> Program:
+    """The program, with the weights of the artifact. What was trained on another base model is refused. dtype None: the
+    one that the machine computes fastest."""
+    from masc.backends.torch.build import build, fast_dtype
 
     compilation, artifact = found.compilation, found.artifact
     check_weights(artifact)
+    dtype = dtype or fast_dtype(device)
     program = build(found.plan, compilation.base, dtype=dtype, device=device, seed=artifact.manifest.seed)
     program.compilation = compilation
-    program.cut = found.cut
+    program.altered = found.altered
     if artifact.manifest.trained:
         _check_models(artifact, program)
         program.load_weights(artifact.layout.root)
@@ -186,7 +193,7 @@ def eval_rows_of(
     if output is not None and output not in answers:
         hint = did_you_mean(output, list(answers)) or f"its outputs are {', '.join(answers)}"
         raise fail("E0611", f"the graph has no output `{output}`", hint=hint)
-    columns = columns_of(plan, labels=scorer != "code")
+    columns = columns_of(plan, labels=scorer != "code", texts=False)
     if task is None:
         return read_rows(_data_path(data, plan.train.eval_data, found.compilation.base, "eval_data"), columns)
     if data is not None:
@@ -278,9 +285,9 @@ def train(
     eval_path = eval_data or (compilation.base / settings.eval_data if settings.eval_data else None)
     eval_rows = read_rows(eval_path, columns) if eval_path else None
 
-    from masc.backends.torch.build import build  # here, for it takes seconds: what is wrong shows before
+    from masc.backends.torch.build import build, fast_dtype  # here, for it takes seconds: what is wrong shows before
 
-    dtype = settings.dtype or "bfloat16"
+    dtype = settings.dtype or fast_dtype(device)
     program = build(plan, compilation.base, dtype=dtype, device=device, seed=settings.seed)
     program.compilation = compilation
     # Nothing on disk has been touched so far: what was refused above has changed nothing.

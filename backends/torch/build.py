@@ -16,6 +16,17 @@ from masc.dsl.diagnostics import MascError, errors, fail
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
+def fast_dtype(device: str | None = None) -> str:
+    """bfloat16 where the machine computes in it, else float32: a CPU that only pretends to takes up to a hundred times as
+    long. device: as for `build`."""
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device != "cpu":
+        return "bfloat16"
+    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bfloat16" if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16")) else "float32"
+
+
 def build(
     plan: Plan, here: Path, *, dtype: str = "float32", device: str | None = None, seed: int | None = None
 ) -> Program:

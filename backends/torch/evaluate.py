@@ -22,8 +22,9 @@ from masc.dsl.diagnostics import did_you_mean, fail
 def batches(program: Program, rows: Sequence[Row], indices: Sequence[int], size: int) -> list[list[int]]:
     """Row numbers (out of `indices`) in batches of rows of about equal length, longest first: what does not fit in
     memory shows at once. Length is that of all agents' prompts together."""
+    inputs = program.plan.inputs
     lengths = {
-        i: sum(len(prompt_ids(program.base(agent.name), agent, rows[i], i)) for agent in program.plan.agents)
+        i: sum(len(prompt_ids(program.base(agent.name), agent, rows[i], i, inputs)) for agent in program.plan.agents)
         for i in indices
     }
     ordered = sorted(indices, key=lambda i: (-lengths[i], i))
@@ -126,7 +127,7 @@ def evaluate(
     gold = [value(row, column, i) if scorer != "code" or column in row else "" for i, row in enumerate(rows)]
     program.eval()
     # First, since it is quick and says at once which rows are too long.
-    needed = {label for _, label in answers.values()}
+    needed = {answers[name][1] for name in program.plan.outputs}
     all_gold = all(label in row for row in rows for label in needed)
     gold_perplexity = _gold_perplexity(program, rows, batch) if all_gold else math.nan
     began = time.perf_counter()
@@ -168,7 +169,7 @@ def evaluate(
 def _gold_perplexity(program: Program, rows: Sequence[Row], size: int) -> float:
     loss, tokens = 0.0, 0
     for batch in batches(program, rows, range(len(rows)), size):
-        out = program([rows[i] for i in batch], indices=batch)
+        out = program([rows[i] for i in batch], indices=batch, texts=False)
         loss, tokens = loss + float(out.loss) * out.tokens, tokens + out.tokens
     return _perplexity(loss, tokens)
 

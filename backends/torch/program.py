@@ -83,7 +83,7 @@ class Program(nn.Module):
         self.plan = plan
         self.seed = seed
         self.compilation: Compilation | None = None  # where the plan came from, for `save`
-        self.cut = False  # the plan lacks edges that its file has
+        self.altered = False  # the plan is not quite its file's: edges are cut, or all of them are text
         self.loaded_from: Path | None = None  # the artifact whose weights these are
         self.max_length = 0  # positions of one sample; 0: the model's
         # The prefix keeps names such as `train` or `keys` apart from the module's own attributes.
@@ -309,8 +309,8 @@ class Program(nn.Module):
         """
         if self.compilation is None:
             raise ValueError("only a program that was compiled from a file can be saved as an artifact")
-        if self.cut:
-            raise ValueError("a program whose edges are cut is for looking at; save the whole one")
+        if self.altered:
+            raise ValueError("a program whose edges are cut or made text is for looking at; save the whole one")
         root = Path(folder)
         trained = (root / "manifest.json").exists() and read_manifest(Layout(root)).trained
         if trained and not force and self.loaded_from != root.resolve():

@@ -176,9 +176,7 @@ def _owner(owners: Sequence[tuple[str | None, int]], end: int) -> tuple[str | No
     return None, 0
 
 
-def prompt_ids(
-    base: Base, agent: PlanAgent, row: Row, index: int, inputs: Collection[str] | None = None
-) -> list[int]:
+def prompt_ids(base: Base, agent: PlanAgent, row: Row, index: int, inputs: Collection[str] | None = None) -> list[int]:
     """The token ids of an agent's prompt for one row, nothing sent to it. inputs: which placeholders the row fills
     (None: all). E0619 if there is no token."""
     slots = [part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)]
