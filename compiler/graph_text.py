@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from masc.compiler.graph import Agent, Edge, Graph
+from masc.compiler.graph import Agent, Edge, Graph, Kind, Loop
 from masc.compiler.plan_text import number_text, quote
+
+OPTIONS: dict[Kind, tuple[str, ...]] = {
+    "kv": ("carry", "merge", "gradient", "layers", "open"),
+    "hidden": ("carry", "link", "gradient"),
+    "fuse": ("layers", "width", "gradient"),
+    "text": (),
+}
 
 
 def print_graph(graph: Graph) -> str:
@@ -22,6 +29,8 @@ def _lines(graph: Graph) -> Iterator[str]:
         yield f"  agent {_agent(agent)}"
     for activation in graph.activations:
         yield f"  node {activation.id}"
+    for loop in graph.loops:
+        yield f"{_margin(graph, loop)}repeat {loop.count}: {', '.join(loop.agents)}"
     for edge in graph.edges:
         yield f"  edge {edge.sender} -> {edge.receiver} : {_edge(edge)}"
     for output, giver in graph.outputs:
@@ -41,10 +50,19 @@ def _agent(agent: Agent) -> str:
     return " ".join(words)
 
 
+def _margin(graph: Graph, loop: Loop) -> str:
+    return "  " + (_margin(graph, graph.loops[loop.parent]) if loop.parent is not None else "")
+
+
 def _edge(edge: Edge) -> str:
-    words = [edge.kind, f"carry={edge.carry}", f"merge={edge.merge}", f"gradient={edge.gradient}"]
-    if edge.layers is not None:
-        words.append(f"layers={edge.layers[0]}..{edge.layers[1]}")
-    if edge.open is not None:
-        words.append(f"open={edge.open.steps} as {edge.open.carry}")
-    return " ".join(words)
+    """The kind, with the options that mean something for it."""
+    options = {
+        "carry": edge.carry,
+        "merge": edge.merge,
+        "link": edge.shape,
+        "gradient": edge.gradient,
+        "layers": f"{edge.layers[0]}..{edge.layers[1]}" if edge.layers else None,
+        "width": str(edge.width),
+        "open": f"{edge.open.steps} as {edge.open.carry}" if edge.open else None,
+    }
+    return " ".join([edge.kind, *(f"{name}={options[name]}" for name in OPTIONS[edge.kind] if options[name])])

@@ -186,7 +186,7 @@ class Across:
     """An edge whose trainable parameters a loss reaches: the link of a hidden edge, the fuser of a fuse edge. Between
     two agents there is one of a kind, for all rounds."""
 
-    kind: Literal["hidden", "fuse"]
+    edge: Literal["hidden", "fuse"]
     sender: str
     receiver: str
 

@@ -163,7 +163,7 @@ def _fuse(fuse: Fuse) -> str:
 
 def reach_text(reach: Reach | Across) -> str:
     if isinstance(reach, Across):
-        return f"{reach.kind}({reach.sender}, {reach.receiver})"
+        return f"{reach.edge}({reach.sender}, {reach.receiver})"
     return reach.agent if reach.layer is None else f"{reach.agent}.kv({reach.layer})"
 
 
