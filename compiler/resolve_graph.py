@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 from masc.compiler.graph import Agent, Edge
 from masc.compiler.resolve_channel import resolve_channel
-from masc.compiler.resolved import Give, Link, Rounds
+from masc.compiler.resolved import Give, Link, Rounds, links_of
 from masc.compiler.values import Scope, duplicate, read_value, whole
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Label, did_you_mean
@@ -65,7 +65,7 @@ def resolve_graph(
                 message = f"`{name}` is both an agent and an {what} of the graph"
                 label = Label(agents[name].span, "the agent")
                 scope.complain("E0204", message, span, "rename one of them", label)
-    body = _body(reading, graph.body, 1)
+    body = _merging_alike(_body(reading, graph.body, 1))
     _outputs(reading, graph, written)
     telling = tuple(dict.fromkeys(x.edge.sender for x in reading.links.values() if x.edge.kind == "text"))
     return Wiring(inputs, outputs, tuple(reading.mentions), body, telling, tuple(reading.gives.values()))
@@ -90,6 +90,21 @@ def _body(reading: _Reading, statements: tuple[syntax.Statement, ...], times: in
         elif isinstance(statement, syntax.Repeat):
             found += _rounds(reading, statement, times)
     return tuple(found)  # instances are agents by now
+
+
+def _merging_alike(body: tuple[Link | Rounds, ...]) -> tuple[Link | Rounds, ...]:
+    """kv edges that do not say how they merge do it like those into the same agent that do say it."""
+    said = {link.edge.receiver: link.edge.merge for link in links_of(body) if link.says("merge")}
+
+    def settled(item: Link | Rounds) -> Link | Rounds:
+        if isinstance(item, Rounds):
+            return replace(item, body=tuple(settled(inner) for inner in item.body))
+        edge = item.edge
+        if edge.kind != "kv" or item.says("merge") or edge.receiver not in said:
+            return item
+        return replace(item, edge=replace(edge, merge=said[edge.receiver]))
+
+    return tuple(settled(item) for item in body)
 
 
 def _rounds(reading: _Reading, statement: syntax.Repeat, times: int) -> list[Rounds]:

@@ -19,6 +19,10 @@ class Link:
     edge: Edge
     channel: syntax.Channel
 
+    def says(self, name: str) -> bool:
+        """Whether an option is written."""
+        return any(option.name.text == name for option in self.channel.options)
+
     def option(self, name: str) -> Span:
         """Where an option of the edge stands; the edge itself where it was left out."""
         return next((o.span for o in self.channel.options if o.name.text == name), self.edge.span)

@@ -22,7 +22,9 @@ from masc.compiler.plan import Prefill
 from masc.dsl.diagnostics import errors
 
 ROOT = Path(__file__).resolve().parents[1] / "examples"
-EXAMPLES = sorted(path.parent for path in ROOT.glob("*/*.mas"))
+EXAMPLES = sorted({path.parent for path in ROOT.glob("*/*.mas")})
+GENERATED = [folder for folder in EXAMPLES if (folder / "data.py").exists()]
+"""Those with rows of their own; the others use theirs."""
 FAMILY = sorted(path.parent for path in ROOT.glob("diffmas/*/*.mas"))
 
 
@@ -36,11 +38,11 @@ def test_compiles_and_finds_its_columns(folder: Path) -> None:
     assert not errors(compilation.diagnostics)
     assert compilation.graph is not None
     columns = {*compilation.graph.inputs, *(column for _, column in compilation.graph.labels)}
-    for name in ("train.jsonl", "test.jsonl"):
-        assert all(set(row) == columns for row in rows(folder / name))
+    for name in (compilation.graph.train.data, compilation.graph.train.eval_data):
+        assert all(set(row) == columns for row in rows(folder / str(name)))
 
 
-@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", GENERATED, ids=lambda folder: folder.name)
 def test_no_test_row_is_trained_on(folder: Path) -> None:
     train, test = rows(folder / "train.jsonl"), rows(folder / "test.jsonl")
     inputs = [{tuple(v for k, v in row.items() if k != "answer") for row in part} for part in (train, test)]
@@ -48,7 +50,7 @@ def test_no_test_row_is_trained_on(folder: Path) -> None:
     assert not inputs[0] & inputs[1]
 
 
-@pytest.mark.parametrize("folder", EXAMPLES, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", GENERATED, ids=lambda folder: folder.name)
 def test_the_generator_writes_the_committed_rows(folder: Path, tmp_path: Path) -> None:
     shutil.copy(folder / "data.py", tmp_path)
     subprocess.run([sys.executable, tmp_path / "data.py"], check=True, capture_output=True)
@@ -94,11 +96,9 @@ def test_the_family_reads_as_its_shape_says(folder: Path) -> None:
 
 @pytest.mark.parametrize("folder", [*EXAMPLES, *FAMILY], ids=lambda folder: folder.name)
 def test_trains_and_answers_on_a_tiny_model(folder: Path, tiny: Path, tmp_path: Path) -> None:
-    text = (folder / f"{folder.name}.mas").read_text(encoding="utf-8")
-    small, count = re.subn(r'^(model \w+ = )".*"', lambda found: f"{found[1]}{json.dumps(str(tiny))}", text, flags=re.M)
-    assert count == text.count("\nmodel ") > 0
+    for path in folder.glob("*.mas"):
+        (tmp_path / path.name).write_text(_on_tiny_models(path.read_text(encoding="utf-8"), tiny), encoding="utf-8")
     file = tmp_path / f"{folder.name}.mas"
-    file.write_text(small, encoding="utf-8")
     program = masc.compile(file, set={"tokens": 8} if folder in FAMILY else None)
     assert program.compilation is not None
     few = rows(folder / str(program.compilation.require().train.data))[:4]
@@ -106,9 +106,34 @@ def test_trains_and_answers_on_a_tiny_model(folder: Path, tiny: Path, tmp_path: 
     assert len(history) == 2
     for metrics in history:
         assert math.isfinite(metrics["loss"])
-        assert set(metrics["grad_norms"]) == {agent.name for agent in program.plan.agents}
-        assert all(norm > 0 for norm in metrics["grad_norms"].values()), metrics["grad_norms"]
+        assert set(metrics["grad_norms"]) == {agent.name for agent in program.plan.agents} | set(program.across)
+        idle = {agent.name for agent in program.plan.agents if agent.lora is None}
+        assert {name for name, norm in metrics["grad_norms"].items() if norm == 0} == idle
     program.save(tmp_path / "team.masc")
     (answer,) = program.generate(few[:1])
     assert isinstance(answer, str)
     assert masc.load(tmp_path / "team.masc").generate(few[:1]) == [answer]
+
+
+def _on_tiny_models(text: str, tiny: Path) -> str:
+    """The same file on tiny models, a second model on another one."""
+    folders = {"gemma": tiny.parent / "other"}
+
+    def on(found: re.Match[str]) -> str:
+        return f"{found[1]}{json.dumps(str(folders.get(found[2], tiny)))}"
+
+    small, count = re.subn(r'^(model (\w+) = )".*"', on, text, flags=re.M)
+    assert count == text.count("\nmodel ") > 0
+    return small
+
+
+@pytest.mark.parametrize("folder", [*EXAMPLES, *FAMILY], ids=lambda folder: folder.name)
+def test_runs_in_words_too(folder: Path, tiny: Path, tmp_path: Path) -> None:
+    """`--channel text`: the same graph, every edge text."""
+    for path in folder.glob("*.mas"):
+        (tmp_path / path.name).write_text(_on_tiny_models(path.read_text(encoding="utf-8"), tiny), encoding="utf-8")
+    compilation = compile_file(tmp_path / f"{folder.name}.mas", channel="text")
+    plan = compilation.require()
+    prefills = [op for op in plan.operations if isinstance(op, Prefill)]
+    assert all(not (op.sees or op.splices or op.fuses) for op in prefills)
+    assert sum(len(op.reads) for op in prefills) > 0

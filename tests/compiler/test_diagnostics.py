@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from masc.compiler.pipeline import compile_source
+from masc.compiler.plan import Prefill
 from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.explain import Entry, codes
 from masc.dsl.source import Source
@@ -124,8 +125,13 @@ def test_several_errors_in_one_file_in_its_order() -> None:
 
 
 def test_disagreeing_merges_point_at_both() -> None:
-    found = only(source("a b c!", "a -> c : kv(merge = stack)", "b -> c : kv"), "E0315")
+    found = only(source("a b c!", "a -> c : kv(merge = stack)", "b -> c : kv(merge = overlap)"), "E0315")
     assert found.labels[0].span.text == "merge = stack"
+
+
+def test_an_edge_that_does_not_say_how_it_merges_does_as_the_others() -> None:
+    plan = compile_source(source("a b c!", "repeat 1 { a -> c : kv }", "b -> c : kv(merge = stack)")).require()
+    assert any(view.shift for op in plan.operations if isinstance(op, Prefill) for view in op.sees)
 
 
 def test_two_answering_agents_point_at_both() -> None:
