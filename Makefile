@@ -34,7 +34,7 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/relay.py
 
 clean:
-	@rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/*/*.masc
+	@rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/*/*.masc examples/diffmas/*/*.masc
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt

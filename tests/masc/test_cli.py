@@ -211,6 +211,35 @@ def test_cut_takes_the_channel_away(masc: Command, folder: Path) -> None:
     assert wrong.code == 1
 
 
+def test_the_text_channel_from_the_same_artifact(masc: Command, folder: Path) -> None:
+    assert masc("eval", "--out", "latent.json").code == 0
+    assert masc("eval", "--channel", "text", "--out", "text.json").code == 0
+    latent, text = (json.loads((folder / name).read_text()) for name in ("latent.json", "text.json"))
+    assert latent["latent_steps"] > 0 == text["latent_steps"]
+    assert text["tokens_decoded"] > latent["tokens_decoded"]  # the sender's words count
+    answered = masc("run", "--channel", "text", "--data", "test.jsonl", "--out", "said.jsonl")
+    assert answered.code == 0, answered.err
+    assert {tuple(json.loads(line)) for line in (folder / "said.jsonl").read_text().splitlines()} == {("code", "answer")}
+    assert masc("run", "--channel", "text", "--input", "code=one two").code == 0
+    assert masc("eval", "--channel", "words").code == 2
+
+
+def test_a_column_that_supervises_text_is_wanted_for_training_alone(masc: Command, folder: Path) -> None:
+    text = (folder / "courier.mas").read_text()
+    text = text.replace("  think latents\n", "  think latents\n  answer (max_tokens = 4)\n")
+    text = text.replace("kv(carry = latents, open = 4)", "text").replace("  batch 2", "  sender <- note\n  batch 2")
+    (folder / "courier.mas").write_text(text.replace('  eval_data "test.jsonl"\n', ""))
+    lacking = masc("train", "--set", "steps=1")
+    assert lacking.code == 1
+    assert "E0604" in lacking.err
+    rows = [json.loads(line) | {"note": "x"} for line in (folder / "train.jsonl").read_text().splitlines()]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    trained = masc("train", "--set", "steps=1")
+    assert trained.code == 0, trained.err
+    scored = masc("eval", "--data", "test.jsonl")
+    assert scored.code == 0, scored.err
+
+
 def test_fmt_keeps_comments(masc: Command, folder: Path) -> None:
     (folder / "courier.mas").write_text(GRAPH.replace("  think latents", "  think    latents   # few"))
     assert masc("fmt").code == 0
