@@ -39,12 +39,8 @@ def _cycles(resolved: Resolved) -> Iterator[Diagnostic]:
     outer = [item.edge for item in resolved.body if isinstance(item, Link)]
     pairs = [(group[edge.sender], group[edge.receiver]) for edge in outer]
     links = {pair: edge for pair, edge in zip(pairs, outer, strict=True) if pair[0] != pair[1]}
-    while links:
-        senders, receivers = {s for s, _ in links}, {r for _, r in links}
-        core = {pair: edge for pair, edge in links.items() if pair[0] in receivers and pair[1] in senders}
-        if len(core) < len(links):
-            links = core
-            continue
+    while links := _core(links):
+        senders = {sender for sender, _ in links}
         path = [next(group[name] for name in resolved.mentions if group[name] in senders)]
         while path[-1] not in path[:-1]:
             path.append(next(r for s, r in links if s == path[-1]))
@@ -55,6 +51,26 @@ def _cycles(resolved: Resolved) -> Iterator[Diagnostic]:
         hint = "agents run one after another: remove one of these edges, or let them take turns: `repeat 2 { ... }`"
         yield Diagnostic("E0305", f"these agents wait for each other: {shown}", edges[0].span, tuple(labels), hint)
         links = {pair: edge for pair, edge in links.items() if not {*pair} & {*path}}
+
+
+def _core(links: dict[tuple[str, str], Edge]) -> dict[tuple[str, str], Edge]:
+    """The links without those that no cycle needs: from sources on, then (the other way round) from sinks on."""
+    for way in (0, 1):
+        waiting: dict[str, int] = {}
+        onward: dict[str, list[str]] = {}
+        for pair in links:
+            waiting.setdefault(pair[way], 0)
+            waiting[pair[1 - way]] = waiting.get(pair[1 - way], 0) + 1
+            onward.setdefault(pair[way], []).append(pair[1 - way])
+        ready = [name for name, count in waiting.items() if not count]
+        for name in ready:
+            for after in onward.get(name, ()):
+                waiting[after] -= 1
+                if not waiting[after]:
+                    ready.append(after)
+        gone = set(ready)
+        links = {pair: edge for pair, edge in links.items() if not gone & {*pair}}
+    return links
 
 
 def _inside(resolved: Resolved) -> Iterator[Diagnostic]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 
 from masc.compiler.plan import End, Plan, Prefill, View
 from masc.compiler.ranges import within
@@ -47,25 +48,27 @@ def drop_implied_ends(plan: Plan) -> Plan:
     A segment starts at or after every end in its `at`, and shifts only move it further; so what lies before its start
     lies before its end.
     """
-    before: dict[str, dict[tuple[str, str], list[End]]] = {}
+    kept: dict[str, tuple[End, ...]] = {}
+
+    def passed(segment: str) -> Iterator[End]:
+        """All that a segment started after, directly or not."""
+        waiting, seen = [segment], {segment}
+        while waiting:
+            for end in kept[waiting.pop()]:
+                yield end
+                if end.segment not in seen:
+                    seen.add(end.segment)
+                    waiting.append(end.segment)
 
     def implied(end: End, ends: tuple[End, ...]) -> bool:
-        candidates = [o for o in ends if o is not end and o.segment == end.segment]
-        for other in ends:
-            if other.segment != end.segment:
-                candidates += before[other.segment].get((end.segment, "all"), [])
-                candidates += before[other.segment].get((end.segment, "latents"), [])
-        return any(_reaches_past(o, end) for o in candidates)
+        direct = (other for other in ends if other is not end and other.segment == end.segment)
+        behind = (o for other in ends if other.segment != end.segment for o in passed(other.segment))
+        return any(o.segment == end.segment and _reaches_past(o, end) for o in chain(direct, behind))
 
     def prune(prefill: Prefill) -> Prefill:
-        kept = tuple(end for end in prefill.at if not implied(end, prefill.at))
-        passed: dict[tuple[str, str], list[End]] = {}
-        for end in kept:
-            passed.setdefault((end.segment, end.part), []).append(end)
-            for key, ends in before[end.segment].items():
-                passed.setdefault(key, []).extend(e for e in ends if e not in passed.get(key, ()))
-        before[prefill.activation] = passed
-        return replace(prefill, at=kept)
+        few = len(prefill.at) < 2
+        kept[prefill.activation] = prefill.at if few else tuple(e for e in prefill.at if not implied(e, prefill.at))
+        return replace(prefill, at=kept[prefill.activation])
 
     return _each_prefill(plan, prune)
 

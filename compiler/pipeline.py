@@ -129,7 +129,7 @@ def _check(state: State) -> State:
 
 def _check_cut(resolved: Resolved, cut: Cut) -> list[Diagnostic]:
     edges = [(link.edge.sender, link.edge.receiver) for link in resolved.links]
-    shown = [f"{sender}:{receiver}" for sender, receiver in edges]
+    shown = list(dict.fromkeys(f"{sender}:{receiver}" for sender, receiver in edges))
     found = []
     for pair in cut:
         if pair not in edges:

@@ -17,8 +17,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 
 
 def fast_dtype(device: str | None = None) -> str:
-    """bfloat16 where the machine computes in it, else float32: a CPU that only pretends to takes up to a hundred times as
-    long. device: as for `build`."""
+    """bfloat16 where the machine computes in it, else float32: a CPU that only emulates it takes up to a hundred times
+    as long. device: as for `build`."""
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device != "cpu":

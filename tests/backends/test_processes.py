@@ -11,9 +11,20 @@ from pathlib import Path
 import pytest
 
 from masc.backends.torch.train import train
-from support import ROWS, chain, make_program
+from support import ROWS, make_program
 
-TEXT = chain(("a", 1, "linear"), ("b", 0, "norm"), edge="kv(carry = latents, open = 6)")
+TEXT = """
+mas 1
+model m = MODEL
+model n = OTHER
+agent t on n { user "teach {q}" think 1 adapt lora(rank = 2) }
+agent a on m { user "a {q} {t}" think 1 (align = linear) adapt lora(rank = 4) answer }
+agent b on m { user "b {q}" think 1 adapt lora(rank = 4) }
+graph g(q) -> answer {
+  t -> a : hidden(link = mlp)  t -> b : fuse(width = 4)
+  repeat 2 { a -> b : kv  b -> a : kv(carry = latents, open = 6) }
+}
+"""
 
 RUN = """
 import sys
@@ -47,3 +58,4 @@ def test_two_processes_equal_one(tiny: Path, tmp_path: Path) -> None:
         assert two["loss"] == pytest.approx(single["loss"], rel=1e-4)
         assert two["grad_norm"] == pytest.approx(single["grad_norm"], rel=1e-3)
         assert two["tokens"] == single["tokens"]
+        assert two["grad_norms_by_round"] == pytest.approx(single["grad_norms_by_round"], rel=1e-3, abs=1e-6)
