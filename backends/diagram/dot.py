@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from masc.backends.diagram.sketch import Link, Node, sketch
+from collections.abc import Iterator
+
+from masc.backends.diagram.sketch import Frame, Line, Link, Node, sketch
 from masc.compiler.graph import Graph
 
-LINES = {
+LINES: dict[Line, str] = {
     "trace": "penwidth=2.5",
     "own": "penwidth=1.2",
     "latents": "style=dotted, penwidth=1.5",
-    None: 'color="#999999", penwidth=0.8',
+    "hidden": 'style=dashed, color="#1b7f5c", penwidth=1.5',
+    "fuse": 'color="#7a3fa0", penwidth=2.5',
+    "text": 'color="#b0581a", penwidth=1.2',
+    "port": 'color="#999999", penwidth=0.8',
 }
 
 
@@ -22,8 +27,8 @@ def dot(graph: Graph) -> str:
         '  node [fontname="Helvetica", fontsize=11]; edge [fontname="Helvetica", fontsize=10];',
         *(f"  {node.id} [{_node(node)}];" for node in drawn.nodes),
     ]
-    for number, frame in enumerate(drawn.frames, 1):
-        lines.append(f'  subgraph cluster_{number} {{ label=""; color="#bbbbbb"; {"; ".join(frame)}; }}')
+    for frame in drawn.frames:
+        lines += _frame(frame, "  ")
     lines += (f"  {link.source} -> {link.target} [{_link(link)}];" for link in drawn.links)
     return "\n".join([*lines, "}"]) + "\n"
 
@@ -38,5 +43,15 @@ def _node(node: Node) -> str:
     return f"label={quote(node.title, *node.lines)}, {shape}"
 
 
+def _frame(frame: Frame, margin: str) -> Iterator[str]:
+    yield f'{margin}subgraph cluster_{frame.id} {{ label={quote(frame.title)}; labeljust=l; color="#bbbbbb";'
+    yield from (f"{margin}  {node};" for node in frame.nodes)
+    for inner in frame.frames:
+        yield from _frame(inner, margin + "  ")
+    yield f"{margin}}}"
+
+
 def _link(link: Link) -> str:
-    return f"label={quote(*link.lines)}, {LINES[link.carry]}" if link.lines else LINES[link.carry]
+    words = [f"label={quote(*link.lines)}"] if link.lines else []
+    back = ["constraint=false"] if link.back else []  # else it would turn the order of its repeat around
+    return ", ".join([*words, LINES[link.line], *back])

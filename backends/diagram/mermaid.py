@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
-from masc.backends.diagram.sketch import Link, Node, Sketch, sketch
+from masc.backends.diagram.sketch import Frame, Line, Link, Node, Sketch, sketch
 from masc.compiler.graph import Graph
 
 # Native SVG text instead of HTML labels, so that the picture is whole in every viewer; opaque white behind edge labels.
@@ -35,8 +35,22 @@ STYLES = """\
   classDef port fill:#ffffff,stroke:#888888,color:#333333,rx:14,ry:14
 """
 
-# The more an edge carries, the heavier its line.
-ARROWS = {"trace": "==>", "own": "-->", "latents": "-.->", None: "-->"}
+# The more an edge carries, the heavier its line. What is not keys and values has a colour of its own.
+ARROWS: dict[Line, str] = {
+    "trace": "==>",
+    "own": "-->",
+    "latents": "-.->",
+    "hidden": "-.->",
+    "fuse": "==>",
+    "text": "-->",
+    "port": "-->",
+}
+COLOURS: dict[Line, str] = {
+    "hidden": "stroke:#1b7f5c,stroke-width:2.5px,stroke-dasharray:9 4",
+    "fuse": "stroke:#7a3fa0,stroke-width:4px",
+    "text": "stroke:#b0581a,stroke-width:2px",
+    "port": "stroke:#999999,stroke-width:1px",
+}
 
 
 def mermaid(graph: Graph) -> str:
@@ -45,27 +59,40 @@ def mermaid(graph: Graph) -> str:
     lines = [*flowchart(drawn, _label, _words), STYLES.rstrip("\n")]
     for kind, nodes in _classes(drawn).items():
         lines.append(f"  class {','.join(nodes)} {kind}")
-    ports = [str(i) for i, link in enumerate(drawn.links) if link.carry is None]
-    if ports:
-        lines.append(f"  linkStyle {','.join(ports)} stroke:#999999,stroke-width:1px")
+    for line, colour in COLOURS.items():
+        places = [str(i) for i, link in enumerate(drawn.links) if link.line == line]
+        if places:
+            lines.append(f"  linkStyle {','.join(places)} {colour}")
     return HEADER.format(name=drawn.name) + "\n".join(lines) + "\n"
 
 
 def flowchart(drawn: Sketch, label: Callable[[Node], str], words: Callable[[Link], str]) -> Iterator[str]:
     """The lines of a flowchart without colours. `label` and `words` write the text of a node and of a link, quoted."""
     nodes = {node.id: f"{node.id}{_shape(node, label(node))}" for node in drawn.nodes}
-    framed = {node for frame in drawn.frames for node in frame}
+    framed = {node for frame in drawn.frames for node in _inside(frame)}
     yield "flowchart TB"
     for node in nodes:
         if node not in framed:
             yield f"  {nodes[node]}"
-    for number, frame in enumerate(drawn.frames, 1):
-        yield f'  subgraph together_{number} [" "]'
-        yield from (f"    {nodes[node]}" for node in frame)
-        yield "  end"
+    for frame in drawn.frames:
+        yield from _frame(frame, nodes, "  ")
     for link in drawn.links:
         text = f"|{words(link)}|" if link.lines else ""
-        yield f"  {link.source} {ARROWS[link.carry]}{text} {link.target}"
+        yield f"  {link.source} {ARROWS[link.line]}{text} {link.target}"
+
+
+def _frame(frame: Frame, nodes: Mapping[str, str], margin: str) -> Iterator[str]:
+    yield f'{margin}subgraph {frame.id} ["{escape(frame.title) or " "}"]'
+    yield from (f"{margin}  {nodes[node]}" for node in frame.nodes)
+    for inner in frame.frames:
+        yield from _frame(inner, nodes, margin + "  ")
+    yield f"{margin}end"
+
+
+def _inside(frame: Frame) -> Iterator[str]:
+    yield from frame.nodes
+    for inner in frame.frames:
+        yield from _inside(inner)
 
 
 def escape(text: str) -> str:

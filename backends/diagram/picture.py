@@ -11,6 +11,8 @@ from masc.compiler.graph import Graph
 BACKGROUND = "#ffffff"
 PRIVATE = 0xE000
 """Entity codes do not survive Mermaid's native SVG text. The characters travel as private ones and come back after."""
+TITLE = re.compile(r'(<rect style="" x="([-\d.]+)"[^>]*/><g class="cluster-label" transform="translate\()[-\d.]+')
+"""A box and the place of its title: Mermaid puts it where lines come in, in the middle."""
 
 
 def svg(graph: Graph) -> str:
@@ -20,6 +22,7 @@ def svg(graph: Graph) -> str:
     source = re.sub(r"#(\d+);", lambda code: chr(PRIVATE + int(code[1])), mermaid(graph))
     drawn: str = mermaidx.render(source).svg()
     drawn = re.sub("[\ue000-\ue07f]", lambda char: html.escape(chr(ord(char[0]) - PRIVATE)), drawn)
+    drawn = TITLE.sub(lambda box: f"{box[1]}{float(box[2]) + 8}", drawn)
     return drawn.replace("background-color: transparent", f"background-color: {BACKGROUND}") + "\n"
 
 

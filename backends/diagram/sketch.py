@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
-from masc.compiler.graph import Activation, Agent, Carry, Edge, Graph
-from masc.compiler.plan import Slot
+from masc.backends.diagram.rolled import Repeat, backward, homes, repeats, rolled
+from masc.compiler.graph import Agent, Edge, Graph
+from masc.compiler.plan import Slot, agent_of
+
+Line = Literal["trace", "own", "latents", "hidden", "fuse", "text", "port"]
+"""What a line looks like: by carry where keys and values flow, else by kind; "port" from an input or to an output."""
 
 
 @dataclass(frozen=True)
@@ -22,54 +26,61 @@ class Node:
 
 @dataclass(frozen=True)
 class Link:
-    """An edge between agents has the `carry` that decides its line; one from an input or to an output has none."""
+    """`lines`: the words on it; `back`: it goes against the order of a repeat, into the next round."""
 
     source: str
     target: str
-    carry: Carry | None = None
+    line: Line = "port"
     lines: tuple[str, ...] = ()
+    back: bool = False
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A box around nodes and other frames: a repeat, or without a title the senders of a fan-in."""
+
+    id: str
+    title: str
+    nodes: tuple[str, ...]
+    frames: tuple[Frame, ...] = ()
 
 
 @dataclass(frozen=True)
 class Sketch:
-    """`frames`: the senders of each fan-in, drawn in a box of their own."""
-
     name: str
     nodes: tuple[Node, ...]
     links: tuple[Link, ...]
-    frames: tuple[tuple[str, ...], ...]
+    frames: tuple[Frame, ...]
 
 
 def sketch(graph: Graph) -> Sketch:
     """Choose what is drawn of a graph, in its textual order."""
-    ids = {a.id: f"agent_{a.agent}_{a.round}" for a in graph.activations}
     labels = dict(graph.labels)
+    rounds: dict[str, int] = {}
+    for activation in graph.activations:
+        rounds[activation.agent] = rounds.get(activation.agent, 0) + 1
     inputs = [Node(f"input_{name}", "input", name) for name in graph.inputs]
-    agents = [
-        Node(ids[a.id], "agent", _title(graph, a), _facts(graph, graph.agent(a.agent))) for a in graph.activations
-    ]
+    agents = [Node(_id(name), "agent", name, _facts(graph, graph.agent(name), times)) for name, times in rounds.items()]
     outputs = [
         Node(f"output_{name}", "output", name, (f"trained on {labels[name]}",) if name in labels else ())
         for name, _ in graph.outputs
     ]
     reads = [
-        Link(f"input_{name}", ids[a.id])
-        for a in graph.activations
-        for name in graph.inputs
-        if name in _slots(graph.agent(a.agent))
+        Link(f"input_{name}", _id(agent)) for agent in rounds for name in graph.inputs if name in _slots(graph, agent)
     ]
-    edges = [Link(ids[e.sender], ids[e.receiver], e.carry, _words(e)) for e in graph.edges]
-    gives = [Link(ids[activation], f"output_{name}") for name, activation in graph.outputs]
-    frames = tuple(tuple(ids[sender] for sender in senders) for senders in _fan_ins(graph))
-    return Sketch(graph.name, (*inputs, *agents, *outputs), (*edges, *reads, *gives), frames)
+    edges = rolled(graph)
+    back = backward(graph, edges)
+    sends = [Link(_id(e.sender), _id(e.receiver), _line(e), _words(e), e in back) for e in edges]
+    gives = [Link(_id(agent_of(activation)), f"output_{name}") for name, activation in graph.outputs]
+    frames = (*_fan_ins(edges, set(homes(graph))), *_repeats(repeats(graph)))
+    return Sketch(graph.name, (*inputs, *agents, *outputs), (*sends, *reads, *gives), frames)
 
 
-def _title(graph: Graph, activation: Activation) -> str:
-    rounds = sum(a.agent == activation.agent for a in graph.activations)
-    return f"{activation.agent}, round {activation.round}" if rounds > 1 else activation.agent
+def _id(agent: str) -> str:
+    return f"agent_{agent}"
 
 
-def _facts(graph: Graph, agent: Agent) -> tuple[str, ...]:
+def _facts(graph: Graph, agent: Agent, times: int) -> tuple[str, ...]:
     target = next(m.target for m in graph.models if m.name == agent.model)
     facts = [PurePath(target).name if PurePath(target).is_absolute() else target]
     if agent.steps:
@@ -81,18 +92,30 @@ def _facts(graph: Graph, agent: Agent) -> tuple[str, ...]:
         facts.append(f"LoRA r={agent.lora.rank}{where}")
     if agent.answer is not None:
         facts.append(f"answers, up to {agent.answer.max_tokens} tokens")
+    facts += [f"trained on {column}" for name, column in graph.labels if name == agent.name]
+    if times > 1:
+        facts.append(f"active {times} times")
     return tuple(facts)
 
 
-def _slots(agent: Agent) -> set[str]:
+def _slots(graph: Graph, name: str) -> set[str]:
+    agent = graph.agent(name)
     return {part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)}
+
+
+def _line(edge: Edge) -> Line:
+    return edge.carry if edge.kind == "kv" else edge.kind
 
 
 def _words(edge: Edge) -> tuple[str, ...]:
     """Kind and carry, then whatever is not as by default."""
-    words = [f"{edge.kind} {edge.carry}"]
+    words = [f"{edge.kind} {edge.carry}" if edge.kind in ("kv", "hidden") else edge.kind]
+    if edge.kind == "hidden":
+        words.append(f"{edge.shape} link")
     if edge.layers is not None:
         words.append(f"layers {edge.layers[0]}..{edge.layers[1]}")
+    if edge.width != Edge.width:
+        words.append(f"width {edge.width}")
     if edge.merge != "overlap":
         words.append(edge.merge)
     if edge.gradient == "stop":
@@ -102,14 +125,23 @@ def _words(edge: Edge) -> tuple[str, ...]:
     return tuple(words)
 
 
-def _fan_ins(graph: Graph) -> list[tuple[str, ...]]:
+def _fan_ins(edges: tuple[Edge, ...], looping: set[str]) -> list[Frame]:
     """The sets of senders written together into one receiver. A node stands in one box at most: of sets that overlap
-    the first is boxed, and the others are told by their edges alone."""
+    the first is boxed, and the others are told by their edges alone, as are those with senders in a repeat."""
     together: dict[tuple[int, str], list[str]] = {}
-    for edge in graph.edges:
+    for edge in edges:
         together.setdefault((edge.group, edge.receiver), []).append(edge.sender)
     boxed: list[tuple[str, ...]] = []
+    taken = set(looping)
     for senders in together.values():
-        if len(senders) > 1 and not any(set(senders) & set(box) for box in boxed):
-            boxed.append(tuple(senders))
-    return boxed
+        if len(senders) > 1 and not taken & set(senders):
+            boxed.append(tuple(map(_id, senders)))
+            taken |= set(senders)
+    return [Frame(f"together_{number}", "", nodes) for number, nodes in enumerate(boxed, 1)]
+
+
+def _repeats(found: tuple[Repeat, ...], above: str = "repeat") -> tuple[Frame, ...]:
+    return tuple(
+        Frame(name, repeat.title, tuple(map(_id, repeat.agents)), _repeats(repeat.inner, name))
+        for name, repeat in ((f"{above}_{number}", repeat) for number, repeat in enumerate(found, 1))
+    )

@@ -13,14 +13,14 @@ from masc.backends.diagram import FORMATS, dot, draw, mermaid, text
 from masc.backends.diagram.picture import png, svg
 from masc.backends.diagram.sketch import Frame, sketch
 from masc.compiler.graph import Activation, Agent, Edge, Graph, Model, Open
-from masc.compiler.graph_text import print_graph
-from masc.compiler.pipeline import compile_source
+from masc.compiler.pipeline import compile_file
 from masc.compiler.plan import Lora, Sampling, Slot, TrainSettings
 from masc.dsl.diagnostics import MascError
 from masc.dsl.source import Source, Span
-from teams import source
+from teams import team_graph
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*/*.mas"))
+ROOT = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = sorted(path for path in ROOT.rglob("*.mas") if ".masc" not in str(path) and "\ngraph " in path.read_text())
 HERE = Span(Source("test.mas", ""), 0, 0)
 
 
@@ -66,20 +66,6 @@ def panel() -> Graph:
         replace(three, merge="stack", gradient="stop"),
     ]
     return graph([*experts, agent("solver", answers=True)], edges, ("question", "clue"), name="panel")
-
-
-def compiled(agents: str, *edges: str) -> Graph:
-    """A team without errors (see teams.source)."""
-    compilation = compile_source(source(agents, *edges))
-    assert compilation.graph is not None
-    compilation.require()
-    return compilation.graph
-
-
-def outline(frame: Frame) -> str:
-    """`repeat 2[a repeat 3[b]]`"""
-    inside = [*(node.removeprefix("agent_") for node in frame.nodes), *map(outline, frame.frames)]
-    return f"{frame.title}[{' '.join(inside)}]"
 
 
 def wild() -> Graph:
@@ -140,7 +126,7 @@ KINDS = {
 @pytest.mark.parametrize(("channel", "shown"), KINDS.items())
 def test_every_kind_of_edge_has_its_line_and_its_words(channel: str, shown: tuple[str, str, str | None]) -> None:
     arrow, words, colour = shown
-    drawn = compiled("a/2! b!" if channel == "text" else "a/2 b!", f"a -> b : {channel}")
+    drawn = team_graph("a/2! b!" if channel == "text" else "a/2 b!", f"a -> b : {channel}")
     chart = mermaid(drawn)
     assert f'agent_a {arrow}|"{words.replace("|", "<br/>")}"| agent_b' in chart
     assert re.findall(r"linkStyle 0 stroke:(\S+?),", chart) == ([colour] if colour else [])
@@ -151,7 +137,7 @@ def test_every_kind_of_edge_has_its_line_and_its_words(channel: str, shown: tupl
 
 
 def test_edges_of_several_kinds_stand_side_by_side() -> None:
-    drawn = compiled("a/2! b!", "a -> b : kv", "a -> b : hidden", "a -> b : fuse", "a -> b : text", "b -> answer")
+    drawn = team_graph("a/2! b!", "a -> b : kv", "a -> b : hidden", "a -> b : fuse", "a -> b : text", "b -> answer")
     assert [link.line for link in sketch(drawn).links if link.target == "agent_b" and link.line != "port"] == [
         "trace",
         "hidden",
@@ -160,141 +146,6 @@ def test_edges_of_several_kinds_stand_side_by_side() -> None:
     ]
     styles = [re.sub(r'label=".*?"', "", line) for line in dot(drawn).splitlines() if "agent_a -> agent_b" in line]
     assert len(set(styles)) == 4
-
-
-LOOPS = {
-    "one": (("repeat 2 { a -> b : kv  b -> c : kv  c -> a : kv }",), "repeat 2[a b c]", {"c -> a"}),
-    "from outside, and to it": (("a -> b : kv", "repeat 3 { b -> c : kv  c -> b : kv }"), "repeat 3[b c]", {"c -> b"}),
-    "nested": (
-        ("repeat 2 { a -> b : kv  repeat 3 { b -> c : kv  c -> b : kv }  c -> a : kv }",),
-        "repeat 2[a repeat 3[b c]]",
-        {"c -> b", "c -> a"},
-    ),
-    "nested, with no agent of the outer one's own": (
-        ("repeat 2 { repeat 3 { a -> b : kv  b -> a : kv }  b -> a : text }", "b -> c : kv"),
-        "repeat 2[repeat 3[a b]]",
-        {"b -> a"},
-    ),
-    "side by side": (
-        ("repeat 2 { a -> b : kv }", "repeat 4 { c -> d : kv  d -> c : kv }", "b -> c : kv"),
-        "repeat 2[a b] repeat 4[c d]",
-        {"d -> c"},
-    ),
-    "an agent in two": (
-        ("repeat 2 { a -> b : kv  b -> a : kv }", "repeat 3 { b -> c : kv  c -> b : kv }"),
-        "repeat 2[a b] repeat 3 with b[c]",
-        {"b -> a", "c -> b"},
-    ),
-    "the same agents in two": (
-        ("repeat 2 { a -> b : kv }", "repeat 3 { b -> a : kv }", "b -> c : kv"),
-        "repeat 2, repeat 3[a b]",
-        {"b -> a"},
-    ),
-    "some of its agents in another": (
-        ("repeat 2 { a -> b : kv  b -> c : kv }", "repeat 3 { b -> a : kv }"),
-        "repeat 2, repeat 3 of b, a[a b c]",
-        {"b -> a"},
-    ),
-    "a fan-in beside it": (
-        ("repeat 2 { a -> b : kv  b -> a : kv }", "[c, d] -> e : kv", "a -> e : kv"),
-        "[c d] repeat 2[a b]",
-        {"b -> a"},
-    ),
-    "a fan-in of its members": (("repeat 2 { [a, b] -> c : kv  c -> a : kv }",), "repeat 2[a b c]", {"c -> a"}),
-}
-
-
-@pytest.mark.parametrize(("edges", "boxes", "back"), LOOPS.values(), ids=LOOPS)
-def test_a_repeat_is_a_box_of_its_agents(edges: tuple[str, ...], boxes: str, back: set[str]) -> None:
-    names = sorted(set(re.findall(r"\b[a-e]\b", " ".join(edges))))
-    speakers = {names[-1], *re.findall(r"(\w) -> \w : text", " ".join(edges))}
-    team = " ".join(f"{name}/1{'!' if name in speakers else ''}" for name in names)
-    graph = compiled(team, *edges, f"{names[-1]} -> answer")
-    drawn = sketch(graph)
-    assert " ".join(map(outline, drawn.frames)) == boxes
-    arrows = [(f"{link.source[6:]} -> {link.target[6:]}", link) for link in drawn.links if link.line != "port"]
-    assert {ends for ends, link in arrows if link.back} == back
-    assert len(arrows) == len({(ends, link.line) for ends, link in arrows})
-    assert [node.title for node in drawn.nodes if node.kind == "agent"] == [agent.name for agent in graph.agents]
-    titles = [title for title in re.findall(r"[^\[\] ][^\[\]]*(?=\[)", boxes) if "repeat" in title]
-    assert len(re.findall(r'subgraph \S+ \["repeat', mermaid(graph))) == len(titles)
-    assert dot(graph).count("constraint=false") == sum(link.back for _, link in arrows)
-
-
-def test_a_nested_repeat_in_each_language() -> None:
-    drawn = compiled("a/1 b/1 c/1!", "repeat 2 { a -> b : kv  repeat 3 { b -> c : kv  c -> b : kv }  c -> a : kv }")
-    nested = re.sub(r'\["`.*?`"\]', "", mermaid(drawn), flags=re.DOTALL)
-    assert (
-        """\
-  subgraph repeat_1 ["repeat 2"]
-    agent_a
-    subgraph repeat_1_1 ["repeat 3"]
-      agent_b
-      agent_c
-    end
-  end
-"""
-        in nested
-    )
-    assert """\
-  subgraph cluster_repeat_1 { label="repeat 2"; labeljust=l; color="#bbbbbb";
-    agent_a;
-    subgraph cluster_repeat_1_1 { label="repeat 3"; labeljust=l; color="#bbbbbb";
-      agent_b;
-      agent_c;
-    }
-  }
-""" in dot(drawn)
-    words = text(drawn)
-    assert all(said in words for said in ("in repeat 2 ", "in repeat 3 in repeat 2 ", "back from c: kv trace "))
-    root = ElementTree.fromstring(svg(drawn))
-    assert {"repeat2", "repeat3"} <= {"".join(element.itertext()).replace(" ", "") for element in root.iter()}
-
-
-def test_every_box_of_a_repeat_encloses_its_agents() -> None:
-    drawn = svg(
-        compiled("a/1 b/1 c/1!", "repeat 2 { a -> b : kv  repeat 3 { b -> c : kv  c -> b : kv }  c -> a : kv }")
-    )
-    box = r'id="my-svg-{}"[^>]*><rect style="" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"'
-    place = r'id="my-svg-flowchart-agent_{}-\d+"[^>]*transform="translate\(([\d.]+), ([\d.]+)\)'
-    for name, agents in (("repeat_1", "abc"), ("repeat_1_1", "bc")):
-        x, y, width, height = map(float, re.findall(box.format(name), drawn)[0])
-        for agent_name in agents:
-            left, top = map(float, re.findall(place.format(agent_name), drawn)[0])
-            assert x < left < x + width
-            assert y < top < y + height
-
-
-def test_says_how_often_an_agent_is_active_and_what_its_text_is_trained_on() -> None:
-    team = source("a/1! b/1!", "repeat 2 { a -> b : text  b -> a : kv }", "b -> answer", train="train { a <- hint }")
-    graph = compile_source(team).graph
-    assert graph is not None
-    nodes = {node.title: node.lines for node in sketch(graph).nodes}
-    assert nodes["a"][-2:] == ("trained on hint", "active 2 times")
-    assert nodes["b"][-1] == "active 2 times"
-    (given,) = (link for link in sketch(graph).links if link.target == "output_answer")
-    assert given.source == "agent_b"
-
-
-def test_the_text_of_a_graph_has_the_options_of_each_kind_and_its_repeats() -> None:
-    graph = compiled(
-        "a/2! b/1 c!",
-        "a -> c : kv",
-        "a -> c : hidden(carry = own, link = mlp)",
-        "a -> c : fuse(layers = 1..2, width = 8, gradient = stop)",
-        "a -> c : text",
-        "repeat 2 { a -> b : fuse  repeat 3 { b -> a : hidden } }",
-        "c -> answer",
-    )
-    lines = print_graph(graph).splitlines()
-    into_c = [line.split(" : ")[1] for line in lines if line.startswith("  edge") and "-> c#1" in line]
-    assert into_c == [
-        "kv carry=trace merge=overlap gradient=full",
-        "hidden carry=own link=mlp gradient=full",
-        "fuse layers=1..2 width=8 gradient=stop",
-        "text",
-    ]
-    assert [line for line in lines if "repeat" in line] == ["  repeat 2: a, b", "    repeat 3: b, a"]
 
 
 def test_lines_differ_by_carry() -> None:
@@ -316,7 +167,7 @@ def test_every_format_is_written(suffix: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_draws_in_every_format(path: Path, tmp_path: Path) -> None:
-    graph = compile_source(Source(path.name, path.read_text())).graph
+    graph = compile_file(path).graph
     assert graph is not None
     for suffix in FORMATS:
         draw(graph, tmp_path / f"team.{suffix}")

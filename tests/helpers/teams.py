@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from masc.compiler.graph import Graph
 from masc.compiler.pipeline import Compilation, Cut, compile_source
 from masc.compiler.plan import Plan
 from masc.compiler.plan_text import print_operations
@@ -25,6 +26,14 @@ def source(agents: str, *edges: str, outputs: str = "answer", model: str = MODEL
 
 def team(agents: str, *edges: str, outputs: str = "answer", model: str = MODEL, cut: Cut = ()) -> Plan:
     return compile_source(source(agents, *edges, outputs=outputs, model=model), cut=cut).require()
+
+
+def team_graph(agents: str, *edges: str) -> Graph:
+    """The graph of a team without errors."""
+    compilation = compile_source(source(agents, *edges))
+    compilation.require()
+    assert compilation.graph is not None
+    return compilation.graph
 
 
 def prefills(plan: Plan) -> dict[str, str]:
