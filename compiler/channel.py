@@ -6,6 +6,7 @@ What an agent would have seen of others as keys and values, hidden states or a f
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from masc.compiler.graph import Edge, Graph
@@ -16,16 +17,24 @@ SAMPLING = Sampling()
 """How an agent speaks that was never meant to (it has no `answer` line)."""
 
 
-def as_text(graph: Graph) -> Graph:
-    """The graph with a text edge for each segment that an activation would have learnt something of."""
+def as_text(graph: Graph, cut: Collection[tuple[str, str]] = ()) -> Graph:
+    """The graph with a text edge for each segment that an activation would have learnt something of.
+
+    `cut`: edges (sender's and receiver's activation) that carry nothing: nothing is handed on through them either.
+    """
     read: dict[str, dict[str, Edge]] = {}
+    sight: dict[str, dict[str, None]] = {}
     for receiver in order(graph):  # senders first: what they read is known
         found: dict[str, Edge] = {}
+        seen: dict[str, None] = {}  # as keys and values: a trace hands on nothing else
         for edge in graph.incoming(receiver):
-            if edge.kind == "kv" and edge.carry == "trace":
-                found |= {sender: edge for sender in read[edge.sender] if sender not in found}
+            whole = (edge.sender, receiver) not in cut
+            if edge.kind == "kv" and edge.carry == "trace" and whole:
+                found |= {sender: edge for sender in sight[edge.sender] if sender not in found}
+                seen |= sight[edge.sender]
             found[edge.sender] = edge
-        read[receiver] = found
+            seen |= {edge.sender: None} if edge.kind == "kv" and whole else {}
+        read[receiver], sight[receiver] = found, seen
     edges = tuple(
         Edge(sender, receiver, "text", edge.group, edge.span)
         for receiver, found in read.items()

@@ -129,12 +129,12 @@ def _follow(reading: _Reading, file: _File, node: syntax.Import) -> _File | None
 
 
 def _find(reading: _Reading, where: str) -> Path:
-    """The path to read: the artifact's own copy only where the original is gone."""
+    """The path to read: for an artifact's source the artifact's own copy, where it has one."""
     path = reading.shown / where
     short = Path(os.path.normpath(path))
     path = short if _key(short) == _key(path) else path  # `a/..` is not always here: `a` may be a link
     inside = os.path.normpath(where)
-    if reading.copy is not None and not os.path.isfile(path) and not _leaves(inside):
+    if reading.copy is not None and not _leaves(inside):
         copy = reading.copy / inside
         return copy if os.path.isfile(copy) else path
     return path

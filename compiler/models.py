@@ -106,6 +106,9 @@ def check_plan(plan: Plan, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
                 beyond = layers_diagnostic(view.layers[-1][1], facts[name]) if view.layers else None
                 note = beyond or window_note(facts[name], targets[name], layers=view.layers)
                 found += [note] if note else []
+            for fuse in operation.fuses if name in facts else ():
+                beyond = layers_diagnostic(fuse.layers[-1][1], facts[name]) if fuse.layers else None
+                found += [beyond] if beyond else []
         elif isinstance(operation, Think) and operation.align == "ridge":
             agent = plan.agent(operation.activation.rpartition("#")[0])
             if agent.model in facts and facts[agent.model].tied:

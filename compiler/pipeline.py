@@ -140,7 +140,14 @@ def _check_cut(resolved: Resolved, cut: Cut) -> list[Diagnostic]:
 
 
 def _channel(state: State) -> State:
-    return state if state.graph is None or state.channel == "graph" else replace(state, graph=as_text(state.graph))
+    if state.graph is None or state.channel == "graph":
+        return state
+    return replace(state, graph=as_text(state.graph, _cut_edges(state.graph, state.cut)))
+
+
+def _cut_edges(graph: Graph, cut: Cut) -> set[tuple[str, str]]:
+    agents = {activation.id: activation.agent for activation in graph.activations}
+    return {(e.sender, e.receiver) for e in graph.edges if (agents[e.sender], agents[e.receiver]) in cut}
 
 
 def _schedule(state: State) -> State:
@@ -150,8 +157,7 @@ def _schedule(state: State) -> State:
 def _place(state: State) -> State:
     if state.graph is None or state.plan is None:
         return state
-    agents = {activation.id: activation.agent for activation in state.graph.activations}
-    pairs = {(e.sender, e.receiver) for e in state.graph.edges if (agents[e.sender], agents[e.receiver]) in state.cut}
+    pairs = _cut_edges(state.graph, state.cut)
     plan, found = place(state.graph, state.plan, pairs)
     plan = with_reach(plan, {name: facts.layers for name, facts in state.facts.items()})
     whole = not pairs and state.channel == "graph"

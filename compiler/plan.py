@@ -183,8 +183,8 @@ class Reach:
 
 @dataclass(frozen=True)
 class Across:
-    """An edge whose trainable parameters a loss reaches: the link of a hidden edge, the fuser of a fuse edge. Between
-    two agents there is one of a kind, for all rounds."""
+    """An edge whose trainable parameters a loss reaches: the link of a hidden edge, the fuser of a fuse edge (of which
+    it may be some layers only). Between two agents there is one of a kind, for all rounds."""
 
     edge: Literal["hidden", "fuse"]
     sender: str

@@ -79,8 +79,8 @@ def _unique(scope: Scope, what: str, names: tuple[syntax.Name, ...], first: dict
     return tuple({name.text: name for name in reversed(names)}[text] for text in first)
 
 
-def _body(reading: _Reading, statements: tuple[syntax.Statement, ...], times: int) -> tuple[Link | Rounds, ...]:
-    """The edges and repeats of a block. times: how often it runs."""
+def _body(reading: _Reading, statements: tuple[syntax.Statement, ...], depth: int) -> tuple[Link | Rounds, ...]:
+    """The edges and repeats of a block. depth: 1, and 1 more for each repeat around it."""
     found: list[Link | Rounds] = []
     for statement in statements:
         if isinstance(statement, syntax.Edge):
@@ -88,7 +88,7 @@ def _body(reading: _Reading, statements: tuple[syntax.Statement, ...], times: in
         elif isinstance(statement, syntax.Lone):
             _classify(reading, statement.name, lone=True)
         elif isinstance(statement, syntax.Repeat):
-            found += _rounds(reading, statement, times)
+            found += _rounds(reading, statement, depth)
     return tuple(found)  # instances are agents by now
 
 
@@ -107,20 +107,21 @@ def _merging_alike(body: tuple[Link | Rounds, ...]) -> tuple[Link | Rounds, ...]
     return tuple(settled(item) for item in body)
 
 
-def _rounds(reading: _Reading, statement: syntax.Repeat, times: int) -> list[Rounds]:
+def _rounds(reading: _Reading, statement: syntax.Repeat, depth: int) -> list[Rounds]:
     scope = reading.scope
     span = Span(statement.span.source, statement.span.start, statement.span.start + len("repeat"))
     count = read_value(scope, whole(1), "repeat", statement.count) or 1
-    body = _body(reading, statement.body, times * count)
-    if (edges := times * count * sum(isinstance(item, Link) for item in body)) > MOST:
+    body = _body(reading, statement.body, depth + 1)
+    rounds = Rounds(count, body, span)
+    if depth == 1 and (edges := rounds.runs) > MOST:  # the outermost one counts all that stand in it
         message = f"this `repeat` unrolls to {edges} edges: there may be {MOST}"
         scope.complain("E0322", message, statement.count.span, "fewer rounds do")
-        count = 1
-    if not any(isinstance(item, Link | Rounds) for item in body):
-        if "graph" not in scope.lost:
+        rounds = rounds.once()
+    if not body:
+        if not any(isinstance(inner, syntax.Edge | syntax.Repeat) for inner in statement.body):
             scope.complain("E0323", "this `repeat` holds no edge", span, "write the edges of a round into it")
         return []
-    return [Rounds(count, body, span)]
+    return [rounds]
 
 
 def _classify(reading: _Reading, name: syntax.Name, lone: bool = False) -> str | None:

@@ -37,6 +37,16 @@ class Rounds:
     span: Span = field(compare=False, repr=False)
 
     @cached_property
+    def runs(self) -> int:
+        """How many edges it unrolls to."""
+        return self.count * sum(item.runs if isinstance(item, Rounds) else 1 for item in self.body)
+
+    def once(self) -> Rounds:
+        """The same with one round, inner ones too."""
+        body = tuple(item.once() if isinstance(item, Rounds) else item for item in self.body)
+        return Rounds(1, body, self.span)
+
+    @cached_property
     def agents(self) -> tuple[str, ...]:
         """The agents of its edges, those of inner repeats too, in order of first mention."""
         names = (name for link in links_of(self.body) for name in (link.edge.sender, link.edge.receiver))

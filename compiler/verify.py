@@ -35,9 +35,9 @@ def verify_resolved(resolved: Resolved) -> None:
 
 
 def verify_graph(graph: Graph) -> None:
-    ids = [activation.id for activation in graph.activations]
+    ids = {activation.id for activation in graph.activations}
     agents = {agent.name for agent in graph.agents}
-    _hold(len(set(ids)) == len(ids), "every activation is there once")
+    _hold(len(ids) == len(graph.activations), "every activation is there once")
     _hold({activation.agent for activation in graph.activations} == agents, "agents and activations match")
     for edge in graph.edges:
         _hold(edge.sender in ids and edge.receiver in ids and edge.sender != edge.receiver, "edges join activations")

@@ -117,5 +117,7 @@ def _compilation(
 ) -> Compilation:
     from masc.compiler.pipeline import compile_file
 
+    if channel not in ("graph", "text"):
+        raise ValueError(f"channel = {channel!r} is neither 'graph' nor 'text'")
     texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in (set or {}).items()}
     return compile_file(Path(path), texts, cut, channel=channel)

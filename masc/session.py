@@ -283,7 +283,7 @@ def train(
     columns = columns_of(plan, labels=True)
     rows = read_rows(_data_path(data, settings.data, compilation.base, "data"), columns)
     eval_path = eval_data or (compilation.base / settings.eval_data if settings.eval_data else None)
-    eval_rows = read_rows(eval_path, columns) if eval_path else None
+    eval_rows = read_rows(eval_path, columns_of(plan, labels=True, texts=False)) if eval_path else None
 
     from masc.backends.torch.build import build, fast_dtype  # here, for it takes seconds: what is wrong shows before
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from functools import lru_cache
 
 from masc.backends.diagram.mermaid import mermaid
 from masc.compiler.graph import Graph
@@ -17,9 +18,14 @@ TITLE = re.compile(r'(<rect style="" x="([-\d.]+)"[^>]*/><g class="cluster-label
 
 def svg(graph: Graph) -> str:
     """The graph as SVG, on white (its own colours are dark ones)."""
+    return _rendered(mermaid(graph))
+
+
+@lru_cache(maxsize=4)  # seconds of work, the same for each of the three formats
+def _rendered(chart: str) -> str:
     import mermaidx  # a JavaScript engine: not for those who only check
 
-    source = re.sub(r"#(\d+);", lambda code: chr(PRIVATE + int(code[1])), mermaid(graph))
+    source = re.sub(r"#(\d+);", lambda code: chr(PRIVATE + int(code[1])), chart)
     drawn: str = mermaidx.render(source).svg()
     drawn = re.sub("[\ue000-\ue07f]", lambda char: html.escape(chr(ord(char[0]) - PRIVATE)), drawn)
     drawn = TITLE.sub(lambda box: f"{box[1]}{float(box[2]) + 8}", drawn)

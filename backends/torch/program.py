@@ -97,7 +97,9 @@ class Program(nn.Module):
             if isinstance(operation, Think) and operation.align == "linear" and name not in self.links:
                 base = self.base(name)
                 wide = torch.promote_types(base.ridge.dtype, torch.float32)
-                self.links[name] = nn.Parameter(base.ridge.to(wide).clone())
+                # `adapt none` freezes all of an agent.
+                adapted = plan.agent(name).lora is not None
+                self.links[name] = nn.Parameter(base.ridge.to(wide).clone(), requires_grad=adapted)
         self.across = nn.ModuleDict()
         self.rounds: dict[str, dict[str, Tensor]] | None = None
         """By activation and parameter: what it contributes to the gradient. None: it is not noted."""

@@ -56,12 +56,12 @@ class Prompt:
 
 
 def prompt_of(
-    base: Base, agent: PlanAgent, contents: Mapping[str, Content], index: int, spans: frozenset[str] = frozenset()
+    base: Base, agent: PlanAgent, contents: Mapping[str, Content], spans: frozenset[str] = frozenset()
 ) -> Prompt:
     """An agent's prompt with its placeholders filled (those without content stay empty). What has no placeholder of its
     own stands before the user's text, text under the name of who said it.
 
-    index: the row's number, for errors; spans: the placeholders whose columns are wanted. E0619 if there is no token.
+    spans: the placeholders whose columns are wanted.
     """
     marked = _render(base, agent, contents)
     ids: list[int] = []
@@ -88,8 +88,6 @@ def prompt_of(
             close()
             ids.extend(-1 - i for i in range(content.first, content.first + content.count))
     close()
-    if not ids:
-        raise fail("E0619", f"the prompt of agent `{agent.name}` is empty for row {index + 1}")
     return Prompt(tuple(ids), found)
 
 
@@ -178,10 +176,10 @@ def _owner(owners: Sequence[tuple[str | None, int]], end: int) -> tuple[str | No
 
 def prompt_ids(base: Base, agent: PlanAgent, row: Row, index: int, inputs: Collection[str] | None = None) -> list[int]:
     """The token ids of an agent's prompt for one row, nothing sent to it. inputs: which placeholders the row fills
-    (None: all). E0619 if there is no token."""
+    (None: all)."""
     slots = [part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)]
     contents = {name: value(row, name, index) for name in slots if inputs is None or name in inputs}
-    return list(prompt_of(base, agent, contents, index).ids)
+    return list(prompt_of(base, agent, contents).ids)
 
 
 def aligned(receiver: Prompt, sender: Prompt) -> tuple[tuple[int, int], ...]:
@@ -193,9 +191,14 @@ def aligned(receiver: Prompt, sender: Prompt) -> tuple[tuple[int, int], ...]:
     found = []
     for name, own in receiver.spans.items():
         theirs = sender.spans.get(name, ())
-        for column, end in own:
-            match = next((at for at, reaches in theirs if reaches >= end), None)
-            found += [(match, column)] if match is not None else []
+        for place, (column, end) in enumerate(own):
+            reach = next((reaches for _, reaches in theirs if reaches >= end), None)
+            if reach is None:
+                continue
+            # Tokens of one character's bytes reach equally far: they are paired from the last.
+            there = [at for at, reaches in theirs if reaches == reach]
+            behind = sum(later == end for _, later in own[place + 1 : place + len(there)])
+            found.append((there[max(0, len(there) - 1 - behind)], column))
     return tuple(found)
 
 

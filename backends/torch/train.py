@@ -30,7 +30,7 @@ from masc.backends.torch.data import columns_of
 from masc.backends.torch.program import Program
 from masc.backends.torch.prompts import Row, value
 from masc.backends.torch.segments import Opening
-from masc.compiler.plan import Prefill, TrainSettings, agent_of
+from masc.compiler.plan import Loss, Prefill, TrainSettings, agent_of
 from masc.dsl.diagnostics import fail
 
 Metrics = dict[str, Any]
@@ -132,14 +132,17 @@ class _Run:
         settings, program = self.settings, self.program
         if not self.rows:
             raise fail("E0605", "there are no rows to train on")
-        for rows in (self.rows, self.eval_rows or []):
+        for rows, texts in ((self.rows, True), (self.eval_rows or [], self.evaluate is None)):
             for i, row in enumerate(rows):
-                for column in columns_of(program.plan, labels=True):
+                for column in columns_of(program.plan, labels=True, texts=texts):
                     value(row, column, i)
         program.check_lengths(self.rows)
         self.parameters = program.trainable()
         if not self.parameters:
             raise fail("E0609", "nothing can be trained: every agent is `adapt none`")
+        losses = [op for op in program.plan.operations if isinstance(op, Loss)]
+        if not any(loss.reaches for loss in losses):
+            raise fail("E0609", "nothing can be trained: no gradient reaches an adapter", hint="`masc check` says why")
         self.accelerator = Accelerator(
             cpu=program.device.type == "cpu",
             log_with=list(self.trackers) or None,

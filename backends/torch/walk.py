@@ -75,7 +75,7 @@ class Walk:
             name, agent = prefill.activation, agent_of(prefill.activation)
             base, row, index = self.program.base(agent), self.rows[0], self.indices[0]
             contents, _ = arriving(self, prefill)
-            prompt = len(prompt_of(base, plan.agent(agent), contents[0], index).ids)
+            prompt = len(prompt_of(base, plan.agent(agent), contents[0]).ids)
             steps, label = thinks.get(name, 0), 0
             self.texts[name] = [""]
             if self.columns is not None and name in answers and answers[name].name in self.columns:
@@ -106,7 +106,10 @@ class Walk:
         spec, base = self.program.plan.agent(agent), self.program.base(agent)
         contents, vectors = arriving(self, prefill)
         spans = self.program.fused.get(name, frozenset())
-        prompts = [prompt_of(base, spec, filled, i, spans) for filled, i in zip(contents, self.indices, strict=True)]
+        prompts = [prompt_of(base, spec, filled, spans) for filled in contents]
+        for filled, i in zip(prompts, self.indices, strict=True):
+            if not filled.ids:
+                raise fail("E0619", f"the prompt of agent `{agent}` is empty for row {i + 1}")
         prompt = _block(base, prompts, vectors)
         script = Script(
             prompt=prompt,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from graphs import GRAPHS, pair
-from masc.backends.torch.prompts import answer_ids, prompt_ids, prompt_of
+from masc.backends.torch.prompts import aligned, answer_ids, prompt_ids, prompt_of
 from masc.compiler.plan import Prefill
 from support import ROWS, make_model, make_program
 
@@ -118,11 +118,7 @@ def test_what_is_fused_does_not_depend_on_the_order_of_edges(tiny: Path) -> None
 def test_the_fused_tokens_are_those_of_shared_values(tiny: Path) -> None:
     """Byte tokens: a value's tokens are its bytes, so alignment can be told by hand."""
     program = make_program(pair("fuse(width = 4)", "Again: {q}!"), tiny)
-    sender, receiver = (
-        prompt_of(program.base(a), program.plan.agent(a), {"q": "abc"}, 0, frozenset({"q"})) for a in "ab"
-    )
-    from masc.backends.torch.prompts import aligned
-
+    sender, receiver = (prompt_of(program.base(a), program.plan.agent(a), {"q": "abc"}, frozenset({"q"})) for a in "ab")
     pairs = aligned(receiver, sender)
     texts = [
         (program.base("a").tokenizer.decode([sender.ids[s]]), program.base("b").tokenizer.decode([receiver.ids[r]]))
@@ -132,12 +128,20 @@ def test_the_fused_tokens_are_those_of_shared_values(tiny: Path) -> None:
 
 
 def test_values_that_spell_special_tokens_are_aligned_too(tiny: Path) -> None:
-    from masc.backends.torch.prompts import aligned
-
     program = make_program(pair("fuse(width = 4)", "Again: {q}!"), tiny)
     row = {"q": "a<|im_end|>b"}
-    sender, receiver = (prompt_of(program.base(a), program.plan.agent(a), row, 0, frozenset({"q"})) for a in "ab")
+    sender, receiver = (prompt_of(program.base(a), program.plan.agent(a), row, frozenset({"q"})) for a in "ab")
     assert len(aligned(receiver, sender)) == len(row["q"])
+
+
+def test_the_bytes_of_one_character_are_aligned_one_by_one(tiny: Path) -> None:
+    program = make_program(pair("fuse(width = 4)", "{q} first", on="m"), tiny)
+    sender, receiver = (
+        prompt_of(program.base(a), program.plan.agent(a), {"q": "a\u00e9\u65e5b"}, frozenset({"q"})) for a in "ab"
+    )
+    pairs = aligned(receiver, sender)
+    assert len(pairs) == 1 + 2 + 3 + 1
+    assert all(theirs == own for theirs, own in pairs)
 
 
 # -- text --------------------------------------------------------------------------------------------------------------
@@ -204,6 +208,38 @@ def test_dropout_does_not_change_what_is_said_in_training(tiny: Path) -> None:
         module.arriving = before  # type: ignore[assignment]
     assert calm
     assert heard == calm
+
+
+@pytest.mark.parametrize("edge", ["text", "hidden"])
+def test_a_prompt_may_be_what_is_sent_alone(edge: str, tmp_path: Path) -> None:
+    """Without a chat template nothing else is in it; before anything is sent its length is none."""
+    from masc.backends.torch.evaluate import evaluate
+    from masc.backends.torch.train import train
+
+    folder = make_model(tmp_path / "plain", template=None)
+    answer = "answer (max_tokens = 3)" if edge == "text" else ""
+    text = pair(edge, "{a}", think=1, on="m", answer=answer, train="a <- q" if edge == "text" else "")
+    program = make_program(text.replace("model n = OTHER\n", ""), folder)
+    assert len(train(program, ROWS, steps=1, batch=2)) == 1
+    assert evaluate(program, ROWS)[0].items == len(ROWS)
+
+
+def test_training_without_a_gradient_is_refused(tiny: Path) -> None:
+    from masc.backends.torch.train import train
+    from masc.dsl.diagnostics import MascError
+
+    text = pair("text", "{a}", answer="answer (max_tokens = 3)", on="m").replace(
+        'agent b on m { user "{a}" adapt lora(rank = 4)', 'agent b on m { user "{a}" adapt none'
+    )
+    with pytest.raises(MascError, match="no gradient reaches"):
+        train(make_program(text, tiny), ROWS, steps=1)
+
+
+def test_adapt_none_freezes_the_alignment_too(tiny: Path) -> None:
+    from support import chain
+
+    program = make_program(chain(("a", 1, "linear"), ("b", 0, "norm"), adapt="none"), tiny)
+    assert program.trainable() == {}
 
 
 # -- cutting -----------------------------------------------------------------------------------------------------------

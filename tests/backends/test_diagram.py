@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from masc.backends.diagram import FORMATS, dot, draw, mermaid, text
-from masc.backends.diagram.picture import png, svg
+from masc.backends.diagram.picture import _rendered, png, svg
 from masc.backends.diagram.sketch import Frame, sketch
 from masc.compiler.graph import Activation, Agent, Edge, Graph, Model, Open
 from masc.compiler.pipeline import compile_file
@@ -21,6 +21,8 @@ from teams import team_graph
 
 ROOT = Path(__file__).resolve().parents[2] / "examples"
 EXAMPLES = sorted(path for path in ROOT.rglob("*.mas") if ".masc" not in str(path) and "\ngraph " in path.read_text())
+PICTURES = [path for path in EXAMPLES if path.stem in ("courier", "debate", "fusion")]
+"""Rounds, two models and the simplest: a picture takes seconds, and the others hold nothing else."""
 HERE = Span(Source("test.mas", ""), 0, 0)
 
 
@@ -169,9 +171,10 @@ def test_every_format_is_written(suffix: str, tmp_path: Path) -> None:
 def test_every_example_draws_in_every_format(path: Path, tmp_path: Path) -> None:
     graph = compile_file(path).graph
     assert graph is not None
-    for suffix in FORMATS:
+    suffixes = FORMATS if path in PICTURES else ("mmd", "dot", "txt")
+    for suffix in suffixes:
         draw(graph, tmp_path / f"team.{suffix}")
-    assert len({file.read_bytes() for file in tmp_path.iterdir()}) == len(FORMATS)
+    assert len({file.read_bytes() for file in tmp_path.iterdir()}) == len(suffixes)
     words = (tmp_path / "team.txt").read_text()
     assert all(agent.name in words for agent in graph.agents)
 
@@ -185,7 +188,9 @@ def test_the_svg_holds_every_word_as_native_text() -> None:
 
 
 def test_the_same_graph_gives_the_same_picture() -> None:
-    assert svg(relay()) == svg(relay())
+    first = svg(relay())
+    _rendered.cache_clear()
+    assert svg(relay()) == first
     assert len(svg(relay())) < 30_000
 
 

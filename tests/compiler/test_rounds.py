@@ -147,6 +147,7 @@ WRONG = {
     "an edge outside of its repeat": (f"repeat 2 {{ a -> d {OWN} d -> a {OWN} }} a -> d : hidden", "E0321"),
     "far too many rounds": (f"repeat 20000 {{ a -> d {OWN} d -> a {OWN} }}", "E0322"),
     "nested far too many": (f"repeat 200 {{ repeat 200 {{ a -> d {OWN} d -> a {OWN} }} d -> a : hidden }}", "E0322"),
+    "far too many around one": (f"repeat 1000000000 {{ repeat 1 {{ a -> d {OWN} }} }}", "E0322"),
     "no rounds": (f"repeat 0 {{ a -> d {OWN} d -> a {OWN} }}", "E0404"),
     "half a round": (f"repeat 1.5 {{ a -> d {OWN} d -> a {OWN} }}", "E0403"),
     "an empty repeat": ("repeat 2 { } d", "E0323"),
@@ -202,6 +203,18 @@ def test_the_text_channel_replaces_every_edge_by_text() -> None:
     }
     assert "think" not in print_operations(plan)
     assert sum(isinstance(o, Answer) for o in plan.operations) == 4
+
+
+def test_the_text_channel_hands_on_what_a_trace_would() -> None:
+    """Not what a sender got otherwise than as keys and values, and nothing through a cut edge."""
+    assert runs(compiled("a -> b : hidden  b -> d : kv", channel="text"))["d#1"] == ["reads b#1"]
+    body = "a -> b -> d : kv"
+    assert runs(compiled(body, channel="text"))["d#1"] == ["reads a#1", "reads b#1"]
+    assert runs(compiled(body, channel="text", cut=(("a", "b"),)))["d#1"] == ["reads b#1"]
+
+
+def test_a_mistake_in_a_repeat_is_told_once() -> None:
+    assert said(compiled("repeat 2 { a -> a : kv } d")).count("E0323") == 0
 
 
 def test_the_text_channel_keeps_rounds() -> None:
