@@ -28,6 +28,7 @@ def check(resolved: Resolved, graph: Graph, facts: Mapping[str, ModelFacts]) -> 
         *_prompts(resolved),
         *_edges(resolved, facts),
         *_merges(resolved),
+        *_supervised(resolved, graph),
         *_ridges(resolved, facts),
     ]
 
@@ -223,6 +224,18 @@ def _merges(resolved: Resolved) -> Iterator[Diagnostic]:
             label = Label(other.option("merge"), f"`merge = {other.edge.merge}`")
             hint = "all kv edges into one agent merge alike: write the same on both"
             yield Diagnostic("E0315", message, link.option("merge"), (label,), hint)
+
+
+def _supervised(resolved: Resolved, graph: Graph) -> Iterator[Diagnostic]:
+    """An agent whose every word to others is an output already has no text of its own to supervise."""
+    outputs = {activation: output for output, activation in graph.outputs}
+    for name, _ in resolved.labels:
+        own = {edge.sender for edge in graph.edges if edge.kind == "text" and agent_of(edge.sender) == name}
+        if own and own <= outputs.keys():
+            output = outputs[min(own)]
+            message = f"what `{name}` says is the output `{output}`: there is no other text of it to supervise"
+            hint = f"supervise the output: `{output} <- column`"
+            yield Diagnostic("E0327", message, resolved.agent(name).span, hint=hint)
 
 
 def _ridges(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diagnostic]:

@@ -23,8 +23,9 @@ def frozen_out(graph: Graph, plan: Plan) -> list[Diagnostic]:
         labels += tuple(dict.fromkeys(Label(edge.span, "no gradient crosses text") for edge in texts))
         hint = f"write `adapt none` in `{agent.name}`"
         if texts:
-            teller = agent_of(texts[0].sender)
-            hint += f", or supervise what `{teller}` says: `train {{ {teller} <- column }}`"
+            silent = [name for name in map(agent_of, (e.sender for e in texts)) if name not in dict(graph.labels)]
+            if teller := agent.name if agent.name in silent else next(iter(silent), None):
+                hint += f", or supervise what `{teller}` says: `train {{ {teller} <- column }}`"
         elif stops:
             hint += ", or let the gradient through"
         message = f"no gradient reaches the adapter of `{agent.name}`: training would leave it as it is"
