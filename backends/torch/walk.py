@@ -18,7 +18,7 @@ from masc.backends.torch.prompts import Prompt, Row, answer_ids, prompt_of, valu
 from masc.backends.torch.rollout import Activated, Block, Decoded, Script, Thinking, activate, decode
 from masc.backends.torch.segments import Opening, Past, Segment, look, start_of
 from masc.compiler.plan import Answer, Prefill, Sampling, Think, agent_of
-from masc.dsl.diagnostics import fail
+from masc.dsl.diagnostics import MascError, fail
 
 if TYPE_CHECKING:
     from masc.backends.torch.program import Program
@@ -76,6 +76,8 @@ class Walk:
             base, row, index = self.program.base(agent), self.rows[0], self.indices[0]
             contents, _ = arriving(self, prefill)
             prompt = len(prompt_of(base, plan.agent(agent), contents[0]).ids)
+            if not prompt and not prefill.reads:  # what will be read may fill it
+                raise _empty(agent, index)
             steps, label = thinks.get(name, 0), 0
             self.texts[name] = [""]
             if self.columns is not None and name in answers and answers[name].name in self.columns:
@@ -109,7 +111,7 @@ class Walk:
         prompts = [prompt_of(base, spec, filled, spans) for filled in contents]
         for filled, i in zip(prompts, self.indices, strict=True):
             if not filled.ids:
-                raise fail("E0619", f"the prompt of agent `{agent}` is empty for row {i + 1}")
+                raise _empty(agent, i)
         prompt = _block(base, prompts, vectors)
         script = Script(
             prompt=prompt,
@@ -212,6 +214,10 @@ def cut_at_stop(text: str, sampling: Sampling) -> str:
     """The text up to the first stop string."""
     ends = [at for stop in sampling.stop if (at := text.find(stop)) >= 0]
     return text[: min(ends)] if ends else text
+
+
+def _empty(agent: str, index: int) -> MascError:
+    return fail("E0619", f"the prompt of agent `{agent}` is empty for row {index + 1}")
 
 
 def _note(rounds: dict[str, dict[str, Tensor]], activation: str, parameter: str, gradient: Tensor) -> None:

@@ -67,8 +67,17 @@ def test_a_model_without_a_template(tmp_path: Path) -> None:
     base = Base(make_model(tmp_path / "m", template=None), torch.float32)
     ids = prompt_ids(base, PlanAgent("a", "m", None, ("s",), ("u",)), {}, 0)
     assert base.tokenizer.decode(ids) == "s\n\nu"
-    with pytest.raises(MascError, match="prompt of agent `a` is empty for row 3"):
-        prompt_ids(base, PlanAgent("a", "m", None, None, (Slot("q"),)), {"q": ""}, 2)
+    assert prompt_ids(base, PlanAgent("a", "m", None, None, (Slot("q"),)), {"q": ""}, 2) == []
+
+
+def test_an_empty_prompt_is_an_error_before_anything_runs(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m", template=None)
+    text = 'mas 1\nmodel m = MODEL\nagent a on m { user "{q}" answer }\ngraph g(q) -> answer { a }'
+    program = make_program(text, folder)
+    rows = [*ROWS[:2], {"q": "", "answer": "x"}]
+    for use in (program.check_lengths, program, program.generate):
+        with pytest.raises(MascError, match="prompt of agent `a` is empty for row 3"):
+            use(rows)
 
 
 @pytest.mark.parametrize("think", [0, 2])
