@@ -1,0 +1,68 @@
+"""Options that more than one command takes, and how their values are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from masc.compiler.plan import Mode
+
+File = Annotated[
+    Path | None,
+    typer.Argument(help="A .mas or YAML file, a folder with one, or a .masc artifact \\[default: the one here]"),
+]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a param or a train entry")]
+Channel = Annotated[Mode, typer.Option(help="text: every agent talks in text, as a baseline")]
+Cuts = Annotated[list[str] | None, typer.Option("--cut", metavar="SENDER:RECEIVER", help="Let this edge carry nothing")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, ... \\[default: a GPU if there is one]")]
+Dtype = Annotated[
+    str | None, typer.Option(help="Of the frozen base: bfloat16 or float32 \\[default: bfloat16 where that is fast]")
+]
+Batch = Annotated[int, typer.Option(min=1, help="Rows decoded together")]
+
+
+def require(problem: str | None, option: str) -> None:
+    """A wrong value of an option is wrong usage."""
+    if problem is not None:
+        raise typer.BadParameter(problem, param_hint=option)
+
+
+def check_place(dtype: str | None, device: str | None) -> None:
+    from masc import checks
+
+    if dtype is not None:
+        require(checks.dtype_problem(dtype), "--dtype")
+    if device is not None:
+        require(checks.device_problem(device), "--device")
+
+
+def read_sets(items: list[str] | None) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for item in items or []:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"`{item}` is not NAME=VALUE", param_hint="--set")
+        values[name.strip()] = value.strip()
+    return values
+
+
+def read_cuts(items: list[str] | None) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for item in items or []:
+        sender, colon, receiver = item.partition(":")
+        if not (sender and colon and receiver):
+            raise typer.BadParameter(f"`{item}` is not SENDER:RECEIVER", param_hint="--cut")
+        pairs.append((sender.strip(), receiver.strip()))
+    return tuple(pairs)
+
+
+def read_inputs(items: list[str] | None) -> dict[str, str]:
+    row: dict[str, str] = {}
+    for item in items or []:
+        name, equals, value = item.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"`{item}` is not NAME=TEXT", param_hint="--input")
+        row[name] = value
+    return row
