@@ -16,7 +16,7 @@ demo: $(READY)
 test: lint types
 	@echo "== tests"
 	@$(BIN)/masc models fetch $(MODEL)
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist worksteal
 
 lint: $(READY)
 	@echo "== lint"
