@@ -237,6 +237,21 @@ def _run(state: State) -> Compilation:
     return Compilation(state.file, state.graph, plan, found, state.source, state.base, said, state.facts, copies)
 
 
+def lower(compilation: Compilation, graph: Graph) -> Plan:
+    """The plan of a graph that was made from a compilation's own (see `controls.py`): the passes after `channel`.
+    MascError where it cannot be placed."""
+    state = State(
+        Path(), compilation.source, compilation.base, {}, (), channel="text", facts=compilation.facts, graph=graph
+    )
+    names = [name for name, _ in PASSES]
+    for _name, run in PASSES[names.index("channel") + 1 :]:
+        state = run(state)
+        _verify(state)
+    if state.plan is None or state.broken:
+        raise MascError(state.diagnostics)
+    return state.plan
+
+
 def _said(set: Mapping[str, str] | None) -> dict[str, str]:
     return {str(name): _plain(value) for name, value in (set or {}).items()}
 

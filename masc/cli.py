@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from masc.commands import language, models, pictures, teams
+from masc.commands import comparison, language, models, pictures, teams
 from masc.console import report, say
 from masc.dsl.diagnostics import MascError, fail
 
@@ -30,6 +30,7 @@ app.command("compile")(teams.compile_)
 app.command()(teams.train)
 app.command()(teams.run)
 app.command("eval")(teams.eval_)
+app.command()(comparison.compare)
 app.command()(pictures.draw)
 app.command()(language.explain)
 app.add_typer(base_models, name="models")

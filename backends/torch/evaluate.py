@@ -15,6 +15,7 @@ from masc.backends.torch.data import answer_columns
 from masc.backends.torch.program import Program, Said
 from masc.backends.torch.prompts import Row, prompt_ids, value
 from masc.backends.torch.scorers import SCORERS
+from masc.backends.torch.statistics import wilson
 from masc.compiler.plan import Think
 from masc.dsl.diagnostics import did_you_mean, fail
 
@@ -80,14 +81,6 @@ class Item:
     said: str
     gold: str
     correct: bool
-
-
-def wilson(correct: int, items: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95% Wilson score interval of a share (Wilson 1927)."""
-    share = correct / items
-    middle = (share + z * z / (2 * items)) / (1 + z * z / items)
-    half = z * math.sqrt(share * (1 - share) / items + z * z / (4 * items * items)) / (1 + z * z / items)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 @torch.no_grad()
@@ -166,12 +159,25 @@ def evaluate(
     )
 
 
-def _gold_perplexity(program: Program, rows: Sequence[Row], size: int) -> float:
-    loss, tokens = 0.0, 0
+@torch.no_grad()
+def answer_losses(program: Program, rows: Sequence[Row], size: int) -> list[tuple[float, int]]:
+    """For each row the negative log-likelihood (nats) of its gold answers, teacher forced, summed over their tokens,
+    and how many those are; ends of turn included, all outputs together."""
+    found: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
     for batch in batches(program, rows, range(len(rows)), size):
         out = program([rows[i] for i in batch], indices=batch, texts=False)
-        loss, tokens = loss + float(out.loss) * out.tokens, tokens + out.tokens
-    return _perplexity(loss, tokens)
+        losses = sum(scored.losses.double().sum(1) for scored in out.outputs.values())
+        counts = sum((scored.labels != -100).sum(1) for scored in out.outputs.values())
+        assert isinstance(losses, torch.Tensor)
+        assert isinstance(counts, torch.Tensor)
+        for i, loss, count in zip(batch, losses.tolist(), counts.tolist(), strict=True):
+            found[i] = (loss, count)
+    return found
+
+
+def _gold_perplexity(program: Program, rows: Sequence[Row], size: int) -> float:
+    losses = answer_losses(program, rows, size)
+    return _perplexity(sum(loss for loss, _ in losses), sum(count for _, count in losses))
 
 
 def _perplexity(loss: float, tokens: int) -> float:

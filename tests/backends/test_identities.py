@@ -29,8 +29,7 @@ def test_a_no_latents_equals_one_pass_over_the_concatenated_prompts(kind: str, t
 
 def dtype_of(name: str) -> str:
     """Several activations in a row of random models enlarge a rounding error up to ten thousand times (so does a change
-    of the weights by 1e-7), by how much depends on the processor: float64 tells what is wrong from what is only rounded.
-    """
+    of the weights by 1e-7); by how much depends on the processor. float64 tells what is wrong from what is rounded."""
     return "float64" if "rounds" in name else "float32"
 
 
