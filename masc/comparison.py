@@ -23,7 +23,7 @@ from masc.compiler.controls import alone, pooled, stopped, unread
 from masc.compiler.files import atomic_write
 from masc.compiler.graph import Graph
 from masc.compiler.pipeline import Compilation, lower
-from masc.compiler.plan import Lora, Loss, Plan, Reach, TrainSettings
+from masc.compiler.plan import Lora, Loss, Plan, Prefill, Reach, Think, TrainSettings
 from masc.compiler.plan_text import print_plan, reach_text
 from masc.console import bar, say
 from masc.dsl.diagnostics import did_you_mean, fail
@@ -330,13 +330,27 @@ def _mark(run: Run, task: Task) -> str:
     known: dict[str, Any] = {
         "row": run.row,
         "plan": plan.fingerprint(),
-        "team": run.compilation.require().fingerprint() if run.trains else None,  # it decides how many parameters
+        "team": _sizes(run.compilation.require()) if run.trains else None,
         "models": [_content(model.target, str(run.compilation.base)) for model in plan.models],
         "train": [settings, _digest(task.train_rows)] if run.trains else settings["seed"],
         "test": [_digest(task.test_rows), task.scorer, task.output],
         "decoding": [task.samples, task.sampled if task.samples else 0, task.dtype, task.device],
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def _sizes(plan: Plan) -> list[str]:
+    """What decides how many parameters of a team are trained, and so the rank of a single agent."""
+    found = [repr((agent.name, agent.model, agent.lora)) for agent in plan.agents]
+    for o in plan.operations:
+        if isinstance(o, Loss):
+            found.append(repr(o.reaches))
+        elif isinstance(o, Think):
+            found.append(o.align)
+        elif isinstance(o, Prefill):
+            found += [splice.shape for splice in o.splices]
+            found += [repr((fuse.width, fuse.layers)) for fuse in o.fuses]
+    return found
 
 
 _HASHES: dict[tuple[str, str], str | None] = {}
