@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
@@ -12,6 +13,8 @@ from masc.compiler.plan import Slot, agent_of
 
 Line = Literal["trace", "own", "latents", "hidden", "fuse", "text", "port"]
 """What a line looks like: by carry where keys and values flow, else by kind; "port" from an input or to an output."""
+Weights = Mapping[tuple[str, str], float]
+"""What the edges of a graph carry: (sender, receiver), agents by name -> a share from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Link:
-    """`lines`: the words on it; `back`: it goes against the order of a repeat, into the next round."""
+    """`lines`: the words on it; `back`: it goes against the order of a repeat, into the next round; `weight`: the share
+    that it carries, where that is known."""
 
     source: str
     target: str
     line: Line = "port"
     lines: tuple[str, ...] = ()
     back: bool = False
+    weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,9 @@ class Sketch:
     frames: tuple[Frame, ...]
 
 
-def sketch(graph: Graph) -> Sketch:
-    """Choose what is drawn of a graph, in its textual order."""
+def sketch(graph: Graph, weights: Weights | None = None) -> Sketch:
+    """Choose what is drawn of a graph, in its textual order. An edge that has no weight is drawn as without weights."""
+    carried = weights or {}
     labels = dict(graph.labels)
     rounds: dict[str, int] = {}
     for activation in graph.activations:
@@ -70,7 +76,10 @@ def sketch(graph: Graph) -> Sketch:
     ]
     edges = rolled(graph)
     back = backward(graph, edges)
-    sends = [Link(_id(e.sender), _id(e.receiver), _line(e), _words(e), e in back) for e in edges]
+    sends = [
+        Link(_id(e.sender), _id(e.receiver), _line(e), _words(e), e in back, carried.get((e.sender, e.receiver)))
+        for e in edges
+    ]
     gives = [Link(_id(agent_of(activation)), f"output_{name}") for name, activation in graph.outputs]
     frames = (*_fan_ins(edges, set(homes(graph))), *_repeats(repeats(graph)))
     return Sketch(graph.name, (*inputs, *agents, *outputs), (*sends, *reads, *gives), frames)
