@@ -1,4 +1,4 @@
-"""Graph to Mermaid, DOT, SVG, PNG, PDF and text, offline."""
+"""Graph to Mermaid, DOT, SVG, PNG, PDF, text and an interactive page, offline."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from masc.backends.diagram.dot import dot
 from masc.backends.diagram.mermaid import mermaid
+from masc.backends.diagram.page import html
 from masc.backends.diagram.picture import pdf, png, svg
 from masc.backends.diagram.sketch import Weights
 from masc.backends.diagram.text import text
@@ -24,6 +25,7 @@ FORMATS: dict[str, Callable[[Graph, Weights | None], str | bytes]] = {
     "mmd": mermaid,
     "dot": dot,
     "txt": text,
+    "html": html,
 }
 
 

@@ -56,12 +56,8 @@ COLOURS: dict[Line, str] = {
 
 def mermaid(graph: Graph, weights: Weights | None = None) -> str:
     """The graph as Mermaid text, as GitHub and mermaid.live render it."""
-    return chart(sketch(graph, weights))
-
-
-def chart(drawn: Sketch) -> str:
-    """Mermaid text with all colours."""
-    lines = [*flowchart(drawn, _label, _words), STYLES.rstrip("\n")]
+    drawn = sketch(graph, weights)
+    lines = [*flowchart(drawn, node_label, edge_words), STYLES.rstrip("\n")]
     for kind, nodes in _classes(drawn).items():
         lines.append(f"  class {','.join(nodes)} {kind}")
     for style, places in _styles(drawn).items():
@@ -128,11 +124,13 @@ def _shape(node: Node, label: str) -> str:
     return f"[{label}]" if node.kind == "agent" else f"({label})"
 
 
-def _label(node: Node) -> str:
+def node_label(node: Node) -> str:
+    """The text of a node as quoted Markdown."""
     return '"`' + "\n".join([f"**{escape(node.title)}**", *map(escape, node.lines)]) + '`"'
 
 
-def _words(link: Link) -> str:
+def edge_words(link: Link) -> str:
+    """The text on a link, quoted."""
     return '"' + "<br/>".join(map(escape, link.lines)) + '"'
 
 

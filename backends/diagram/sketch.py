@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Literal
 
@@ -85,8 +85,42 @@ def sketch(graph: Graph, weights: Weights | None = None) -> Sketch:
     return Sketch(graph.name, (*inputs, *agents, *outputs), (*sends, *reads, *gives), frames)
 
 
+def unrolled(graph: Graph, weights: Weights | None = None) -> Sketch:
+    """The same with every round drawn: a node for each activation. Inputs are words in those that read them, for their
+    lines would cross all others."""
+    carried = weights or {}
+    says = {e.sender for e in graph.edges if e.kind == "text"} | {activation for _, activation in graph.outputs}
+    agents = []
+    for activation in graph.activations:
+        agent = graph.agent(activation.agent)
+        if activation.id not in says:
+            agent = replace(agent, answer=None)
+        slots = _slots(graph, agent.name)
+        reads = [name for name in graph.inputs if name in slots]
+        facts = (*_facts(graph, agent, times=1), *([f"reads {', '.join(reads)}"] if reads else []))
+        agents.append(Node(_round_id(activation.id), "agent", activation.id, facts))
+    outputs = [Node(f"output_{name}", "output", name) for name, _ in graph.outputs]
+    sends = [
+        Link(
+            _round_id(e.sender),
+            _round_id(e.receiver),
+            _line(e),
+            _words(e),
+            weight=carried.get((agent_of(e.sender), agent_of(e.receiver))),
+        )
+        for e in graph.edges
+    ]
+    gives = [Link(_round_id(activation), f"output_{name}") for name, activation in graph.outputs]
+    return Sketch(graph.name, (*agents, *outputs), (*sends, *gives), frames=())
+
+
 def _id(agent: str) -> str:
     return f"agent_{agent}"
+
+
+def _round_id(activation: str) -> str:
+    """No two are equal: a round always comes last."""
+    return f"agent_{activation.replace('#', '_')}"
 
 
 def _facts(graph: Graph, agent: Agent, times: int) -> tuple[str, ...]:
