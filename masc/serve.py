@@ -22,6 +22,9 @@ PAUSE = 0.3
 BEAT = 15.0
 """Seconds after which a silent connection is tried, so that one that is gone is noticed."""
 
+BLANK: dict[str, Any] = {"titles": [], "panels": {}, "drawings": [], "problems": "", "status": "drawing…"}
+"""What the page shows before anything is drawn."""
+
 Stamps = dict[Path, tuple[int, int] | None]
 
 
@@ -51,11 +54,11 @@ def watch(path: Path, look: Callable[[], Compilation], port: int, listen: Callab
 
     Raises OSError where the port cannot be had.
     """
-    board = Board(name=path.stem, titles=[], panels={}, drawings=[], problems="", status="drawing…")
+    board = Board(name=path.stem, **BLANK)
     stopped = threading.Event()
     with Server(board, port) as server:
         listen(f"http://{HOST}:{server.server_port}/")
-        painter = threading.Thread(target=_paint, args=(path, look, board, stopped), daemon=True)
+        painter = threading.Thread(target=paint, args=(path, look, board, stopped), daemon=True)
         painter.start()
         try:
             server.serve_forever()
@@ -127,7 +130,8 @@ class Handler(BaseHTTPRequestHandler):
         """Requests are nothing to talk about either."""
 
 
-def _paint(path: Path, look: Callable[[], Compilation], board: Board, stopped: threading.Event) -> None:
+def paint(path: Path, look: Callable[[], Compilation], board: Board, stopped: threading.Event) -> None:
+    """Draw what the files hold onto the board, whenever one of them changes, until stopped."""
     seen: Stamps = {}
     files = [path]
     while True:
