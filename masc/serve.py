@@ -38,7 +38,8 @@ class Board:
 
     def publish(self, **news: Any) -> None:
         with self._changed:
-            self.state = {**self.state, **news}
+            kept = self.state  # what is equal stays the same object: it need not be sent again
+            self.state = {**kept, **{name: value for name, value in news.items() if kept.get(name) != value}}
             self._version += 1
             self._changed.notify_all()
 
@@ -143,7 +144,8 @@ def paint(path: Path, look: Callable[[], Compilation], board: Board, stopped: th
                 board.publish(problems=render(error.diagnostics), status="")
             except Exception as error:  # the next save may mend it
                 board.publish(problems=f"this cannot be drawn: {type(error).__name__}: {error}", status="")
-            seen = {file: now[file] if file in now else _stamp(file) for file in files}
+            # A file not known before may have changed since it was read: it counts as another one, and all is done again.
+            seen = {file: now.get(file) for file in files}
         if stopped.wait(PAUSE):
             return
 

@@ -75,12 +75,12 @@ def write(path: Path, text: str) -> None:
 def test_it_is_redrawn_when_the_file_or_an_import_is_saved(address: tuple[str, int], tmp_path: Path) -> None:
     found = events(address)
     assert "agent a" in until(found, "drawings")["panels"]
-    write(tmp_path / "words.mas", 'mas 1\nmodel m = "another"\n')
+    write(tmp_path / "words.mas", 'mas 1\nmodel m = "no-one/another"\n')
     rows = until(found, "drawings")["panels"]["agent a"]["sections"][0]["rows"]
-    assert rows[0] == ["model", 'm = "another"']
+    assert rows[0] == ["model", 'm = "no-one/another"']
     (tmp_path / "words.mas").unlink()
     assert "E0" in until(found, "problems")["problems"]
-    write(tmp_path / "words.mas", 'mas 1\nmodel m = "third"\n')
+    write(tmp_path / "words.mas", 'mas 1\nmodel m = "no-one/third"\n')
     assert until(found, "drawings")["problems"] == ""
 
 
