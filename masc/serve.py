@@ -144,7 +144,7 @@ def paint(path: Path, look: Callable[[], Compilation], board: Board, stopped: th
                 board.publish(problems=render(error.diagnostics), status="")
             except Exception as error:  # the next save may mend it
                 board.publish(problems=f"this cannot be drawn: {type(error).__name__}: {error}", status="")
-            # A file not known before may have changed since it was read: it counts as another one, and all is done again.
+            # A file not known before may have changed since it was read: it counts as changed, and is read again.
             seen = {file: now.get(file) for file in files}
         if stopped.wait(PAUSE):
             return
