@@ -103,7 +103,7 @@ def load_task(name: str, split: str | None = None) -> list[dict[str, Any]]:
 
 
 def draw(path: Path_, out: Path_, *, set: Mapping[str, Any] | None = None) -> None:
-    """Draw a graph: the suffix of `out` says how (svg, png, pdf, mmd, dot, txt)."""
+    """Draw a graph: the suffix of `out` says how (svg, png, pdf, mmd, dot, txt, html)."""
     from masc.backends.diagram import draw as run
 
     compilation = _compilation(path, set)
