@@ -99,9 +99,7 @@ def look(
     count: the number of layers. rotate(keys [B, H, C, D], offset [B], layer): moves keys to later positions. Without an
     `opening` (evaluation, running) only the final views exist.
     """
-    pieces = [
-        piece(group, segments, opening, count, rotate) for group in by_segment(views, opening).values()
-    ]
+    pieces = [piece(group, segments, opening, count, rotate) for group in by_segment(views, opening).values()]
     return joined(pieces, count)
 
 
@@ -161,9 +159,7 @@ def columns_of(views: Sequence[View], segment: Segment) -> slice:
     return slice(0, segment.real.shape[1])
 
 
-def seen_of(
-    views: Sequence[View], segment: Segment, columns: slice, opening: Opening | None, depth: int
-) -> Tensor:
+def seen_of(views: Sequence[View], segment: Segment, columns: slice, opening: Opening | None, depth: int) -> Tensor:
     """Which of some columns of a segment its views show, bool [B, depth, C]. depth: 1, or the number of layers."""
     first, last = segment.prompt, segment.prompt + segment.latents
     real = segment.real[:, columns]

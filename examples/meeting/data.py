@@ -10,7 +10,20 @@ import json
 import random
 from pathlib import Path
 
-MONTHS = "January February March April May June July August September October November December".split()
+MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 TRAIN, TEST = 2000, 200
 
 

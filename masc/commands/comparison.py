@@ -1,4 +1,4 @@
-"""Commands that ask whether a team's channel matters: compare."""
+"""Commands that ask whether a team's channel matters: compare, audit."""
 
 from __future__ import annotations
 
@@ -72,3 +72,33 @@ def compare(
     print(text_table(lines))
     for written in write_report(lines, folder, f"{first.require().name}: {len(task.test_rows)} test rows"):
         say(f"-> {written}")
+
+
+def audit(
+    file: File = None,
+    data: Annotated[Path | None, typer.Option(help="JSON lines \\[default: the file's `eval_data`]")] = None,
+    scorer: Annotated[str, typer.Option(help="exact, number or choice")] = "exact",
+    limit: Annotated[int | None, typer.Option(min=2, help="Only the first so many rows")] = None,
+    watched: Annotated[int, typer.Option(min=1, help="Rows of which attention and gradients are taken")] = 16,
+    batch: Annotated[int, typer.Option(min=2, help="Rows decoded together; they exchange what they send")] = 16,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Also write it as JSON, for `masc draw`")] = None,
+    dtype: Dtype = None,
+    device: Device = None,
+) -> None:
+    """Say what each edge of a trained team carries."""
+    from masc import auditing, checks, session
+    from masc.compiler.files import atomic_write, check_file
+
+    require(checks.scorer_problem(scorer, code=False), "--scorer")
+    check_place(dtype, device)
+    if out is not None:
+        check_file(out)
+    found = session.find(file)
+    rows = session.eval_rows_of(found, data, scorer, None)[:limit]
+    result = auditing.audit_of(
+        found, file, rows, scorer, batch=batch, watched=watched, dtype=dtype, device=device, tick=say
+    )
+    print(auditing.text_table(result))
+    if out is not None:
+        atomic_write(out, auditing.to_json(result))
+        say(f"-> {out}")
