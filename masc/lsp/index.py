@@ -40,39 +40,6 @@ class Mention:
     defines: bool = False
 
 
-@dataclass(frozen=True)
-class Index:
-    """`files`: by real path; `mentions`: of each file, in the order of the text; `users`: the files whose graphs hold an
-    agent or make one of a template."""
-
-    files: Mapping[str, Parsed]
-    mentions: Mapping[str, tuple[Mention, ...]]
-    users: Mapping[Symbol, tuple[str, ...]]
-
-    def at(self, path: str, offset: int) -> Mention | None:
-        """What is named at an offset, or just before it."""
-        found = [m for m in self.mentions.get(path, ()) if m.span.start <= offset <= m.span.end]
-        return found[-1] if found else None
-
-    def of(self, symbols: frozenset[Symbol], declarations: bool = True) -> Iterator[tuple[str, Mention]]:
-        """Every place that names one of these, with its file."""
-        for path, mentions in self.mentions.items():
-            yield from ((path, m) for m in mentions if m.symbols & symbols and (declarations or not m.defines))
-
-    def definitions(self, symbols: frozenset[Symbol]) -> Iterator[tuple[str, Mention]]:
-        return ((path, mention) for path, mention in self.of(symbols) if mention.defines)
-
-    def agent(self, symbol: Symbol) -> syntax.Agent | None:
-        """What was written of an agent or a template; of an instance, its template."""
-        unit = _Unit(symbol.path, self.files[symbol.path].file)
-        found = unit.agents.get(symbol.name)
-        made = next((i for i in unit.instances if i.name.text == symbol.name), None)
-        if found is None and made is not None:
-            template = _Units(self.files).find(symbol.path, "agent", made.template.text)
-            return None if template is None or template == symbol else self.agent(template)
-        return found
-
-
 class _Unit:
     """What a file declares."""
 
@@ -111,6 +78,63 @@ class _Units:
         return None
 
 
+@dataclass(frozen=True)
+class Index:
+    """`files`: by real path; `mentions`: of each file, in the order of the text; `users`: the files whose graphs hold
+    an agent or make one of a template."""
+
+    files: Mapping[str, Parsed]
+    mentions: Mapping[str, tuple[Mention, ...]]
+    users: Mapping[Symbol, tuple[str, ...]]
+    _units: _Units
+
+    def at(self, path: str, offset: int) -> Mention | None:
+        """What is named at an offset, or just before it."""
+        found = [m for m in self.mentions.get(path, ()) if m.span.start <= offset <= m.span.end]
+        return found[-1] if found else None
+
+    def of(self, symbols: frozenset[Symbol], declarations: bool = True) -> Iterator[tuple[str, Mention]]:
+        """Every place that names one of these, with its file."""
+        for path, mentions in self.mentions.items():
+            yield from ((path, m) for m in mentions if m.symbols & symbols and (declarations or not m.defines))
+
+    def definitions(self, symbols: frozenset[Symbol]) -> Iterator[tuple[str, Mention]]:
+        return ((path, mention) for path, mention in self.of(symbols) if mention.defines)
+
+    def imported(self, path: str, offset: int) -> str | None:
+        """The file that an import names, where its path stands at an offset."""
+        unit = self._units.units.get(path)
+        found = (
+            target
+            for node, target in (unit.imports if unit else ())
+            if node.path.span.start <= offset <= node.path.span.end
+        )
+        return next((target for target in found if target in self.files), None)
+
+    def declaration(self, symbol: Symbol) -> syntax.Agent | syntax.Model | syntax.Param | None:
+        """What was written of an agent, a template, a model or a parameter; of an instance, its template."""
+        unit = self._units.units[symbol.path]
+        for node in unit.declarations:
+            kind = type(node).__name__.lower()
+            if isinstance(node, syntax.Agent | syntax.Model | syntax.Param) and (kind, node.name.text) == (
+                symbol.kind,
+                symbol.name,
+            ):
+                return node
+        made = next((i for i in unit.instances if i.name.text == symbol.name), None) if symbol.kind == "agent" else None
+        template = self._units.find(symbol.path, "agent", made.template.text) if made else None
+        return None if template is None or template == symbol else self.declaration(template)
+
+    def visible(self, path: str) -> Iterator[Symbol]:
+        """What a file declares and imports, by name."""
+        unit = self._units.units[path]
+        yield from unit.declared.values()
+        for node, target in unit.imports:
+            for name in node.names:
+                found = (self._units.find(target, kind, name.text) for kind in IMPORTED)
+                yield from (symbol for symbol in found if symbol is not None)
+
+
 def build(files: Mapping[str, Parsed]) -> Index:
     """The index of some files, as far as they could be understood."""
     units = _Units(files)
@@ -124,7 +148,7 @@ def build(files: Mapping[str, Parsed]) -> Index:
                 users.setdefault(symbol, {}).setdefault(path)
     known = {symbol: tuple(paths) for symbol, paths in users.items()}
     mentions = {path: tuple(sorted(_Walk(units, unit, known).all(), key=_start)) for path, unit in units.units.items()}
-    return Index(files, mentions, known)
+    return Index(files, mentions, known, units)
 
 
 def _start(mention: Mention) -> int:
@@ -216,9 +240,7 @@ class _Walk:
             own = table[name].words if name in table else ()
             yield from self._value(option.value, (*own, *words.ITEMS.get((owner, name), ())), agent)
 
-    def _value(
-        self, value: syntax.Value, own: Sequence[str], agent: syntax.Agent | None = None
-    ) -> Iterator[Mention]:
+    def _value(self, value: syntax.Value, own: Sequence[str], agent: syntax.Agent | None = None) -> Iterator[Mention]:
         """A bare name is a field or a parameter, unless it is one of the option's own words."""
         if isinstance(value, syntax.List):
             for item in value.items:

@@ -61,8 +61,8 @@ def rename(index: Index, path: str, offset: int, new: str) -> dict[str, list[Edi
 
 
 def _together(index: Index, symbols: frozenset[Symbol]) -> frozenset[Symbol]:
-    """All that must be renamed at once: an import brings in everything of a name, and a placeholder in a shared agent is
-    an input of several graphs."""
+    """All that must be renamed at once: an import brings in everything of a name, and a placeholder in a shared agent
+    is an input of several graphs."""
     while True:
         more = frozenset().union(symbols, *(mention.symbols for _, mention in index.of(symbols)))
         if more == symbols:
@@ -88,7 +88,9 @@ def _hold(index: Index, edits: Mapping[str, list[Edit]], symbols: frozenset[Symb
     after = build(files)
     for path, mentions in index.mentions.items():
         expected = [(m.defines, frozenset(map(renamed, m.symbols))) for m in mentions]
-        if expected != [(m.defines, m.symbols) for m in after.mentions[path]] or _twice(after.mentions[path], symbols, new):
+        if expected != [(m.defines, m.symbols) for m in after.mentions[path]] or _twice(
+            after.mentions[path], symbols, new
+        ):
             raise RefusedError(f"`{new}` already means something else in `{path}`")
 
 

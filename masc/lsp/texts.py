@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ from masc.dsl.source import Source
 MOST_FILES = 1000
 """Of a workspace: whoever opens the home folder shall not wait for all of it."""
 _MOST_ENTRIES = 50_000
+_VERSION = re.compile(r"^[\"']?mas[\"']?\s*:", re.MULTILINE)
 _ELSEWHERE = {"node_modules", "__pycache__", "build", "dist", "venv"}
 
 
@@ -58,10 +60,15 @@ def _ours(folder: str) -> bool:
     return not (folder.startswith(".") or folder.endswith(".masc") or folder in _ELSEWHERE)
 
 
+def is_program(path: str, text: str) -> bool:
+    """Whether a file is masc's: YAML may be anybody's, and is where it says its version."""
+    return path.endswith(".mas") or _VERSION.search(text) is not None
+
+
 def load(paths: Iterable[str], texts: Mapping[str, str]) -> dict[str, Parsed]:
     """These files and whatever they import, by real path, as far as they can be read.
 
-    `texts`: what the editor holds, by real path. YAML that says nothing of masc is left out.
+    `texts`: what the editor holds, by real path.
     """
     found: dict[str, Parsed] = {}
     waiting = [*texts, *paths]
@@ -70,7 +77,7 @@ def load(paths: Iterable[str], texts: Mapping[str, str]) -> dict[str, Parsed]:
         if path in found or not path.endswith(SUFFIXES):
             continue
         text = texts[path] if path in texts else _read(path)
-        if text is None or (path not in texts and not path.endswith(".mas") and "mas:" not in text):
+        if text is None or not is_program(path, text):
             continue
         parsed = found[path] = parse(path, text)
         if parsed.file is not None:
