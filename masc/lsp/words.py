@@ -155,5 +155,5 @@ def about(owner: str, option: str) -> str | None:
     found = OPTIONS.get(owner, {}).get(option)
     if found is None:
         return None
-    choices = " or ".join(filter(None, [", ".join(f"`{word}`" for word in found.words), found.takes]))
-    return f"**{option}** = {choices}\n\n{found.about}"
+    choices = [*(f"`{word}`" for word in found.words), *([found.takes] if found.takes else [])]
+    return f"**{option}** = {' or '.join(filter(None, [', '.join(choices[:-1]), choices[-1]]))}\n\n{found.about}"
