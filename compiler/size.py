@@ -45,8 +45,8 @@ def link_size(shape: str, sender: ModelFacts, receiver: ModelFacts) -> int:
 
 
 def fuser_size(sender: ModelFacts, receiver: ModelFacts, layers: tuple[int, int] | None, width: int) -> int:
-    """The parameters of a `fuse` edge's fuser. `layers`: the receiver's that are fused, both ends included (None: all that
-    have a counterpart)."""
+    """The parameters of a `fuse` edge's fuser. `layers`: the receiver's that are fused, both ends included (None: all
+    that have a counterpart)."""
     low, high = layers or (0, receiver.layers - 1)
     count = min(high, receiver.layers - 1) + 1 - max(low, receiver.layers - sender.layers)
     own = receiver.kv_heads * receiver.head_dim

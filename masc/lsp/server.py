@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 
 from lsprotocol import types
 from pygls.exceptions import JsonRpcInvalidParams
@@ -197,6 +199,12 @@ def make() -> Server:
 
 
 def serve() -> None:
-    """Answer on standard input and output until the editor says that it is enough."""
+    """Answer on standard input and output until the editor says that it is enough.
+
+    The protocol gets a standard output of its own: whatever else is printed goes to standard error.
+    """
     logging.getLogger("pygls").setLevel(logging.WARNING)
-    make().start_io()
+    sys.stdout.flush()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    make().start_io(os.fdopen(os.dup(0), "rb"), answers)
