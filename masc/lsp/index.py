@@ -81,12 +81,12 @@ class _Units:
 @dataclass(frozen=True)
 class Index:
     """`files`: by real path; `mentions`: of each file, in the order of the text; `users`: the files whose graphs hold
-    an agent or make one of a template."""
+    an agent or make one of a template; `units`: what each file declares."""
 
     files: Mapping[str, Parsed]
     mentions: Mapping[str, tuple[Mention, ...]]
     users: Mapping[Symbol, tuple[str, ...]]
-    _units: _Units
+    units: _Units
 
     def at(self, path: str, offset: int) -> Mention | None:
         """What is named at an offset, or just before it."""
@@ -103,7 +103,7 @@ class Index:
 
     def imported(self, path: str, offset: int) -> str | None:
         """The file that an import names, where its path stands at an offset."""
-        unit = self._units.units.get(path)
+        unit = self.units.units.get(path)
         found = (
             target
             for node, target in (unit.imports if unit else ())
@@ -113,7 +113,7 @@ class Index:
 
     def declaration(self, symbol: Symbol) -> syntax.Agent | syntax.Model | syntax.Param | None:
         """What was written of an agent, a template, a model or a parameter; of an instance, its template."""
-        unit = self._units.units[symbol.path]
+        unit = self.units.units[symbol.path]
         for node in unit.declarations:
             kind = type(node).__name__.lower()
             if isinstance(node, syntax.Agent | syntax.Model | syntax.Param) and (kind, node.name.text) == (
@@ -122,16 +122,16 @@ class Index:
             ):
                 return node
         made = next((i for i in unit.instances if i.name.text == symbol.name), None) if symbol.kind == "agent" else None
-        template = self._units.find(symbol.path, "agent", made.template.text) if made else None
+        template = self.units.find(symbol.path, "agent", made.template.text) if made else None
         return None if template is None or template == symbol else self.declaration(template)
 
     def visible(self, path: str) -> Iterator[Symbol]:
         """What a file declares and imports, by name."""
-        unit = self._units.units[path]
+        unit = self.units.units[path]
         yield from unit.declared.values()
         for node, target in unit.imports:
             for name in node.names:
-                found = (self._units.find(target, kind, name.text) for kind in IMPORTED)
+                found = (self.units.find(target, kind, name.text) for kind in IMPORTED)
                 yield from (symbol for symbol in found if symbol is not None)
 
 

@@ -60,6 +60,12 @@ class Server(LanguageServer):
     def hold(self, uri: str) -> None:
         self.state.hold(uri, self.workspace.get_text_document(uri).source)
 
+    def look_around(self) -> None:
+        """Take note of the folders that the editor has open."""
+        uris = list(self.workspace.folders) or [uri for uri in (self.workspace.root_uri,) if uri]
+        self.state.folders = tuple(map(path_of, uris))
+        self.state.forget()
+
     def tell(self) -> None:
         """Send the diagnostics of all files that they may have changed of."""
         for path, found in self.state.check().items():
@@ -75,10 +81,11 @@ def make() -> Server:
 
     @server.feature(types.INITIALIZED)
     def initialized(_: types.InitializedParams) -> None:
-        server.state.folders = tuple(path_of(uri) for uri in server.workspace.folders)
-        if not server.state.folders and server.workspace.root_uri:
-            server.state.folders = (path_of(server.workspace.root_uri),)
-        server.state.forget()
+        server.look_around()
+
+    @server.feature(types.WORKSPACE_DID_CHANGE_WORKSPACE_FOLDERS)
+    def did_change_folders(_: types.DidChangeWorkspaceFoldersParams) -> None:
+        server.look_around()
 
     @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
     def did_open(params: types.DidOpenTextDocumentParams) -> None:

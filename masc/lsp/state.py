@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -77,22 +77,23 @@ class State:
 
     def check(self) -> dict[str, tuple[Diagnostic, ...]]:
         """The diagnostics of every file whose diagnostics may have changed since the last time, by real path."""
-        before = set(self.told) | {path for found in self.told.values() for path in found}
-        self.told = {
-            path: check.by_file(path, self.compile(path)) for path, text in self.texts.items() if is_program(path, text)
-        }
-        after = {path for found in self.told.values() for path in found}
-        return {path: self._about(path) for path in sorted(before | after)}
+        before, self.told = self.told, self._found()
+        paths = {path for found in (before, self.told) for by_file in found.values() for path in by_file}
+        return {path: _about(path, self.told) for path in sorted(paths)}
 
     def diagnostics(self, path: str) -> tuple[Diagnostic, ...]:
-        """What is wrong with a file now, as far as the open programs tell."""
-        self.check()
-        return self._about(path)
+        """What is wrong with a file now, as far as the open programs tell; what was told stays as it is."""
+        return _about(path, self._found())
 
-    def _about(self, path: str) -> tuple[Diagnostic, ...]:
-        # What a file says of itself comes first: what others say of it has a label more.
-        mains: Iterable[str] = sorted(self.told, key=lambda main: main != path)
-        return check.together(self.told[main].get(path, ()) for main in mains)
+    def _found(self) -> dict[str, dict[str, tuple[Diagnostic, ...]]]:
+        programs = [path for path, text in self.texts.items() if is_program(path, text)]
+        return {path: check.by_file(path, self.compile(path)) for path in programs}
+
+
+def _about(path: str, found: Mapping[str, Mapping[str, tuple[Diagnostic, ...]]]) -> tuple[Diagnostic, ...]:
+    """What the main files say of a file: it comes first itself, since what others say of it has a label more."""
+    mains = sorted(found, key=lambda main: main != path)
+    return check.together(found[main].get(path, ()) for main in mains)
 
 
 def path_of(uri: str) -> str:
