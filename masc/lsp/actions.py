@@ -10,7 +10,8 @@ from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.source import Span
 from masc.lsp.rename import Edit
 
-_INSTEAD = re.compile(r"(?:did you mean|without the quotes:|change it to) `([^`]+)`")
+_NEAR = re.compile(r"did you mean `([^`]+)`")
+_BARE = re.compile(r"without the quotes: `([^`]+)`")
 _WRITE = re.compile(r"write `(\{\w+\}|mas \d+)`|write (\d+)\Z")
 _MISSING = re.compile(r"`(.+)` is missing before")
 _CLOSE = re.compile(r'close it with `("+)`')
@@ -32,6 +33,7 @@ def actions(diagnostics: Iterable[Diagnostic], start: int, end: int) -> list[Act
         for diagnostic in diagnostics
         if (span := diagnostic.span) is not None and span.start <= end and start <= span.end
         for action in _fixes(diagnostic, span)
+        if action.edit.text != action.edit.span.text
     ]
 
 
@@ -41,9 +43,10 @@ def _fixes(diagnostic: Diagnostic, span: Span) -> Iterator[Action]:
     def action(title: str, place: Span, text: str) -> Action:
         return Action(title, Edit(place, text), diagnostic)
 
-    if match := _INSTEAD.search(hint):
-        right = match[1]
-        yield action(f"Change to `{right}`", *_instead(span, right))
+    if match := _NEAR.search(hint):
+        yield action(f"Change to `{match[1]}`", _inside(span, match[1]), match[1])
+    elif match := _BARE.search(hint):
+        yield action(f"Change to `{match[1]}`", span, match[1])
     elif diagnostic.code == "E0101" and (match := _WRITE.search(hint)):
         yield action(f"Write `{match[1]}` on the first line", Span(span.source, 0, 0), f"{match[1]}\n\n")
     elif diagnostic.code in ("E0102", "E0108", "E0109") and (match := _WRITE.search(hint)):
@@ -62,17 +65,15 @@ def _fixes(diagnostic: Diagnostic, span: Span) -> Iterator[Action]:
         yield action(f"Take `{span.text}` out of the import", gone, "")
 
 
-def _instead(span: Span, right: str) -> tuple[Span, str]:
-    """What is to be replaced: of a text in quotes or a placeholder what is inside, of a path its last part."""
-    text = span.text
-    for left, close in (('"', '"'), ("{", "}")):
-        if len(text) > 1 and text.startswith(left) and text.endswith(close) and not right.startswith(left):
-            if "\n" not in text and not (left == '"' and re.fullmatch(r"\w+", right) and right == text.strip('"')):
-                span = Span(span.source, span.start + 1, span.end - 1)
-                start = span.start + text[1:-1].rfind("/") + 1 if "/" in text and "/" not in right else span.start
-                span = Span(span.source, start, span.end)
-            break
-    return span, right
+def _inside(span: Span, right: str) -> Span:
+    """What a name that was meant takes the place of: of a text in quotes and of a placeholder what is inside, of a path
+    its last part."""
+    match = re.fullmatch(r'"([^"\n]*)"|\{(\w*)\}', span.text)
+    if match is None:
+        return span
+    start, end = (span.start + at for at in match.span(match.lastindex or 0))
+    folder = 0 if "/" in right else span.source.text[start:end].rfind("/") + 1
+    return Span(span.source, start + folder, end)
 
 
 def _before(span: Span, mark: str) -> tuple[Span, str]:

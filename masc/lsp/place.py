@@ -142,7 +142,7 @@ def _keywords(text: str, tokens: Tokens, before: Sequence[Token], declaration: S
         kind = token.type
         if kind in KEYWORDS and kind not in parser.accepts():
             kind = "NAME"
-        if "ERROR" in parser.choices():
+        if "ERROR" in parser.choices() and "ERROR" in parser.accepts():  # a choice may come to nothing
             sound = parser.copy(deepcopy_values=False)
         try:
             parser.feed_token(Token.new_borrow_pos(kind, str(token), token))
