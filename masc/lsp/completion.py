@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,11 +13,14 @@ from masc.compiler.registry import REGISTRY
 from masc.dsl import syntax
 from masc.dsl.formatter import format_value
 from masc.dsl.read import SUFFIXES
+from masc.dsl.strings import is_name
 from masc.lsp import words
 from masc.lsp.index import Index, Kind, Symbol
 from masc.lsp.place import Place, place
 from masc.lsp.texts import Parsed, real
 
+MOST_OF_A_ROW = 1 << 20
+"""Characters of a row of data that are read for its columns."""
 Shape = Literal["keyword", "agent", "template", "model", "param", "input", "output", "option", "word", "file"]
 
 
@@ -98,6 +102,8 @@ class _Offers:
                     yield from (self.item(n.text, "output", text=f"{n.text} <- ") for n in self.graph.outputs)
                 for name, option in words.OPTIONS["train"].items():
                     yield self.item(name, "option", option.takes, option.about, f"{name} ")
+            case "column":
+                yield from (self.item(name, "input", "column of the data") for name in self._columns())
             case "placeholder":
                 yield from self._placeholders()
 
@@ -150,6 +156,20 @@ class _Offers:
             yield self.item(word, "word", about=found.about if found else "")
         if found is not None and "path" not in found.takes:
             yield from self._values()
+
+    def _columns(self) -> Iterator[str]:
+        """The columns of the first row of the data to train on."""
+        trains = (d for d in self.declarations if isinstance(d, syntax.Train))
+        entries = [entry for train in trains for entry in train.entries if isinstance(entry, syntax.Setting)]
+        for entry in entries:
+            if entry.name.text == "data" and isinstance(entry.value, syntax.Literal):
+                path = os.path.join(os.path.dirname(self.path), os.path.expanduser(str(entry.value.value)))
+                try:
+                    with open(path, encoding="utf-8") as file:
+                        row = json.loads(file.readline(MOST_OF_A_ROW))
+                except (OSError, ValueError):
+                    continue
+                yield from (name for name in (row if isinstance(row, dict) else ()) if is_name(name))
 
     def _placeholders(self) -> Iterator[Item]:
         """Fields, the inputs of the graphs that the agent is part of, and senders whose words or vectors come to it."""

@@ -61,10 +61,14 @@ def _length(agent: Agent, folder: Path | None) -> Iterator[str]:
     without = f", without {', '.join(f'`{name}`' for name in dict.fromkeys(names))}" if names else ""
     count = tokens_of(folder, pieces) if folder else None
     if count is not None:
-        yield f"Prompt: {count} tokens of the model's tokenizer{without} and the chat template."
+        yield f"Prompt: {_tokens(count)} of the model's tokenizer{without} and the chat template."
     elif pieces:
-        estimate = -(-sum(map(len, pieces)) // 4)
-        yield f"Prompt: about {estimate} tokens (an estimate: four characters each){without} and the chat template."
+        estimate = _tokens(-(-sum(map(len, pieces)) // 4))
+        yield f"Prompt: about {estimate} (an estimate: four characters each){without} and the chat template."
+
+
+def _tokens(count: int) -> str:
+    return f"{count} token{'s' if count != 1 else ''}"
 
 
 def tokens_of(folder: Path, pieces: list[str]) -> int | None:

@@ -38,6 +38,7 @@ Wanted = Literal[
     "template",
     "entry",
     "file",  # data "..."
+    "column",  # answer <- ...
     "placeholder",
 ]
 _DECLARATIONS = ("IMPORT", "MODEL", "PARAM", "AGENT", "GRAPH", "TRAIN")
@@ -211,7 +212,7 @@ def _names(text: str, tokens: Sequence[Token], start: int) -> Place:
         case "TRAIN" if inner is not None:
             if str(last) in OPTIONS["train"] and not alone:
                 return Place(0, 0, "value", owner="train", option=str(last))
-            return Place(0, 0, "entry") if last.type != "FEEDS" else Place(0, 0)
+            return Place(0, 0, "column" if last.type == "FEEDS" else "entry")
     return Place(0, 0, agent=agent)
 
 

@@ -132,6 +132,15 @@ def test_entries_of_train(tmp_path: Path) -> None:
     assert "steps" in again
 
 
+def test_columns_are_those_of_the_data(tmp_path: Path) -> None:
+    text = 'mas 1\ntrain {\n  data "rows.jsonl"\n  answer <- ‸\n}'
+    assert labels(tmp_path, text) == set(), "there is no such file"
+    (tmp_path / "rows.jsonl").write_text('{"question": "1 + 1", "solution": "2", "no name": 0}\n')
+    assert labels(tmp_path, text) == {"question", "solution"}
+    (tmp_path / "rows.jsonl").write_text("[1, 2]\n")
+    assert labels(tmp_path, text) == set()
+
+
 def test_files_are_offered_by_folder(tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     for name in ("a.mas", "b.yaml", "c.jsonl", "more/d.mas"):

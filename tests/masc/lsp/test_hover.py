@@ -60,7 +60,7 @@ def test_what_no_loss_reaches_is_said(tmp_path: Path) -> None:
 
 def test_a_prompts_length_is_an_estimate_without_a_tokenizer(tmp_path: Path) -> None:
     text = shown(desk(tmp_path, cursor(MAIN, "tutor on")))
-    assert "about 1 tokens (an estimate: four characters each), without `question`" in text
+    assert "about 1 token (an estimate: four characters each), without `question`" in text
 
 
 def test_a_prompts_length_is_counted_with_a_tokenizer(tmp_path: Path) -> None:
