@@ -1,5 +1,6 @@
-# make demo   everything masc does, on one example: at most ten minutes once the packages are in
-# make test   lint, types and the whole test suite
+# make demo      everything masc does, on one example: at most ten minutes once the packages are in
+# make test      lint, types and the whole test suite
+# make editors   the extension for VS Code, as a .vsix (needs node)
 # The environment .venv is made on first use, with the versions that were tested (constraints.txt).
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 MODEL := smollm2-135m
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test lint types bench editors clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -33,7 +34,11 @@ types: $(READY)
 bench: $(READY)
 	@$(BIN)/python benchmarks/relay.py
 
+editors:
+	@cd editors/vscode && npm ci --no-fund --no-audit && npm test && npm run package
+
 clean:
+	@rm -rf editors/vscode/node_modules editors/vscode/*.vsix
 	@rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/*/*.masc examples/diffmas/*/*.masc
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 

@@ -38,7 +38,8 @@ Cut = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class State:
-    """What is known so far. `facts`: of the models that are on disk, by name."""
+    """What is known so far. `facts`: of the models that are on disk, by name; `texts`: what is read instead of imported
+    files, by real path."""
 
     path: Path
     source: Source | None
@@ -46,6 +47,7 @@ class State:
     set: Mapping[str, str]
     cut: Cut
     channel: Mode = "graph"
+    texts: Mapping[str, str] = field(default_factory=dict)
     file: syntax.File | None = None
     program: Program | None = None
     resolved: Resolved | None = None
@@ -98,7 +100,7 @@ def _parse(state: State) -> State:
 def _imports(state: State) -> State:
     if state.file is None:
         return state
-    program, found = read_program(state.file, state.path, state.base)
+    program, found = read_program(state.file, state.path, state.base, state.texts)
     return replace(state, program=program).noting(found)
 
 
@@ -219,9 +221,11 @@ def compile_source(
     cut: Cut = (),
     base: Path | str = ".",
     channel: Mode = "graph",
+    texts: Mapping[str, str] | None = None,
 ) -> Compilation:
-    """Compile a text. `base`: the folder that local models are relative to."""
-    return _run(State(Path(source.path), source, Path(base), _said(set), tuple(cut), channel))
+    """Compile a text. `base`: the folder that local models are relative to; `texts`: what an editor holds of imported
+    files and has not saved, by real path."""
+    return _run(State(Path(source.path), source, Path(base), _said(set), tuple(cut), channel, texts or {}))
 
 
 def _run(state: State) -> Compilation:
