@@ -18,6 +18,9 @@ def draw(
         Path | None, typer.Option("-o", "--out", help="x.svg, .png, .pdf, .mmd, .dot, .txt or .html")
     ] = None,
     set_: Sets = None,
+    audit: Annotated[
+        Path | None, typer.Option(help="JSON of `masc audit`: edges as thick as what they carry, idle ones grey")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Serve a page that follows the file as it is saved")] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0: a free one")] = 0,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser")] = False,
@@ -27,22 +30,25 @@ def draw(
     from masc.session import compile_source_of
 
     require("it has no file to write" if watch and out else None, "--watch")
+    require("not together with --watch" if watch and audit else None, "--audit")
     require("only with --watch" if port and not watch else None, "--port")
     require("only with --watch" if open_ and not watch else None, "--open")
     path, sets = locate(file, Path()), read_sets(set_)
     if watch:
         return _watch(path, sets, port, open_)
 
+    from masc.auditing import weights_of
     from masc.backends.diagram import draw as draw_graph
     from masc.backends.diagram import text
 
+    weights = None if audit is None else weights_of(audit)
     compilation = compile_source_of(path, sets)
     if compilation.graph is None or errors(compilation.diagnostics):
         raise MascError(compilation.diagnostics)
     if out is None:
-        print(text(compilation.graph))
+        print(text(compilation.graph, weights))
         return None
-    draw_graph(compilation.graph, out)
+    draw_graph(compilation.graph, out, weights=weights)
     say(f"{path} -> {out}")
     return None
 
