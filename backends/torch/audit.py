@@ -176,7 +176,7 @@ def _watch(
         with torch.enable_grad():
             loss = program([row], indices=[i], texts=False, probe=probe).loss
             if loss.requires_grad:
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
         squares += sum(probe.squares)
         for watch in probe.watches:
             placed = placed or bool(watch.columns.any())

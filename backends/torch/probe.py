@@ -121,13 +121,12 @@ class Probe:
         """Whose content each sample gets: long [B], the sample before it."""
         return torch.arange(batch, device=device).roll(1)
 
-    def noise(self, tensor: Tensor, *name: object) -> Tensor:
+    def noise(self, tensor: Tensor, *name: str | int) -> Tensor:
         """Normal noise [..., D] with the norm of each vector, the same on every device."""
         generator = torch.Generator().manual_seed(derive(self.seed, *name))
-        drawn = torch.randn(tensor.shape, generator=generator).to(tensor.device)
-        wide = tensor.float()
-        drawn = drawn * wide.norm(dim=-1, keepdim=True) / drawn.norm(dim=-1, keepdim=True).clamp_min(1e-12)
-        return drawn.to(tensor.dtype)
+        drawn: Tensor = torch.randn(tensor.shape, generator=generator).to(tensor.device)
+        wanted, has = (torch.linalg.vector_norm(one.float(), dim=-1, keepdim=True) for one in (tensor, drawn))
+        return (drawn * (wanted / has.clamp_min(1e-12))).to(tensor.dtype)
 
     def watched(self, tensor: Tensor) -> Tensor:
         """The tensor, its gradient noted."""
