@@ -1,7 +1,7 @@
 """Rows for `arithmetic.mas` from reasoning-gym's seeded generator `chain_sum` (Apache-2.0): sums and differences.
 
 pip install reasoning-gym
-python benchmarks/results/arithmetic.py --out FOLDER     # train.jsonl (about 1,800) and test.jsonl (200 others)
+python benchmarks/results/arithmetic.py --out FOLDER     # train.jsonl (2,000) and test.jsonl (200 others)
 """
 
 from __future__ import annotations
