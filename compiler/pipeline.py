@@ -7,7 +7,9 @@ understood. After each pass its verifier holds what it made against what later p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -224,10 +226,28 @@ def compile_source(
     return _run(State(Path(source.path), source, Path(base), _said(set), tuple(cut), channel))
 
 
+@contextmanager
+def _growing() -> Iterator[None]:
+    """While a file is compiled nearly all that is made is kept: to look for garbage in it again and again would take a
+    third of the time of a large one."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 def _run(state: State) -> Compilation:
-    for _name, run in PASSES:
-        state = run(state)
-        _verify(state)
+    with _growing():
+        for _name, run in PASSES:
+            state = run(state)
+            _verify(state)
+        return _compiled(state)
+
+
+def _compiled(state: State) -> Compilation:
     importers, copies = ({}, ()) if state.program is None else (state.program.importers, state.program.copies())
     sources = [*importers, state.source]
     noted = point_back(dict.fromkeys(state.diagnostics), importers)

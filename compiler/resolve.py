@@ -54,7 +54,8 @@ def resolve(program: Program, settings: Mapping[str, str]) -> tuple[Resolved | N
     wiring = resolve_graph(scope, graph, agents, written, (main.foreign | templates.keys()) - agents.keys())
     outputs, telling = [name.text for name in wiring.outputs], wiring.telling
     labels, train = resolve_train(scope, trains[0] if trains else None, settings, outputs, telling)
-    crew = [member for name, member in members.items() if member.ours or name in wiring.mentions]
+    named = set(wiring.mentions)
+    crew = [member for name, member in members.items() if member.ours or name in named]
     models, riding = _models(main, crew)
     resolved = Resolved(
         name=graph.name.text,
