@@ -13,25 +13,22 @@ about.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from masc.dsl.source import Span
 from masc.dsl.syntax import (
-    Agent,
+    CHILDREN,
     Allow,
     Block,
     Declaration,
     File,
-    Graph,
     Item,
     Member,
-    Repeat,
     Setting,
     Statement,
     Supervise,
-    Train,
 )
 
 Child = Declaration | Member | Statement | Supervise | Setting
@@ -125,7 +122,7 @@ class Places:
                 open_.pop()
             self._parent.append(open_[-1] if open_ else -1)
             open_.append(i)
-        self._sorted: dict[int, tuple[Sequence[Child], list[int]]] = {}
+        self._sorted: dict[int, tuple[list[Child], list[int]]] = {}
         self._top = file.declarations
 
     def innermost(self, offset: int) -> Item | None:
@@ -138,23 +135,16 @@ class Places:
     def following(self, home: Item | None, offset: int) -> Item | None:
         """The first child of an item (None: of the file) after an offset."""
         if id(home) not in self._sorted:
-            children = sorted(_children(home) if home else self._top, key=lambda child: child.span.start)
-            self._sorted[id(home)] = children, [child.span.start for child in children]
+            found = sorted(_children(home) if home else self._top, key=lambda child: child.span.start)
+            self._sorted[id(home)] = found, [child.span.start for child in found]
         children, starts = self._sorted[id(home)]
         i = bisect_right(starts, offset)
         return children[i] if i < len(children) else None
 
 
 def _children(item: Item) -> tuple[Child, ...]:
-    match item:
-        case Agent():
-            return item.members
-        case Graph() | Repeat():
-            return item.body
-        case Train():
-            return item.entries
-        case _:
-            return ()
+    children: tuple[Child, ...] = getattr(item, CHILDREN[type(item)]) if isinstance(item, Block) else ()
+    return children
 
 
 def _walk(items: Iterable[Child]) -> Iterator[Item]:
@@ -168,7 +158,5 @@ def _noted(item: Some, notes: dict[int, _Notes]) -> Some:
     changes: dict[str, object] = {"leading": tuple(mine.leading), "trailing": mine.trailing}
     if isinstance(item, Block):
         changes["inner"] = tuple(mine.inner)
-    name = {Agent: "members", Graph: "body", Repeat: "body", Train: "entries"}.get(type(item))
-    if name:
-        changes[name] = tuple(_noted(child, notes) for child in _children(item))
+        changes[CHILDREN[type(item)]] = tuple(_noted(child, notes) for child in _children(item))
     return replace(item, **changes)  # type: ignore[arg-type]

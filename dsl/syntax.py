@@ -249,6 +249,9 @@ class Train(Block):
 
 Declaration = Import | Model | Param | Agent | Graph | Train
 
+CHILDREN: dict[type[Block], str] = {Agent: "members", Graph: "body", Repeat: "body", Train: "entries"}
+"""The field of each kind of block that holds the items in it."""
+
 
 @dataclass(frozen=True)
 class Allow(Node):

@@ -287,8 +287,8 @@ class _Reader:
         if not isinstance(node, yaml.ScalarNode) or _is_null(node):
             self._wrong(node, "a name")
             return None
-        if not strings.is_name(node.value):
-            hint = "a name is made of the letters a to z, digits and `_`"
+        if not strings.is_name(node.value) or node.value in ("true", "false"):
+            hint = "a name is made of the letters a to z, digits and `_`; `true` and `false` are values"
             self._report("E0111", f"`{node.value[:40]}` cannot be a name", node, hint)
             return None
         return s.Name(self._span(node), node.value)

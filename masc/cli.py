@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from masc.commands import language, models, pictures, teams
+from masc.commands import formatting, language, models, pictures, teams
 from masc.console import report, say
 from masc.dsl.diagnostics import MascError, fail
 
@@ -25,7 +25,7 @@ app = typer.Typer(
 base_models = typer.Typer(no_args_is_help=True, help="Base models with a short name.")
 
 app.command()(language.check)
-app.command()(language.fmt)
+app.command()(formatting.fmt)
 app.command("compile")(teams.compile_)
 app.command()(teams.train)
 app.command()(teams.run)

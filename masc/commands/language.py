@@ -1,4 +1,4 @@
-"""Commands about what is written in a file: check, fmt, explain."""
+"""Commands about what is written in a file: check, explain."""
 
 from __future__ import annotations
 
@@ -34,27 +34,6 @@ def check(
         raise typer.Exit(1)
     if form == "text":
         say(f"{path}: no errors")
-
-
-def fmt(file: File = None) -> None:
-    """Rewrite a file in the canonical style; comments stay."""
-    from masc.compiler.artifact import atomic_write, locate
-    from masc.dsl.formatter import format_file
-    from masc.dsl.read import read
-
-    path = locate(file, Path())
-    if path.suffix != ".mas":
-        raise fail("E0612", f"fmt rewrites .mas files, not {path.name}")
-    tree, diagnostics, source = read(path)
-    if tree is None or source is None or errors(diagnostics):
-        raise MascError(diagnostics)
-    report(diagnostics)
-    text = format_file(tree)
-    if text != source.text:
-        atomic_write(path, text)
-        say(f"{path}: formatted")
-    else:
-        say(f"{path}: unchanged")
 
 
 def explain(code: Annotated[str, typer.Argument(help="A code such as E0201")]) -> None:
