@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from masc.compiler.allow import silence
 from masc.compiler.channel import as_text
 from masc.compiler.check import check
 from masc.compiler.facts import ModelFacts
@@ -250,11 +251,19 @@ def _run(state: State) -> Compilation:
 def _compiled(state: State) -> Compilation:
     importers, copies = ({}, ()) if state.program is None else (state.program.importers, state.program.copies())
     sources = [*importers, state.source]
-    noted = point_back(dict.fromkeys(state.diagnostics), importers)
+    as_written = not (state.broken or state.cut or state.set or state.channel != "graph")
+    loud = silence(_files(state), dict.fromkeys(state.diagnostics), complete=as_written)
+    noted = point_back(loud, importers)
     found = tuple(sorted(noted, key=lambda d: _place_of(d, sources)))
     plan = None if state.broken else state.plan
     said = tuple(state.set.items())
     return Compilation(state.file, state.graph, plan, found, state.source, state.base, said, state.facts, copies)
+
+
+def _files(state: State) -> list[syntax.File]:
+    if state.program is not None:
+        return [module.file for module in state.program.modules]
+    return [] if state.file is None else [state.file]
 
 
 def _said(set: Mapping[str, str] | None) -> dict[str, str]:

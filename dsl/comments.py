@@ -12,7 +12,7 @@ about.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -126,8 +126,8 @@ class Places:
         self._top = file.declarations
 
     def innermost(self, offset: int) -> Item | None:
-        """The innermost item around an offset that is neither its first nor its last."""
-        i = bisect_left(self._starts, offset) - 1
+        """The innermost item that a character stands in."""
+        i = bisect_right(self._starts, offset) - 1
         while i >= 0 and self.items[i].span.end <= offset:
             i = self._parent[i]
         return self.items[i] if i >= 0 else None
