@@ -15,14 +15,14 @@ from masc.dsl.diagnostics import Diagnostic, MascError, errors, fail
 def check(
     file: File = None,
     set_: Sets = None,
-    form: Annotated[str, typer.Option("--format", help="text or json")] = "text",
+    form: Annotated[str, typer.Option("--format", help="text, json or sarif")] = "text",
 ) -> None:
     """Say what is wrong with a file, without loading a model."""
     from masc.compiler.artifact import locate
     from masc.session import compile_source_of
 
-    if form not in {"text", "json"}:
-        raise typer.BadParameter(f"unknown format `{form}`: text or json", param_hint="--format")
+    if form not in {"text", "json", "sarif"}:
+        raise typer.BadParameter(f"unknown format `{form}`: text, json or sarif", param_hint="--format")
     diagnostics: tuple[Diagnostic, ...]
     try:
         path = locate(file, Path())
