@@ -16,6 +16,7 @@ from pathlib import Path
 from masc.compiler.allow import silence
 from masc.compiler.channel import as_text
 from masc.compiler.check import check
+from masc.compiler.consequences import independent
 from masc.compiler.facts import ModelFacts
 from masc.compiler.files import is_artifact
 from masc.compiler.graph import Graph
@@ -252,7 +253,7 @@ def _compiled(state: State) -> Compilation:
     importers, copies = ({}, ()) if state.program is None else (state.program.importers, state.program.copies())
     sources = [*importers, state.source]
     as_written = not (state.broken or state.cut or state.set or state.channel != "graph")
-    loud = silence(_files(state), dict.fromkeys(state.diagnostics), complete=as_written)
+    loud = silence(_files(state), independent(dict.fromkeys(state.diagnostics)), complete=as_written)
     noted = point_back(loud, importers)
     found = tuple(sorted(noted, key=lambda d: _place_of(d, sources)))
     plan = None if state.broken else state.plan

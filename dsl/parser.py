@@ -57,7 +57,9 @@ def parse(source: Source) -> tuple[File | None, list[Diagnostic]]:
     tree = run.parse(run.version())
     builder = Builder(excerpt)
     file = builder.file(tree)
-    diagnostics = _in_order([*tokens.diagnostics, *run.diagnostics, *builder.diagnostics])
+    swallowed = _place(tokens.tokens[-2])[0] if tokens.open_string else len(source.text)
+    built = [d for d in builder.diagnostics if d.span is None or d.span.start < swallowed]
+    diagnostics = _in_order([*tokens.diagnostics, *run.diagnostics, *built])
     if errors(diagnostics) and not file.declarations:
         return None, diagnostics
     return attach(file, tokens.comments), diagnostics
@@ -75,10 +77,13 @@ def parse_statements(excerpt: Excerpt) -> tuple[tuple[Statement, ...], tuple[Com
 
 
 def _in_order(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
-    """By place; on a line with a stray character only that counts, what does not fit there follows from it."""
-    spoiled = {d.span.line for d in diagnostics if d.span and d.code == "E0110"}
-    kept = [d for d in diagnostics if d.code != "E0103" or not d.span or d.span.line not in spoiled]
-    return sorted(dict.fromkeys(kept), key=lambda d: d.span.start if d.span else 0)
+    """By place; on a line with a stray character only the first one counts, what does not fit there follows from it."""
+    ordered = sorted(dict.fromkeys(diagnostics), key=lambda d: d.span.start if d.span else 0)
+    spoiled: dict[int, Diagnostic] = {}
+    for d in ordered:
+        if d.span and d.code == "E0110":
+            spoiled.setdefault(d.span.line, d)
+    return [d for d in ordered if d.code not in ("E0103", "E0110") or not d.span or spoiled.get(d.span.line, d) is d]
 
 
 class _Run:

@@ -1,0 +1,48 @@
+"""One mistake, one message: what may only follow from something that could not be read is not told yet.
+
+The reader goes on after a syntax error, and so do the passes, for there may be other mistakes in the file. But an agent
+whose line was not understood is missing in the graph; that is no second mistake.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from masc.dsl.diagnostics import Diagnostic
+
+_MISSING = {
+    "E0201",
+    "E0207",
+    "E0301",
+    "E0305",
+    "E0306",
+    "E0309",
+    "E0310",
+    "E0311",
+    "E0313",
+    "E0321",
+    "E0323",
+    "E0324",
+    "E0325",
+    "E0327",
+    "E0406",
+}
+"""What is said where something is not there: a name, an edge, a line of an agent."""
+
+
+def independent(found: Iterable[Diagnostic]) -> list[Diagnostic]:
+    """Without the warnings, the complaints about what is missing, and those on the line of a syntax error, about a file
+    with syntax errors."""
+    found = list(found)
+    syntax = [d.span for d in found if "E0101" <= d.code < "E0130" and d.span is not None]
+    if not syntax:
+        return found
+    broken = {span.source for span in syntax}
+    lines = {(span.source, span.line) for span in syntax}
+
+    def follows(d: Diagnostic) -> bool:
+        if d.span is None or d.span.source not in broken or d.code < "E0130":
+            return False
+        return d.severity != "error" or d.code in _MISSING or (d.span.source, d.span.line) in lines
+
+    return [d for d in found if not follows(d)]
