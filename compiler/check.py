@@ -176,8 +176,8 @@ def _edges(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diag
         if edge.open is not None and _WIDTH[edge.open.carry] <= _WIDTH[edge.carry]:
             message = f"`open` adds nothing: the edge carries `{edge.carry}` at all times"
             hint = "`open` widens a narrow channel in the first steps: `kv(carry = latents, open = 40)`"
-            label = (Label(link.option("carry"), "here"),) if link.says("carry") else ()
-            yield Diagnostic("W0302", message, link.option("open"), label, hint)
+            labels = (Label(link.option("carry"), "here"),) if link.says("carry") else ()
+            yield Diagnostic("W0302", message, link.option("open"), labels, hint)
         if (model := facts.get(receiver.model)) is not None:
             found = [layers_diagnostic(edge.layers[1], model, link.option("layers"))] if edge.layers else []
             if edge.kind == "kv":

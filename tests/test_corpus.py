@@ -23,8 +23,8 @@ TOLD = "# told\n"
 
 
 def told(path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], str]:
-    """The codes, and the text as a person sees it. (Notes about models that are not on disk depend on the machine, and so
-    does where this folder lies.)"""
+    """The codes, and the text as a person sees it. What depends on the machine is left out: notes about models that are
+    not on disk, and where this folder lies."""
     monkeypatch.chdir(CORPUS)
     found = [d for d in compile_source(Source(path.name, text), base=".").diagnostics if d.code != "I0501"]
     return {d.code for d in found}, render(found).replace(f"{CORPUS}{os.sep}", "./")
