@@ -1,5 +1,6 @@
 # make demo   everything masc does, on one example: at most ten minutes once the packages are in
 # make test   lint, types and the whole test suite
+# make docs   docs/errors.md, from the texts of `masc explain`
 # The environment .venv is made on first use, with the versions that were tested (constraints.txt).
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 MODEL := smollm2-135m
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test lint types bench docs clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -32,6 +33,9 @@ types: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python benchmarks/relay.py
+
+docs: $(READY)
+	@$(BIN)/python docs/errors.py
 
 clean:
 	@rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/*/*.masc examples/diffmas/*/*.masc

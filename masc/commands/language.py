@@ -1,4 +1,4 @@
-"""Commands about what is written in a file: check, explain."""
+"""Commands about the language: check, explain, schema."""
 
 from __future__ import annotations
 
@@ -48,3 +48,12 @@ def explain(code: Annotated[str, typer.Argument(help="A code such as E0201")]) -
         hint = did_you_mean(code.upper(), known) or f"codes go from {min(known)} to {max(known)}"
         raise fail("E0613", f"there is no code `{code}`", hint=hint)
     print(text)
+
+
+def schema() -> None:
+    """Print the JSON Schema of the YAML form, for editors."""
+    import json
+
+    from masc.compiler.schema import schema as make
+
+    print(json.dumps(make(), indent=2, ensure_ascii=False))
