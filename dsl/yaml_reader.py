@@ -120,9 +120,8 @@ class _Reader:
         return s.File(span, VERSION, tuple(declarations))
 
     def _missing_version(self, span: Span) -> None:
-        self.diagnostics.append(
-            Diagnostic("E0101", "the version is missing", span, hint=f"write `mas: {VERSION}` first")
-        )
+        hint = f"write `mas: {VERSION}` on the first line"
+        self.diagnostics.append(Diagnostic("E0101", "the version is missing", span, hint=hint))
 
     # declarations: None where too much is wrong or missing
 

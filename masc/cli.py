@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from masc.commands import formatting, language, models, pictures, teams
+from masc.commands import formatting, init, language, models, pictures, teams
 from masc.console import report, say
 from masc.dsl.diagnostics import MascError, fail
 
@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 base_models = typer.Typer(no_args_is_help=True, help="Base models with a short name.")
 
+app.command()(init.init)
+app.add_typer(init.new, name="new")
 app.command()(language.check)
 app.command()(formatting.fmt)
 app.command("compile")(teams.compile_)

@@ -53,8 +53,8 @@ def _format(path: Path, check: bool, diff: bool) -> bool:
     """Whether a file is not in the style; brings it there unless it shall only be told."""
     from masc.compiler.files import atomic_write
 
-    tree, source = _read(path)
-    text = _written(tree, _form(path))
+    tree, source = read_tree(path)
+    text = written(tree, form_of(path))
     changed = text != source.text
     if diff:
         print("".join(_difference(source, text)), end="")
@@ -70,12 +70,12 @@ def _format(path: Path, check: bool, diff: bool) -> bool:
 def _convert(path: Path, to: Form, out: Path | None) -> None:
     from masc.compiler.files import atomic_write
 
-    if out is not None and (out.suffix not in (".mas", ".yaml", ".yml") or _form(out) != to):
+    if out is not None and (out.suffix not in (".mas", ".yaml", ".yml") or form_of(out) != to):
         raise typer.BadParameter(
             f"`{out.name}` is no name for {'a .mas' if to == 'mas' else 'a YAML'} file", param_hint="-o"
         )
-    tree, _ = _read(path)
-    text = _written(tree, to)
+    tree, _ = read_tree(path)
+    text = written(tree, to)
     if out is None:
         print(text, end="")
     else:
@@ -83,11 +83,11 @@ def _convert(path: Path, to: Form, out: Path | None) -> None:
         say(f"{path} -> {out}")
 
 
-def _form(path: Path) -> Form:
+def form_of(path: Path) -> Form:
     return "mas" if path.suffix == ".mas" else "yaml"
 
 
-def _read(path: Path) -> tuple[File, Source]:
+def read_tree(path: Path) -> tuple[File, Source]:
     """The tree of a file without errors. What else there is to say about it is said."""
     from masc.dsl.read import read
 
@@ -98,7 +98,7 @@ def _read(path: Path) -> tuple[File, Source]:
     return tree, source
 
 
-def _written(tree: File, form: Form) -> str:
+def written(tree: File, form: Form) -> str:
     if form == "mas":
         from masc.dsl.formatter import format_file
 
