@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.resources import files as files_of
+
 from hypothesis import strategies as st
 from hypothesis.extra.lark import from_lark
 
 from masc.dsl import syntax as s
 from masc.dsl.source import Source, Span
-from masc.dsl.tokens import KEYWORDS, grammar
+from masc.dsl.tokens import KEYWORDS, build_grammar
 
 AT = Span(Source("made.mas", ""), 0, 0)
 
@@ -256,7 +258,8 @@ def _from_grammar() -> st.SearchStrategy[str]:
         "STRAY": st.just(" "),  # ignored by the lexer, but told
         "ERROR": st.nothing(),
     }
-    declarations = from_lark(grammar(), start="declaration", explicit=tokens)
+    grammar = files_of("masc.dsl").joinpath("grammar.lark").read_text(encoding="utf-8")
+    declarations = from_lark(build_grammar(grammar, None), start="declaration", explicit=tokens)
     return st.lists(declarations, max_size=4).map(lambda found: "mas 1\n" + "\n".join(found))
 
 
