@@ -183,5 +183,6 @@ def _only_graph(scope: Scope, graphs: list[syntax.Graph], file: syntax.File) -> 
         return None
     for extra in graphs[1:]:
         message = f"a file holds one graph, and `{extra.name.text}` is a second one"
-        scope.complain("E0302", message, extra.name.span, None, Label(graphs[0].name.span, "the first one"))
+        hint = "put it into a file of its own; agents can be imported there"
+        scope.complain("E0302", message, extra.name.span, hint, Label(graphs[0].name.span, "the first one"))
     return graphs[0]

@@ -162,6 +162,7 @@ def _edge(reading: _Reading, edge: syntax.Edge) -> list[Link]:
                         message = f"`{sender.text}` is an output: nothing leaves it"
                         scope.complain("E0308", message, sender.span, "end the chain there", _declared(reading, sender))
                     said.add("E0308")
+                    scope.lost.add("graph")
                 elif other == "output" and channel is None:
                     _give(reading, Give(sender.text, receiver.text, span))
                 elif other == "output":
@@ -170,6 +171,7 @@ def _edge(reading: _Reading, edge: syntax.Edge) -> list[Link]:
                         hint = f"write it on a line of its own: `{sender.text} -> {receiver.text}`"
                         scope.complain("E0308", message, receiver.span, hint, _declared(reading, receiver))
                     said.add("E0308")
+                    scope.lost.add("graph")
                 elif channel is None:
                     if "E0307" not in said:
                         message = f"the edge from `{sender.text}` to `{receiver.text}` does not say what it carries"
