@@ -32,6 +32,7 @@ types: $(READY)
 	@cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p masc
 
 bench: $(READY)
+	@$(BIN)/python benchmarks/check.py
 	@$(BIN)/python benchmarks/relay.py
 
 docs: $(READY)
