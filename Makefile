@@ -1,6 +1,7 @@
-# make demo   everything masc does, on one example: at most ten minutes once the packages are in
-# make test   lint, types and the whole test suite
-# make docs   docs/errors.md, from the texts of `masc explain`
+# make demo      everything masc does, on one example: at most ten minutes once the packages are in
+# make test      lint, types and the whole test suite
+# make docs      docs/errors.md, from the texts of `masc explain`
+# make editors   the extension for VS Code, as a .vsix (needs node)
 # The environment .venv is made on first use, with the versions that were tested (constraints.txt).
 
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 MODEL := smollm2-135m
 
-.PHONY: demo test lint types bench docs clean
+.PHONY: demo test lint types bench docs editors clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -17,7 +18,7 @@ demo: $(READY)
 test: lint types
 	@echo "== tests"
 	@$(BIN)/masc models fetch $(MODEL)
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist worksteal
 
 lint: $(READY)
 	@echo "== lint"
@@ -38,7 +39,11 @@ bench: $(READY)
 docs: $(READY)
 	@$(BIN)/python docs/errors.py
 
+editors:
+	@cd editors/vscode && npm ci --no-fund --no-audit && npm test && npm run package
+
 clean:
+	@rm -rf editors/vscode/node_modules editors/vscode/*.vsix
 	@rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/*/*.masc examples/diffmas/*/*.masc
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from masc.compiler.files import is_artifact
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Diagnostic, Label, errors
-from masc.dsl.read import read
+from masc.dsl.read import read, read_source
 from masc.dsl.source import Source, Span
 
 
@@ -66,23 +66,27 @@ class _File:
 @dataclass
 class _Reading:
     """`files`: by key (the real path), in the order in which they were found, None for what cannot be read; `shown`:
-    the main file's folder as messages call it; `copy`: the artifact whose copies stand in for files that are gone."""
+    the main file's folder as messages call it; `copy`: the artifact whose copies stand in for files that are gone;
+    `texts`: by key, what to read instead of the file."""
 
     shown: Path
     copy: Path | None
+    texts: Mapping[str, str]
     files: dict[str, _File | None] = field(default_factory=dict)
     importers: dict[Source, Span] = field(default_factory=dict)
     notes: list[Diagnostic] = field(default_factory=list)
 
 
-def read_program(main: syntax.File, path: Path, base: Path) -> tuple[Program, list[Diagnostic]]:
+def read_program(
+    main: syntax.File, path: Path, base: Path, texts: Mapping[str, str] | None = None
+) -> tuple[Program, list[Diagnostic]]:
     """Read whatever the main file imports, directly or not.
 
     `path`: the main file's; `base`: the folder that paths in it are relative to, which is not its own where it is an
-    artifact's copy.
+    artifact's copy; `texts`: by real path, what an editor holds and has not saved, read instead of the file.
     """
     copied = is_artifact(path.parent)
-    reading = _Reading(_shown(path, base), path.parent if copied else None)
+    reading = _Reading(_shown(path, base), path.parent if copied else None, texts or {})
     here = _File(main, path.name, broken=False)
     key = _key(base / path.name if copied or not path.is_file() else path)
     # An import of the original is one of the copy that is being compiled.
@@ -117,7 +121,7 @@ def _follow(reading: _Reading, file: _File, node: syntax.Import) -> _File | None
     if key in reading.files:
         return None
     try:
-        tree, found, source = read(path)
+        tree, found, source = _read(path, reading.texts.get(key))
     except OSError as error:  # a path that is none, such as one that is too long
         tree, found, source = None, [Diagnostic("E0134", f"`{path}` cannot be read: {error.strerror or error}")], None
     reading.notes += [d if d.span else replace(d, span=node.path.span) for d in found]
@@ -126,6 +130,13 @@ def _follow(reading: _Reading, file: _File, node: syntax.Import) -> _File | None
     reading.importers[source] = node.path.span
     reading.files[key] = None if tree is None else _File(tree, where, broken=bool(errors(found)))
     return reading.files[key]
+
+
+def _read(path: Path, text: str | None) -> tuple[syntax.File | None, list[Diagnostic], Source | None]:
+    if text is None:
+        return read(path)
+    source = Source(str(path), text)
+    return *read_source(source), source
 
 
 def _find(reading: _Reading, where: str) -> Path:

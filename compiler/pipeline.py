@@ -42,7 +42,8 @@ Cut = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class State:
-    """What is known so far. `facts`: of the models that are on disk, by name."""
+    """What is known so far. `facts`: of the models that are on disk, by name; `texts`: what is read instead of imported
+    files, by real path."""
 
     path: Path
     source: Source | None
@@ -50,6 +51,7 @@ class State:
     set: Mapping[str, str]
     cut: Cut
     channel: Mode = "graph"
+    texts: Mapping[str, str] = field(default_factory=dict)
     file: syntax.File | None = None
     program: Program | None = None
     resolved: Resolved | None = None
@@ -102,7 +104,7 @@ def _parse(state: State) -> State:
 def _imports(state: State) -> State:
     if state.file is None:
         return state
-    program, found = read_program(state.file, state.path, state.base)
+    program, found = read_program(state.file, state.path, state.base, state.texts)
     return replace(state, program=program).noting(found)
 
 
@@ -223,9 +225,11 @@ def compile_source(
     cut: Cut = (),
     base: Path | str = ".",
     channel: Mode = "graph",
+    texts: Mapping[str, str] | None = None,
 ) -> Compilation:
-    """Compile a text. `base`: the folder that local models are relative to."""
-    return _run(State(Path(source.path), source, Path(base), _said(set), tuple(cut), channel))
+    """Compile a text. `base`: the folder that local models are relative to; `texts`: what an editor holds of imported
+    files and has not saved, by real path."""
+    return _run(State(Path(source.path), source, Path(base), _said(set), tuple(cut), channel, texts or {}))
 
 
 @contextmanager
@@ -253,7 +257,8 @@ def _compiled(state: State) -> Compilation:
     importers, copies = ({}, ()) if state.program is None else (state.program.importers, state.program.copies())
     sources = [*importers, state.source]
     as_written = not (state.broken or state.cut or state.set or state.channel != "graph")
-    loud = silence(_files(state), independent(dict.fromkeys(state.diagnostics)), complete=as_written)
+    files = _files(state)
+    loud = silence(files, independent(files, dict.fromkeys(state.diagnostics)), complete=as_written)
     noted = point_back(loud, importers)
     found = tuple(sorted(noted, key=lambda d: _place_of(d, sources)))
     plan = None if state.broken else state.plan
@@ -265,6 +270,21 @@ def _files(state: State) -> list[syntax.File]:
     if state.program is not None:
         return [module.file for module in state.program.modules]
     return [] if state.file is None else [state.file]
+
+
+def lower(compilation: Compilation, graph: Graph) -> Plan:
+    """The plan of a graph that was made from a compilation's own (see `controls.py`): the passes after `channel`.
+    MascError where it cannot be placed."""
+    state = State(
+        Path(), compilation.source, compilation.base, {}, (), channel="text", facts=compilation.facts, graph=graph
+    )
+    names = [name for name, _ in PASSES]
+    for _name, run in PASSES[names.index("channel") + 1 :]:
+        state = run(state)
+        _verify(state)
+    if state.plan is None or state.broken:
+        raise MascError(state.diagnostics)
+    return state.plan
 
 
 def _said(set: Mapping[str, str] | None) -> dict[str, str]:

@@ -12,8 +12,8 @@ Importing this module is cheap: torch is imported when something runs.
 
 from __future__ import annotations
 
-from masc.api import check, compile, draw, evaluate, load, train
+from masc.api import audit, check, compare, compile, draw, evaluate, load, train
 from masc.dsl.diagnostics import Diagnostic, MascError
 
-__all__ = ["Diagnostic", "MascError", "check", "compile", "draw", "evaluate", "load", "train"]
+__all__ = ["Diagnostic", "MascError", "audit", "check", "compare", "compile", "draw", "evaluate", "load", "train"]
 __version__ = "0.1.0"

@@ -10,9 +10,11 @@ from masc.compiler.plan import Mode
 from masc.dsl.diagnostics import Diagnostic, MascError
 
 if TYPE_CHECKING:
+    from masc.backends.torch.audit import Audit
     from masc.backends.torch.evaluate import Report
     from masc.backends.torch.program import Program
     from masc.backends.torch.prompts import Row
+    from masc.comparison_report import Line
     from masc.compiler.pipeline import Compilation
 
 Path_ = str | Path
@@ -94,6 +96,57 @@ def evaluate(
     return run(program, rows, scorer, batch=batch, **options)[0]
 
 
+def compare(
+    path: Path_,
+    train_rows: Sequence[Row],
+    test_rows: Sequence[Row],
+    out: Path_,
+    *,
+    scorer: str = "exact",
+    rows: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0,),
+    set: Mapping[str, Any] | None = None,
+    sweep: Mapping[str, Sequence[Any]] | None = None,
+    **options: Any,
+) -> list[Line]:
+    """Hold a team against single agents, text agents and its own ablations on the same rows, each trained with as many
+    parameters, items and answer tokens; returns the table and writes it to the folder `out`, where runs that are done
+    are not run again. rows: names out of `masc.comparison.ROWS`. sweep: values by param or train entry. options: batch,
+    samples (sampled answers for the agreement; 0: none), sampled, output, dtype, device, allow_code_execution."""
+    from masc import comparison
+    from masc.comparison_report import lines_of, write_report
+
+    comparison.check_rows(rows or [])
+    file = Path(path)
+    plan = _compilation(file, set).require()
+    output = options.pop("output", None) or plan.outputs[0]
+    task = comparison.Task(train_rows, test_rows, scorer, output, **options)
+    swept = {name: [_text(value) for value in values] for name, values in (sweep or {}).items()}
+    found = comparison.compare(file, Path(out), task, rows=rows, seeds=seeds, sets=_texts(set), sweep=swept)
+    lines = lines_of(found)
+    write_report(lines, Path(out), f"{plan.name}: {len(test_rows)} test rows")
+    return lines
+
+
+def audit(
+    path: Path_,
+    rows: Sequence[Row],
+    scorer: str = "exact",
+    *,
+    batch: int = 16,
+    watched: int = 16,
+    dtype: str = "float32",
+    device: str | None = None,
+) -> Audit:
+    """What each edge of an artifact carries: what the answers lose when it is cut, brings another row's content, noise,
+    or reaches some layers only; the attention on it and the gradient that crosses it, of the first `watched` rows."""
+    from masc import auditing, session
+
+    file = Path(path)
+    found = session.find(file)
+    return auditing.audit_of(found, file, rows, scorer, batch=batch, watched=watched, dtype=dtype, device=device)
+
+
 def load_task(name: str, split: str | None = None) -> list[dict[str, Any]]:
     """The rows of a public data set (gsm8k, openbookqa, humaneval, ...), with the columns `question` and `answer`; they
     come through the package `datasets`. split: another than the one to evaluate on, such as "train"."""
@@ -102,14 +155,16 @@ def load_task(name: str, split: str | None = None) -> list[dict[str, Any]]:
     return run(name, split)
 
 
-def draw(path: Path_, out: Path_, *, set: Mapping[str, Any] | None = None) -> None:
-    """Draw a graph: the suffix of `out` says how (svg, png, pdf, mmd, dot, txt)."""
+def draw(path: Path_, out: Path_, *, set: Mapping[str, Any] | None = None, audit: Path_ | None = None) -> None:
+    """Draw a graph: the suffix of `out` says how (svg, png, pdf, mmd, dot, txt, html). audit: what `masc audit` wrote;
+    edges are as thick as what they carry."""
+    from masc.auditing import weights_of
     from masc.backends.diagram import draw as run
 
     compilation = _compilation(path, set)
     if compilation.graph is None:
         raise MascError(compilation.diagnostics)
-    run(compilation.graph, Path(out))
+    run(compilation.graph, Path(out), weights=None if audit is None else weights_of(Path(audit)))
 
 
 def _compilation(
@@ -119,5 +174,12 @@ def _compilation(
 
     if channel not in ("graph", "text"):
         raise ValueError(f"channel = {channel!r} is neither 'graph' nor 'text'")
-    texts = {name: str(value).lower() if isinstance(value, bool) else str(value) for name, value in (set or {}).items()}
-    return compile_file(Path(path), texts, cut, channel=channel)
+    return compile_file(Path(path), _texts(set), cut, channel=channel)
+
+
+def _texts(set: Mapping[str, Any] | None) -> dict[str, str]:
+    return {name: _text(value) for name, value in (set or {}).items()}
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

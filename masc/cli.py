@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from masc.commands import formatting, init, language, models, pictures, teams
+from masc.commands import comparison, formatting, init, language, lsp, models, pictures, teams
 from masc.console import report, say
 from masc.dsl.diagnostics import MascError, fail
 
@@ -32,9 +32,12 @@ app.command("compile")(teams.compile_)
 app.command()(teams.train)
 app.command()(teams.run)
 app.command("eval")(teams.eval_)
+app.command()(comparison.compare)
+app.command()(comparison.audit)
 app.command()(pictures.draw)
 app.command()(language.explain)
 app.command()(language.schema)
+app.command()(lsp.lsp)
 app.add_typer(base_models, name="models")
 base_models.command("list")(models.models_list)
 base_models.command("fetch")(models.models_fetch)

@@ -195,7 +195,7 @@ def eval_rows_of(
         raise fail("E0611", f"the graph has no output `{output}`", hint=hint)
     columns = columns_of(plan, labels=scorer != "code", texts=False)
     if task is None:
-        return read_rows(_data_path(data, plan.train.eval_data, found.compilation.base, "eval_data"), columns)
+        return read_rows(data_path(data, plan.train.eval_data, found.compilation.base, "eval_data"), columns)
     if data is not None:
         return read_task(task, data, columns)
     rows = load_task(task)
@@ -245,7 +245,7 @@ def report_rows(result: Report) -> list[tuple[str, str]]:
     ]
 
 
-def _data_path(given: Path | None, written: str | None, base: Path, entry: str) -> Path:
+def data_path(given: Path | None, written: str | None, base: Path, entry: str) -> Path:
     """A path on the command line is relative to the working directory, one in the file to the file."""
     if given is not None:
         return given
@@ -281,7 +281,7 @@ def train(
     _check_earlier(root, compilation, resume, force)
     settings = _settings(plan, root, sets, resume)
     columns = columns_of(plan, labels=True)
-    rows = read_rows(_data_path(data, settings.data, compilation.base, "data"), columns)
+    rows = read_rows(data_path(data, settings.data, compilation.base, "data"), columns)
     eval_path = eval_data or (compilation.base / settings.eval_data if settings.eval_data else None)
     eval_rows = read_rows(eval_path, columns_of(plan, labels=True, texts=False)) if eval_path else None
 

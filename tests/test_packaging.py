@@ -49,6 +49,8 @@ def test_every_source_file_is_in_it(wheel: set[str]) -> None:
 
 def test_the_data_is_in_it(wheel: set[str]) -> None:
     assert {"masc/dsl/grammar.lark", "masc/py.typed"} <= wheel
+    parts = {f"masc/backends/diagram/{part}" for part in ("page.html", "page.css", "page.js", "drawing.css")}
+    assert parts <= wheel
     explained = {f"masc/dsl/explain/{page.name}" for page in (ROOT / "dsl" / "explain").glob("*.md")}
     assert explained
     assert explained <= wheel

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from masc.backends.diagram.sketch import Frame, Line, Link, Node, sketch
+from masc.backends.diagram.sketch import Frame, Line, Link, Node, Weights, sketch
+from masc.backends.diagram.weight import GREY, is_faint, width
 from masc.compiler.graph import Graph
 
 LINES: dict[Line, str] = {
@@ -18,9 +19,9 @@ LINES: dict[Line, str] = {
 }
 
 
-def dot(graph: Graph) -> str:
+def dot(graph: Graph, weights: Weights | None = None) -> str:
     """The graph as DOT text."""
-    drawn = sketch(graph)
+    drawn = sketch(graph, weights)
     lines = [
         f"digraph {quote(drawn.name)} {{",
         f"  label={quote(drawn.name)}; labelloc=t; rankdir=TB;",
@@ -54,4 +55,13 @@ def _frame(frame: Frame, margin: str) -> Iterator[str]:
 def _link(link: Link) -> str:
     words = [f"label={quote(*link.lines)}"] if link.lines else []
     back = ["constraint=false"] if link.back else []  # else it would turn the order of its repeat around
-    return ", ".join([*words, LINES[link.line], *back])
+    style = LINES[link.line] if link.weight is None else _weighted(LINES[link.line], link.weight)
+    return ", ".join([*words, style, *back])
+
+
+def _weighted(style: str, weight: float) -> str:
+    said = dict(part.split("=") for part in style.split(", "))
+    said["penwidth"] = f"{width(weight):g}"
+    if is_faint(weight):
+        said |= {"style": "dashed", "color": f'"{GREY}"'}
+    return ", ".join(f"{name}={value}" for name, value in said.items())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from masc.backends.diagram.sketch import Frame, Line, Link, Node, Sketch, sketch
+from masc.backends.diagram.sketch import Frame, Line, Link, Node, Sketch, Weights, sketch
+from masc.backends.diagram.weight import GREY, is_faint, width
 from masc.compiler.graph import Graph
 
 # Native SVG text instead of HTML labels, so that the picture is whole in every viewer; opaque white behind edge labels.
@@ -53,17 +54,35 @@ COLOURS: dict[Line, str] = {
 }
 
 
-def mermaid(graph: Graph) -> str:
+def mermaid(graph: Graph, weights: Weights | None = None) -> str:
     """The graph as Mermaid text, as GitHub and mermaid.live render it."""
-    drawn = sketch(graph)
-    lines = [*flowchart(drawn, _label, _words), STYLES.rstrip("\n")]
+    drawn = sketch(graph, weights)
+    lines = [*flowchart(drawn, node_label, edge_words), STYLES.rstrip("\n")]
     for kind, nodes in _classes(drawn).items():
         lines.append(f"  class {','.join(nodes)} {kind}")
-    for line, colour in COLOURS.items():
-        places = [str(i) for i, link in enumerate(drawn.links) if link.line == line]
-        if places:
-            lines.append(f"  linkStyle {','.join(places)} {colour}")
+    for style, places in _styles(drawn).items():
+        lines.append(f"  linkStyle {','.join(places)} {style}")
     return HEADER.format(name=drawn.name) + "\n".join(lines) + "\n"
+
+
+def _styles(drawn: Sketch) -> dict[str, list[str]]:
+    """What differs from the theme, with the numbers of the links that it holds for."""
+    styles: dict[str, list[str]] = {}
+    for place, link in enumerate(drawn.links):
+        style = COLOURS.get(link.line, "")
+        if link.weight is not None:
+            style = _weighted(style, link.weight)
+        if style:
+            styles.setdefault(style, []).append(str(place))
+    return styles
+
+
+def _weighted(style: str, weight: float) -> str:
+    said = dict(part.split(":") for part in style.split(",") if part)
+    said["stroke-width"] = f"{width(weight):g}px"
+    if is_faint(weight):
+        said |= {"stroke": GREY, "stroke-dasharray": "3 4"}
+    return ",".join(f"{name}:{value}" for name, value in said.items())
 
 
 def flowchart(drawn: Sketch, label: Callable[[Node], str], words: Callable[[Link], str]) -> Iterator[str]:
@@ -105,11 +124,13 @@ def _shape(node: Node, label: str) -> str:
     return f"[{label}]" if node.kind == "agent" else f"({label})"
 
 
-def _label(node: Node) -> str:
+def node_label(node: Node) -> str:
+    """The text of a node as quoted Markdown."""
     return '"`' + "\n".join([f"**{escape(node.title)}**", *map(escape, node.lines)]) + '`"'
 
 
-def _words(link: Link) -> str:
+def edge_words(link: Link) -> str:
+    """The text on a link, quoted."""
     return '"' + "<br/>".join(map(escape, link.lines)) + '"'
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Literal
 
@@ -12,6 +13,8 @@ from masc.compiler.plan import Slot, agent_of
 
 Line = Literal["trace", "own", "latents", "hidden", "fuse", "text", "port"]
 """What a line looks like: by carry where keys and values flow, else by kind; "port" from an input or to an output."""
+Weights = Mapping[tuple[str, str], float]
+"""What the edges of a graph carry: (sender, receiver), agents by name -> a share from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Link:
-    """`lines`: the words on it; `back`: it goes against the order of a repeat, into the next round."""
+    """`lines`: the words on it; `back`: it goes against the order of a repeat, into the next round; `weight`: the share
+    that it carries, where that is known."""
 
     source: str
     target: str
     line: Line = "port"
     lines: tuple[str, ...] = ()
     back: bool = False
+    weight: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,9 @@ class Sketch:
     frames: tuple[Frame, ...]
 
 
-def sketch(graph: Graph) -> Sketch:
-    """Choose what is drawn of a graph, in its textual order."""
+def sketch(graph: Graph, weights: Weights | None = None) -> Sketch:
+    """Choose what is drawn of a graph, in its textual order. An edge that has no weight is drawn as without weights."""
+    carried = weights or {}
     labels = dict(graph.labels)
     rounds: dict[str, int] = {}
     for activation in graph.activations:
@@ -70,14 +76,51 @@ def sketch(graph: Graph) -> Sketch:
     ]
     edges = rolled(graph)
     back = backward(graph, edges)
-    sends = [Link(_id(e.sender), _id(e.receiver), _line(e), _words(e), e in back) for e in edges]
+    sends = [
+        Link(_id(e.sender), _id(e.receiver), _line(e), _words(e), e in back, carried.get((e.sender, e.receiver)))
+        for e in edges
+    ]
     gives = [Link(_id(agent_of(activation)), f"output_{name}") for name, activation in graph.outputs]
     frames = (*_fan_ins(edges, set(homes(graph))), *_repeats(repeats(graph)))
     return Sketch(graph.name, (*inputs, *agents, *outputs), (*sends, *reads, *gives), frames)
 
 
+def unrolled(graph: Graph, weights: Weights | None = None) -> Sketch:
+    """The same with every round drawn: a node for each activation. Inputs are words in those that read them, for their
+    lines would cross all others."""
+    carried = weights or {}
+    says = {e.sender for e in graph.edges if e.kind == "text"} | {activation for _, activation in graph.outputs}
+    agents = []
+    for activation in graph.activations:
+        agent = graph.agent(activation.agent)
+        if activation.id not in says:
+            agent = replace(agent, answer=None)
+        slots = _slots(graph, agent.name)
+        reads = [name for name in graph.inputs if name in slots]
+        facts = (*_facts(graph, agent, times=1), *([f"reads {', '.join(reads)}"] if reads else []))
+        agents.append(Node(_round_id(activation.id), "agent", activation.id, facts))
+    outputs = [Node(f"output_{name}", "output", name) for name, _ in graph.outputs]
+    sends = [
+        Link(
+            _round_id(e.sender),
+            _round_id(e.receiver),
+            _line(e),
+            _words(e),
+            weight=carried.get((agent_of(e.sender), agent_of(e.receiver))),
+        )
+        for e in graph.edges
+    ]
+    gives = [Link(_round_id(activation), f"output_{name}") for name, activation in graph.outputs]
+    return Sketch(graph.name, (*agents, *outputs), (*sends, *gives), frames=())
+
+
 def _id(agent: str) -> str:
     return f"agent_{agent}"
+
+
+def _round_id(activation: str) -> str:
+    """No two are equal: a round always comes last."""
+    return f"agent_{activation.replace('#', '_')}"
 
 
 def _facts(graph: Graph, agent: Agent, times: int) -> tuple[str, ...]:

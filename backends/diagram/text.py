@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from masc.backends.diagram.mermaid import escape, flowchart
-from masc.backends.diagram.sketch import Frame, Link, Node, Sketch, sketch
+from masc.backends.diagram.sketch import Frame, Link, Node, Sketch, Weights, sketch
 from masc.compiler.graph import Graph
 
 
-def text(graph: Graph) -> str:
-    """The graph in box-drawing characters, its name above."""
+def text(graph: Graph, weights: Weights | None = None) -> str:
+    """The graph in box-drawing characters, its name above. What an edge carries is said in words."""
     import mermaidx  # a JavaScript engine comes with it: not for those who only check
 
-    source = "\n".join(flowchart(_in_words(sketch(graph)), _label, lambda link: ""))
+    source = "\n".join(flowchart(_in_words(sketch(graph, weights)), _label, lambda link: ""))
     drawn: str = mermaidx.render_ascii(source, padding_x=2, padding_y=0, max_label_width=80)
     return "\n".join([graph.name, "", *(line.rstrip() for line in drawn.splitlines())]) + "\n"
 
@@ -50,7 +50,8 @@ def _repeats(frames: tuple[Frame, ...], around: str = "") -> Iterator[tuple[str,
 
 
 def _arrival(link: Link, sender: str) -> str:
-    return f"{'back ' if link.back else ''}from {sender}: {', '.join(link.lines)}"
+    carried = () if link.weight is None else (f"carries {link.weight:.0%}",)
+    return f"{'back ' if link.back else ''}from {sender}: {', '.join((*link.lines, *carried))}"
 
 
 def _label(node: Node) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def arriving(walk: Walk, prefill: Prefill) -> tuple[list[dict[str, Content]], Tensor | None]:
     """What fills an agent's placeholders, for each row, and the vectors [B, N, d] that are spliced into its prompt
     (None: there are none). While only lengths are measured there are none either."""
-    plan = walk.program.plan
+    plan, probe = walk.program.plan, walk.probe
     spec = plan.agent(agent_of(prefill.activation))
     inputs = [p.name for p in (*(spec.system or ()), *spec.user) if isinstance(p, Slot) and p.name in plan.inputs]
     contents: list[dict[str, Content]] = [
@@ -27,22 +27,29 @@ def arriving(walk: Walk, prefill: Prefill) -> tuple[list[dict[str, Content]], Te
     ]
     for read in prefill.reads:
         name = agent_of(read.segment)
+        texts = walk.texts[read.segment]
+        if probe is not None and probe.kind == "swap" and probe.crosses(prefill, read):
+            texts = [texts[i] for i in probe.other(len(texts), walk.program.device).tolist()]
         for b, content in enumerate(contents):
-            said = "" if read.cut else walk.texts[read.segment][b]
+            said = "" if read.cut else texts[b]
             before = content.get(name)
             content[name] = f"{before}\n\n{said}" if isinstance(before, str) and before else said
-    sent: list[Tensor] = []
+    vectors: list[Tensor] = []
     first = 0
     for splice in prefill.splices:
         segment = walk.segments[splice.segment]
-        real = _sent(segment, splice)
+        real = sent(segment, splice)
+        probed = probe is not None and probe.crosses(prefill, splice)
+        counts = real.sum(1)
+        if probe is not None and probed and probe.kind == "swap":
+            counts = counts[probe.other(len(counts), counts.device)]
         for b, content in enumerate(contents):
-            count = int(real[b].sum())
-            content[_free(agent_of(splice.segment), content)] = Vectors(first, count)
+            content[_free(agent_of(splice.segment), content)] = Vectors(first, int(counts[b]))
         first += real.shape[1]
         if segment.hidden is not None:
-            sent.append(_linked(walk, prefill, splice, segment, real))
-    return contents, torch.cat(sent, 1) if sent else None
+            linked = _linked(walk, prefill, splice, segment, real)
+            vectors.append(probe.vectors(linked, splice.segment) if probe is not None and probed else linked)
+    return contents, torch.cat(vectors, 1) if vectors else None
 
 
 def _free(name: str, content: dict[str, Content]) -> str:
@@ -50,7 +57,7 @@ def _free(name: str, content: dict[str, Content]) -> str:
     return f"{name}*" if name in content else name
 
 
-def _sent(segment: Segment, splice: Splice) -> Tensor:
+def sent(segment: Segment, splice: Splice) -> Tensor:
     """Which columns of a segment's prompt and latents are sent, bool [B, N]."""
     first = segment.prompt if splice.part == "latents" else 0
     return segment.real[:, first : segment.prompt + segment.latents]
@@ -76,6 +83,7 @@ def fusions_of(walk: Walk, prefill: Prefill, prompts: list[Prompt]) -> tuple[Fus
     for one in prefill.fuses:
         sender, receiver = agent_of(one.segment), agent_of(prefill.activation)
         segment = walk.segments[one.segment]
+        probe = walk.probe if walk.probe is not None and walk.probe.crosses(prefill, one) else None
         pairs = [
             [(s, r) for s, r in aligned(own, theirs) if r < len(own.ids) - 1]  # the last token is read after the fusion
             for own, theirs in zip(prompts, walk.prompts[one.segment], strict=True)
@@ -92,6 +100,10 @@ def fusions_of(walk: Walk, prefill: Prefill, prompts: list[Prompt]) -> tuple[Fus
             layers = tuple((keys.detach(), values.detach()) for keys, values in segment.layers)
             segment = Segment(layers, segment.real, segment.start, segment.prompt, segment.latents)
         columns, targets, valid = table.to(segment.real.device)
+        only = None
+        if probe is not None:
+            segment, only = probe.segment(segment, one.segment), probe.layers
+            valid = valid.bool() & segment.real.gather(1, columns)  # what was swapped in may be shorter
         fuser: Fuser = walk.program.fuser(sender, receiver)
-        found.append(Fusion(fuser, segment, walk.program.base(sender), columns, targets, valid.bool()))
+        found.append(Fusion(fuser, segment, walk.program.base(sender), columns, targets, valid.bool(), only))
     return tuple(found)

@@ -6,7 +6,9 @@ Transformers hands every layer one and the same mask, and takes a 4-D mask as it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -22,10 +24,58 @@ NAME = "masc"
 def _by_layer(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
+    layer: int = module.layer_idx  # type: ignore[assignment]
     if attention_mask is not None and attention_mask.shape[1] > 1:
-        layer: int = module.layer_idx  # type: ignore[assignment]
         attention_mask = attention_mask[:, layer : layer + 1]
+    if _WATCHING:
+        _WATCHING[-1].note(layer, _weights(query, key, attention_mask, kwargs.get("scaling")))
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+@torch.no_grad()
+def _weights(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
+    """The attention weights that sdpa computes and keeps to itself, float32 [B, H, Q, K]."""
+    keys = key.repeat_interleave(query.shape[1] // key.shape[1], 1).float()
+    scores = query.float() @ keys.transpose(2, 3) * (query.shape[3] ** -0.5 if scaling is None else scaling)
+    if mask is None:
+        wide, long = scores.shape[2:]
+        mask = torch.ones(wide, long, dtype=torch.bool, device=scores.device).tril(long - wide)
+    return scores.masked_fill(~mask, float("-inf")).softmax(-1)
+
+
+@dataclass
+class Watch:
+    """How much attention goes to some columns while it is on (`watching`). columns: bool [L or 1, C], the cache's first
+    C columns. mass: by layer, summed over queries, the mean over heads (and over a batch whose queries are all real).
+    """
+
+    columns: Tensor
+    mass: dict[int, float] = field(default_factory=dict)
+    queries: dict[int, int] = field(default_factory=dict)
+
+    def note(self, layer: int, weights: Tensor) -> None:
+        """weights: [B, H, Q, K]."""
+        row = self.columns[layer if self.columns.shape[0] > 1 else 0]
+        width = min(len(row), weights.shape[3])
+        mass = (weights[..., :width] * row[:width]).sum(-1).mean((0, 1)).sum()
+        self.mass[layer] = self.mass.get(layer, 0.0) + float(mass)
+        self.queries[layer] = self.queries.get(layer, 0) + weights.shape[2]
+
+
+_WATCHING: list[Watch] = []
+
+
+@contextmanager
+def watching(watch: Watch | None) -> Iterator[None]:
+    """Within it, attention is noted (None: it is not)."""
+    if watch is None:
+        yield
+        return
+    _WATCHING.append(watch)
+    try:
+        yield
+    finally:
+        _WATCHING.pop()
 
 
 ALL_ATTENTION_FUNCTIONS.register(NAME, _by_layer)

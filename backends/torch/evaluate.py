@@ -12,9 +12,11 @@ import torch
 
 from masc.backends.torch.code_scorer import has_tests, passes, program_of
 from masc.backends.torch.data import answer_columns
+from masc.backends.torch.probe import Probe
 from masc.backends.torch.program import Program, Said
 from masc.backends.torch.prompts import Row, prompt_ids, value
 from masc.backends.torch.scorers import SCORERS
+from masc.backends.torch.statistics import wilson
 from masc.compiler.plan import Think
 from masc.dsl.diagnostics import did_you_mean, fail
 
@@ -28,15 +30,22 @@ def batches(program: Program, rows: Sequence[Row], indices: Sequence[int], size:
         for i in indices
     }
     ordered = sorted(indices, key=lambda i: (-lengths[i], i))
-    return [ordered[at : at + size] for at in range(0, len(ordered), size)]
+    found = [ordered[at : at + size] for at in range(0, len(ordered), size)]
+    if len(found) > 1 and len(found[-1]) == 1 and size > 2:  # a probe swaps within a batch: nobody stands alone
+        found[-1] = [found[-2].pop(), *found[-1]]
+    return found
 
 
 def say_all(
-    program: Program, rows: Sequence[Row], size: int, skip: frozenset[int] = frozenset()
+    program: Program,
+    rows: Sequence[Row],
+    size: int,
+    skip: frozenset[int] = frozenset(),
+    probe: Probe | None = None,
 ) -> Iterator[tuple[int, dict[str, Said]]]:
     """Decode every row not in `skip`; yields (row number, what was said by output), batch by batch."""
     for batch in batches(program, rows, [i for i in range(len(rows)) if i not in skip], size):
-        said = program.say([rows[i] for i in batch], batch)
+        said = program.say([rows[i] for i in batch], batch, probe)
         yield from zip(batch, said, strict=True)
 
 
@@ -80,14 +89,6 @@ class Item:
     said: str
     gold: str
     correct: bool
-
-
-def wilson(correct: int, items: int, z: float = 1.959964) -> tuple[float, float]:
-    """The 95% Wilson score interval of a share (Wilson 1927)."""
-    share = correct / items
-    middle = (share + z * z / (2 * items)) / (1 + z * z / items)
-    half = z * math.sqrt(share * (1 - share) / items + z * z / (4 * items * items)) / (1 + z * z / items)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 @torch.no_grad()
@@ -166,12 +167,27 @@ def evaluate(
     )
 
 
-def _gold_perplexity(program: Program, rows: Sequence[Row], size: int) -> float:
-    loss, tokens = 0.0, 0
+@torch.no_grad()
+def answer_losses(
+    program: Program, rows: Sequence[Row], size: int, probe: Probe | None = None
+) -> list[tuple[float, int]]:
+    """For each row the negative log-likelihood (nats) of its gold answers, teacher forced, summed over their tokens,
+    and how many those are; ends of turn included, all outputs together."""
+    found: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
     for batch in batches(program, rows, range(len(rows)), size):
-        out = program([rows[i] for i in batch], indices=batch, texts=False)
-        loss, tokens = loss + float(out.loss) * out.tokens, tokens + out.tokens
-    return _perplexity(loss, tokens)
+        out = program([rows[i] for i in batch], indices=batch, texts=False, probe=probe)
+        losses = sum(scored.losses.double().sum(1) for scored in out.outputs.values())
+        counts = sum((scored.labels != -100).sum(1) for scored in out.outputs.values())
+        assert isinstance(losses, torch.Tensor)
+        assert isinstance(counts, torch.Tensor)
+        for i, loss, count in zip(batch, losses.tolist(), counts.tolist(), strict=True):
+            found[i] = (loss, count)
+    return found
+
+
+def _gold_perplexity(program: Program, rows: Sequence[Row], size: int) -> float:
+    losses = answer_losses(program, rows, size)
+    return _perplexity(sum(loss for loss, _ in losses), sum(count for _, count in losses))
 
 
 def _perplexity(loss: float, tokens: int) -> float:

@@ -98,7 +98,8 @@ def _plain(token: str) -> str:
 @dataclass(frozen=True)
 class Fusion:
     """What comes to a receiver through one fuse edge. sender: its segment; pairs: which of its columns [B, N] goes to
-    which column of the receiver's prompt [B, N]; valid: bool [B, N], False where a sample has fewer."""
+    which column of the receiver's prompt [B, N]; valid: bool [B, N], False where a sample has fewer;
+    only: the receiver's layers (inclusive) that are fused (None: all that the fuser has)."""
 
     fuser: Fuser
     sender: Segment
@@ -106,6 +107,7 @@ class Fusion:
     columns: Tensor
     targets: Tensor
     valid: Tensor
+    only: tuple[int, int] | None = None
 
 
 class Fuser(nn.Module):
@@ -181,7 +183,8 @@ def fuse(receiver: Base, layers: KeysValues, place: Tensor, fusions: tuple[Fusio
     for layer, (keys, values) in enumerate(layers):
         new_keys, new_values = keys, values
         for fusion in fusions:
-            if fusion.fuser.covers(layer):
+            low, high = fusion.only or (layer, layer)
+            if fusion.fuser.covers(layer) and low <= layer <= high:
                 more_keys, more_values = fusion.fuser(fusion, receiver, layer, keys, values, place)
                 new_keys, new_values = new_keys + more_keys, new_values + more_values
         found.append((new_keys, new_values))

@@ -17,6 +17,7 @@ from masc.backends.torch import adapters
 from masc.backends.torch.base import Base
 from masc.backends.torch.data import answer_columns
 from masc.backends.torch.links import Fuser, fuser, hidden_link
+from masc.backends.torch.probe import Probe
 from masc.backends.torch.prompts import Row, answer_ids, value
 from masc.backends.torch.segments import Opening
 from masc.backends.torch.walk import Walk, cut_at_stop
@@ -190,20 +191,21 @@ class Program(nn.Module):
         recompute: bool = False,
         indices: Sequence[int] | None = None,
         texts: bool = True,
+        probe: Probe | None = None,
     ) -> Output:
         """Teacher-forced pass over rows. Every loss column must be there (E0604).
 
         texts: False: outputs alone are scored; what agents say to each other is decoded as it is when the program runs,
         though a column supervises it. opening: where training stands in its `open` phases; None: the final channels.
         recompute: an agent's activations are computed again in the backward pass (`checkpoint = agent`). indices: the
-        rows' numbers in the data, for errors.
+        rows' numbers in the data, for errors. probe: what is done to an edge (`masc audit`).
         """
         if not rows:
             raise ValueError("a forward pass needs at least one row")
         columns = {name: column for name, (_, column) in answer_columns(self.plan).items()}
         if not texts:
             columns = {name: column for name, column in columns.items() if name in self.plan.outputs}
-        walk = Walk(self, rows, opening, recompute, columns, indices)
+        walk = Walk(self, rows, opening, recompute, columns, indices, probe)
         outputs: dict[str, Scored] = {}
         for activation, answer in walk.steps():
             if answer.name not in walk.labels:
@@ -233,10 +235,12 @@ class Program(nn.Module):
         )
 
     @torch.no_grad()
-    def say(self, rows: Sequence[Row], indices: Sequence[int] | None = None) -> list[dict[str, Said]]:
+    def say(
+        self, rows: Sequence[Row], indices: Sequence[int] | None = None, probe: Probe | None = None
+    ) -> list[dict[str, Said]]:
         """Decode everything that is said for a batch of rows: by output, and by activation what agents tell each other.
         indices: the rows' numbers in the whole data (for seeds and errors)."""
-        walk = Walk(self, rows, None, False, None, indices)
+        walk = Walk(self, rows, None, False, None, indices, probe)
         said: list[dict[str, Said]] = [{} for _ in rows]
         for activation, answer in walk.steps():
             for i, item in enumerate(self._finish(walk, activation, answer)):

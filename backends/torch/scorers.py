@@ -61,13 +61,39 @@ def choice(said: str, gold: str) -> bool:
     gold = _plain(gold)
     if not gold:
         return not said.strip()
-    if word := re.fullmatch(r"([A-Za-z]+)\s*(\d+)", gold):
-        named = re.search(rf"\b{word[1]}\s*(\d+)\b", said, re.IGNORECASE)
-        return named is not None and named[1] == word[2]
-    if letter := re.fullmatch(r"\(?([A-Ja-j])\)?", gold):
-        first = _TOLD.search(said) or _NAMED.search(said)
-        return first is not None and first[first.lastindex or 0].upper() == letter[1].upper()
+    if word := _NUMBERED.fullmatch(gold):
+        return named_option(said, gold) == word[2]
+    if letter := _LETTER.fullmatch(gold):
+        return named_option(said, gold) == letter[1].upper()
     return re.match(rf"{re.escape(gold)}(?!['’-]?\w)", _plain(said), re.IGNORECASE) is not None
+
+
+_NUMBERED = re.compile(r"([A-Za-z]+)\s*(\d+)")
+_LETTER = re.compile(r"\(?([A-Ja-j])\)?")
+
+
+def named_option(said: str, gold: str) -> str | None:
+    """Which option of the gold answer's kind was named: a letter, or a number after the gold answer's word; of other
+    kinds the first word. None: none was."""
+    gold = _plain(gold)
+    if word := _NUMBERED.fullmatch(gold):
+        named = re.search(rf"\b{word[1]}\s*(\d+)\b", said, re.IGNORECASE)
+        return None if named is None else named[1]
+    if _LETTER.fullmatch(gold):
+        first = _TOLD.search(said) or _NAMED.search(said)
+        return None if first is None else first[first.lastindex or 0].upper()
+    return next(iter(re.findall(r"\w+", said.lower())), None)
+
+
+def gist(scorer: str, said: str, gold: str) -> str:
+    """What of an answer a scorer looks at: two answers with the same gist are the same answer to it."""
+    found: object = None
+    if scorer == "number":
+        number = last_number(said)
+        found = None if number is None else number.normalize()
+    elif scorer == "choice":
+        found = named_option(said, gold)
+    return _plain(said) if found is None else f"= {found}"
 
 
 SCORERS = {"exact": exact, "number": number, "choice": choice}

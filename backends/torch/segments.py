@@ -56,6 +56,10 @@ class Past:
     columns: Columns
 
 
+Piece = tuple[KeysValues, Columns]
+"""Keys and values of one segment, and which of their columns are seen and where."""
+
+
 @dataclass(frozen=True)
 class Opening:
     """Where training stands in opening and closing its channels (`open = N`).
@@ -95,11 +99,21 @@ def look(
     count: the number of layers. rotate(keys [B, H, C, D], offset [B], layer): moves keys to later positions. Without an
     `opening` (evaluation, running) only the final views exist.
     """
+    pieces = [piece(group, segments, opening, count, rotate) for group in by_segment(views, opening).values()]
+    return joined(pieces, count)
+
+
+def by_segment(views: Sequence[View], opening: Opening | None = None) -> dict[str, list[View]]:
+    """The views that exist now, by what they are of."""
     grouped: dict[str, list[View]] = {}
     for view in views:
         if view.until is None or (opening is not None and opening.step < view.until):
             grouped.setdefault(view.segment, []).append(view)
-    pieces = [_piece(group, segments, opening, count, rotate) for group in grouped.values()]
+    return grouped
+
+
+def joined(pieces: Sequence[Piece], count: int) -> Past | None:
+    """Pieces of several segments side by side."""
     if not pieces:
         return None
     if len(pieces) == 1:
@@ -114,31 +128,18 @@ def look(
     return Past(layers, Columns(seen, place))
 
 
-def _piece(
+def piece(
     views: list[View],
     segments: Mapping[str, Segment],
     opening: Opening | None,
     count: int,
     rotate: Callable[[Tensor, Tensor, int], Tensor],
-) -> tuple[KeysValues, Columns]:
+) -> Piece:
     """Keys and values of one segment as its views show it, and which of them are seen and where they stand."""
     segment = segments[views[0].segment]
-    first, last = segment.prompt, segment.prompt + segment.latents
-    if all(view.part == "latents" for view in views):
-        columns = slice(first, last)
-    else:
-        columns = slice(0, segment.real.shape[1])
-    real = segment.real[:, columns]
+    columns = columns_of(views, segment)
     depth = 1 if all(view.layers is None for view in views) else count
-    seen = torch.zeros(real.shape[0], depth, real.shape[1], dtype=torch.bool, device=real.device)
-    for view in views:
-        shown = real
-        if view.part == "latents" and columns.start == 0:
-            place = torch.arange(real.shape[1], device=real.device)
-            shown = real & (place >= first) & (place < last)
-        if view.until is not None and opening is not None:
-            shown = shown & opening.rows(view.until)[:, None]
-        seen |= shown[:, None] & _layer_row(view, depth, real.device)[None, :, None]
+    seen = seen_of(views, segment, columns, opening, depth)
     offset = _offset(views[0].shift, segments)
     stop = all(view.stop for view in views)
     layers = []
@@ -149,6 +150,29 @@ def _piece(
         layers.append((keys if offset is None else rotate(keys, offset, layer), values))
     place = segment.place[:, columns]
     return tuple(layers), Columns(seen, place if offset is None else place + offset[:, None])
+
+
+def columns_of(views: Sequence[View], segment: Segment) -> slice:
+    """The columns of a segment that its views may show: only the latents if none shows more."""
+    if all(view.part == "latents" for view in views):
+        return slice(segment.prompt, segment.prompt + segment.latents)
+    return slice(0, segment.real.shape[1])
+
+
+def seen_of(views: Sequence[View], segment: Segment, columns: slice, opening: Opening | None, depth: int) -> Tensor:
+    """Which of some columns of a segment its views show, bool [B, depth, C]. depth: 1, or the number of layers."""
+    first, last = segment.prompt, segment.prompt + segment.latents
+    real = segment.real[:, columns]
+    seen = torch.zeros(real.shape[0], depth, real.shape[1], dtype=torch.bool, device=real.device)
+    for view in views:
+        shown = real
+        if view.part == "latents" and columns.start == 0:
+            place = torch.arange(real.shape[1], device=real.device)
+            shown = real & (place >= first) & (place < last)
+        if view.until is not None and opening is not None:
+            shown = shown & opening.rows(view.until)[:, None]
+        seen |= shown[:, None] & _layer_row(view, depth, real.device)[None, :, None]
+    return seen
 
 
 def _layer_row(view: View, depth: int, device: torch.device) -> Tensor:

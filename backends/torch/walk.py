@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from masc.backends.torch import adapters
-from masc.backends.torch.arrivals import arriving, fusions_of
+from masc.backends.torch.arrivals import arriving, fusions_of, sent
+from masc.backends.torch.attention import watching
 from masc.backends.torch.base import Base, pad
+from masc.backends.torch.probe import Probe
 from masc.backends.torch.prompts import Prompt, Row, answer_ids, prompt_of, value
 from masc.backends.torch.rollout import Activated, Block, Decoded, Script, Thinking, activate, decode
 from masc.backends.torch.segments import Opening, Past, Segment, look, start_of
@@ -35,10 +37,13 @@ class Walk:
         recompute: bool,
         columns: Mapping[str, str] | None,
         indices: Sequence[int] | None = None,
+        probe: Probe | None = None,
     ) -> None:
-        """columns: by answer (`Answer.name`) the data column that supervises it, for teacher forcing; None: decode."""
+        """columns: by answer (`Answer.name`) the data column that supervises it, for teacher forcing; None: decode.
+        probe: what is done to an edge, to find out whether it matters."""
         self.program, self.rows, self.opening, self.recompute = program, rows, opening, recompute
         self.columns = columns
+        self.probe = probe
         self.indices = list(range(len(rows))) if indices is None else list(indices)
         self.segments: dict[str, Segment] = {}
         self.activated: dict[str, Activated] = {}
@@ -121,7 +126,11 @@ class Walk:
             hidden=name in self.program.sent,
         )
         self.prompts[name] = prompts
-        past = look(prefill.sees, self.segments, self.opening, base.layers, base.rotate)
+        crossed: Tensor | None = None
+        if self.probe is None:
+            past = look(prefill.sees, self.segments, self.opening, base.layers, base.rotate)
+        else:
+            past, crossed = self.probe.look(prefill, self.segments, base.layers, base.rotate)
         self.pasts[name] = past
         label = None if answer is None or self.columns is None else self._label(base, script, past, name, answer)
         end = script.start + script.prompt.real.sum(1) + (0 if think is None else think.steps)
@@ -129,11 +138,24 @@ class Walk:
         # Nothing but unsupervised text leaves this segment: no gradient could be of use.
         idle = answer is not None and answer.name not in self.labels and name not in self.program.feeding
         adapter = agent if spec.lora is not None else None
-        with torch.no_grad() if idle else nullcontext():
+        watch = None if self.probe is None else self.probe.watch(prefill, crossed, self._crossing(prefill, prompts))
+        with torch.no_grad() if idle else nullcontext(), watching(watch):
             aliases = self._aliases(base, adapter, name)
             done = activate(base, adapter, replace(script, label=label), past, self.recompute, aliases)
         self.segments[name], self.activated[name] = done.segment, done
         self.positions += int(done.segment.real.sum())
+
+    def _crossing(self, prefill: Prefill, prompts: Sequence[Prompt]) -> Tensor:
+        """Which columns of the first row's prompt hold vectors that came through the probed edge, bool [P]."""
+        found = torch.zeros(len(prompts[0].ids), dtype=torch.bool, device=self.program.device)
+        first = 0
+        for splice in prefill.splices:
+            count = sent(self.segments[splice.segment], splice).shape[1]
+            if self.probe is not None and self.probe.crosses(prefill, splice):
+                held = [first <= -1 - i < first + count for i in prompts[0].ids]
+                found |= torch.tensor(held, device=found.device)
+            first += count
+        return found
 
     def _aliases(self, base: Base, adapter: str | None, name: str) -> adapters.Aliases | None:
         """Where gradients are told by round: aliases that note what this activation contributes to each."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from masc.backends.diagram import FORMATS, dot, draw, mermaid, text
-from masc.backends.diagram.picture import _rendered, png, svg
+from masc.backends.diagram.layout import _rendered
+from masc.backends.diagram.picture import png, svg
 from masc.backends.diagram.sketch import Frame, sketch
 from masc.compiler.graph import Activation, Agent, Edge, Graph, Model, Open
 from masc.compiler.pipeline import compile_file
@@ -163,6 +164,7 @@ def test_every_format_is_written(suffix: str, tmp_path: Path) -> None:
     draw(relay(), out)
     draw(relay(), out)
     starts = {"svg": b"<svg", "png": b"\x89PNG", "pdf": b"%PDF", "mmd": b"---\n", "dot": b"digraph", "txt": b"relay"}
+    starts["html"] = b"<!doctype html>"
     assert out.read_bytes().startswith(starts[suffix])
     assert [p.name for p in tmp_path.iterdir()] == [out.name]
 

@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from masc.backends.diagram import dot, mermaid, text
+from masc.backends.diagram.layout import lay_out
 from masc.backends.diagram.picture import svg
 from masc.backends.diagram.sketch import Frame, sketch
 from masc.compiler.graph_text import print_graph
@@ -111,17 +112,14 @@ def test_a_nested_repeat_in_each_language() -> None:
 
 
 def test_every_box_of_a_repeat_encloses_its_agents() -> None:
-    drawn = svg(
-        team_graph("a/1 b/1 c/1!", "repeat 2 { a -> b : kv  repeat 3 { b -> c : kv  c -> b : kv }  c -> a : kv }")
-    )
-    box = r'id="my-svg-{}"[^>]*><rect style="" x="([\d.]+)" y="([\d.]+)" width="([\d.]+)" height="([\d.]+)"'
-    place = r'id="my-svg-flowchart-agent_{}-\d+"[^>]*transform="translate\(([\d.]+), ([\d.]+)\)'
+    loops = "repeat 2 { a -> b : kv  repeat 3 { b -> c : kv  c -> b : kv }  c -> a : kv }"
+    layout = lay_out(sketch(team_graph("a/1 b/1 c/1!", loops)))
     for name, agents in (("repeat_1", "abc"), ("repeat_1_1", "bc")):
-        x, y, width, height = map(float, re.findall(box.format(name), drawn)[0])
+        frame = layout.frames[name]
         for agent_name in agents:
-            left, top = map(float, re.findall(place.format(agent_name), drawn)[0])
-            assert x < left < x + width
-            assert y < top < y + height
+            node = layout.nodes[f"agent_{agent_name}"]
+            assert abs(node.x - frame.x) + node.width / 2 < frame.width / 2
+            assert abs(node.y - frame.y) + node.height / 2 < frame.height / 2
 
 
 def test_says_how_often_an_agent_is_active_and_what_its_text_is_trained_on() -> None:

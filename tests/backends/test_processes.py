@@ -1,4 +1,7 @@
-"""Two processes train as one does: the loss is the mean over the answer tokens of both."""
+"""Two processes train as one does: the loss is the mean over the answer tokens of both.
+
+In float64: the rounds of a random model enlarge a rounding error so much that float32 tells nothing.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ import torch
 torch.set_num_threads(1)
 from support import ROWS, make_program
 from masc.backends.torch.train import train
-program = make_program(sys.argv[1], Path(sys.argv[2]))
+program = make_program(sys.argv[1], Path(sys.argv[2]), dtype="float64")
 train(program, ROWS, steps=3, batch=2, rate=1e-3, warmup=0.0, directory=sys.argv[3])
 """
 
@@ -52,10 +55,10 @@ def test_two_processes_equal_one(tiny: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
-    one = train(make_program(TEXT, tiny), ROWS, steps=3, batch=2, accumulate=2, rate=1e-3, warmup=0.0)
+    one = train(make_program(TEXT, tiny, dtype="float64"), ROWS, steps=3, batch=2, accumulate=2, rate=1e-3, warmup=0.0)
     assert [m["step"] for m in lines] == [1, 2, 3]
     for two, single in zip(lines, one, strict=True):
-        assert two["loss"] == pytest.approx(single["loss"], rel=1e-4)
-        assert two["grad_norm"] == pytest.approx(single["grad_norm"], rel=1e-3)
+        assert two["loss"] == pytest.approx(single["loss"], rel=1e-6)
+        assert two["grad_norm"] == pytest.approx(single["grad_norm"], rel=1e-6)
         assert two["tokens"] == single["tokens"]
-        assert two["grad_norms_by_round"] == pytest.approx(single["grad_norms_by_round"], rel=1e-3, abs=1e-6)
+        assert two["grad_norms_by_round"] == pytest.approx(single["grad_norms_by_round"], rel=1e-6, abs=1e-9)

@@ -41,6 +41,12 @@ def test_what_is_wrong_elsewhere_is_told() -> None:
     assert said(text.replace("planner -> solver", "planner -> planner -> solver")) == ["E0109", "E0303"]
 
 
+def test_a_misspelt_name_is_told_where_the_names_were_read() -> None:
+    text = TEAM.replace("planner -> solver", "planer -> solver")
+    assert said(text.replace("max_tokens = 8", "max_tokens = 8.")) == ["E0109", "E0201"]
+    assert said(text.replace("agent planner on m {", "agent planner for m {")) == ["E0103"]
+
+
 def test_warnings_wait() -> None:
     text = TEAM.replace("graph", 'model n = "no-one/other"\ngraph')
     assert said(text) == ["W0201"]

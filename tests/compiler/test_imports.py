@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from masc.compiler.artifact import base_of, read_artifact, write_artifact
-from masc.compiler.pipeline import Compilation, compile_file
+from masc.compiler.pipeline import Compilation, compile_file, compile_source
 from masc.compiler.plan_text import print_plan
 from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.render import render, to_json
+from masc.dsl.source import Source
 from teams import said
 
 ROLES = """\
@@ -346,3 +348,10 @@ def test_an_import_of_the_original_is_one_of_its_copy(program: Write, tmp_path: 
     (tmp_path / "relay.masc" / "roles.mas").unlink()  # then the original stands in for it
     (tmp_path / "roles.mas").write_text(ROLES.replace("mas 1\n", 'mas 1\nimport "relay.mas" (solver)\n'))
     assert "E0211" in said(compile_file("relay.masc/relay.mas"))
+
+
+def test_what_an_editor_holds_is_read_instead_of_the_file(program: Write, tmp_path: Path) -> None:
+    program()
+    held = {os.path.realpath(tmp_path / "roles.mas"): ROLES.replace("int = 3", "int = 7")}
+    compilation = compile_source(Source(str(tmp_path / "relay.mas"), MAIN), base=tmp_path, texts=held)
+    assert steps(compilation)["critic"] == 7

@@ -1,0 +1,170 @@
+"""What the page tells about the agent or edge that was clicked, in words: facts, prompts, and what the plan decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from masc.backends.diagram.inline import edge_key, node_key
+from masc.backends.diagram.rolled import rolled
+from masc.backends.diagram.sketch import Weights
+from masc.compiler.graph import Agent, Edge, Graph
+from masc.compiler.optimise import optimise
+from masc.compiler.place import place
+from masc.compiler.plan import Across, Answer, Loss, Plan, Prefill, Slot, Template, Think, View, agent_of
+from masc.compiler.plan_text import number_text, quote
+from masc.compiler.reach import with_reach
+from masc.compiler.schedule import schedule
+from masc.dsl.source import Span
+
+Rows = list[tuple[str, str]]
+Section = dict[str, Any]
+"""A `title` and either `rows` (name, value) or a `prompt`: texts and, as [name], what is put in."""
+
+
+def panels(graph: Graph, weights: Weights | None = None) -> dict[str, dict[str, Any]]:
+    """By the key of a node or an edge (see `inline.py`): a `title` and `sections`, plain data."""
+    plan = _plan(graph)
+    told: dict[str, dict[str, Any]] = {}
+    for agent in graph.agents:
+        rounds = [a.id for a in graph.activations if a.agent == agent.name]
+        told[node_key("agent", agent.name)] = _panel(agent.name, _agent(graph, plan, agent, rounds))
+        for activation in rounds:
+            told[node_key("agent", activation)] = _panel(activation, _agent(graph, plan, agent, [activation]))
+    for edge in (*rolled(graph), *graph.edges):
+        title = f"{edge.sender} -> {edge.receiver}"
+        told[edge_key(edge.sender, edge.receiver, edge.kind)] = _panel(title, [_edge(edge, weights or {})])
+    for name in graph.inputs:
+        readers = [a.name for a in graph.agents if name in _slots(a)]
+        rows = [("read by", ", ".join(readers) or "nobody")]
+        told[node_key("input", name)] = _panel(name, [{"title": "Input", "rows": rows}])
+    labels = dict(graph.labels)
+    for name, activation in graph.outputs:
+        rows = [("given by", activation)] + [("trained on", f"column {labels[name]}")] * (name in labels)
+        told[node_key("output", name)] = _panel(name, [{"title": "Output", "rows": rows}])
+    return told
+
+
+def _plan(graph: Graph) -> Plan:
+    """The graph's plan, as the pipeline makes it."""
+    placed, _ = place(graph, schedule(graph))
+    return optimise(with_reach(placed, {}))
+
+
+def _panel(title: str, sections: Iterable[Section]) -> dict[str, Any]:
+    return {"title": title, "sections": list(sections)}
+
+
+def _agent(graph: Graph, plan: Plan, agent: Agent, rounds: Sequence[str]) -> Iterator[Section]:
+    target = next(m.target for m in graph.models if m.name == agent.model)
+    rows = [("model", f"{agent.model} = {quote(target)}"), ("adapter", _adapter(agent))]
+    rows.append(("latents", f"{agent.steps}, align = {agent.align}" if agent.steps else "none"))
+    rows.append(("answers", _sampling(agent)))
+    rows += [("trained on", f"column {column}") for name, column in graph.labels if name == agent.name]
+    yield {"title": "Agent", "rows": [*rows, ("written at", _where(agent.span))]}
+    if agent.system is not None:
+        yield {"title": "System", "prompt": _prompt(agent.system)}
+    yield {"title": "User", "prompt": _prompt(agent.user)}
+    for activation in rounds:
+        yield {"title": f"Activation {activation}", "rows": _activation(plan, activation)}
+    reached = [
+        (loss.output, f"column {loss.column}")
+        for loss in plan.operations
+        if isinstance(loss, Loss) and any(not isinstance(r, Across) and r.agent == agent.name for r in loss.reaches)
+    ]
+    yield {"title": "Losses that reach it", "rows": reached or [("none", "nothing trains this agent")]}
+
+
+def _activation(plan: Plan, activation: str) -> Rows:
+    mine = [o for o in plan.operations if not isinstance(o, Loss) and o.activation == activation]
+    rows: Rows = []
+    wrote = ["its prompt"]
+    for operation in mine:
+        if isinstance(operation, Prefill):
+            rows += [(f"sees {view.segment}", _view(view)) for view in operation.sees]
+            rows += [(f"reads {r.segment}", "nothing: cut" if r.cut else "its text") for r in operation.reads]
+            for s in operation.splices:
+                part = "latents" if s.part == "latents" else "prompt and latents"
+                rows.append((f"splices {s.segment}", f"hidden states of its {part}, {s.shape} link{_stop(s.stop)}"))
+            for f in operation.fuses:
+                rows.append((f"fuses {f.segment}", f"{_layers(f.layers)}, width {f.width}{_stop(f.stop)}"))
+            ends = [f"end of {end.segment}" + "".join(f" + length of {s}" for s in end.shift) for end in operation.at]
+            rows = rows or [("sees", "nothing but its own prompt")]
+            rows.append(
+                ("starts at", " or ".join(ends) + (", the largest" * (len(ends) > 1)) if ends else "position 0")
+            )
+        elif isinstance(operation, Think):
+            wrote.append(f"{operation.steps} latent positions")
+        elif isinstance(operation, Answer):
+            to = f" -> {operation.output}" if operation.output else ", for other agents"
+            wrote.append(f"up to {operation.sampling.max_tokens} tokens{to}")
+    return [*rows, ("writes", ", ".join(wrote))]
+
+
+def _edge(edge: Edge, weights: Weights) -> Section:
+    rows: Rows = [("kind", edge.kind)]
+    if edge.kind in ("kv", "hidden"):
+        rows.append(("carry", edge.carry))
+    if edge.kind == "kv":
+        rows.append(("merge", edge.merge))
+    if edge.kind in ("kv", "fuse"):
+        rows.append(("layers", "all" if edge.layers is None else f"{edge.layers[0]}..{edge.layers[1]}"))
+    if edge.kind == "hidden":
+        rows.append(("link", edge.shape))
+    if edge.kind == "fuse":
+        rows.append(("width", str(edge.width)))
+    rows.append(("gradient", "none crosses text" if edge.kind == "text" else edge.gradient))
+    if edge.open is not None:
+        rows.append(("open", f"the first {edge.open.steps} steps of training, as {edge.open.carry}"))
+    weight = weights.get((agent_of(edge.sender) or edge.sender, agent_of(edge.receiver) or edge.receiver))
+    if weight is not None:
+        rows.append(("carries", f"{weight:.0%}"))
+    return {"title": "Edge", "rows": [*rows, ("written at", _where(edge.span))]}
+
+
+def _adapter(agent: Agent) -> str:
+    lora = agent.lora
+    if lora is None:
+        return "none: frozen"
+    targets, alpha = ", ".join(lora.targets), number_text(lora.alpha)
+    return f"lora, rank = {lora.rank}, alpha = {alpha}, targets = {targets}, dropout = {number_text(lora.dropout)}"
+
+
+def _sampling(agent: Agent) -> str:
+    answer = agent.answer
+    if answer is None:
+        return "never"
+    words = [f"up to {answer.max_tokens} tokens"]
+    if answer.temperature:
+        words.append(f"temperature = {number_text(answer.temperature)}, top_p = {number_text(answer.top_p)}")
+        words.append(f"seed = {answer.seed}")
+    else:
+        words.append("greedy")
+    return ", ".join([*words, *(f"stops at {quote(stop)}" for stop in answer.stop)])
+
+
+def _view(view: View) -> str:
+    words = ["its latents" if view.part == "latents" else "all of its segment", _layers(view.layers)]
+    words += [f"moved by the length of {segment}" for segment in view.shift]
+    words += [f"only in the first {view.until} steps of training"] * (view.until is not None)
+    return ", ".join(words) + _stop(view.stop)
+
+
+def _layers(layers: tuple[tuple[int, int], ...] | None) -> str:
+    return "all layers" if layers is None else "layers " + ", ".join(f"{first}..{last}" for first, last in layers)
+
+
+def _stop(stop: bool) -> str:
+    return ", no gradient" if stop else ""
+
+
+def _prompt(template: Template) -> list[str | list[str]]:
+    return [[part.name] if isinstance(part, Slot) else part for part in template]
+
+
+def _slots(agent: Agent) -> set[str]:
+    return {part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)}
+
+
+def _where(span: Span) -> str:
+    return f"{span.source.path}:{span.line}:{span.column}"

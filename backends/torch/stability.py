@@ -1,0 +1,55 @@
+"""How much the answers of a program depend on chance: DiffMAS's other claim is that decoding becomes more stable
+(arXiv 2604.21794)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+from masc.backends.torch.data import answer_columns
+from masc.backends.torch.evaluate import say_all
+from masc.backends.torch.program import Program
+from masc.backends.torch.prompts import Row
+from masc.backends.torch.scorers import gist
+from masc.compiler.plan import Answer
+
+TEMPERATURE, TOP_P = 0.6, 0.95
+"""How LatentMAS's last agent samples (arXiv 2511.20639)."""
+
+
+def agreement(
+    program: Program, rows: Sequence[Row], scorer: str, *, output: str | None = None, samples: int = 5, batch: int = 16
+) -> list[float]:
+    """For each row the share, 0 to 1, of pairs among `samples` (>= 2) sampled answers that are the same answer to the
+    scorer (`scorers.gist`). All agents sample at temperature 0.6 and top-p 0.95, seeds 0, 1, ..."""
+    if samples < 2:
+        raise ValueError("agreement needs at least two samples")
+    output = output or program.plan.outputs[0]
+    column = answer_columns(program.plan)[output][1]
+    found: list[list[str]] = [[] for _ in rows]
+    for seed in range(samples):
+        with _sampling(program, seed):
+            for i, said in say_all(program, rows, batch):
+                found[i].append(gist(scorer, said[output].text, str(rows[i].get(column, ""))))
+    pairs = samples * (samples - 1)
+    return [sum(n * (n - 1) for n in Counter(gists).values()) / pairs for gists in found]
+
+
+@contextmanager
+def _sampling(program: Program, seed: int) -> Iterator[None]:
+    """Within it, every answer is sampled."""
+    before = program.plan
+    sampled = {
+        o: replace(o, sampling=replace(o.sampling, temperature=TEMPERATURE, top_p=TOP_P, seed=seed))
+        for o in before.operations
+        if isinstance(o, Answer)
+    }
+    program.plan = replace(
+        before, operations=tuple(sampled[o] if isinstance(o, Answer) else o for o in before.operations)
+    )
+    try:
+        yield
+    finally:
+        program.plan = before

@@ -1,0 +1,104 @@
+"""Commands that ask whether a team's channel matters: compare, audit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from masc.commands.options import Batch, Device, Dtype, File, check_place, read_sets, require
+from masc.console import say
+from masc.dsl.diagnostics import fail
+
+
+def compare(
+    file: File = None,
+    train: Annotated[Path | None, typer.Option(help="JSON lines to train on \\[default: the file's `data`]")] = None,
+    test: Annotated[Path | None, typer.Option(help="JSON lines to score \\[default: the file's `eval_data`]")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE[,VALUE...]", help="Set a param or a train entry; several: a sweep"),
+    ] = None,
+    rows: Annotated[str | None, typer.Option(help="Names of rows, with commas between \\[default: all]")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of training, with commas between")] = "0",
+    scorer: Annotated[str, typer.Option(help="exact, number, choice or code")] = "exact",
+    output: Annotated[str | None, typer.Option(help="Which output is scored \\[default: the first]")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many test rows")] = None,
+    samples: Annotated[int, typer.Option(min=0, help="Sampled answers for the agreement; 0: none")] = 5,
+    sampled: Annotated[int, typer.Option(min=1, help="Of how many test rows answers are sampled")] = 40,
+    batch: Batch = 16,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The folder \\[default: FILE.compare]")] = None,
+    allow_code_execution: Annotated[
+        bool, typer.Option("--allow-code-execution", help="Run what the model wrote, for the scorer code")
+    ] = False,
+    dtype: Dtype = None,
+    device: Device = None,
+) -> None:
+    """Hold a team against single agents, text agents and its own ablations, on the same rows."""
+    from masc import checks
+    from masc.compiler.artifact import locate
+    from masc.session import accepted, compile_source_of
+
+    values = {name: [part.strip() for part in text.split(",")] for name, text in read_sets(set_).items()}
+    sets = {name: found[0] for name, found in values.items() if len(found) == 1}
+    sweep = {name: found for name, found in values.items() if len(found) > 1}
+    names = None if rows is None else [name.strip() for name in rows.split(",")]
+    require(None if samples != 1 else "one sample agrees with nothing: 0, or at least 2", "--samples")
+    require(checks.scorer_problem(scorer, code=True), "--scorer")
+    numbers = [part.strip() for part in seeds.split(",")]
+    wrong = next((part for part in numbers if not part.isdecimal() or int(part) >= 2**63), None)
+    require(None if wrong is None else f"`{wrong}` is not a whole number", "--seeds")
+    check_place(dtype, device)
+    if scorer == "code" and not allow_code_execution:
+        raise fail("E0611", "the code scorer runs what the model wrote", hint="allow it with --allow-code-execution")
+
+    from masc import comparison
+    from masc.comparison_report import lines_of, text_table, write_report
+
+    comparison.check_rows(names or [])
+    path = locate(file, Path())
+    first = accepted(compile_source_of(path, {**sets, **{name: found[0] for name, found in sweep.items()}}))
+    options = {"batch": batch, "samples": samples, "sampled": sampled, "dtype": dtype, "device": device}
+    options["allow_code_execution"] = allow_code_execution
+    task = comparison.task_of(first, train, test, scorer, output, limit, **options)
+    if same := comparison.leaked(task):
+        say(f"warning: {same} of {len(task.test_rows)} test rows are training rows as well")
+    folder = out or path.with_suffix(".compare")
+    results = comparison.compare(
+        path, folder, task, rows=names, seeds=[int(part) for part in numbers], sets=sets, sweep=sweep
+    )
+    lines = lines_of(results)
+    print(text_table(lines))
+    for written in write_report(lines, folder, f"{first.require().name}: {len(task.test_rows)} test rows"):
+        say(f"-> {written}")
+
+
+def audit(
+    file: File = None,
+    data: Annotated[Path | None, typer.Option(help="JSON lines \\[default: the file's `eval_data`]")] = None,
+    scorer: Annotated[str, typer.Option(help="exact, number or choice")] = "exact",
+    limit: Annotated[int | None, typer.Option(min=2, help="Only the first so many rows")] = None,
+    watched: Annotated[int, typer.Option(min=1, help="Rows of which attention and gradients are taken")] = 16,
+    batch: Annotated[int, typer.Option(min=2, help="Rows decoded together; they exchange what they send")] = 16,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Also write it as JSON, for `masc draw`")] = None,
+    dtype: Dtype = None,
+    device: Device = None,
+) -> None:
+    """Say what each edge of a trained team carries."""
+    from masc import auditing, checks, session
+    from masc.compiler.files import atomic_write, check_file
+
+    require(checks.scorer_problem(scorer, code=False), "--scorer")
+    check_place(dtype, device)
+    if out is not None:
+        check_file(out)
+    found = session.find(file)
+    rows = session.eval_rows_of(found, data, scorer, None)[:limit]
+    result = auditing.audit_of(
+        found, file, rows, scorer, batch=batch, watched=watched, dtype=dtype, device=device, tick=say
+    )
+    print(auditing.text_table(result))
+    if out is not None:
+        atomic_write(out, auditing.to_json(result))
+        say(f"-> {out}")

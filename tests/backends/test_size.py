@@ -1,0 +1,65 @@
+"""What is counted from a model's config.json is what PyTorch holds in the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from masc.compiler.facts import read_config
+from masc.compiler.plan import Lora
+from masc.compiler.size import fuser_size, link_size, lora_size, projections
+from support import make_model, make_program
+
+TEAM = """\
+mas 1
+model m = MODEL
+model o = OTHER
+agent a on m {{ user "{{q}}" think 2 (align = linear) adapt lora(rank = 3, targets = {targets}) }}
+agent b on o {{ user "{{q}}" think 1 adapt none }}
+agent c on m {{ user "{{q}}" answer adapt none }}
+graph g(q) -> answer {{ a -> b : {first}  b -> c : {second} }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("targets", "first", "second"),
+    [
+        ("all", "hidden", "fuse(width = 5)"),
+        ("attention", "hidden(link = mlp)", "fuse(layers = 1..2, width = 8)"),
+        ("mlp", "fuse(width = 7)", "hidden(link = mlp)"),
+        ("[q_proj, down_proj]", "fuse(layers = 0..1)", "hidden"),
+    ],
+)
+def test_sizes_are_those_of_the_module(tiny: Path, targets: str, first: str, second: str) -> None:
+    program = make_program(TEAM.format(targets=targets, first=first, second=second), tiny)
+    held: dict[str, int] = {}
+    for name, parameter in program.trainable().items():
+        held[program.owner(name)] = held.get(program.owner(name), 0) + parameter.numel()
+
+    sender, receiver = read_config(tiny), read_config(tiny.parent / "other")
+    shapes = projections(tiny, sender)
+    assert shapes is not None
+    lora = Lora(3, targets=tuple(targets.strip("[]").split(", ")))
+    expected = {"a": lora_size(shapes, sender.layers, lora) + sender.hidden**2}
+    for edge, (left, right), names in (
+        (first, (sender, receiver), "(a, b)"),
+        (second, (receiver, sender), "(b, c)"),
+    ):
+        if edge.startswith("hidden"):
+            size = link_size("mlp" if "mlp" in edge else "linear", left, right)
+        else:
+            layers = {"1..2": (1, 2), "0..1": (0, 1)}.get(edge.partition("layers = ")[2][:4])
+            width = int(edge.partition("width = ")[2].strip(")") or 256)
+            size = fuser_size(left, right, layers, width)
+        expected[edge.partition("(")[0] + names] = size
+    assert held == expected
+
+
+def test_a_config_that_says_too_little_gives_no_shapes(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m")
+    facts = read_config(folder)
+    assert projections(folder, facts) is not None
+    (folder / "config.json").write_text("[]")
+    assert projections(folder, facts) is None
+    assert projections(tmp_path / "gone", facts) is None

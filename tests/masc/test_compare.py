@@ -1,0 +1,250 @@
+"""`masc compare`: each row is what it claims, on the same items; what was done is not done again."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from courier import Command
+from masc.comparison import Result, Run, Task, build_row, compare, plan_of, runs, task_of, trained_parameters
+from masc.comparison_report import lines_of
+from masc.compiler.pipeline import compile_file
+from masc.compiler.plan import Loss, Prefill, Think
+
+TEAM = """
+mas 1
+model m = "./tiny"
+param steps_of_thought: int = 2
+agent guide on m { system "Guide." user "{clue}" think steps_of_thought adapt lora(rank = 3, alpha = 6) }
+agent writer on m { user "{guide}" think 1 adapt lora(rank = 5, targets = attention) }
+agent judge on m { system "Judge." user "{q}?" think 1 adapt lora(rank = 2) answer (max_tokens = 3) }
+graph team(q, clue) -> answer { guide -> writer : hidden  [guide, writer] -> judge : kv(carry = own) }
+train { data "train.jsonl" eval_data "test.jsonl" answer <- answer batch 2 steps 3 save_every 1 seed 7 }
+"""
+ROWS = [{"q": "who" * n, "clue": "c" * n, "answer": "ab"[:k]} for n, k in ((1, 1), (2, 2), (3, 1), (4, 2), (5, 1))]
+
+
+@pytest.fixture
+def team(folder: Path) -> Path:
+    (folder / "team.mas").write_text(TEAM)
+    for name, part in (("train", ROWS[:4]), ("test", ROWS[2:])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    return folder / "team.mas"
+
+
+def task(team: Path, **options: Any) -> Task:
+    options = {"samples": 2, "sampled": 2, "dtype": "float32", "device": "cpu"} | options
+    return task_of(compile_file(team), None, None, "exact", **options)
+
+
+def all_runs(team: Path, rows: list[str] | None = None) -> dict[str, Run]:
+    return {run.row: run for run in runs(team, task(team), rows, [0], {}, {})}
+
+
+def test_the_single_agent_has_as_many_parameters(team: Path) -> None:
+    found = all_runs(team)
+    wanted = trained_parameters(build_row(found["team"], task(team))[0])
+    for row in ("single-tuned", "pooled-tuned"):
+        program, rank = build_row(found[row], task(team))
+        assert rank is not None
+        one = trained_parameters(program) / rank
+        assert abs(trained_parameters(program) - wanted) <= one / 2  # no whole rank comes nearer
+        (agent,) = program.plan.agents
+        assert agent.lora is not None
+        assert agent.lora.rank == rank
+        assert agent.lora.alpha / rank == 16  # as strong as the judge's own
+
+
+def test_a_team_of_equals_is_matched_exactly(team: Path) -> None:
+    same = TEAM.replace("lora(rank = 5, targets = attention)", "lora(rank = 3)").replace(": hidden", ": kv")
+    team.write_text(same.replace('"{guide}"', '"."'))
+    found = all_runs(team)
+    counts = {row: trained_parameters(build_row(found[row], task(team))[0]) for row in ("team", "single-tuned")}
+    assert counts["team"] == counts["single-tuned"]
+    assert build_row(found["single-tuned"], task(team))[1] == 3 + 3 + 2
+
+
+def test_rows_are_what_they_say(team: Path) -> None:
+    plans = {row: plan_of(run, "answer") for row, run in all_runs(team).items()}
+    assert list(plans) == ["single", "single-tuned", "pooled-tuned", "text", "latent", "stopped", "team"]
+
+    def prefills(row: str) -> list[Prefill]:
+        return [o for o in plans[row].operations if isinstance(o, Prefill)]
+
+    def reached(row: str) -> set[str]:
+        losses = [o for o in plans[row].operations if isinstance(o, Loss)]
+        return {getattr(r, "agent", None) or f"{r.edge}({r.sender}, {r.receiver})" for o in losses for r in o.reaches}
+
+    assert plans["latent"] == plans["team"]
+    assert reached("team") == {"guide", "writer", "judge", "hidden(guide, writer)"}
+    assert reached("stopped") == {"judge"}
+    assert len(prefills("stopped")) == 3
+    for row in ("single", "single-tuned", "pooled-tuned"):
+        (only,) = prefills(row)
+        assert (only.sees, only.splices, only.reads, only.fuses, only.at) == ((),) * 5
+        assert not any(isinstance(o, Think) for o in plans[row].operations)
+        assert reached(row) == {"judge"}
+    assert all(not (p.sees or p.splices) for p in prefills("text"))
+    assert not any(isinstance(o, Think) for o in plans["text"].operations)
+
+    def words(row: str) -> str:
+        (agent,) = plans[row].agents
+        return "".join(part if isinstance(part, str) else f"{{{part.name}}}" for part in agent.user)
+
+    assert words("single") == "{q}?"
+    assert words("pooled-tuned") == "Guide.\n\n{clue}\n\n{q}?"
+
+
+def test_a_pooled_agent_only_where_it_would_read_more(team: Path) -> None:
+    team.write_text(TEAM.replace("{q}?", "{q}? {clue}"))
+    assert "pooled-tuned" not in all_runs(team)
+    assert "pooled-tuned" in all_runs(team, ["pooled-tuned"])
+
+
+def outcomes(results: list[Result]) -> list[dict[str, Any]]:
+    """All of the results but times."""
+    found = []
+    for result in results:
+        known = dict(vars(result))
+        known.pop("train_seconds")
+        known["report"] = {k: v for k, v in result.report.items() if k != "seconds"}
+        found.append(known)
+    return found
+
+
+def test_killed_and_run_again_it_goes_on(team: Path) -> None:
+    whole = compare(team, team.parent / "whole", task(team))
+    assert [result.row for result in whole][-1] == "team"
+    trained = [r for r in whole if r.steps]
+    assert {r.row for r in trained} == {"single-tuned", "pooled-tuned", "stopped", "team"}
+    assert len({r.tokens for r in trained}) == 1  # the same items, and so the same answers
+    assert all(r.steps == 3 for r in trained)
+    assert all(len(r.right) == 3 for r in whole)
+    assert all(r.report["latent_steps"] == 0 for r in whole if r.row.startswith(("single", "pooled", "text")))
+    assert {r.row: r.parameters > 0 for r in whole} == {r.row: r in trained for r in whole}
+    stopped, team_row = (next(r for r in whole if r.row == row) for row in ("stopped", "team"))
+    assert stopped.parameters < team_row.parameters
+
+    class StopError(Exception):
+        pass
+
+    seen: list[int] = []
+
+    def stop(metrics: Mapping[str, Any]) -> None:
+        seen.append(metrics["step"])
+        if len(seen) == 8:  # in the second step of the third row that is trained
+            raise StopError
+
+    out = team.parent / "again"
+    with pytest.raises(StopError):
+        compare(team, out, task(team), listen=stop)
+    done = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/result.json")}
+    assert len(done) == 5
+    seen.clear()
+    again = compare(team, out, task(team), listen=lambda metrics: seen.append(metrics["step"]))
+    assert outcomes(again) == outcomes(whole)
+    assert all(file.stat().st_mtime_ns == when for file, when in done.items())
+    assert seen[:2] in ([2, 3], [3, 1])  # not from the start
+    # Once more: nothing is run. With other rows to score: everything is, but nothing is mixed up.
+    seen.clear()
+    assert outcomes(compare(team, out, task(team), listen=lambda m: seen.append(1))) == outcomes(whole)
+    assert not seen
+    other = compare(team, out, task(team, limit=2), rows=["single"])
+    assert len(other[0].right) == 2
+
+
+def test_the_seed_orders_the_data_of_all_rows_alike(team: Path) -> None:
+    one, two = (compare(team, team.parent / "x", task(team), rows=["single-tuned", "team"], seeds=[s]) for s in (0, 1))
+    assert one[0].tokens == one[1].tokens
+    assert two[0].tokens == two[1].tokens
+    assert {r.folder for r in one} & {r.folder for r in two} == set()
+
+
+def test_a_sweep_runs_again_only_what_depends_on_it(team: Path, masc: Command) -> None:
+    done = masc(
+        "compare", team, "--set", "steps_of_thought=0,1", "--rows", "single,latent", "--samples", 0, "-o", "swept"
+    )
+    assert done.code == 0, done.err
+    with (team.parent / "swept" / "table.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["row"], line["steps_of_thought"]) for line in lines] == [
+        ("single", "0"),
+        ("single", "1"),
+        ("latent", "0"),
+        ("latent", "1"),
+    ]
+    assert len(list((team.parent / "swept" / "runs").glob("single-*"))) == 1
+    assert len(list((team.parent / "swept" / "runs").glob("latent-*"))) == 2
+    assert [int(float(line["latent_steps"])) for line in lines] == [0, 0, 6, 9]
+    assert (team.parent / "swept" / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command(team: Path, masc: Command) -> None:
+    rows = "single-tuned,latent,team"
+    done = masc("compare", team, "--rows", rows, "--set", "steps=2", "--samples", 2, "--sampled", 2, "--seeds", "0,1")
+    assert done.code == 0, done.err
+    assert "single agent, fine-tuned (2 seeds)" in done.out
+    assert "2 of 3 test rows are training rows" in done.err
+    out = team.parent / "team.compare"
+    markdown = (out / "table.md").read_text().splitlines()
+    assert len(markdown) == 2 + 3
+    assert "as written, end to end (DiffMAS)" in markdown[-1]
+    artifact = next(out.glob("runs/team-*/team.masc"))
+    audited = masc("audit", artifact, "--data", "test.jsonl", "--watched", 1, "-o", "audit.json")
+    assert audited.code == 0, audited.err
+    assert "guide -> writer (hidden):" in audited.out
+    edges = json.loads((team.parent / "audit.json").read_text())["edges"]
+    assert [(e["sender"], e["receiver"]) for e in edges] == [
+        ("guide", "writer"),
+        ("guide", "judge"),
+        ("writer", "judge"),
+    ]
+    drawn = masc("draw", team, "--audit", "audit.json", "-o", "team.dot")
+    assert drawn.code == 0, drawn.err
+    assert "penwidth" in (team.parent / "team.dot").read_text()
+    wrong = masc("draw", team, "--audit", "train.jsonl", "-o", "team.dot")
+    assert wrong.code == 1
+    assert "E0602" in wrong.err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "text"),
+    [
+        (("--rows", "singel"), 1, "did you mean `single`?"),
+        (("--seeds", "one"), 2, "`one` is not a whole number"),
+        (("--samples", "1"), 2, "agrees with nothing"),
+        (("--output", "anser"), 1, "there is no"),
+        (("--test", "nothing.jsonl"), 1, "nothing.jsonl"),
+        (("--scorer", "code"), 1, "--allow-code-execution"),
+        (("--set", "stepz=1"), 1, "steps"),
+    ],
+)
+def test_wrong_options(team: Path, masc: Command, options: tuple[str, ...], code: int, text: str) -> None:
+    done = masc("compare", team, *options)
+    assert done.code == code
+    assert text in done.err.replace("the graph has no output", "there is no")
+
+
+def test_a_mean_over_seeds_and_its_interval(team: Path) -> None:
+    def result(row: str, seed: int, right: list[bool]) -> Result:
+        report = {"gold_perplexity": 2.0 + seed, "decoded_perplexity": None, "tokens_decoded": 10, "latent_steps": 0}
+        return Result(row, {}, seed, "", {**report, "seconds": 1.0}, 5, None, 1, 1, 1, 1.0, None, right)
+
+    few = [True, False, False, False] * 10
+    many = [True, True, True, False] * 10
+    lines = lines_of([*(result("single-tuned", s, few) for s in (0, 1)), *(result("team", s, many) for s in (0, 1))])
+    assert [line.accuracy for line in lines] == [0.25, 0.75]
+    assert lines[0].against is None
+    assert lines[1].against is not None
+    middle, low, high = lines[1].against
+    assert middle == 0.5
+    assert 0.2 < low < 0.4
+    assert 0.6 < high < 0.8
+    assert lines[0].gold_perplexity == 2.5
+    assert lines[0].decoded_perplexity is None
+    assert lines[0].interval[0] < 0.25 < lines[0].interval[1]

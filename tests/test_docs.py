@@ -1,0 +1,113 @@
+"""The documents: their examples compile, their dumps are what the commands print, their lists are complete."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import masc
+from masc import api
+from masc.compiler.graph_text import print_graph
+from masc.compiler.pipeline import compile_file, compile_source
+from masc.compiler.plan import TrainSettings
+from masc.compiler.plan_text import print_plan
+from masc.compiler.resolve_channel import CHANNELS
+from masc.dsl.diagnostics import errors
+from masc.dsl.dump import dump
+from masc.dsl.render import render
+from masc.dsl.source import Source
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+
+
+def text(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text(name), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("block", blocks("language.md", "mas"))
+def test_every_example_of_the_language_compiles(block: str) -> None:
+    compilation = compile_source(Source("language.md", block))
+    assert not errors(compilation.diagnostics), render(compilation.diagnostics)
+    assert compilation.plan is not None
+
+
+def test_the_reference_names_every_option_and_entry() -> None:
+    words = text("language.md")
+    for kind, options in CHANNELS.items():
+        assert f"`{kind}`" in words
+        assert all(option in words for option in options)
+    table = words.split("| entry | means")[1]
+    assert all(f"`{field.name}`" in table for field in fields(TrainSettings))
+
+
+def test_the_rounds_are_as_the_reference_says() -> None:
+    (rounds,) = (block for block in blocks("language.md", "mas") if "repeat rounds" in block)
+    graph = compile_source(Source("language.md", rounds)).graph
+    assert graph is not None
+    agents = [activation.agent for activation in graph.activations]
+    assert (agents.count("solver"), agents.count("critic")) == (3, 2)
+
+
+def test_the_dumps_are_what_the_commands_print() -> None:
+    (written,) = blocks("architecture.md", "mas")
+    compilation = compile_source(Source("pair.mas", written))
+    assert compilation.graph is not None
+    assert compilation.file is not None
+    shown = dict(re.findall(r"^<!-- (\w+) -->\n```\n(.*?)^```", text("architecture.md"), re.MULTILINE | re.DOTALL))
+    assert shown["ast"] == dump(compilation.file)
+    assert shown["graph"] == print_graph(compilation.graph)
+    assert shown["plan"] == print_plan(compilation.require())
+
+
+OWN = [name for name, thing in vars(api).items() if getattr(thing, "__module__", "") == "masc.api" and name[0] != "_"]
+
+
+@pytest.mark.parametrize("name", sorted({*masc.__all__, *OWN}))
+def test_every_public_name_is_documented(name: str) -> None:
+    assert re.search(rf"^## `masc\.(api\.)?{name}\b", text("python.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_every_argument_is_documented(name: str) -> None:
+    (heading,) = re.findall(rf"^## `masc\.(?:api\.)?({name}\(.*)`$", text("python.md"), re.MULTILINE)
+    shown = re.findall(r"\*\*\w+|\w+(?==)|\w+(?=[,)])", heading.partition("(")[2])
+    wanted = inspect.signature(getattr(api, name)).parameters
+    assert [word.lstrip("*") for word in shown if word != "None" and word.lstrip("*") in wanted] == list(wanted)
+
+
+def test_the_tutorial_s_files_compile(tmp_path: Path) -> None:
+    found = dict(re.findall(r"cat > (\S+\.mas) <<'END'\n(.*?)^END$", text("tutorial.md"), re.MULTILINE | re.DOTALL))
+    assert found
+    for name, content in found.items():
+        (tmp_path / name).write_text(content)
+        compilation = compile_file(tmp_path / name)
+        assert not errors(compilation.diagnostics), render(compilation.diagnostics)
+
+
+def test_the_tutorial_runs(tiny: Path, tmp_path: Path) -> None:
+    """Its shell blocks in order, with the tiny model for the real one and 2 steps for 60."""
+    script = "\n".join(blocks("tutorial.md", "sh"))
+    for written, instead in (("smollm2-135m", str(tiny)), ("steps 60", "steps 2"), ("open = 40", "open = 1")):
+        assert script.count(written) == 1
+        script = script.replace(written, instead)
+    script = script.replace("range(1000), 900", "range(1000), 24").replace("codes[:800]", "codes[:16]")
+    script = script.replace("codes[800:]", "codes[16:]")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euc", script], cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "courier.html").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "courier.masc" / "metrics.jsonl").read_text().count("\n") >= 2
