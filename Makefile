@@ -1,5 +1,6 @@
 # make demo      everything masc does, on one example: at most ten minutes once the packages are in
 # make test      lint, types and the whole test suite
+# make docs      docs/errors.md, from the texts of `masc explain`
 # make editors   the extension for VS Code, as a .vsix (needs node)
 # The environment .venv is made on first use, with the versions that were tested (constraints.txt).
 
@@ -8,7 +9,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 MODEL := smollm2-135m
 
-.PHONY: demo test lint types bench editors clean
+.PHONY: demo test lint types bench docs editors clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -32,7 +33,11 @@ types: $(READY)
 	@cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p masc
 
 bench: $(READY)
+	@$(BIN)/python benchmarks/check.py
 	@$(BIN)/python benchmarks/relay.py
+
+docs: $(READY)
+	@$(BIN)/python docs/errors.py
 
 editors:
 	@cd editors/vscode && npm ci --no-fund --no-audit && npm test && npm run package

@@ -90,9 +90,10 @@ def _unreachable(resolved: Resolved, graph: Graph) -> Iterator[Diagnostic]:
     if "graph" in resolved.lost or not resolved.gives:
         return
     found = {agent_of(a) for a in useful(iter(graph.edges), {activation for _, activation in graph.outputs})}
+    senders = {link.edge.sender for link in resolved.links}
     for name in resolved.mentions:
         agent = resolved.agent(name)
-        if name not in found and (agent.answer is None or any(link.edge.sender == name for link in resolved.links)):
+        if name not in found and (agent.answer is None or name in senders):
             goal = resolved.gives[0].agent
             message = f"nothing that `{name}` does reaches an answer"
             yield Diagnostic("E0306", message, agent.span, hint=f"send it on: `{name} -> {goal} : kv`, or take it out")
@@ -100,8 +101,9 @@ def _unreachable(resolved: Resolved, graph: Graph) -> Iterator[Diagnostic]:
 
 def _unused(resolved: Resolved) -> Iterator[Diagnostic]:
     if not {"graph", "agent"} & resolved.lost:
+        mentioned = set(resolved.mentions)
         for agent in resolved.agents:
-            if agent.name not in resolved.mentions:
+            if agent.name not in mentioned:
                 hint = "name it in an edge, or alone on a line"
                 yield Diagnostic("W0203", f"the agent `{agent.name}` is not in the graph", agent.span, hint=hint)
         used = {slot for name in resolved.mentions for slot in _slots(resolved.agent(name))}
@@ -174,7 +176,8 @@ def _edges(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diag
         if edge.open is not None and _WIDTH[edge.open.carry] <= _WIDTH[edge.carry]:
             message = f"`open` adds nothing: the edge carries `{edge.carry}` at all times"
             hint = "`open` widens a narrow channel in the first steps: `kv(carry = latents, open = 40)`"
-            yield Diagnostic("W0302", message, link.option("open"), hint=hint)
+            labels = (Label(link.option("carry"), "here"),) if link.says("carry") else ()
+            yield Diagnostic("W0302", message, link.option("open"), labels, hint)
         if (model := facts.get(receiver.model)) is not None:
             found = [layers_diagnostic(edge.layers[1], model, link.option("layers"))] if edge.layers else []
             if edge.kind == "kv":

@@ -12,6 +12,7 @@ from typing import Literal
 from masc.compiler.facts import ALLOWED, ModelFacts, check_facts, facts_or_diagnostics, read_config
 from masc.compiler.plan import Plan, Prefill, Think
 from masc.compiler.registry import REGISTRY
+from masc.dsl.cache import cache_folder, user_cache
 from masc.dsl.diagnostics import Diagnostic, did_you_mean
 from masc.dsl.source import Span
 
@@ -41,13 +42,6 @@ class Location:
     target: str
     folder: Path | None
     revision: str | None = None
-
-
-def cache_folder() -> Path:
-    """masc's own cache: `$MASC_CACHE`, else `masc` in the user's cache folder (`$XDG_CACHE_HOME` or `~/.cache`)."""
-    if own := os.environ.get("MASC_CACHE"):
-        return Path(own).expanduser()
-    return _user_cache() / "masc"
 
 
 def registry_folder(name: str) -> Path:
@@ -180,10 +174,6 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-
-
 def _hub_cache() -> Path:
     """huggingface_hub's own rule, written out: importing the library would cost more than the whole check."""
     for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
@@ -191,7 +181,7 @@ def _hub_cache() -> Path:
             return Path(value).expanduser()
     if home := os.environ.get("HF_HOME"):
         return Path(home).expanduser() / "hub"
-    return _user_cache() / "huggingface" / "hub"
+    return user_cache() / "huggingface" / "hub"
 
 
 def _snapshot(target: str) -> Path | None:

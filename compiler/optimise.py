@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 
@@ -50,9 +50,10 @@ def drop_implied_ends(plan: Plan) -> Plan:
     """
     kept: dict[str, tuple[End, ...]] = {}
 
-    def passed(segment: str) -> Iterator[End]:
-        """All that a segment started after, directly or not."""
-        waiting, seen = [segment], {segment}
+    def passed(segments: Iterable[str]) -> Iterator[End]:
+        """All that some of the segments started after, directly or not. (None of them started after itself.)"""
+        waiting = list(dict.fromkeys(segments))
+        seen = set(waiting)
         while waiting:
             for end in kept[waiting.pop()]:
                 yield end
@@ -60,14 +61,19 @@ def drop_implied_ends(plan: Plan) -> Plan:
                     seen.add(end.segment)
                     waiting.append(end.segment)
 
-    def implied(end: End, ends: tuple[End, ...]) -> bool:
-        direct = (other for other in ends if other is not end and other.segment == end.segment)
-        behind = (o for other in ends if other.segment != end.segment for o in passed(other.segment))
-        return any(o.segment == end.segment and _reaches_past(o, end) for o in chain(direct, behind))
-
     def prune(prefill: Prefill) -> Prefill:
-        few = len(prefill.at) < 2
-        kept[prefill.activation] = prefill.at if few else tuple(e for e in prefill.at if not implied(e, prefill.at))
+        kept[prefill.activation] = prefill.at
+        if len(prefill.at) < 2:
+            return prefill
+        before: dict[str, list[End]] = {end.segment: [] for end in prefill.at}
+        for end in chain(prefill.at, passed(before)):
+            if end.segment in before:
+                before[end.segment].append(end)
+
+        def implied(end: End) -> bool:
+            return any(other is not end and _reaches_past(other, end) for other in before[end.segment])
+
+        kept[prefill.activation] = tuple(end for end in prefill.at if not implied(end))
         return replace(prefill, at=kept[prefill.activation])
 
     return _each_prefill(plan, prune)

@@ -7,12 +7,16 @@ understood. After each pass its verifier holds what it made against what later p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import gc
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from masc.compiler.allow import silence
 from masc.compiler.channel import as_text
 from masc.compiler.check import check
+from masc.compiler.consequences import independent
 from masc.compiler.facts import ModelFacts
 from masc.compiler.files import is_artifact
 from masc.compiler.graph import Graph
@@ -228,17 +232,44 @@ def compile_source(
     return _run(State(Path(source.path), source, Path(base), _said(set), tuple(cut), channel, texts or {}))
 
 
+@contextmanager
+def _growing() -> Iterator[None]:
+    """While a file is compiled nearly all that is made is kept: to look for garbage in it again and again would take a
+    third of the time of a large one."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
 def _run(state: State) -> Compilation:
-    for _name, run in PASSES:
-        state = run(state)
-        _verify(state)
+    with _growing():
+        for _name, run in PASSES:
+            state = run(state)
+            _verify(state)
+        return _compiled(state)
+
+
+def _compiled(state: State) -> Compilation:
     importers, copies = ({}, ()) if state.program is None else (state.program.importers, state.program.copies())
     sources = [*importers, state.source]
-    noted = point_back(dict.fromkeys(state.diagnostics), importers)
+    as_written = not (state.broken or state.cut or state.set or state.channel != "graph")
+    files = _files(state)
+    loud = silence(files, independent(files, dict.fromkeys(state.diagnostics)), complete=as_written)
+    noted = point_back(loud, importers)
     found = tuple(sorted(noted, key=lambda d: _place_of(d, sources)))
     plan = None if state.broken else state.plan
     said = tuple(state.set.items())
     return Compilation(state.file, state.graph, plan, found, state.source, state.base, said, state.facts, copies)
+
+
+def _files(state: State) -> list[syntax.File]:
+    if state.program is not None:
+        return [module.file for module in state.program.modules]
+    return [] if state.file is None else [state.file]
 
 
 def lower(compilation: Compilation, graph: Graph) -> Plan:

@@ -54,7 +54,8 @@ def resolve(program: Program, settings: Mapping[str, str]) -> tuple[Resolved | N
     wiring = resolve_graph(scope, graph, agents, written, (main.foreign | templates.keys()) - agents.keys())
     outputs, telling = [name.text for name in wiring.outputs], wiring.telling
     labels, train = resolve_train(scope, trains[0] if trains else None, settings, outputs, telling)
-    crew = [member for name, member in members.items() if member.ours or name in wiring.mentions]
+    named = set(wiring.mentions)
+    crew = [member for name, member in members.items() if member.ours or name in named]
     models, riding = _models(main, crew)
     resolved = Resolved(
         name=graph.name.text,
@@ -182,5 +183,6 @@ def _only_graph(scope: Scope, graphs: list[syntax.Graph], file: syntax.File) -> 
         return None
     for extra in graphs[1:]:
         message = f"a file holds one graph, and `{extra.name.text}` is a second one"
-        scope.complain("E0302", message, extra.name.span, None, Label(graphs[0].name.span, "the first one"))
+        hint = "put it into a file of its own; agents can be imported there"
+        scope.complain("E0302", message, extra.name.span, hint, Label(graphs[0].name.span, "the first one"))
     return graphs[0]

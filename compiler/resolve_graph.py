@@ -160,16 +160,18 @@ def _edge(reading: _Reading, edge: syntax.Edge) -> list[Link]:
                 if kind == "output":
                     if "E0308" not in said:
                         message = f"`{sender.text}` is an output: nothing leaves it"
-                        scope.complain("E0308", message, sender.span, "end the chain there")
+                        scope.complain("E0308", message, sender.span, "end the chain there", _declared(reading, sender))
                     said.add("E0308")
+                    scope.lost.add("graph")
                 elif other == "output" and channel is None:
                     _give(reading, Give(sender.text, receiver.text, span))
                 elif other == "output":
                     if "E0308" not in said:
                         message = f"`{receiver.text}` is an output, and an edge to an output takes no channel"
                         hint = f"write it on a line of its own: `{sender.text} -> {receiver.text}`"
-                        scope.complain("E0308", message, receiver.span, hint)
+                        scope.complain("E0308", message, receiver.span, hint, _declared(reading, receiver))
                     said.add("E0308")
+                    scope.lost.add("graph")
                 elif channel is None:
                     if "E0307" not in said:
                         message = f"the edge from `{sender.text}` to `{receiver.text}` does not say what it carries"
@@ -179,6 +181,10 @@ def _edge(reading: _Reading, edge: syntax.Edge) -> list[Link]:
                 elif options is not None:
                     found += _link(reading, sender, receiver, channel, options)
     return found
+
+
+def _declared(reading: _Reading, output: syntax.Name) -> Label:
+    return Label(reading.outputs[output.text], "the output")
 
 
 def _link(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from masc.compiler.graph import Graph
+from masc.compiler.graph import Edge, Graph
 from masc.compiler.plan import Loss, Plan, Reach, agent_of
 from masc.dsl.diagnostics import Diagnostic, Label
 
@@ -10,13 +10,23 @@ from masc.dsl.diagnostics import Diagnostic, Label
 def frozen_out(graph: Graph, plan: Plan) -> list[Diagnostic]:
     """A warning for each agent with an adapter that is in no loss's `reaches`."""
     reached = {r.agent for o in plan.operations if isinstance(o, Loss) for r in o.reaches if isinstance(r, Reach)}
+    unreached = [agent for agent in graph.agents if agent.lora is not None and agent.name not in reached]
+    if not unreached:
+        return []
+    sent: dict[str, list[Edge]] = {}
+    for edge in graph.edges:
+        sent.setdefault(agent_of(edge.sender), []).append(edge)
+    walls = [e for e in graph.edges if e.gradient == "stop" or e.kind == "text"]
+    behind = {sender: _upstream(graph, sender) for sender in dict.fromkeys(edge.sender for edge in walls)}
+    in_the_way: dict[str, list[Edge]] = {}
+    for edge in walls:
+        for name in behind[edge.sender]:
+            in_the_way.setdefault(name, []).append(edge)
     found = []
-    for agent in graph.agents:
-        if agent.lora is None or agent.name in reached:
-            continue
-        stops = [e for e in graph.edges if e.gradient == "stop" and _upstream(graph, agent.name, e.sender)]
-        texts = [e for e in graph.edges if e.kind == "text" and _upstream(graph, agent.name, e.sender)]
-        idle = all(e.carry == "latents" and not agent.steps for e in graph.edges if agent_of(e.sender) == agent.name)
+    for agent in unreached:
+        stops = [e for e in in_the_way.get(agent.name, ()) if e.gradient == "stop"]
+        texts = [e for e in in_the_way.get(agent.name, ()) if e.kind == "text"]
+        idle = all(e.carry == "latents" and not agent.steps for e in sent.get(agent.name, ()))
         if idle and not stops and not texts:
             continue  # W0301 has said so
         labels = tuple(dict.fromkeys(Label(edge.span, "the gradient stops here") for edge in stops))
@@ -33,15 +43,13 @@ def frozen_out(graph: Graph, plan: Plan) -> list[Diagnostic]:
     return found
 
 
-def _upstream(graph: Graph, agent: str, activation: str) -> bool:
-    """Whether something of the agent may arrive at an activation."""
+def _upstream(graph: Graph, activation: str) -> set[str]:
+    """The agents of which something may arrive at an activation, its own among them."""
     seen: set[str] = set()
     waiting = [activation]
     while waiting:
         name = waiting.pop()
-        if agent_of(name) == agent:
-            return True
         if name not in seen:
             seen.add(name)
             waiting += [edge.sender for edge in graph.incoming(name)]
-    return False
+    return {agent_of(name) for name in seen}

@@ -56,8 +56,16 @@ class Scope:
         return param.value, (Label(param.span, f"`{value.text}` is {show(param.value)} here"),)
 
 
-Reader = Callable[[Scope, str, Value], Any]
-"""Reads the value of the named option, or complains and raises BadValueError."""
+@dataclass(frozen=True)
+class Reader:
+    """What an option accepts. `read` reads the value of the named option, or complains and raises BadValueError;
+    `schema` says in JSON Schema what can be written (in YAML; that a parameter may stand for it is not in there)."""
+
+    read: Callable[[Scope, str, Value], Any]
+    schema: Mapping[str, Any]
+
+    def __call__(self, scope: Scope, name: str, value: Value) -> Any:
+        return self.read(scope, name, value)
 
 
 def show(value: object) -> str:
@@ -98,7 +106,8 @@ def whole(low: int, high: int = 2**63 - 1) -> Reader:
             raise BadValueError
         return got
 
-    return read
+    limits = {"minimum": low} | ({"maximum": high} if high < 2**63 - 1 else {})
+    return Reader(read, {"type": "integer", **limits})
 
 
 def number(
@@ -122,7 +131,8 @@ def number(
             raise BadValueError
         return exact
 
-    return read
+    bounds = {"minimum": low, "maximum": high, "exclusiveMinimum": above, "exclusiveMaximum": below}
+    return Reader(read, {"type": "number"} | {name: bound for name, bound in bounds.items() if math.isfinite(bound)})
 
 
 def word(*words: str) -> Reader:
@@ -142,17 +152,21 @@ def word(*words: str) -> Reader:
             raise _mismatch(scope, name, wants, got, value, labels, hint)
         return str(got)
 
-    return read
+    return Reader(read, {"enum": list(words)})
 
 
-def text(scope: Scope, name: str, value: Value) -> str:
+def _text(scope: Scope, name: str, value: Value) -> str:
     got, labels = scope.constant(value)
     if not isinstance(got, str):
         raise _mismatch(scope, name, "a text in quotes", got, value, labels)
     return got
 
 
-def stops(scope: Scope, name: str, value: Value) -> tuple[str, ...]:
+text = Reader(_text, {"type": "string"})
+"""A text in quotes."""
+
+
+def _stops(scope: Scope, name: str, value: Value) -> tuple[str, ...]:
     """A text or a list of texts, none of them empty (an empty one would end every answer at once)."""
     found = []
     for item in value.items if isinstance(value, List) else (value,):
@@ -163,21 +177,31 @@ def stops(scope: Scope, name: str, value: Value) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+_STOP = {"type": "string", "minLength": 1}
+stops = Reader(_stops, {"anyOf": [_STOP, {"type": "array", "items": _STOP}]})
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
-def targets(scope: Scope, name: str, value: Value) -> tuple[str, ...]:
+_GROUPS = word("all", "attention", "mlp")
+_PROJECTION = word(*PROJECTIONS)
+
+
+def _targets(scope: Scope, name: str, value: Value) -> tuple[str, ...]:
     """`all`, `attention`, `mlp`, or a list of linear projections."""
     if not isinstance(value, List):
-        return (word("all", "attention", "mlp")(scope, name, value),)
+        return (_GROUPS(scope, name, value),)
     if not value.items:
         message = f"`{name}` is an empty list: nothing would be adapted"
         scope.complain("E0404", message, value.span, "write `adapt none`")
         raise BadValueError
-    return tuple(dict.fromkeys(word(*PROJECTIONS)(scope, name, item) for item in value.items))
+    return tuple(dict.fromkeys(_PROJECTION(scope, name, item) for item in value.items))
 
 
-def layers(scope: Scope, name: str, value: Value) -> tuple[int, int] | None:
+_SOME = {"type": "array", "items": _PROJECTION.schema, "minItems": 1}
+targets = Reader(_targets, {"anyOf": [_GROUPS.schema, _SOME]})
+
+
+def _layers(scope: Scope, name: str, value: Value) -> tuple[int, int] | None:
     """`all` (None) or a range of layers, both ends included."""
     if isinstance(value, Name) and value.text == "all":
         return None
@@ -191,6 +215,9 @@ def layers(scope: Scope, name: str, value: Value) -> tuple[int, int] | None:
         scope.complain("E0404", message, value.span, hint)
         raise BadValueError
     return value.first, value.last
+
+
+layers = Reader(_layers, {"type": "string", "pattern": r"^(all|[0-9]+\.\.[0-9]+)$"})
 
 
 def read_value(scope: Scope, reader: Reader, name: str, value: Value) -> Any:

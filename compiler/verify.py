@@ -28,9 +28,10 @@ def verify_resolved(resolved: Resolved) -> None:
     names = {agent.name for agent in resolved.agents}
     _hold(len(names) == len(resolved.agents), "agents have different names")
     _hold(names <= resolved.written.keys(), "every agent was written somewhere")
-    _hold(names >= set(resolved.mentions), "every agent in the graph is known")
+    there = set(resolved.mentions)
+    _hold(names >= there, "every agent in the graph is known")
     for link in resolved.links:
-        _hold({link.edge.sender, link.edge.receiver} <= set(resolved.mentions), "edges join agents of the graph")
+        _hold({link.edge.sender, link.edge.receiver} <= there, "edges join agents of the graph")
     _hold({g.output for g in resolved.gives} <= {o.text for o in resolved.outputs}, "what is given is an output")
 
 

@@ -5,31 +5,35 @@ Both readers build the tree without comments and attach them here, by where they
 - at the end of a line: to the first item that starts on the line, as its trailing comment;
 - in the middle of an item, or at the end of its last line: to the item, as a leading one;
 - on lines of their own: to the next item of the block, or to the block's end.
+
+A comment `masc: ...` is for the compiler (see compiler/allow.py); the file lists these with the items that they are
+about.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from masc.dsl.source import Span
 from masc.dsl.syntax import (
-    Agent,
+    CHILDREN,
+    Allow,
     Block,
     Declaration,
     File,
-    Graph,
     Item,
     Member,
-    Repeat,
     Setting,
     Statement,
     Supervise,
-    Train,
 )
 
 Child = Declaration | Member | Statement | Supervise | Setting
 Some = TypeVar("Some", bound=Child)
+FOR_MASC = "masc:"
 
 
 @dataclass(frozen=True)
@@ -53,55 +57,94 @@ def attach(file: File, comments: Iterable[Comment]) -> File:
     if not comments:
         return file
     source = file.span.source
-    items = sorted(_walk(file.declarations), key=lambda item: (item.span.start, -item.span.end))
+    places = Places(file)
     first_on: dict[int, Item] = {}
     ends_on: dict[int, list[Item]] = {}
-    for item in items:
+    for item in places.items:
         first_on.setdefault(item.span.line, item)
         ends_on.setdefault(source.locate(item.span.end)[0], []).append(item)
-    notes = {id(item): _Notes() for item in items}
+    notes = {id(item): _Notes() for item in places.items}
     header, trailer, version = [], [], None
+    allows: list[Allow] = []
 
     for comment in comments:
         line = source.locate(comment.start)[0]
         beside = first_on.get(line)
+        about: Item | File | None = None
         if beside and beside.span.start < comment.start and notes[id(beside)].trailing is None:
             notes[id(beside)].trailing = comment.text
-            continue
-        if line == file.span.line and comment.start > file.span.start and version is None:
+            about = beside
+        elif line == file.span.line and comment.start > file.span.start and version is None:
             version = comment.text
-            continue
-        around = [item for item in ends_on.get(line, ()) if item.span.start < comment.start]
-        around = around or [item for item in items if item.span.start < comment.start < item.span.end]
-        home = around[-1] if around else None
-        if home and not isinstance(home, Block):
-            notes[id(home)].leading.append(comment.text)
-            continue
-        children = _children(home) if home else file.declarations
-        following = [child for child in children if child.span.start > comment.start]
-        if following and (home or comment.start > file.span.start):
-            notes[id(min(following, key=lambda child: child.span.start))].leading.append(comment.text)
-        elif home:
-            notes[id(home)].inner.append(comment.text)
-        elif comment.start < file.span.start:
-            header.append(comment.text)
+            about = file
         else:
-            trailer.append(comment.text)
+            around = [item for item in ends_on.get(line, ()) if item.span.start < comment.start]
+            home = around[-1] if around else places.innermost(comment.start)
+            following = places.following(home, comment.start)
+            if home and not isinstance(home, Block):
+                about = home
+            elif following and (home or comment.start > file.span.start):
+                about = following
+            if about:
+                notes[id(about)].leading.append(comment.text)
+            elif home:
+                notes[id(home)].inner.append(comment.text)
+            elif comment.start < file.span.start:
+                header.append(comment.text)
+                about = file
+            else:
+                trailer.append(comment.text)
+        if comment.text.startswith(FOR_MASC):
+            end = comment.start + len(source.text[comment.start :].split("\n", 1)[0].rstrip())
+            item_span = about.span if isinstance(about, Item) else None
+            allows.append(Allow(Span(source, comment.start, end), comment.text, item_span, about is file))
 
-    declarations = tuple(_noted(item, notes) for item in file.declarations)
-    return replace(file, declarations=declarations, header=tuple(header), trailer=tuple(trailer), trailing=version)
+    return replace(
+        file,
+        declarations=tuple(_noted(item, notes) for item in file.declarations),
+        header=tuple(header),
+        trailer=tuple(trailer),
+        trailing=version,
+        allows=tuple(allows),
+    )
+
+
+class Places:
+    """The items of a file by where they stand. They lie beside each other or one in the other."""
+
+    def __init__(self, file: File) -> None:
+        self.items = sorted(_walk(file.declarations), key=lambda item: (item.span.start, -item.span.end))
+        self._starts = [item.span.start for item in self.items]
+        self._parent: list[int] = []
+        open_: list[int] = []
+        for i, item in enumerate(self.items):
+            while open_ and self.items[open_[-1]].span.end < item.span.end:
+                open_.pop()
+            self._parent.append(open_[-1] if open_ else -1)
+            open_.append(i)
+        self._sorted: dict[int, tuple[list[Child], list[int]]] = {}
+        self._top = file.declarations
+
+    def innermost(self, offset: int) -> Item | None:
+        """The innermost item that a character stands in."""
+        i = bisect_right(self._starts, offset) - 1
+        while i >= 0 and self.items[i].span.end <= offset:
+            i = self._parent[i]
+        return self.items[i] if i >= 0 else None
+
+    def following(self, home: Item | None, offset: int) -> Item | None:
+        """The first child of an item (None: of the file) after an offset."""
+        if id(home) not in self._sorted:
+            found = sorted(_children(home) if home else self._top, key=lambda child: child.span.start)
+            self._sorted[id(home)] = found, [child.span.start for child in found]
+        children, starts = self._sorted[id(home)]
+        i = bisect_right(starts, offset)
+        return children[i] if i < len(children) else None
 
 
 def _children(item: Item) -> tuple[Child, ...]:
-    match item:
-        case Agent():
-            return item.members
-        case Graph() | Repeat():
-            return item.body
-        case Train():
-            return item.entries
-        case _:
-            return ()
+    children: tuple[Child, ...] = getattr(item, CHILDREN[type(item)]) if isinstance(item, Block) else ()
+    return children
 
 
 def _walk(items: Iterable[Child]) -> Iterator[Item]:
@@ -115,7 +158,5 @@ def _noted(item: Some, notes: dict[int, _Notes]) -> Some:
     changes: dict[str, object] = {"leading": tuple(mine.leading), "trailing": mine.trailing}
     if isinstance(item, Block):
         changes["inner"] = tuple(mine.inner)
-    name = {Agent: "members", Graph: "body", Repeat: "body", Train: "entries"}.get(type(item))
-    if name:
-        changes[name] = tuple(_noted(child, notes) for child in _children(item))
+        changes[CHILDREN[type(item)]] = tuple(_noted(child, notes) for child in _children(item))
     return replace(item, **changes)  # type: ignore[arg-type]

@@ -110,7 +110,12 @@ def format_stages(stages: Iterable[Group]) -> str:
 
 def format_prompt(prompt: Prompt) -> str:
     """A prompt on one line, in double quotes."""
-    return f'"{"".join(_escaped(_part(part)) for part in prompt.parts)}"'
+    return format_string(format_braces(prompt))
+
+
+def format_braces(prompt: Prompt) -> str:
+    """A prompt's text with its placeholders, and its other braces doubled; no escapes."""
+    return "".join(map(_part, prompt.parts))
 
 
 def _option(option: Option) -> str:
@@ -152,7 +157,7 @@ def _part(part: str | Placeholder) -> str:
 def _block_lines(prompt: Prompt) -> list[str]:
     """The lines of a prompt between triple quotes. Spaces at an end of a line that somebody might trim are escaped."""
     lines = []
-    for line in "".join(map(_part, prompt.parts)).split("\n"):
+    for line in format_braces(prompt).split("\n"):
         written = _escaped(line).replace('\\"', '"').replace('""', '"\\"')
         lines.append(re.sub(r" $", r"\\u0020", written))
     return lines

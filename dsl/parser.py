@@ -11,11 +11,13 @@ The driver feeds tokens to Lark's LALR automaton one by one. Where a token does 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from copy import copy
 from difflib import get_close_matches
 
 from lark import Token, Tree
 from lark.exceptions import UnexpectedToken
+from lark.parsers.lalr_analysis import Shift
 from lark.parsers.lalr_parser_state import ParserState
 
 from masc.dsl.build import Builder
@@ -55,7 +57,9 @@ def parse(source: Source) -> tuple[File | None, list[Diagnostic]]:
     tree = run.parse(run.version())
     builder = Builder(excerpt)
     file = builder.file(tree)
-    diagnostics = _in_order([*tokens.diagnostics, *run.diagnostics, *builder.diagnostics])
+    swallowed = _place(tokens.tokens[-2])[0] if tokens.open_string else len(source.text)
+    built = [d for d in builder.diagnostics if d.span is None or d.span.start < swallowed]
+    diagnostics = _in_order([*tokens.diagnostics, *run.diagnostics, *built])
     if errors(diagnostics) and not file.declarations:
         return None, diagnostics
     return attach(file, tokens.comments), diagnostics
@@ -73,10 +77,13 @@ def parse_statements(excerpt: Excerpt) -> tuple[tuple[Statement, ...], tuple[Com
 
 
 def _in_order(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
-    """By place; on a line with a stray character only that counts, what does not fit there follows from it."""
-    spoiled = {d.span.line for d in diagnostics if d.span and d.code == "E0110"}
-    kept = [d for d in diagnostics if d.code != "E0103" or not d.span or d.span.line not in spoiled]
-    return sorted(dict.fromkeys(kept), key=lambda d: d.span.start if d.span else 0)
+    """By place; on a line with a stray character only the first one counts, what does not fit there follows from it."""
+    ordered = sorted(dict.fromkeys(diagnostics), key=lambda d: d.span.start if d.span else 0)
+    spoiled: dict[int, Diagnostic] = {}
+    for d in ordered:
+        if d.span and d.code == "E0110":
+            spoiled.setdefault(d.span.line, d)
+    return [d for d in ordered if d.code not in ("E0103", "E0110") or not d.span or spoiled.get(d.span.line, d) is d]
 
 
 class _Run:
@@ -89,7 +96,7 @@ class _Run:
         self.diagnostics: list[Diagnostic] = []
         self.state: ParserState[int] = grammar().parse_interactive(start=start).parser_state
         self.open: list[Token] = []  # the braces that are open
-        self.words_before: frozenset[str] = frozenset()  # keywords that would have fitted instead of the last token
+        self.choices_before: Iterable[str] = ()  # kinds of tokens that would have fitted instead of the last one
 
     def version(self) -> int:
         """Read the version line; return the position after it. The automaton always gets one."""
@@ -137,7 +144,6 @@ class _Run:
         kind = _kind(self.state, token)
         if kind != token.type and self._declares(token):
             return False
-        words = frozenset(KEYWORDS[choice] for choice in choices if choice in KEYWORDS)
         fed = token if kind == token.type else Token.new_borrow_pos(kind, str(token), token)
         if kind == "$END":
             if not _fits(self.state, [token]):
@@ -149,7 +155,7 @@ class _Run:
             self.state.feed_token(fed)
         except UnexpectedToken:
             return False
-        self.words_before = words
+        self.choices_before = choices
         if kind == "LBRACE":
             self.open.append(token)
         elif kind == "RBRACE":
@@ -263,11 +269,12 @@ class _Run:
     def _report_unexpected(self, position: int, expected: set[str]) -> None:
         token, hint = self.tokens[position], None
         before = self.tokens[position - 1] if position else token
+        words = sorted(KEYWORDS[kind] for kind in self.choices_before if kind in KEYWORDS)
         if token.type == "MAS":
             hint = f"`mas {VERSION}` stands on the first line and nowhere else"
         elif token.type == "RBRACE" and not self.open:
             hint = "there is no open block here"
-        elif before.type == "NAME" and (near := did_you_mean(before, sorted(self.words_before))):
+        elif before.type == "NAME" and (near := did_you_mean(before, words)):
             self._report("E0104", f"unknown keyword `{before}`", before, near)
             return
         elif token.type == "LPAR" and before.type == "NAME" and "ARROW" in expected:
@@ -297,7 +304,12 @@ def _try(state: ParserState[int], kind: str) -> ParserState[int] | None:
 
 def _kind(state: ParserState[int], token: Token) -> str:
     """What a token is here: a keyword is a NAME where the grammar takes no such keyword."""
-    return "NAME" if token.type in KEYWORDS and not _try(state, token.type) else token.type
+    if token.type not in KEYWORDS:
+        return token.type
+    action, _ = state.parse_conf.states[state.position].get(token.type, (None, None))
+    # What can be shifted fits; whether what is reduced before it fits then, only a trial shows.
+    fits = action is Shift or (action is not None and _try(state, token.type))
+    return token.type if fits else "NAME"
 
 
 def _fits(state: ParserState[int], tokens: list[Token]) -> bool:

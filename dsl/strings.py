@@ -105,9 +105,12 @@ def _prompt(
     pattern: re.Pattern[str], excerpt: Excerpt, lines: Iterable[tuple[int, int]], report: Report
 ) -> tuple[Part, ...]:
     parts: list[Part] = []
+    found: list[Diagnostic] = []
     for number, (start, end) in enumerate(lines):
         parts += ["\n"] if number else []
-        parts += _parts(pattern, excerpt, start, end, report)
+        parts += _parts(pattern, excerpt, start, end, found.append)
+    for diagnostic in _one_a_pair(found):
+        report(diagnostic)
     joined: list[Part] = []
     for is_text, group in groupby(parts, key=lambda part: isinstance(part, str)):
         run = list(group)
@@ -142,6 +145,18 @@ def _parts(pattern: re.Pattern[str], excerpt: Excerpt, start: int, end: int, rep
                 report(_lone_brace(piece, excerpt, match.start()))
             case _:
                 yield piece
+
+
+def _one_a_pair(found: Iterable[Diagnostic]) -> Iterator[Diagnostic]:
+    """Without the closing braces of those that were complained about: `{"plan": 1}` is one mistake."""
+    open_ = 0
+    for diagnostic in found:
+        brace = diagnostic.span.text if diagnostic.code == "E0108" and diagnostic.span else ""
+        if brace == "}" and open_:
+            open_ -= 1
+            continue
+        open_ += brace == "{"
+        yield diagnostic
 
 
 def _lone_brace(piece: str, excerpt: Excerpt, start: int) -> Diagnostic:

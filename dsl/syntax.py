@@ -249,14 +249,31 @@ class Train(Block):
 
 Declaration = Import | Model | Param | Agent | Graph | Train
 
+CHILDREN: dict[type[Block], str] = {Agent: "members", Graph: "body", Repeat: "body", Train: "entries"}
+"""The field of each kind of block that holds the items in it."""
+
+
+@dataclass(frozen=True)
+class Allow(Node):
+    """A comment for the compiler, `# masc: allow W0201`, which stands among the comments as well.
+
+    `item`: where the item stands that it is about; None: it is about none, or about the `whole` file (it stands before
+    or beside the version).
+    """
+
+    text: str
+    item: Span | None
+    whole: bool = False
+
 
 @dataclass(frozen=True)
 class File(Node):
     """A whole file. `header` are the comments before the version line, `trailing` the one at its end, `trailer` those
-    after the last declaration."""
+    after the last declaration; `allows` are those of all comments that speak to the compiler."""
 
     version: int
     declarations: tuple[Declaration, ...]
     header: tuple[str, ...] = field(default=(), compare=False)
     trailer: tuple[str, ...] = field(default=(), compare=False)
     trailing: str | None = field(default=None, compare=False)
+    allows: tuple[Allow, ...] = field(default=(), compare=False)

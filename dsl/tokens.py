@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
+import lark
 from lark import Lark, Token
 
+from masc.dsl.cache import cache_folder
 from masc.dsl.comments import Comment
 from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.excerpt import Excerpt
@@ -36,10 +40,26 @@ FIXED = KEYWORDS | _MARKS
 
 @cache
 def grammar() -> Lark:
-    """The parser's tables: built when the first text is read, about 60 ms."""
+    """The parser. Its tables take 60 ms to build, so they are kept in masc's cache; Lark tells those of another grammar
+    (or of another Lark) from these, and builds them anew where the file cannot be read."""
     text = files("masc.dsl").joinpath("grammar.lark").read_text(encoding="utf-8")
+    try:
+        return build_grammar(text, _tables())
+    except OSError:
+        return build_grammar(text, None)
+
+
+def build_grammar(text: str, tables: Path | None) -> Lark:
+    """The parser of a grammar. `tables`: the file to keep its tables in."""
     options = {"propagate_positions": True, "maybe_placeholders": False}
-    return Lark(text, start=["file", "body"], parser="lalr", lexer="basic", **options)
+    kept = str(tables) if tables is not None else False
+    return Lark(text, start=["file", "body"], parser="lalr", lexer="basic", cache=kept, **options)
+
+
+def _tables() -> Path:
+    folder = cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"grammar-{lark.__version__}-{sys.version_info.major}.{sys.version_info.minor}.tables"
 
 
 @dataclass(frozen=True)

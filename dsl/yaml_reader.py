@@ -53,8 +53,11 @@ from masc.dsl.yaml_text import comments, compose, excerpt, node_span
 _RANGE = re.compile(r"(-?[0-9]+)\.\.(-?[0-9]+)")
 _NUMERIC = re.compile(r"-?[0-9.]+([eE][+-]?[0-9]+)?")
 _NULLS = ("", "~", "null", "Null", "NULL")
-_TOP = ("mas", "imports", "models", "params", "agents", "graph", "train")
-_AGENT = ("on", "fields", "system", "user", "think", "adapt", "answer")
+TOP = ("mas", "imports", "models", "params", "agents", "graph", "train")
+IMPORT, PARAM = ("from", "names"), ("type", "default")
+AGENT = ("on", "fields", "system", "user", "think", "adapt", "answer")
+GRAPH, GRAPH_NEEDS = ("name", "inputs", "outputs", "body"), ("name", "outputs")
+REPEAT = ("repeat", "body")
 
 Pair = tuple[yaml.ScalarNode, yaml.Node]
 In = TypeVar("In")
@@ -85,7 +88,7 @@ class _Reader:
         if root is None:
             self._missing_version(start)
             return s.File(start, VERSION, ())
-        entries = self._entries(root, "a file", _TOP)
+        entries = self._entries(root, "a file", TOP)
         span = self._span(root)
         version = [pair for pair in entries if pair[0].value == "mas"]
         if not version:
@@ -123,7 +126,7 @@ class _Reader:
     # declarations: None where too much is wrong or missing
 
     def _import(self, node: yaml.Node) -> s.Import | None:
-        entries = self._by_key(node, "an import", ("from", "names"), needed=("from", "names"))
+        entries = self._by_key(node, "an import", IMPORT, needed=IMPORT)
         if entries is None or not (path := self._text(entries["from"])):
             return None
         return s.Import(self._span(node), path, self._names(entries["names"]))
@@ -132,7 +135,7 @@ class _Reader:
         key, node, name = entry
         span = self._across(key, node)
         if isinstance(node, yaml.MappingNode):
-            entries = self._by_key(node, "a param", ("type", "default"), needed=("type", "default"))
+            entries = self._by_key(node, "a param", PARAM, needed=PARAM)
             if entries is None:
                 return None
             kind, value = self._name(entries["type"]), self._value(entries["default"])
@@ -147,7 +150,7 @@ class _Reader:
 
     def _agent(self, entry: tuple[yaml.ScalarNode, yaml.Node, s.Name]) -> s.Agent | None:
         key, node, name = entry
-        entries = self._entries(node, "an agent", _AGENT)
+        entries = self._entries(node, "an agent", AGENT)
         by_key = {key.value: value for key, value in entries}
         if not isinstance(node, yaml.MappingNode) or not self._has(node, by_key, "an agent", ("on",), at=key):
             return None
@@ -196,8 +199,7 @@ class _Reader:
 
     def _graph(self, entry: Pair) -> s.Graph | None:
         key, node = entry
-        known, needed = ("name", "inputs", "outputs", "body"), ("name", "outputs")
-        entries = self._by_key(node, "a graph", known, needed, at=key)
+        entries = self._by_key(node, "a graph", GRAPH, GRAPH_NEEDS, at=key)
         if entries is None or not (name := self._name(entries["name"])):
             return None
         inputs = self._names(entries["inputs"]) if "inputs" in entries else ()
@@ -231,8 +233,8 @@ class _Reader:
                 statements += [] if _is_null(item) else self._statements(excerpt(self.source, item))
             elif not isinstance(item, yaml.MappingNode):
                 self._wrong(item, 'a statement; in quotes if it starts with `[`: "[a, b] -> c : kv"')
-            elif any(key.value in ("repeat", "body") for key, _ in item.value):
-                entries = self._by_key(item, "`repeat`", ("repeat", "body"), needed=("repeat", "body"))
+            elif any(key.value in REPEAT for key, _ in item.value):
+                entries = self._by_key(item, "`repeat`", REPEAT, needed=REPEAT)
                 count = self._value(entries["repeat"]) if entries else None
                 if entries and count:
                     statements.append(s.Repeat(self._span(item), count, self._body(entries["body"])))
@@ -287,8 +289,8 @@ class _Reader:
         if not isinstance(node, yaml.ScalarNode) or _is_null(node):
             self._wrong(node, "a name")
             return None
-        if not strings.is_name(node.value):
-            hint = "a name is made of the letters a to z, digits and `_`"
+        if not strings.is_name(node.value) or node.value in ("true", "false"):
+            hint = "a name is made of the letters a to z, digits and `_`; `true` and `false` are values"
             self._report("E0111", f"`{node.value[:40]}` cannot be a name", node, hint)
             return None
         return s.Name(self._span(node), node.value)
@@ -372,13 +374,9 @@ class _Reader:
         return Span(self.source, span.start, max(span.end, end))
 
     def _wrong(self, node: yaml.Node, wanted: str) -> None:
-        match node:
-            case yaml.SequenceNode():
-                found = "a list"
-            case yaml.MappingNode():
-                found = "a mapping"
-            case _:
-                found = "nothing" if _is_null(node) else f"`{str(node.value)[:40]}`"
+        found = "nothing" if _is_null(node) else f"`{str(node.value)[:40]}`"
+        if isinstance(node, yaml.CollectionNode):
+            found = "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
         self._report("E0123", f"expected {wanted}, found {found}", node)
 
     def _report(self, code: str, message: str, node: yaml.Node, hint: str | None = None) -> None:

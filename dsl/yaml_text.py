@@ -9,13 +9,29 @@ import re
 import yaml
 
 from masc.dsl.comments import Comment
-from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.diagnostics import Diagnostic, Label
 from masc.dsl.excerpt import Excerpt
 from masc.dsl.source import Source, Span
 from masc.dsl.tokens import DEEPEST
 
 _COMMENT = re.compile(r"#([^\n\r]*)")
 _BLOCK_HEADER = re.compile(r"[|>][^\s#]*[ \t]+#([^\n\r]*)")
+
+
+_IN_WORDS = (
+    (
+        "<block mapping start>",
+        "this line is indented in another way than those around it",
+        "let keys of one kind line up",
+    ),
+    ("but found '<scalar>'", "something follows what is complete already", "text with marks in it stands in quotes"),
+    ("expected ',' or", "a `,` or a closing bracket is missing", None),
+    ("mapping values are not allowed", "a second `: ` on this line", "text with a colon in it stands in quotes"),
+    ("character '\\t'", "a tab", "YAML is indented with spaces"),
+    ("could not find expected ':'", "a key without a `:`", None),
+    ("end of stream", "this is not closed", "close the quotes"),
+)
+"""What PyYAML says often, in words for who never saw a parser."""
 
 
 class _RefusedError(Exception):
@@ -54,15 +70,29 @@ def compose(source: Source) -> tuple[yaml.Node | None, Diagnostic | None]:
     except _RefusedError as error:
         return None, Diagnostic(error.code, error.message, node_span(source, error.event), hint=error.hint)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        span = _at(source, mark.index if mark else 0)
-        hint = 'put the statement in quotes: "[a, b] -> c : kv"' if "->" in source.line(span.line) else None
-        return None, Diagnostic("E0120", f"bad YAML: {error.problem or error.context}", span, hint=hint)
+        return None, _bad(source, error)
     except yaml.reader.ReaderError as error:
         return None, Diagnostic("E0120", f"bad YAML: {error.reason}", _at(source, error.position))
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         # PyYAML lets some of these through, for example from "\UFFFFFFFF".
         return None, Diagnostic("E0120", f"bad YAML: {error or 'it cannot be read'}", _at(source, 0))
+
+
+def _bad(source: Source, error: yaml.MarkedYAMLError) -> Diagnostic:
+    """What is wrong, in words; what was not closed, where it begins."""
+    problem = error.problem or error.context or "it cannot be read"
+    message, hint = next(((said, hint) for part, said, hint in _IN_WORDS if part in problem), (problem, None))
+    begun = error.context_mark
+    labels: tuple[Label, ...] = ()
+    mark = error.problem_mark or begun
+    if begun is not None and error.context in ("while scanning a simple key", "while scanning a quoted scalar"):
+        mark = begun
+    elif begun is not None and (error.context or "").startswith("while parsing a flow"):
+        labels = (Label(_at(source, begun.index), "opened here"),)
+    span = _at(source, mark.index if mark else 0)
+    if "->" in source.line(span.line):
+        hint = 'put the statement in quotes: "[a, b] -> c : kv"'
+    return Diagnostic("E0120", f"bad YAML: {message}", span, labels, hint)
 
 
 def _at(source: Source, offset: int) -> Span:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from masc.commands import comparison, language, lsp, models, pictures, teams
+from masc.commands import comparison, formatting, init, language, lsp, models, pictures, teams
 from masc.console import report, say
 from masc.dsl.diagnostics import MascError, fail
 
@@ -24,8 +24,10 @@ app = typer.Typer(
 )
 base_models = typer.Typer(no_args_is_help=True, help="Base models with a short name.")
 
+app.command()(init.init)
+app.add_typer(init.new, name="new")
 app.command()(language.check)
-app.command()(language.fmt)
+app.command()(formatting.fmt)
 app.command("compile")(teams.compile_)
 app.command()(teams.train)
 app.command()(teams.run)
@@ -34,6 +36,7 @@ app.command()(comparison.compare)
 app.command()(comparison.audit)
 app.command()(pictures.draw)
 app.command()(language.explain)
+app.command()(language.schema)
 app.command()(lsp.lsp)
 app.add_typer(base_models, name="models")
 base_models.command("list")(models.models_list)

@@ -15,10 +15,16 @@ if TYPE_CHECKING:
 
 
 def report(diagnostics: Iterable[Diagnostic], form: str = "text") -> None:
-    """Print diagnostics: as text to standard error, as JSON to standard output."""
+    """Print diagnostics: as text to standard error, as JSON or SARIF to standard output."""
+    found = list(diagnostics)
+    if form == "sarif":
+        from masc import __version__
+        from masc.dsl.sarif import to_sarif
+
+        print(json.dumps(to_sarif(found, __version__), indent=2, ensure_ascii=False))
+        return
     from masc.dsl.render import render, to_json
 
-    found = list(diagnostics)
     if form == "json":
         print(json.dumps(to_json(found), indent=2, ensure_ascii=False))
     elif found:

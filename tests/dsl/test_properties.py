@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dsl_trees import SKETCH, YAML_SKETCH, files, mutated, texts
+from dsl_trees import SKETCH, YAML_SKETCH, files, grammatical, mutated, texts
 from masc.dsl.diagnostics import Diagnostic, errors
 from masc.dsl.dump import dump
 from masc.dsl.formatter import format_file
@@ -17,8 +19,11 @@ from masc.dsl.parser import parse
 from masc.dsl.read import read_source
 from masc.dsl.render import render, to_json
 from masc.dsl.source import Source, Span
-from masc.dsl.syntax import File
+from masc.dsl.syntax import Agent, File, Graph, Import, Literal, Prompt, Say, Setting, Supervise, Think, Train
+from masc.dsl.yaml_reader import parse_yaml
+from masc.dsl.yaml_writer import format_yaml, in_yaml_order
 
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.mas"))
 quick = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -69,6 +74,7 @@ def check_any(text: str, path: str) -> None:
         assert dump(file)
         if not diagnostics:
             check_kept(file)
+            check_kept_in_yaml(file)
 
 
 def check_kept(file: File) -> None:
@@ -80,6 +86,67 @@ def check_kept(file: File) -> None:
     assert dump(again, spans=False) == dump(file, spans=False)  # tells 1 from 1.0 and true
     assert comments(again) == comments(file)
     assert format_file(again) == text
+
+
+def check_kept_in_yaml(file: File) -> None:
+    """So does writing it as YAML, but for the order, and for what YAML cannot say."""
+    if beyond_yaml(file):
+        return
+    text = format_yaml(file)
+    again, diagnostics = parse_yaml(Source("again.yaml", text))
+    assert not diagnostics
+    assert again is not None
+    assert dump(again, spans=False) == dump(in_yaml_order(file), spans=False)
+    assert comments(again) == Counter(_visible(comment) for comment in comments(file).elements())
+    assert format_yaml(again) == text
+
+
+def _visible(comment: str) -> str:
+    return "".join(char if char.isprintable() or char == "\t" else "?" for char in comment).strip()
+
+
+def beyond_yaml(file: File) -> bool:
+    """Whether a file says something that YAML cannot: a name or a block twice, or what makes no sense anyway."""
+    by_kind: dict[type, list[str]] = {}
+    for item in file.declarations:
+        if not isinstance(item, Import):
+            by_kind.setdefault(type(item), []).append("" if isinstance(item, Graph | Train) else item.name.text)
+    if any(len(set(names)) < len(names) for names in by_kind.values()):
+        return True
+    return any(map(_beyond, everything(file)))
+
+
+def everything(node: object) -> list[object]:
+    """Every node of a tree."""
+    if isinstance(node, tuple):
+        return [found for child in node for found in everything(child)]
+    if is_dataclass(node) and not isinstance(node, Span):
+        return [node, *(found for field in fields(node) for found in everything(getattr(node, field.name)))]
+    return []
+
+
+def _beyond(node: object) -> bool:
+    match node:
+        case Agent():
+            kinds = [m.role.text if isinstance(m, Say) else type(m).__name__ for m in node.members]
+            names = [field.name.text for field in node.fields]
+            options = [
+                [o.name.text for o in m.options] + ["steps"] * isinstance(m, Think)
+                for m in node.members
+                if not isinstance(m, Say)
+            ]
+            qualified = any(o.qualifier for m in node.members if not isinstance(m, Say) for o in m.options)
+            return qualified or any(len(set(found)) < len(found) for found in (kinds, names, *options))
+        case Train():
+            outputs = [entry.output.text for entry in node.entries if isinstance(entry, Supervise)]
+            names = [entry.name.text for entry in node.entries if isinstance(entry, Setting)]
+            data = [e.value for e in node.entries if isinstance(e, Setting) and e.name.text == "data"]
+            text = all(isinstance(value, Literal) and isinstance(value.value, str) for value in data)
+            return not text or "supervise" in names or any(len(set(x)) < len(x) for x in (outputs, names))
+        case Prompt():
+            return any(isinstance(part, str) and re.search(r"(?m)^[ \t]+$|\r", part) for part in node.parts)
+        case _:
+            return False
 
 
 @quick
@@ -94,6 +161,26 @@ def test_any_text(path: str, text: str) -> None:
 @pytest.mark.parametrize(("path", "text"), [("some.mas", SKETCH), ("some.yaml", YAML_SKETCH)])
 def test_mutated_text(path: str, text: str, data: st.DataObject) -> None:
     check_any(data.draw(mutated(text)), path)
+
+
+@quick
+@given(grammatical)
+def test_texts_of_the_grammar(text: str) -> None:
+    file, diagnostics = parse(Source("made.mas", text))
+    assert file is not None
+    assert not diagnostics
+    check_any(text, "made.mas")
+
+
+@quick
+@given(files)
+def test_yaml_keeps_every_tree(file: File) -> None:
+    check_kept_in_yaml(file)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_formatting_keeps_every_example(path: Path) -> None:
+    check_any(path.read_text(encoding="utf-8"), str(path))
 
 
 @quick

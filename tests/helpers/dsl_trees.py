@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.resources import files as files_of
+
 from hypothesis import strategies as st
+from hypothesis.extra.lark import from_lark
 
 from masc.dsl import syntax as s
 from masc.dsl.source import Source, Span
-from masc.dsl.tokens import KEYWORDS
+from masc.dsl.tokens import KEYWORDS, build_grammar
 
 AT = Span(Source("made.mas", ""), 0, 0)
 
@@ -240,3 +243,24 @@ files = st.builds(
     trailer=item["leading"],
     trailing=item["trailing"],
 )
+
+
+def _from_grammar() -> st.SearchStrategy[str]:
+    """Texts that the grammar itself makes, with comments between any two tokens. Words end with a space."""
+    tokens = {kind: st.just(f"{word} ") for kind, word in KEYWORDS.items() if word != "mas"}
+    tokens |= {word.upper(): st.just(f"{word} ") for word in ("true", "false")}
+    tokens |= {
+        "NAME": st.sampled_from(["a ", "b ", "c_1 ", "latents "]),
+        "NUMBER": st.sampled_from(["1 ", "0 ", "12 ", "-3 "]),
+        "STRING": st.sampled_from(['"x"', '"{a} y"', '"""\n  a\n   {b}\n  """', '"\\u00e9\\n"', '""']),
+        "BLANK": st.sampled_from([" ", "\n", "\r\n", "\t"]),
+        "COMMENT": st.sampled_from(["# one\n", "#two \n", "#\n"]),
+        "STRAY": st.just(" "),  # ignored by the lexer, but told
+        "ERROR": st.nothing(),
+    }
+    grammar = files_of("masc.dsl").joinpath("grammar.lark").read_text(encoding="utf-8")
+    declarations = from_lark(build_grammar(grammar, None), start="declaration", explicit=tokens)
+    return st.lists(declarations, max_size=4).map(lambda found: "mas 1\n" + "\n".join(found))
+
+
+grammatical = _from_grammar()
