@@ -125,7 +125,7 @@ class Probe:
         """Normal noise [..., D] with the norm of each vector, the same on every device."""
         generator = torch.Generator().manual_seed(derive(self.seed, *name))
         drawn: Tensor = torch.randn(tensor.shape, generator=generator).to(tensor.device)
-        wanted, has = (torch.linalg.vector_norm(one.float(), dim=-1, keepdim=True) for one in (tensor, drawn))
+        wanted, has = (one.float().pow(2).sum(-1, keepdim=True).sqrt() for one in (tensor, drawn))
         return (drawn * (wanted / has.clamp_min(1e-12))).to(tensor.dtype)
 
     def watched(self, tensor: Tensor) -> Tensor:
