@@ -44,7 +44,7 @@ editors:
 
 clean:
 	@rm -rf editors/vscode/node_modules editors/vscode/*.vsix
-	@rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/*/*.masc examples/diffmas/*/*.masc
+	@rm -rf build dist out *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis examples/*/*.masc examples/*/*.compare examples/diffmas/*/*.masc
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt

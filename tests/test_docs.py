@@ -36,6 +36,12 @@ def blocks(name: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text(name), re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.parametrize("block", blocks("language.md", "yaml"))
+def test_every_example_in_yaml_compiles(block: str) -> None:
+    compilation = compile_source(Source("x.yaml", block))
+    assert not compilation.diagnostics, render(compilation.diagnostics)
+
+
 @pytest.mark.parametrize("block", blocks("language.md", "mas"))
 def test_every_example_of_the_language_compiles(block: str) -> None:
     compilation = compile_source(Source("language.md", block))

@@ -37,7 +37,7 @@ def compare(
 ) -> None:
     """Hold a team against single agents, text agents and its own ablations, on the same rows."""
     from masc import checks
-    from masc.compiler.artifact import locate
+    from masc.compiler.artifact import artifact_of, locate
     from masc.session import accepted, compile_source_of
 
     values = {name: [part.strip() for part in text.split(",")] for name, text in read_sets(set_).items()}
@@ -64,7 +64,7 @@ def compare(
     task = comparison.task_of(first, train, test, scorer, output, limit, **options)
     if same := comparison.leaked(task):
         say(f"warning: {same} of {len(task.test_rows)} test rows are training rows as well")
-    folder = out or path.with_suffix(".compare")
+    folder = out or artifact_of(path).with_suffix(".compare")
     results = comparison.compare(
         path, folder, task, rows=names, seeds=[int(part) for part in numbers], sets=sets, sweep=sweep
     )
