@@ -322,6 +322,8 @@ def _evaluate(program: Program, task: Task) -> tuple[dict[str, Any], list[bool],
 
 def _mark(run: Run, task: Task) -> str:
     """A hash of all that a run's result depends on. A seed counts only where it decides something."""
+    from masc.backends.torch.build import fast_dtype
+
     plan = plan_of(run, task.output)
     settings = asdict(run.settings)
     drawn = run.trains or any("splices" in line or "fuses" in line for line in print_plan(plan).splitlines())
@@ -334,7 +336,8 @@ def _mark(run: Run, task: Task) -> str:
         "models": [_content(model.target, str(run.compilation.base)) for model in plan.models],
         "train": [settings, _digest(task.train_rows)] if run.trains else settings["seed"],
         "test": [_digest(task.test_rows), task.scorer, task.output],
-        "decoding": [task.samples, task.sampled if task.samples else 0, task.dtype, task.device],
+        "decoding": [task.samples, task.sampled if task.samples else 0],
+        "numbers": [task.dtype or fast_dtype(task.device), task.device],
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
