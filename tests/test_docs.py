@@ -77,6 +77,19 @@ def test_the_dumps_are_what_the_commands_print() -> None:
     assert shown["plan"] == print_plan(compilation.require())
 
 
+@pytest.mark.model
+def test_the_dump_of_the_module_is_the_module_s(smollm2: Path, tmp_path: Path) -> None:
+    (tmp_path / "pair.mas").write_text(blocks("architecture.md", "mas")[0])
+    program = masc.compile(tmp_path / "pair.mas", device="cpu")
+    owned: dict[str, list[str]] = {}
+    for name, parameter in program.trainable().items():
+        owned.setdefault(program.owner(name), []).append(f"  {name} {list(parameter.shape)}\n")
+    assert all(len(found) == 420 for found in owned.values())
+    shown = re.search(r"^<!-- module -->\n```\n(.*?)^```", text("architecture.md"), re.MULTILINE | re.DOTALL)
+    assert shown is not None
+    assert shown[1] == "".join("".join([f"{owner}\n", *found[:2]]) for owner, found in owned.items())
+
+
 OWN = [name for name, thing in vars(api).items() if getattr(thing, "__module__", "") == "masc.api" and name[0] != "_"]
 
 
