@@ -152,7 +152,7 @@ class _Reader:
         key, node, name = entry
         entries = self._entries(node, "an agent", AGENT)
         by_key = {key.value: value for key, value in entries}
-        if not isinstance(node, yaml.MappingNode) or not self._has(node, by_key, "an agent", ("on",), at=key):
+        if not self._has(node, by_key, "an agent", ("on",), at=key):
             return None
         model = self._name(by_key["on"])
         fields = tuple(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -62,3 +64,11 @@ def lines_run(text: str) -> int:
 def test_four_times_the_agents_take_four_times_the_steps(program: Callable[[int], str]) -> None:
     lines_run(program(5))  # what is done once: the grammar
     assert lines_run(program(240)) / lines_run(program(60)) < 4.3
+
+
+def test_the_benchmark_measures_what_compiles() -> None:
+    program = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "check.py"))["program"]
+    compilation = compile_source(Source("large.mas", program(120)))
+    assert compilation.graph is not None
+    assert len(compilation.require().agents) == 123
+    assert {d.code for d in compilation.diagnostics} <= {"I0501"}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from dsl_trees import YAML_SKETCH, mutated
-from masc.compiler.pipeline import compile_source
+from masc.compiler.pipeline import compile_file, compile_source
 from masc.compiler.resolve_agents import ANSWER, LORA, THINK
 from masc.compiler.resolve_train import TRAIN
 from masc.compiler.schema import schema
@@ -91,9 +91,13 @@ def test_it_is_a_schema() -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_example(path: Path) -> None:
+    """In YAML it is valid, and compiles to the same plan."""
     file, _, _ = read(path)
     assert file is not None
-    VALIDATOR.validate(load(format_yaml(file)))
+    text = format_yaml(file)
+    VALIDATOR.validate(load(text))
+    in_yaml = compile_source(Source(str(path.with_suffix(".yaml")), text), base=path.parent)
+    assert in_yaml.plan == compile_file(path).plan
 
 
 def test_a_file_with_everything() -> None:

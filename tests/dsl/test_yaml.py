@@ -104,6 +104,8 @@ def test_placeholders_point_into_the_text(scalar: str) -> None:
         ("mas: 1\nmodels: {a: }", ["E0123 2:12 ''"]),
         ("mas: 1\nparams: {a: 1e999}", ["E0109 2:13 '1e999'"]),
         ("mas: 1\nagents:\n  a:\n    user: x", ["E0124 3:3 'a'"]),
+        ("mas: 1\nagents:\n  a:\n", ["E0124 3:3 'a'"]),
+        ("mas: 1\nagents:\n  a: [b]\n", ["E0123 3:6 '[b]'"]),
         ("mas: 1\nagents:\n  a: {on: m, user: 'x {y'}", ["E0108 3:23 '{'"]),
         ("mas: 1\ngraph: {name: g, outputs: [a], body: ['a -> -> b']}", ["E0103 2:45 '->'"]),
         ('mas: 1\ngraph: {name: g, outputs: [a], body: ["a -> \\u0062 : : c"]}', ["E0103 2:54 ':'"]),
