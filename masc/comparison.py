@@ -42,6 +42,8 @@ ROWS: dict[str, tuple[str, bool]] = {
     "team": ("as written, end to end (DiffMAS)", True),
 }
 """The rows in the order of the table: what each is called, and whether it is trained."""
+RESULTS = 2
+"""Raised when what a run would find changes for another reason than its inputs; earlier results are then run again."""
 BASELINE = "single-tuned"
 """What the others are held against."""
 
@@ -153,14 +155,17 @@ def runs(
     sweep: Mapping[str, Sequence[str]],
 ) -> Iterator[Run]:
     """What there is to run: row by row, then value by value, then seed by seed."""
+    for name, instead in {"data": "--train", "eval_data": "--test", "seed": "--seeds"}.items():
+        if name in sets or name in sweep:
+            raise fail("E0611", f"`{name}` cannot be set for a comparison", hint=f"give {instead}")
     points = [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
     compiled = [(values, accepted(compile_source_of(path, {**sets, **values}))) for values in points]
-    for row in rows or ROWS:
+    for row in dict.fromkeys(rows or ROWS):
         for values, compilation in compiled:
             graph = _graph(compilation)
             if rows is None and row == "pooled-tuned" and not unread(graph, task.output):
                 continue
-            for seed in seeds:
+            for seed in dict.fromkeys(seeds):
                 settings = replace(compilation.require().train, seed=seed, keep=1)
                 yield Run(row, values, seed, compilation, settings)
 
@@ -255,7 +260,7 @@ def build_row(run: Run, task: Task) -> tuple[Program, int | None]:
 def _build(run: Run, task: Task, plan: Plan) -> Program:
     from masc.backends.torch.build import build, fast_dtype
 
-    dtype = task.dtype or fast_dtype(task.device)
+    dtype = task.dtype or run.settings.dtype or fast_dtype(task.device)
     program = build(plan, run.compilation.base, dtype=dtype, device=task.device, seed=run.seed)
     if run.row == "team":
         program.compilation = run.compilation
@@ -330,16 +335,23 @@ def _mark(run: Run, task: Task) -> str:
     if not drawn:
         settings["seed"] = None
     known: dict[str, Any] = {
+        "version": RESULTS,
         "row": run.row,
         "plan": plan.fingerprint(),
-        "team": _sizes(run.compilation.require()) if run.trains else None,
+        "team": _team(run) if run.trains else None,
         "models": [_content(model.target, str(run.compilation.base)) for model in plan.models],
         "train": [settings, _digest(task.train_rows)] if run.trains else settings["seed"],
         "test": [_digest(task.test_rows), task.scorer, task.output],
         "decoding": [task.samples, task.sampled if task.samples else 0],
-        "numbers": [task.dtype or fast_dtype(task.device), task.device],
+        "numbers": [task.dtype or run.settings.dtype or fast_dtype(task.device), task.device],
     }
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def _team(run: Run) -> list[Any]:
+    """What of the team decides how a row is trained that is not in the row's own plan."""
+    plan = run.compilation.require()
+    return [_sizes(plan), [_content(model.target, str(run.compilation.base)) for model in plan.models]]
 
 
 def _sizes(plan: Plan) -> list[str]:

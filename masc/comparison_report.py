@@ -173,7 +173,8 @@ def plot(lines: Sequence[Line], paths: Sequence[Path], title: str) -> None:
     axes = figure.add_subplot()
     if curve:
         for row in dict.fromkeys(line.row for line in lines):
-            group = sorted((float(line.values[0][1]), line) for line in lines if line.row == row)
+            points = ((float(line.values[0][1]), line) for line in lines if line.row == row)
+            group = sorted(points, key=lambda point: point[0])
             x, y = [at for at, _ in group], [100 * line.accuracy for _, line in group]
             axes.plot(x, y, marker="o", label=ROWS[row][0])
             low, high = ([100 * line.interval[end] for _, line in group] for end in (0, 1))

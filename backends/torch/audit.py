@@ -19,6 +19,8 @@ from masc.backends.torch.statistics import paired_bootstrap
 from masc.compiler.plan import Plan, Prefill, agent_of
 from masc.dsl.diagnostics import fail
 
+FLOOR = 1e-3
+"""Nats a row below which a loss is taken for rounding."""
 Interval = tuple[float, float, float]
 """A mean and its 95% interval."""
 
@@ -89,6 +91,8 @@ def audit(
     """
     if len(rows) < 2:
         raise fail("E0605", "an audit needs at least two rows: they exchange what they send")
+    if batch < 2:
+        raise ValueError("an audit needs batches of at least two rows: they exchange what they send")
     if scorer not in SCORERS:
         raise fail("E0611", f"an audit cannot use the scorer `{scorer}`", hint=f"known are {', '.join(SCORERS)}")
     say = tick or (lambda _: None)
@@ -104,7 +108,7 @@ def audit(
         say(f"{sender} -> {receiver}: attention and gradient")
         attention, by_layer, gradient = _watch(program, rows[:watched], receiver, cut)
         low, high = (-end for end in conditions["swap"].log_likelihood_change[2:0:-1])
-        carries = -conditions["swap"].log_likelihood_change[0] if low > 0 else 0.0
+        carries = -conditions["swap"].log_likelihood_change[0] if low > FLOOR else 0.0
         assert high >= low
         edge = EdgeAudit(sender, receiver, kinds, conditions, attention, by_layer, gradient, carries)
         found.append(edge)

@@ -31,8 +31,9 @@ def batches(program: Program, rows: Sequence[Row], indices: Sequence[int], size:
     }
     ordered = sorted(indices, key=lambda i: (-lengths[i], i))
     found = [ordered[at : at + size] for at in range(0, len(ordered), size)]
-    if len(found) > 1 and len(found[-1]) == 1 and size > 2:  # a probe swaps within a batch: nobody stands alone
-        found[-1] = [found[-2].pop(), *found[-1]]
+    if len(found) > 1 and len(found[-1]) == 1 and size > 1:  # a probe swaps within a batch: nobody stands alone
+        last = [*found.pop(-2), *found.pop()]
+        found += [last] if size == 2 else [last[:-2], last[-2:]]
     return found
 
 

@@ -40,7 +40,9 @@ def compare(
     from masc.compiler.artifact import artifact_of, locate
     from masc.session import accepted, compile_source_of
 
-    values = {name: [part.strip() for part in text.split(",")] for name, text in read_sets(set_).items()}
+    values = {
+        name: list(dict.fromkeys(part.strip() for part in text.split(","))) for name, text in read_sets(set_).items()
+    }
     sets = {name: found[0] for name, found in values.items() if len(found) == 1}
     sweep = {name: found for name, found in values.items() if len(found) > 1}
     names = None if rows is None else [name.strip() for name in rows.split(",")]

@@ -11,7 +11,7 @@ import torch
 from graphs import GRAPHS
 from masc.backends.torch.attention import Watch, watching
 from masc.backends.torch.audit import audit, thirds
-from masc.backends.torch.evaluate import answer_losses
+from masc.backends.torch.evaluate import answer_losses, batches
 from masc.backends.torch.probe import Probe
 from masc.compiler.plan import Plan
 from support import ROWS, compile_plan, make_program
@@ -202,6 +202,19 @@ def test_losses_by_row_are_those_of_the_batch(tiny: Path) -> None:
             out = program([row])
             assert count == out.tokens
             assert loss == pytest.approx(float(out.loss) * out.tokens, abs=1e-3)
+
+
+def test_no_row_is_alone_in_a_batch(tiny: Path) -> None:
+    """It would exchange what it sends with itself."""
+    program = make_program(GRAPHS["own"], tiny)
+    for count in range(2, 10):
+        rows = [{"q": "x" * (i + 1), "answer": "y"} for i in range(count)]
+        for size in (2, 3, 4):
+            found = batches(program, rows, range(count), size)
+            assert sorted(i for batch in found for i in batch) == list(range(count))
+            assert all(2 <= len(batch) <= max(3, size) for batch in found)
+    with pytest.raises(ValueError, match="two rows"):
+        audit(program, [], rows, batch=1)
 
 
 def test_thirds_cover_all_layers_once() -> None:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from courier import Command
-from masc.comparison import Result, Run, Task, build_row, compare, plan_of, runs, task_of, trained_parameters
+from masc.comparison import _HASHES, Result, Run, Task, build_row, compare, plan_of, runs, task_of, trained_parameters
 from masc.comparison_report import lines_of
 from masc.compiler.pipeline import compile_file
 from masc.compiler.plan import Loss, Prefill, Think
+from support import make_other
 
 TEAM = """
 mas 1
@@ -67,6 +68,24 @@ def test_a_team_of_equals_is_matched_exactly(team: Path) -> None:
     counts = {row: trained_parameters(build_row(found[row], task(team))[0]) for row in ("team", "single-tuned")}
     assert counts["team"] == counts["single-tuned"]
     assert build_row(found["single-tuned"], task(team))[1] == 3 + 3 + 2
+
+
+def test_another_model_upstream_is_another_run(team: Path) -> None:
+    """The single agent's own plan is the same, but its rank is not."""
+    from masc.comparison import _mark
+
+    text = TEAM.replace('agent writer on m { user "{guide}" think 1 adapt lora(rank = 5, targets = attention) }', "")
+    text = text.replace(
+        "guide -> writer : hidden  [guide, writer] -> judge : kv(carry = own)", "guide -> judge : hidden"
+    )
+    text = text.replace("agent guide on m", 'model n = "./n"\nagent guide on n')
+    team.write_text(text)
+    marks = set()
+    for width in (16, 24):
+        make_other(team.parent / "n", hidden_size=width)
+        _HASHES.clear()
+        marks.add(_mark(all_runs(team, ["single-tuned"])["single-tuned"], task(team)))
+    assert len(marks) == 2
 
 
 def test_rows_are_what_they_say(team: Path) -> None:
@@ -222,6 +241,8 @@ def test_the_command(team: Path, masc: Command) -> None:
         (("--test", "nothing.jsonl"), 1, "nothing.jsonl"),
         (("--scorer", "code"), 1, "--allow-code-execution"),
         (("--set", "stepz=1"), 1, "steps"),
+        (("--set", "seed=1,2"), 1, "--seeds"),
+        (("--set", "data=train.jsonl,test.jsonl"), 1, "--train"),
     ],
 )
 def test_wrong_options(team: Path, masc: Command, options: tuple[str, ...], code: int, text: str) -> None:
