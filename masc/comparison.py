@@ -23,8 +23,8 @@ from masc.compiler.controls import alone, pooled, stopped, unread
 from masc.compiler.files import atomic_write
 from masc.compiler.graph import Graph
 from masc.compiler.pipeline import Compilation, lower
-from masc.compiler.plan import Lora, Loss, Plan, Prefill, Reach, Think, TrainSettings
-from masc.compiler.plan_text import print_plan, reach_text
+from masc.compiler.plan import Lora, Loss, Plan, Prefill, Think, TrainSettings
+from masc.compiler.plan_text import print_plan
 from masc.console import bar, say
 from masc.dsl.diagnostics import did_you_mean, fail
 from masc.session import accepted, compile_source_of, data_path
@@ -268,10 +268,10 @@ def _build(run: Run, task: Task, plan: Plan) -> Program:
 
 
 def trained_parameters(program: Program) -> int:
-    """How many numbers training changes: adapters and links that some loss reaches."""
-    losses = [o for o in program.plan.operations if isinstance(o, Loss)]
-    reached = {r.agent if isinstance(r, Reach) else reach_text(r) for loss in losses for r in loss.reaches}
-    return sum(p.numel() for name, p in program.trainable().items() if program.owner(name) in reached)
+    """How many numbers training changes: adapters and links as far as some loss reaches them."""
+    from masc.backends.torch.reached import reached
+
+    return sum(program.get_parameter(name).numel() for name in reached(program))
 
 
 def _train(

@@ -212,11 +212,9 @@ def evaluate(
     allow_code_execution: bool,
 ) -> tuple[Report, list[Item]]:
     """Score a program on rows, with a progress bar."""
-    from masc.backends.torch.code_scorer import open_walls
     from masc.backends.torch.evaluate import evaluate as run
 
-    if scorer == "code" and allow_code_execution and (missing := open_walls()):
-        say(f"warning: here the code that is run is not wholly shut in: {', and '.join(missing)}")
+    warn_of_walls(scorer, allow_code_execution)
     with bar() as progress:
         task = progress.add_task("eval", total=len(rows))
         return run(
@@ -228,6 +226,14 @@ def evaluate(
             allow_code_execution=allow_code_execution,
             tick=lambda count: progress.advance(task, count),
         )
+
+
+def warn_of_walls(scorer: str, allow_code_execution: bool) -> None:
+    """Say what would not hold back code that the model wrote and the scorer runs."""
+    from masc.backends.torch.code_scorer import open_walls
+
+    if scorer == "code" and allow_code_execution and (missing := open_walls()):
+        say(f"warning: here the code that is run is not wholly shut in: {', and '.join(missing)}")
 
 
 def report_rows(result: Report) -> list[tuple[str, str]]:

@@ -48,7 +48,9 @@ def arriving(walk: Walk, prefill: Prefill) -> tuple[list[dict[str, Content]], Te
         first += real.shape[1]
         if segment.hidden is not None:
             linked = _linked(walk, prefill, splice, segment, real)
-            vectors.append(probe.vectors(linked, splice.segment) if probe is not None and probed else linked)
+            vectors.append(
+                probe.vectors(linked, splice.segment, splice.stop) if probe is not None and probed else linked
+            )
     return contents, torch.cat(vectors, 1) if vectors else None
 
 
@@ -102,7 +104,7 @@ def fusions_of(walk: Walk, prefill: Prefill, prompts: list[Prompt]) -> tuple[Fus
         columns, targets, valid = table.to(segment.real.device)
         only = None
         if probe is not None:
-            segment, only = probe.segment(segment, one.segment), probe.layers
+            segment, only = probe.segment(segment, one.segment, one.stop), probe.layers
             valid = valid.bool() & segment.real.gather(1, columns)  # what was swapped in may be shorter
         fuser: Fuser = walk.program.fuser(sender, receiver)
         found.append(Fusion(fuser, segment, walk.program.base(sender), columns, targets, valid.bool(), only))

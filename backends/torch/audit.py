@@ -27,8 +27,9 @@ Interval = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answers of all rows under one condition. accuracy: 0 to 1; log_likelihood: of the gold answers, nats, the
-    mean over rows; the changes against the team as it is, with their 95% intervals (paired bootstrap over rows)."""
+    """The answers of all rows under one condition. accuracy: 0 to 1; log_likelihood: of the first output's gold
+    answers, nats, the mean over rows; the changes against the team as it is, with their 95% intervals (paired bootstrap
+    over rows)."""
 
     accuracy: float
     log_likelihood: float
@@ -144,7 +145,7 @@ def _measure(program: Program, rows: Sequence[Row], scorer: str, batch: int, how
         right = [0.0] * len(rows)
         for i, said in say_all(program, rows, batch, probe=probe):
             right[i] = float(SCORERS[scorer](said[output].text, value(rows[i], column, i)))
-        losses = answer_losses(program, rows, batch, probe)
+        losses = answer_losses(program, rows, batch, output, probe)
     finally:
         program.plan = before
     return _Measured(right, [-loss for loss, _ in losses])

@@ -65,8 +65,8 @@ class Report:
     high: float
     """Upper end of it."""
     gold_perplexity: float
-    """exp of the mean negative log-likelihood (nats) of a token of the gold answers of all outputs, teacher forced,
-    ends of turn included. NaN where rows have none."""
+    """exp of the mean negative log-likelihood (nats) of a token of the scored output's gold answers, teacher forced,
+    ends of turn included. NaN where rows lack the gold answer of some output."""
     decoded_perplexity: float
     """exp of the mean negative log-likelihood (nats) of a token of the scored output's decoded answers, ends of turn
     included."""
@@ -131,7 +131,7 @@ def evaluate(
     # First, since it is quick and says at once which rows are too long.
     needed = {answers[name][1] for name in program.plan.outputs}
     all_gold = all(label in row for row in rows for label in needed)
-    gold_perplexity = _gold_perplexity(program, rows, batch) if all_gold else math.nan
+    gold_perplexity = _gold_perplexity(program, rows, batch, output) if all_gold else math.nan
     began = time.perf_counter()
     items: list[Item | None] = [None] * len(rows)
     logprob, scored, tokens = 0.0, 0, 0
@@ -170,24 +170,22 @@ def evaluate(
 
 @torch.no_grad()
 def answer_losses(
-    program: Program, rows: Sequence[Row], size: int, probe: Probe | None = None
+    program: Program, rows: Sequence[Row], size: int, output: str, probe: Probe | None = None
 ) -> list[tuple[float, int]]:
-    """For each row the negative log-likelihood (nats) of its gold answers, teacher forced, summed over their tokens,
-    and how many those are; ends of turn included, all outputs together."""
+    """For each row the negative log-likelihood (nats) of an output's gold answer, teacher forced, summed over its
+    tokens, and how many those are; the end of turn included."""
     found: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
     for batch in batches(program, rows, range(len(rows)), size):
         out = program([rows[i] for i in batch], indices=batch, texts=False, probe=probe)
-        losses = sum(scored.losses.double().sum(1) for scored in out.outputs.values())
-        counts = sum((scored.labels != -100).sum(1) for scored in out.outputs.values())
-        assert isinstance(losses, torch.Tensor)
-        assert isinstance(counts, torch.Tensor)
+        scored = out.outputs[output]
+        losses, counts = scored.losses.double().sum(1), (scored.labels != -100).sum(1)
         for i, loss, count in zip(batch, losses.tolist(), counts.tolist(), strict=True):
             found[i] = (loss, count)
     return found
 
 
-def _gold_perplexity(program: Program, rows: Sequence[Row], size: int) -> float:
-    losses = answer_losses(program, rows, size)
+def _gold_perplexity(program: Program, rows: Sequence[Row], size: int, output: str) -> float:
+    losses = answer_losses(program, rows, size, output)
     return _perplexity(sum(loss for loss, _ in losses), sum(count for _, count in losses))
 
 

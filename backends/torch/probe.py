@@ -6,7 +6,7 @@ the first and not in the second. So a probe holds for every path through the edg
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -69,6 +69,7 @@ class Probe:
         kept = by_segment(self.cut(prefill.activation).sees)
         pieces: list[Piece] = []
         crossed: list[Tensor] = []
+        through: dict[int, tuple[str, bool]] = {}  # by place in `pieces`: what came through the edge, and if stopped
         for name, views in by_segment(prefill.sees).items():
             layers, columns = piece(views, segments, None, count, rotate)
             rest = kept.get(name, [])
@@ -85,21 +86,40 @@ class Probe:
             if bool(still.any()):
                 pieces.append((layers, Columns(still, columns.place)))
                 crossed.append(torch.zeros_like(still))
-            pieces.append(self._altered((layers, Columns(extra, columns.place)), rotate, name))
-            crossed.append(pieces[-1][1].seen)
+            through[len(pieces)] = name, all(view.stop for view in views)
+            pieces.append((layers, Columns(extra, columns.place)))
+            crossed.append(extra)
+        offset = self._offset([pieces[at] for at in through])
+        for at, (name, stop) in through.items():
+            pieces[at] = self._altered(pieces[at], rotate, name, offset, stop)
+            crossed[at] = pieces[at][1].seen
         past = joined(pieces, count)
         if past is None:
             return None, None
         deep = max(one.shape[1] for one in crossed)
         return past, torch.cat([one.expand(-1, deep, -1) for one in crossed], 2)
 
-    def _altered(self, one: Piece, rotate: Callable[[Tensor, Tensor, int], Tensor], name: str) -> Piece:
+    def _offset(self, pieces: Sequence[Piece]) -> Tensor | None:
+        """By how much what a sample gets in exchange is moved, long [B]: all pieces alike, so that the last of what
+        crosses stands where the last of the sample's own would have."""
+        if self.kind != "swap" or not pieces:
+            return None
+        ends = [columns.place.masked_fill(~columns.seen.any(1), -1).amax(1) for _, columns in pieces]
+        end = torch.stack(ends).amax(0)
+        return end - end[self.other(len(end), end.device)]
+
+    def _altered(
+        self,
+        one: Piece,
+        rotate: Callable[[Tensor, Tensor, int], Tensor],
+        name: str,
+        offset: Tensor | None,
+        stop: bool,
+    ) -> Piece:
         layers, columns = one
-        if self.kind == "swap":
+        if offset is not None:
             other = self.other(len(columns.place), columns.place.device)
-            end = columns.place.masked_fill(~columns.seen.any(1), -1).amax(1)
             seen, place = columns.seen[other], columns.place[other]
-            offset = end - end[other]
             moved = tuple((rotate(k[other], offset, i), v[other]) for i, (k, v) in enumerate(layers))
             return moved, Columns(seen, place + offset[:, None])
         if self.kind == "noise":
@@ -107,7 +127,7 @@ class Probe:
             return noisy, columns
         if self.kind == "layers":
             return layers, replace(columns, seen=columns.seen & self._row(columns.seen))
-        return tuple((self.watched(k), self.watched(v)) for k, v in layers), columns
+        return tuple((self.watched(k, stop), self.watched(v, stop)) for k, v in layers), columns
 
     def _row(self, seen: Tensor) -> Tensor:
         assert self.layers is not None
@@ -128,24 +148,24 @@ class Probe:
         wanted, has = (one.float().pow(2).sum(-1, keepdim=True).sqrt() for one in (tensor, drawn))
         return (drawn * (wanted / has.clamp_min(1e-12))).to(tensor.dtype)
 
-    def watched(self, tensor: Tensor) -> Tensor:
-        """The tensor, its gradient noted."""
-        if not tensor.requires_grad:
+    def watched(self, tensor: Tensor, stop: bool = False) -> Tensor:
+        """The tensor, its gradient noted: also that of what a frozen agent sent, but none where the edge stops it."""
+        if stop or not torch.is_grad_enabled():
             return tensor
-        alias = tensor.view_as(tensor)
+        alias = tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
         alias.register_hook(lambda gradient: self.squares.append(float(gradient.double().pow(2).sum())))
         return alias
 
-    def vectors(self, vectors: Tensor, name: str) -> Tensor:
-        """Vectors [B, N, d] that are spliced into a prompt."""
+    def vectors(self, vectors: Tensor, name: str, stop: bool) -> Tensor:
+        """Vectors [B, N, d] that are spliced into a prompt. stop: whether the edge stops gradients."""
         if self.kind == "swap":
             return vectors[self.other(len(vectors), vectors.device)]
         if self.kind == "noise":
             return self.noise(vectors, name, "vectors")
-        return self.watched(vectors) if self.kind == "watch" else vectors
+        return self.watched(vectors, stop) if self.kind == "watch" else vectors
 
-    def segment(self, segment: Segment, name: str) -> Segment:
-        """A segment whose keys and values are fused."""
+    def segment(self, segment: Segment, name: str, stop: bool) -> Segment:
+        """A segment whose keys and values are fused. stop: whether the edge stops gradients."""
         if self.kind == "swap":
             other = self.other(len(segment.start), segment.start.device)
             layers = tuple((k[other], v[other]) for k, v in segment.layers)
@@ -155,7 +175,9 @@ class Probe:
             noisy = tuple((self.noise(k, name, i, 0), self.noise(v, name, i, 1)) for i, (k, v) in pairs)
             return replace(segment, layers=noisy)
         if self.kind == "watch":
-            return replace(segment, layers=tuple((self.watched(k), self.watched(v)) for k, v in segment.layers))
+            return replace(
+                segment, layers=tuple((self.watched(k, stop), self.watched(v, stop)) for k, v in segment.layers)
+            )
         return segment
 
     # -- attention -------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +9,13 @@ import pytest
 import torch
 
 from graphs import GRAPHS, fan
+from masc.backends.torch.reached import reached
 from masc.backends.torch.segments import Opening
-from masc.compiler.plan import Loss, Prefill, Reach
-from masc.compiler.plan_text import reach_text
+from masc.compiler.plan import Prefill
 from support import ROWS, chain, make_model, make_other, make_program
 
 
-def expected(program: Any) -> set[str]:
-    """The LoRA tensors that the plan says some loss reaches."""
-    names = set()
-    for name in program.trainable():
-        if name.startswith("links."):
-            continue
-        if name.startswith("across."):
-            crossed = {reach_text(r) for op in program.plan.operations if isinstance(op, Loss) for r in op.reaches}
-            names |= {name} if program.owner(name) in crossed else set()
-            continue
-        last = program.base(program.owner(name)).layers - 1
-        layer = int(re.search(r"layers\.(\d+)\.", name)[1])  # type: ignore[index]
-        for loss in (op for op in program.plan.operations if isinstance(op, Loss)):
-            for reach in (r for r in loss.reaches if isinstance(r, Reach)):
-                limit = None if reach.layer is None else last if reach.layer == -1 else reach.layer
-                inside = limit is None or layer < limit or (layer == limit and re.search(r"\.[kv]_proj\.", name))
-                if reach.agent == program.owner(name) and inside:
-                    names.add(name)
-    return names
-
-
-def reached(program: Any, **options: Any) -> set[str]:
+def touched(program: Any, **options: Any) -> set[str]:
     program.zero_grad()
     program(ROWS, **options).loss.backward()
     return {n for n, p in program.trainable().items() if p.grad is not None and p.grad.abs().max() > 0}
@@ -88,11 +66,11 @@ graph g(q) -> answer { a -> b : kv(layers = 1..2)  b -> c : kv(carry = own, laye
 @pytest.mark.parametrize("name", [*GRAPHS, *MORE])
 def test_gradient_reaches_exactly_what_the_plan_says(name: str, tiny: Path) -> None:
     program = make_program({**GRAPHS, **MORE}[name], tiny)
-    want = expected(program)
+    want = set(reached(program))
     assert want
-    got = {n for n in reached(program) if not n.startswith("links.")}
+    got = touched(program)
     assert got == want
-    again = {n for n in reached(program, recompute=True) if not n.startswith("links.")}
+    again = touched(program, recompute=True)
     assert again == want
 
 
@@ -110,16 +88,16 @@ def test_checkpointing_by_agent_changes_no_gradient(name: str, tiny: Path) -> No
 def test_switching_adapters_drops_no_gradient(tiny: Path) -> None:
     """After decoding and after other passes, every adapter still requires a gradient and gets it."""
     program = make_program(GRAPHS["trace"], tiny)
-    before = reached(program)
+    before = touched(program)
     program.generate(ROWS)
     program(ROWS)
     assert all(p.requires_grad for p in program.trainable().values())
-    assert reached(program) == before
+    assert touched(program) == before
 
 
 def test_a_trainable_link_gets_gradient(tiny: Path) -> None:
     program = make_program(chain(("a", 2, "linear"), ("b", 0, "norm"), edge="kv(carry = latents)"), tiny)
-    assert "links.a" in reached(program)
+    assert "links.a" in touched(program)
 
 
 def test_the_base_never_gets_one(tiny: Path) -> None:
@@ -133,7 +111,7 @@ def test_the_base_never_gets_one(tiny: Path) -> None:
 def test_fresh_lora_a_has_no_gradient_before_the_first_step(tiny: Path) -> None:
     """PEFT starts with lora_B = 0: the tests above must wake the adapters or they would see nothing."""
     program = make_program(GRAPHS["trace"], tiny, awake=False)
-    assert not any(".lora_A." in name for name in reached(program))
+    assert not any(".lora_A." in name for name in touched(program))
 
 
 @pytest.fixture
@@ -174,7 +152,7 @@ def test_f_gradients_match_central_differences(name: str, tmp_path: Path) -> Non
     opening = Opening(4, torch.tensor([0.1, 0.9, 0.5, 0.3])) if name == "open" else None
     generator = torch.Generator().manual_seed(3)
     # Where a gradient is stopped, what lies behind must not move: the loss depends on it all the same.
-    moved = expected(program) if "stop" in name else program.trainable().keys()
+    moved = reached(program) if "stop" in name else program.trainable().keys()
     parameters = [p for n, p in program.trainable().items() if n in moved]
     with torch.no_grad():
         for parameter in program.links.values():  # off the ridge, where the map is singled out
@@ -218,4 +196,4 @@ def test_open_shows_more_to_the_samples_whose_channel_is_still_open(tiny: Path) 
 
 def test_fan_reaches_all_siblings(tiny: Path) -> None:
     program = make_program(fan("carry = latents"), tiny)
-    assert {program.owner(n) for n in reached(program)} == {"first", "second", "third", "last"}
+    assert {program.owner(n) for n in touched(program)} == {"first", "second", "third", "last"}

@@ -122,6 +122,18 @@ def test_a_chain_is_probed_in_every_path(tiny: Path) -> None:
         torch.testing.assert_close(swapped, program(other).logits, atol=1e-4, rtol=0)
 
 
+def test_what_crosses_together_moves_together(tiny: Path) -> None:
+    """Rows of different lengths: c sees a's and b's segments through b -> c, and gets both of another row with the
+    distances that they had there."""
+    text = GRAPHS["trace"].replace('user "{q}!!"', 'user "end"').replace('user "{q}!"', 'user "middle"')
+    program, cut = make_program(text, tiny), compile_plan(text, tiny, cut=(("b", "c"),))
+    rows = [{"q": q, "answer": "yes"} for q in ("one", "seventeen", "a dozen or so")]
+    other = [{**row, "q": rows[i - 1]["q"]} for i, row in enumerate(rows)]
+    with torch.no_grad():
+        swapped = program(rows, probe=Probe(cut, "swap")).logits
+        torch.testing.assert_close(swapped, program(other).logits, atol=1e-4, rtol=0)
+
+
 def test_noise_has_the_norm_of_what_it_replaces(tiny: Path) -> None:
     probe = Probe(compile_plan(GRAPHS["trace"], tiny), "noise", seed=3)
     tensor = torch.randn(2, 3, 5, 8, generator=torch.Generator().manual_seed(0))
@@ -147,6 +159,20 @@ def test_attention_weights_are_those_of_the_model(tiny: Path) -> None:
         weights = base.model(ids, output_attentions=True).attentions
     for layer, mass in third.mass.items():
         assert mass == pytest.approx(float(weights[layer][0, :, :, 2].mean(0).sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize("edge", ["kv", "hidden", "fuse(width = 8)"])
+def test_a_gradient_is_told_behind_a_frozen_sender(edge: str, tiny: Path) -> None:
+    """No adapter gets it, but it says how much the answer depends on what crosses."""
+    prompt = "{a} {q}" if edge == "hidden" else "tell {x} {q}"
+    text = PAIR.format(edge=edge, prompt=prompt, think=1, on="m", say="").replace(
+        "adapt lora(rank = 4)", "adapt none", 1
+    )
+    program, cut = make_program(text, tiny), compile_plan(text, tiny, cut=(("a", "b"),))
+    probe = Probe(cut, "watch", receiver="b")
+    rows = [{**TWO[0], "x": TWO[0]["x"] * 3}]
+    program(rows, probe=probe).loss.backward()
+    assert sum(probe.squares) > 0
 
 
 def test_no_gradient_crosses_a_stopped_edge(tiny: Path) -> None:
@@ -196,7 +222,7 @@ def test_an_audit_finds_the_vital_and_the_useless_edge(tiny: Path) -> None:
 
 def test_losses_by_row_are_those_of_the_batch(tiny: Path) -> None:
     program = make_program(GRAPHS["own"], tiny)
-    losses = answer_losses(program, ROWS, 3)
+    losses = answer_losses(program, ROWS, 3, "answer")
     with torch.no_grad():
         for row, (loss, count) in zip(ROWS, losses, strict=True):
             out = program([row])

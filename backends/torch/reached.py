@@ -1,0 +1,42 @@
+"""Which parameters of a program the losses of its plan reach, by name: what training changes."""
+
+from __future__ import annotations
+
+import re
+
+from masc.backends.torch.program import Program
+from masc.compiler.plan import Loss, Reach
+from masc.compiler.plan_text import reach_text
+
+_LAYER = re.compile(r"\.layers\.(\d+)\.")
+_SEEN = re.compile(r"\.[kv]_proj\.")
+"""What an agent that feeds nothing back shows of the topmost layer that is seen."""
+
+
+def reached(program: Program) -> tuple[str, ...]:
+    """The names, out of `program.trainable()`, of what some loss reaches: adapters as far up as the plan says
+    (`Reach.layer`), links and fusers whole. The tests hold it against autograd."""
+    losses = [o for o in program.plan.operations if isinstance(o, Loss)]
+    found = [r for loss in losses for r in loss.reaches]
+    agents = {r.agent for r in found if isinstance(r, Reach)}
+    across = {reach_text(r) for r in found if not isinstance(r, Reach)}
+    adapters = [r for r in found if isinstance(r, Reach)]
+
+    def reaches(name: str) -> bool:
+        owner = program.owner(name)
+        if name.startswith("across."):
+            return owner in across
+        if name.startswith("links."):
+            return owner in agents
+        return any(_inside(name, r.layer, program.base(owner).layers) for r in adapters if r.agent == owner)
+
+    return tuple(name for name in program.trainable() if reaches(name))
+
+
+def _inside(name: str, upto: int | None, layers: int) -> bool:
+    """Whether a parameter of an adapter is reached up to a layer (None: all of it; -1: the last layer)."""
+    at = _LAYER.search(name)
+    if upto is None or at is None:
+        return True
+    layer, top = int(at[1]), layers - 1 if upto == -1 else upto
+    return layer < top or (layer == top and _SEEN.search(name) is not None)
