@@ -42,7 +42,7 @@ ROWS: dict[str, tuple[str, bool]] = {
     "team": ("as written, end to end (DiffMAS)", True),
 }
 """The rows in the order of the table: what each is called, and whether it is trained."""
-RESULTS = 2
+RESULTS = 3
 """Raised when what a run would find changes for another reason than its inputs; earlier results are then run again."""
 BASELINE = "single-tuned"
 """What the others are held against."""
@@ -107,9 +107,11 @@ def task_of(
     scorer: str,
     output: str | None = None,
     limit: int | None = None,
+    rows: Sequence[str] | None = None,
     **options: Any,
 ) -> Task:
-    """The data of a comparison, read and checked. train, test: None: what the file names. options: of a Task."""
+    """The data of a comparison, read and checked. train, test: None: what the file names; where no row (out of `rows`,
+    None: all) trains, nothing is read to train on. options: of a Task."""
     from masc.backends.torch.data import columns_of, read_rows
 
     plan = compilation.require()
@@ -117,7 +119,9 @@ def task_of(
         hint = did_you_mean(output, plan.outputs) or f"its outputs are {', '.join(plan.outputs)}"
         raise fail("E0611", f"the graph has no output `{output}`", hint=hint)
     settings, base = plan.train, compilation.base
-    train_rows = read_rows(data_path(train, settings.data, base, "data"), columns_of(plan, labels=True))
+    train_rows: Sequence[Mapping[str, Any]] = ()
+    if any(ROWS[row][1] for row in rows or ROWS):
+        train_rows = read_rows(data_path(train, settings.data, base, "data"), columns_of(plan, labels=True))
     labels = columns_of(plan, labels=scorer != "code", texts=False)
     test_rows = read_rows(data_path(test, settings.eval_data, base, "eval_data"), labels)[:limit]
     return Task(train_rows, test_rows, scorer, output or plan.outputs[0], **options)
@@ -136,9 +140,9 @@ def compare(
 ) -> list[Result]:
     """Run every row of a graph's table that has not been run yet; returns all results, in the order of the table.
 
-    rows: names out of ROWS (None: all; `pooled-tuned` only where other agents read inputs that the answering one does
-    not). sweep: values by param or train entry; every combination is run. listen: called with each training step's
-    metrics. Errors: those of the file, of the data, of training.
+    rows: names out of ROWS (None: all that say something of their own, see `idle`). sweep: values by param or train
+    entry; every combination is run. listen: called with each training step's metrics. Errors: those of the file, of the
+    data, of training.
     """
     results = []
     for run in runs(path, task, rows, seeds, sets or {}, sweep or {}):
@@ -162,12 +166,28 @@ def runs(
     compiled = [(values, accepted(compile_source_of(path, {**sets, **values}))) for values in points]
     for row in dict.fromkeys(rows or ROWS):
         for values, compilation in compiled:
-            graph = _graph(compilation)
-            if rows is None and row == "pooled-tuned" and not unread(graph, task.output):
+            if rows is None and (why := idle(row, compilation, task.output)) is not None:
+                say(f"{row}: left out, {why}")
                 continue
             for seed in dict.fromkeys(seeds):
                 settings = replace(compilation.require().train, seed=seed, keep=1)
                 yield Run(row, values, seed, compilation, settings)
+
+
+def idle(row: str, compilation: Compilation, output: str) -> str | None:
+    """Why a row would say nothing of its own about a graph; None where it does."""
+    graph, plan = _graph(compilation), compilation.require()
+    if row == "pooled-tuned" and not unread(graph, output):
+        return "the answering agent reads every input itself"
+    if row == "latent" and lower(compilation, as_text(graph)) == plan:
+        return "nothing but text crosses"
+    if row == "stopped":
+        now = lower(compilation, stopped(graph))
+        if now == plan:
+            return "no gradient crosses an edge as it is"
+        if not any(o.reaches for o in now.operations if isinstance(o, Loss)):
+            return "who answers is frozen, and nothing else is left to train"
+    return None
 
 
 def check_rows(rows: Sequence[str]) -> None:
@@ -176,6 +196,11 @@ def check_rows(rows: Sequence[str]) -> None:
         if row not in ROWS:
             hint = did_you_mean(row, list(ROWS)) or f"the rows are {', '.join(ROWS)}"
             raise fail("E0611", f"there is no row `{row}`", hint=hint)
+
+
+def hidden_inputs(compilation: Compilation, output: str) -> tuple[str, ...]:
+    """The inputs that a single agent lacks: only others than the answering agent read them."""
+    return unread(_graph(compilation), output)
 
 
 def _graph(compilation: Compilation) -> Graph:

@@ -107,7 +107,7 @@ def cells(line: Line) -> list[str]:
     against = "-"
     if line.against is not None:
         middle, low, high = (f"{100 * value:+.1f}" for value in line.against)
-        against = f"{middle} ({low} to {high})"
+        against = f"{middle} ({low} to {high})" if math.isfinite(line.against[1]) else middle  # of one row: no interval
     return [
         line.label + (f" ({line.seeds} seeds)" if line.seeds > 1 else ""),
         f"{line.accuracy:.1%}",
@@ -149,7 +149,8 @@ def csv_table(lines: Sequence[Line]) -> str:
         numbers += list(line.against or (None, None, None))
         numbers += [line.gold_perplexity, line.decoded_perplexity, line.agreement]
         numbers += [line.tokens_decoded, line.latent_steps, line.seconds, line.parameters]
-        writer.writerow([line.row, *(values.get(name, "") for name in swept), *numbers])
+        known = (None if number is None or not math.isfinite(number) else number for number in numbers)
+        writer.writerow([line.row, *(values.get(name, "") for name in swept), *known])
     return file.getvalue()
 
 

@@ -18,7 +18,7 @@ def compare(
     test: Annotated[Path | None, typer.Option(help="JSON lines to score \\[default: the file's `eval_data`]")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE[,VALUE...]", help="Set a param or a train entry; several: a sweep"),
+        typer.Option("--set", metavar="NAME=VALUE[,VALUE...]", help="A param or a train entry; several: a sweep"),
     ] = None,
     rows: Annotated[str | None, typer.Option(help="Names of rows, with commas between \\[default: all]")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of training, with commas between")] = "0",
@@ -38,11 +38,9 @@ def compare(
     """Hold a team against single agents, text agents and its own ablations, on the same rows."""
     from masc import checks
     from masc.compiler.artifact import artifact_of, locate
-    from masc.session import accepted, compile_source_of
+    from masc.session import accepted, compile_source_of, warn_of_walls
 
-    values = {
-        name: list(dict.fromkeys(part.strip() for part in text.split(","))) for name, text in read_sets(set_).items()
-    }
+    values = {name: _several(text) for name, text in read_sets(set_).items()}
     sets = {name: found[0] for name, found in values.items() if len(found) == 1}
     sweep = {name: found for name, found in values.items() if len(found) > 1}
     names = None if rows is None else [name.strip() for name in rows.split(",")]
@@ -63,9 +61,15 @@ def compare(
     first = accepted(compile_source_of(path, {**sets, **{name: found[0] for name, found in sweep.items()}}))
     options = {"batch": batch, "samples": samples, "sampled": sampled, "dtype": dtype, "device": device}
     options["allow_code_execution"] = allow_code_execution
-    task = comparison.task_of(first, train, test, scorer, output, limit, **options)
+    task = comparison.task_of(first, train, test, scorer, output, limit, names, **options)
+    warn_of_walls(scorer, allow_code_execution)
     if same := comparison.leaked(task):
         say(f"warning: {same} of {len(task.test_rows)} test rows are training rows as well")
+    if names is None and (hidden := comparison.hidden_inputs(first, task.output)):
+        say(
+            f"note: only other agents read {', '.join(hidden)}, so that a single agent must guess; what one could do "
+            "that reads everything is the row pooled-tuned"
+        )
     folder = out or artifact_of(path).with_suffix(".compare")
     results = comparison.compare(
         path, folder, task, rows=names, seeds=[int(part) for part in numbers], sets=sets, sweep=sweep
@@ -74,6 +78,12 @@ def compare(
     print(text_table(lines))
     for written in write_report(lines, folder, f"{first.require().name}: {len(task.test_rows)} test rows"):
         say(f"-> {written}")
+
+
+def _several(text: str) -> list[str]:
+    r"""The values of a sweep, each once: what stands between commas (`\,` is a comma)."""
+    parts = (part.replace("\0", ",").strip() for part in text.replace("\\,", "\0").split(","))
+    return list(dict.fromkeys(parts))
 
 
 def audit(

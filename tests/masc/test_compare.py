@@ -125,6 +125,45 @@ def test_a_pooled_agent_only_where_it_would_read_more(team: Path) -> None:
     assert "pooled-tuned" in all_runs(team, ["pooled-tuned"])
 
 
+FROZEN = TEAM.replace("adapt lora(rank = 2) answer", "adapt none answer")
+WORDS = """
+mas 1
+model m = "./tiny"
+agent guide on m { user "{clue}" answer (max_tokens = 2) }
+agent judge on m { user "{guide} {q}?" answer (max_tokens = 3) }
+graph team(q, clue) -> answer { guide -> judge : text  judge -> answer }
+train { data "train.jsonl" eval_data "test.jsonl" answer <- answer steps 1 }
+"""
+
+
+def test_rows_that_would_say_nothing_of_their_own_are_left_out(team: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    team.write_text(FROZEN)
+    assert list(all_runs(team)) == ["single", "single-tuned", "pooled-tuned", "text", "latent", "team"]
+    assert "stopped: left out, who answers is frozen" in capsys.readouterr().err
+    assert "stopped" in all_runs(team, ["stopped"])  # who asks for it gets it
+    team.write_text(WORDS)
+    assert list(all_runs(team)) == ["single", "single-tuned", "pooled-tuned", "text", "team"]
+    told = capsys.readouterr().err
+    assert "latent: left out, nothing but text crosses" in told
+    assert "stopped: left out, no gradient crosses an edge as it is" in told
+
+
+def test_only_what_trains_needs_data_to_train_on(team: Path, masc: Command) -> None:
+    team.write_text(TEAM.replace('data "train.jsonl" ', ""))
+    assert masc("compare", team, "--rows", "single,latent", "--samples", 0).code == 0
+    wrong = masc("compare", team, "--rows", "single,team", "--samples", 0)
+    assert wrong.code == 1
+    assert "data" in wrong.err
+
+
+def test_a_comma_that_is_no_sweep(team: Path, masc: Command) -> None:
+    team.write_text(TEAM.replace("param steps", 'param greeting: text = "hi"\nparam steps', 1))
+    for value, count in (("one\\,two", 1), ("one,two", 2), ("one", 1)):
+        done = masc("compare", team, "--rows", "single", "--samples", 0, "--set", f"greeting={value}")
+        assert done.code == 0, done.err
+        assert len(done.out.strip().splitlines()) == 1 + count
+
+
 def outcomes(results: list[Result]) -> list[dict[str, Any]]:
     """All of the results but times."""
     found = []
