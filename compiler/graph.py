@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from masc.compiler.plan import Lora, Sampling, Template, TrainSettings
+from masc.compiler.plan import Align, Lora, Sampling, Template, TrainSettings
 from masc.dsl.source import Span
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 Carry = Literal["trace", "own", "latents"]
 Merge = Literal["overlap", "stack"]
 Gradient = Literal["full", "stop"]
-Align = Literal["norm", "ridge", "linear"]
 Kind = Literal["kv", "hidden", "fuse", "text"]
 Shape = Literal["linear", "mlp"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 
 @dataclass(frozen=True)
@@ -147,13 +147,18 @@ class Prefill:
     fuses: tuple[Fuse, ...] = ()
 
 
+Align = Literal["norm", "ridge", "linear", "soft"]
+"""How a latent step makes an input embedding of the last hidden state."""
+ALIGNS: tuple[Align, ...] = get_args(Align)
+
+
 @dataclass(frozen=True)
 class Think:
     """Append `steps` (>= 1) latent positions to the activation's segment."""
 
     activation: str
     steps: int
-    align: Literal["norm", "ridge", "linear"]
+    align: Align
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar, cast
 
 from masc.compiler.plan import (
+    ALIGNS,
     Across,
+    Align,
     Answer,
     BaseModel,
     End,
@@ -228,7 +230,7 @@ class _Reader:
         if kind == "think":
             activation, steps = line.segment(), line.integer()
             line.need("align", "=")
-            align = cast(Literal["norm", "ridge", "linear"], line.word("norm", "ridge", "linear"))
+            align = cast(Align, line.word(*ALIGNS))
             return Think(activation, steps, align)
         if kind == "answer":
             activation, sampling = line.segment(), _sampling(line)

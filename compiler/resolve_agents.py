@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from masc.compiler.graph import Agent, Align
-from masc.compiler.plan import Lora, Sampling, Slot, Template
+from masc.compiler.graph import Agent
+from masc.compiler.plan import ALIGNS, Align, Lora, Sampling, Slot, Template
 from masc.compiler.values import (
     Constant,
     Reader,
@@ -23,7 +23,7 @@ from masc.compiler.values import (
 from masc.dsl import syntax
 from masc.dsl.diagnostics import did_you_mean
 
-THINK: dict[str, Reader] = {"align": word("norm", "ridge", "linear")}
+THINK: dict[str, Reader] = {"align": word(*ALIGNS)}
 LORA: dict[str, Reader] = {
     "rank": whole(1),
     "alpha": number(above=0),

@@ -1,7 +1,7 @@
 """Latent alignment: from the last hidden state back to an input embedding (DESIGN section 4, 'Latent step').
 
 `norm` is LatentMAS's (arXiv 2511.20639) norm matching, `ridge` its training-free linear map, `linear` the same map,
-trained.
+trained. `soft` is Soft Thinking's (arXiv 2505.15778) mean of the embeddings, weighted with their probabilities.
 """
 
 from __future__ import annotations
@@ -47,3 +47,10 @@ def align(hidden: Tensor, tau: Tensor, matrix: Tensor | None) -> Tensor:
     scale = tau.to(wide.dtype) / wide.norm(dim=-1, keepdim=True).clamp_min(1e-6)
     embedding: Tensor = (wide * scale).to(hidden.dtype)
     return embedding
+
+
+def soft(logits: Tensor, weight: Tensor, tau: Tensor) -> Tensor:
+    """The next input embedding as the mean of all tokens' embeddings (weight [V, d]), weighted with their probabilities
+    (logits [B, 1, V]) and scaled to the norm tau, so that what the embedding module scales by does not matter. [B, 1,
+    d], the dtype of the weight."""
+    return align(logits.softmax(-1).to(weight.dtype) @ weight, tau, None)

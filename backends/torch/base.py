@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from masc.backends.torch import adapters
-from masc.backends.torch.align import embedding_table, mean_norm, ridge_map
+from masc.backends.torch.align import embedding_table, mean_norm, ridge_map, soft
 from masc.backends.torch.attention import NAME, Columns, block_mask
 from masc.backends.torch.segments import KeysValues, Past
 from masc.compiler.plan import Lora
@@ -139,6 +139,10 @@ class Base(nn.Module):
         if self._ridge is None or self._ridge.device != self.device:
             self._ridge = ridge_map(self.model.get_output_embeddings().weight, self.table())
         return self._ridge
+
+    def soft(self, hidden: Tensor) -> Tensor:
+        """`align = soft`: the last hidden state [B, 1, d] to the next input embedding."""
+        return soft(self.logits(hidden), self.model.get_input_embeddings().weight, self.tau)
 
     @cached_property
     def _alignment(self) -> tuple[Tensor]:

@@ -6,7 +6,7 @@ backward pass; `decode` extends the answering agent's segment token by token and
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,6 @@ from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 
 from masc.backends.torch.adapters import Aliases
-from masc.backends.torch.align import align
 from masc.backends.torch.attention import Columns
 from masc.backends.torch.base import Base, columns
 from masc.backends.torch.links import Fusion, fuse
@@ -35,11 +34,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Thinking:
-    """steps >= 1 latent steps; tau scalar; matrix [d, d] or None (align = norm)."""
+    """steps >= 1 latent steps; embed: the last hidden state [B, 1, d] to the next input embedding, the same shape."""
 
     steps: int
-    tau: Tensor
-    matrix: Tensor | None
+    embed: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -138,7 +136,7 @@ def _write(
     thoughts = [states]
     for step in range(0 if thinking is None else thinking.steps):
         assert thinking is not None
-        embedding = align(last, thinking.tau, thinking.matrix)
+        embedding = thinking.embed(last)
         where = (start + length + step)[:, None]
         last = base.run(embedding, where, base.mask(seen, one, where), cache)
         seen = seen.grow(one, where)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from masc.backends.torch import adapters
+from masc.backends.torch.align import align
 from masc.backends.torch.arrivals import arriving, fusions_of, sent
 from masc.backends.torch.attention import watching
 from masc.backends.torch.base import Base, pad
@@ -190,12 +191,14 @@ class Walk:
         return _padded(base, [[*one.ids, *([] if one.end is None else [one.end])] for one in said])
 
     def _thinking(self, base: Base, agent: str, think: Think) -> Thinking:
+        if think.align == "soft":
+            return Thinking(think.steps, base.soft)
         matrix: Tensor | None = None
         if think.align == "ridge":
             matrix = base.ridge
         elif think.align == "linear":
             matrix = self.program.links[agent]
-        return Thinking(think.steps, base.tau, matrix)
+        return Thinking(think.steps, partial(align, tau=base.tau, matrix=matrix))
 
     # -- decoding --------------------------------------------------------------------------------------------------
 

@@ -63,8 +63,9 @@ OPTIONS: dict[str, dict[str, Option]] = {
     "think": {
         "align": Option(
             "How a hidden state becomes the next input: scaled to the embeddings' norm, through the ridge map from "
-            "output to input embeddings, or through a trainable matrix (default `norm`).",
-            ("norm", "ridge", "linear"),
+            "output to input embeddings, through a trainable matrix, or as the mean of all embeddings weighted with "
+            "their probabilities (default `norm`).",
+            ("norm", "ridge", "linear", "soft"),
         ),
     },
     "lora": {

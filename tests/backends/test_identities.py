@@ -9,6 +9,7 @@ import torch
 
 from graphs import GRAPHS, fan
 from masc.backends.torch.prompts import answer_ids, prompt_ids
+from masc.compiler.plan import ALIGNS
 from support import ROWS, chain, make_model, make_program
 
 
@@ -177,8 +178,8 @@ def test_carry_latents_and_layers_mask_exactly_what_they_say(tiny: Path) -> None
 
 
 def test_latents_are_fed_back_as_the_definition_says(tiny: Path) -> None:
-    """norm, ridge and linear against their formulas, step by step, one sample, no cache."""
-    for how in ("norm", "ridge", "linear"):
+    """Every way to align against its formula, step by step, one sample, no cache."""
+    for how in ALIGNS:
         program = make_program(chain(("a", 3, how), adapt="none"), tiny)
         base, row = program.base("a"), ROWS[0]
         model = base.model
@@ -186,13 +187,14 @@ def test_latents_are_fed_back_as_the_definition_says(tiny: Path) -> None:
         out = model.get_output_embeddings().weight.detach().double()
         tau = table.norm(dim=1).mean()
         matrix = torch.eye(table.shape[1], dtype=torch.float64)
-        if how != "norm":
+        if how in ("ridge", "linear"):
             matrix = torch.linalg.inv(out.T @ out + 1e-5 * torch.eye(out.shape[1])) @ out.T @ table
         ids = prompt_ids(base, program.plan.agents[0], row, 0)
         embeddings = table[ids][None].float()
         with torch.no_grad():
             for _ in range(3):
                 h = model.model(inputs_embeds=embeddings).last_hidden_state[:, -1:].double() @ matrix
+                h = (h @ out.T).softmax(-1) @ table if how == "soft" else h
                 embeddings = torch.cat([embeddings, (h * tau / h.norm()).float()], 1)
             answer = answer_ids(base, row["answer"])
             embeddings = torch.cat([embeddings, table[answer][None].float()], 1)
@@ -207,6 +209,21 @@ def test_tau_is_of_what_the_embedding_module_returns(tmp_path: Path) -> None:
     base = Base(make_model(tmp_path / "gemma", "gemma"), torch.float32)
     weight = base.model.get_input_embeddings().weight.detach()
     assert base.tau.item() == pytest.approx(weight.norm(dim=1).mean().item() * 32**0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma"])
+def test_a_soft_latent_of_a_sure_model_is_the_token(tmp_path: Path, kind: str) -> None:
+    """All of the probability on one token: its embedding, as the module returns it, at the mean norm."""
+    from masc.backends.torch.align import embedding_table, soft
+    from masc.backends.torch.base import Base
+
+    base = Base(make_model(tmp_path / kind, kind), torch.float32)
+    embedding = base.model.get_input_embeddings()
+    logits = torch.zeros(1, 1, embedding.weight.shape[0])
+    logits[..., 7] = 1e3
+    token = embedding_table(embedding, 8)[7]
+    expected = token / token.norm() * base.tau
+    torch.testing.assert_close(soft(logits, embedding.weight, base.tau)[0, 0], expected, atol=1e-5, rtol=1e-5)
 
 
 def test_zero_latents_still_pass_the_prompt(tiny: Path) -> None:

@@ -43,6 +43,7 @@ GRAPHS = {
     "own": chain(("a", 2, "linear"), ("b", 1, "norm"), ("c", 2, "ridge"), edge="kv(carry = own)"),
     "latents": chain(("a", 2, "norm"), ("b", 3, "norm"), ("c", 1, "norm"), edge="kv(carry = latents)"),
     "layers": chain(("a", 2, "norm"), ("b", 0, "norm"), ("c", 0, "norm"), edge="kv(layers = 0..1)"),
+    "soft latents": chain(("a", 2, "soft"), ("b", 3, "soft"), ("c", 0, "norm"), edge="kv(carry = latents)"),
     "layers of latents": chain(("a", 2, "norm"), ("c", 0, "norm"), edge="kv(carry = latents, layers = 1..1)"),
     "stop": chain(("a", 2, "norm"), ("b", 1, "norm"), ("c", 0, "norm"), edge="kv(gradient = stop)"),
     "overlap": fan("carry = own"),

@@ -57,7 +57,7 @@ def labels(folder: Path, text: str, **others: str) -> set[str]:
         (HEAD + "agent a on small {\n  think 3 (‸\n}" + GRAPH, {"align"}),
         (
             HEAD + "agent a on small {\n  think 3 (align = ‸)\n}" + GRAPH,
-            {"norm", "ridge", "linear", "many", "told", "depth"},
+            {"norm", "ridge", "linear", "soft", "many", "told", "depth"},
         ),
         (HEAD + "agent a on small {\n  adapt ‸\n}" + GRAPH, {"lora", "none"}),
         (HEAD + "agent a on small {\n  adapt lora(rank = 3, ‸)\n}" + GRAPH, {"alpha", "targets", "dropout"}),
