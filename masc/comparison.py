@@ -1,9 +1,10 @@
 """`masc compare`: from one graph the rows of DiffMAS's table and the controls that the paper leaves out, on the same
 items.
 
-Each row at each value of a sweep and each seed is a *run* in a folder of its own, named by a hash of all that it
-depends on. A run whose result is there is not run again; one that was stopped while training goes on from its
-checkpoint.
+Each row at each value of a sweep and each seed is a *run* in a folder of its own, named by a hash of all that its
+weights depend on; each result in it is named by a hash of the test rows and how they are answered. A result that is
+there is not found again; a run that was stopped while training goes on from its checkpoint, and one that is trained is
+asked other rows without being trained again.
 """
 
 from __future__ import annotations
@@ -215,7 +216,7 @@ def _graph(compilation: Compilation) -> Graph:
 def _result(run: Run, out: Path, task: Task, listen: Callable[[dict[str, Any]], None] | None) -> Result:
     """The result of a run, read where it is there."""
     folder = out / "runs" / f"{run.row}-{_mark(run, task)[:12]}"
-    file = folder / "result.json"
+    file = folder / f"result-{_asked(task)[:12]}.json"
     title = " ".join([run.row, *(f"{k}={v}" for k, v in run.values.items()), f"seed={run.seed}"])
     if file.exists():
         say(f"{title}: done before")
@@ -351,7 +352,7 @@ def _evaluate(program: Program, task: Task) -> tuple[dict[str, Any], list[bool],
 
 
 def _mark(run: Run, task: Task) -> str:
-    """A hash of all that a run's result depends on. A seed counts only where it decides something."""
+    """A hash of all that a run's weights depend on. A seed counts only where it decides something."""
     from masc.backends.torch.build import fast_dtype
 
     plan = plan_of(run, task.output)
@@ -366,10 +367,18 @@ def _mark(run: Run, task: Task) -> str:
         "team": _team(run) if run.trains else None,
         "models": [_content(model.target, str(run.compilation.base)) for model in plan.models],
         "train": [settings, _digest(task.train_rows)] if run.trains else settings["seed"],
-        "test": [_digest(task.test_rows), task.scorer, task.output],
-        "decoding": [task.samples, task.sampled if task.samples else 0],
+        "output": task.output,
         "numbers": [task.dtype or run.settings.dtype or fast_dtype(task.device), task.device],
     }
+    return _hash(known)
+
+
+def _asked(task: Task) -> str:
+    """A hash of what a run is asked, and how: with the run's own all that a result depends on."""
+    return _hash([_digest(task.test_rows), task.scorer, task.samples, task.sampled if task.samples else 0])
+
+
+def _hash(known: Any) -> str:
     return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
@@ -406,7 +415,7 @@ def _content(target: str, base: str) -> str | None:
 
 
 def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
-    return hashlib.sha256(json.dumps([dict(row) for row in rows], sort_keys=True).encode()).hexdigest()
+    return _hash([dict(row) for row in rows])
 
 
 def leaked(task: Task) -> int:

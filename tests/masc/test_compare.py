@@ -201,7 +201,7 @@ def test_killed_and_run_again_it_goes_on(team: Path) -> None:
     out = team.parent / "again"
     with pytest.raises(StopError):
         compare(team, out, task(team), listen=stop)
-    done = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/result.json")}
+    done = {file: file.stat().st_mtime_ns for file in out.glob("runs/*/result-*.json")}
     assert len(done) == 5
     seen.clear()
     again = compare(team, out, task(team), listen=lambda metrics: seen.append(metrics["step"]))
@@ -214,6 +214,11 @@ def test_killed_and_run_again_it_goes_on(team: Path) -> None:
     assert not seen
     other = compare(team, out, task(team, limit=2), rows=["single"])
     assert len(other[0].right) == 2
+    # Weights are those of before.
+    again = compare(team, out, task(team, limit=2), rows=["team"], listen=lambda m: seen.append(1))
+    assert not seen
+    assert again[0].right == team_row.right[:2]
+    assert (again[0].steps, again[0].tokens, again[0].folder) == (3, team_row.tokens, team_row.folder)
 
 
 def test_the_seed_orders_the_data_of_all_rows_alike(team: Path) -> None:
