@@ -14,25 +14,29 @@ export OMP_NUM_THREADS=1
 mkdir -p "$out"
 test -f "$out/sums/train.jsonl" || python "$results/arithmetic.py" --out "$out/sums"
 
-sums() { # options...
-    masc compare "$results/arithmetic.mas" --train "$out/sums/train.jsonl" --test "$out/sums/test.jsonl" --scorer number \
-        --limit 150 --samples 3 --sampled 24 --set steps=40 "$@"
-}
-meeting() { # options...
-    masc compare "$examples/meeting" --limit 100 --set open=40 "$@"
+
+table() { # NAME FOLDER FILE options...: a comparison, and its table and plot under a name of their own
+    name=$1 folder=$out/$2
+    shift 2
+    masc compare "$@" -o "$folder"
+    cp "$folder/table.md" "$out/$name.md"
+    cp "$folder/plot.png" "$out/$name.png"
+    cp "$folder/plot.svg" "$out/$name.svg"
 }
 
 (
-    meeting --set carry=trace,latents --samples 3 --sampled 24 -o "$out/meeting"
-    meeting --set carry=latents --set latents=0,2,4,8,16 --rows team --samples 0 -o "$out/meeting-latents"
-    meeting --set carry=latents --set align=norm,soft --rows team --samples 0 -o "$out/meeting-align"
-    test -z "$arc" || masc compare "$results/science.mas" --train "$arc/arc_easy_train.jsonl" \
-        --test "$arc/arc_easy_test.jsonl" --scorer choice --limit 150 --samples 3 --sampled 24 --set steps=40 -o "$out/science"
+    set -- meeting "$examples/meeting" --limit 100 --samples 3 --sampled 24 --set open=40
+    table meeting "$@" --set carry=trace,latents
+    table meeting-latents "$@" --set carry=latents --set latents=0,2,4,8,16 --rows single-tuned,team
+    table meeting-align "$@" --set carry=latents --set align=norm,soft --rows latent,team
+    table meeting-seeds "$@" --set carry=latents --seeds 0,1,2 --rows single-tuned,team
 ) &
 (
-    masc compare "$examples/courier" --samples 4 --sampled 40 -o "$out/courier"
-    sums -o "$out/arithmetic"
-    masc compare "$examples/courier" --seeds 0,1,2 --rows single-tuned,stopped,team --samples 0 -o "$out/courier-seeds"
-    meeting --set carry=latents --seeds 0,1,2 --rows single-tuned,team --samples 0 -o "$out/meeting-seeds"
+    table courier courier "$examples/courier" --samples 4 --sampled 40
+    table arithmetic arithmetic "$results/arithmetic.mas" --train "$out/sums/train.jsonl" --test "$out/sums/test.jsonl" \
+        --scorer number --limit 150 --samples 3 --sampled 24 --set steps=40
+    test -z "$arc" || table science science "$results/science.mas" --train "$arc/arc_easy_train.jsonl" \
+        --test "$arc/arc_easy_test.jsonl" --scorer choice --limit 150 --samples 3 --sampled 24 --set steps=40
+    table courier-seeds courier "$examples/courier" --samples 4 --sampled 40 --seeds 0,1,2 --rows single-tuned,stopped,team
 ) &
 wait
