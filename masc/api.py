@@ -111,16 +111,17 @@ def compare(
 ) -> list[Line]:
     """Hold a team against single agents, text agents and its own ablations on the same rows, each trained with as many
     parameters, items and answer tokens; returns the table and writes it to the folder `out`, where runs that are done
-    are not run again. rows: names out of `masc.comparison.ROWS`. sweep: values by param or train entry. options: batch,
-    samples (sampled answers for the agreement; 0: none), sampled, output, dtype, device, allow_code_execution."""
-    from masc import comparison
+    are not run again. rows: names out of `masc.comparison_runs.ROWS`. sweep: values by param or train entry. options:
+    batch, samples (sampled answers for the agreement; 0: none), sampled, output, dtype, device, allow_code_execution.
+    """
+    from masc import comparison, comparison_runs
     from masc.comparison_report import lines_of, write_report
 
-    comparison.check_rows(rows or [])
+    comparison_runs.check_rows(rows or [])
     file = Path(path)
     plan = _compilation(file, set).require()
     output = options.pop("output", None) or plan.outputs[0]
-    task = comparison.Task(train_rows, test_rows, scorer, output, **options)
+    task = comparison_runs.Task(train_rows, test_rows, scorer, output, **options)
     swept = {name: [_text(value) for value in values] for name, values in (sweep or {}).items()}
     found = comparison.compare(file, Path(out), task, rows=rows, seeds=seeds, sets=_texts(set), sweep=swept)
     lines = lines_of(found)
@@ -135,16 +136,20 @@ def audit(
     *,
     batch: int = 16,
     watched: int = 16,
+    output: str | None = None,
     dtype: str = "float32",
     device: str | None = None,
 ) -> Audit:
     """What each edge of an artifact carries: what the answers lose when it is cut, brings another row's content, noise,
-    or reaches some layers only; the attention on it and the gradient that crosses it, of the first `watched` rows."""
+    or reaches some layers only; the attention on it and the gradient that crosses it, of the first `watched` rows.
+    output: the one whose answers count (None: all together)."""
     from masc import auditing, session
 
     file = Path(path)
     found = session.find(file)
-    return auditing.audit_of(found, file, rows, scorer, batch=batch, watched=watched, dtype=dtype, device=device)
+    return auditing.audit_of(
+        found, file, rows, scorer, batch=batch, watched=watched, output=output, dtype=dtype, device=device
+    )
 
 
 def load_task(name: str, split: str | None = None) -> list[dict[str, Any]]:

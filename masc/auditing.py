@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +26,7 @@ def audit_of(
     *,
     batch: int = 16,
     watched: int = 16,
+    output: str | None = None,
     dtype: str | None = None,
     device: str | None = None,
     tick: Callable[[str], None] | None = None,
@@ -44,11 +46,20 @@ def audit_of(
     if not edges:
         raise fail("E0611", "the graph has no edges to audit")
     program = load_program(found, dtype=dtype, device=device)
-    return audit(program, edges, rows, scorer, batch=batch, watched=watched, tick=tick)
+    return audit(program, edges, rows, scorer, batch=batch, watched=watched, output=output, tick=tick)
 
 
 def to_json(audit: Audit) -> str:
-    return json.dumps(asdict(audit), indent=1) + "\n"
+    return json.dumps(_finite(asdict(audit)), indent=1) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN: an end of an interval that is not known is null."""
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def weights_of(path: Path) -> dict[tuple[str, str], float]:
@@ -92,7 +103,7 @@ def text_table(audit: Audit) -> str:
 
 def _interval(change: tuple[float, float, float], scale: float, digits: int) -> str:
     middle, low, high = (f"{scale * value:+.{digits}f}" for value in change)
-    return f"{middle} ({low} to {high})"
+    return f"{middle} ({low} to {high})" if math.isfinite(change[1]) else middle
 
 
 def _summary(edge: EdgeAudit) -> str:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from masc.comparison import BASELINE, ROWS, Result
+from masc.comparison import Result
+from masc.comparison_runs import BASELINE, ROWS
 from masc.compiler.files import atomic_write
 
 COLUMNS = (

@@ -1,7 +1,8 @@
 """Latent alignment: from the last hidden state back to an input embedding (DESIGN section 4, 'Latent step').
 
 `norm` is LatentMAS's (arXiv 2511.20639) norm matching, `ridge` its training-free linear map, `linear` the same map,
-trained. `soft` is Soft Thinking's (arXiv 2505.15778) mean of the embeddings, weighted with their probabilities.
+trained. `soft` is the mean of the embeddings, weighted with their probabilities, after Soft Thinking (arXiv
+2505.15778), but of all tokens and at the mean norm.
 """
 
 from __future__ import annotations

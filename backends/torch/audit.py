@@ -17,7 +17,7 @@ from masc.backends.torch.prompts import Row, value
 from masc.backends.torch.scorers import SCORERS
 from masc.backends.torch.statistics import paired_bootstrap
 from masc.compiler.plan import Plan, Prefill, agent_of
-from masc.dsl.diagnostics import fail
+from masc.dsl.diagnostics import did_you_mean, fail
 
 FLOOR = 1e-3
 """Nats a row below which a loss is taken for rounding."""
@@ -27,9 +27,9 @@ Interval = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answers of all rows under one condition. accuracy: 0 to 1; log_likelihood: of the first output's gold
-    answers, nats, the mean over rows; the changes against the team as it is, with their 95% intervals (paired bootstrap
-    over rows)."""
+    """The answers of all rows under one condition. accuracy: 0 to 1 (of several outputs: all of them right);
+    log_likelihood: of the gold answers, nats, the mean over rows; the changes against the team as it is, with their 95%
+    intervals (paired bootstrap over rows)."""
 
     accuracy: float
     log_likelihood: float
@@ -83,12 +83,14 @@ def audit(
     *,
     batch: int = 16,
     watched: int = 16,
+    output: str | None = None,
     tick: Callable[[str], None] | None = None,
 ) -> Audit:
     """Audit edges (sender, receiver, kinds, the plan with the edge cut) of a program on rows with gold answers.
 
-    At least two rows, which exchange their content. watched: how many rows attention and gradients are taken of, one
-    by one. tick: called before each measurement with what it is. Errors: E0605 too few rows; E0611 the code scorer.
+    output: the output whose answers count (None: all of them together, of which each must be right). At least two rows,
+    which exchange their content. watched: how many rows attention and gradients are taken of, one by one. tick: called
+    before each measurement with what it is. Errors: E0605 too few rows; E0611 the code scorer, or no such output.
     """
     if len(rows) < 2:
         raise fail("E0605", "an audit needs at least two rows: they exchange what they send")
@@ -96,21 +98,24 @@ def audit(
         raise ValueError("an audit needs batches of at least two rows: they exchange what they send")
     if scorer not in SCORERS:
         raise fail("E0611", f"an audit cannot use the scorer `{scorer}`", hint=f"known are {', '.join(SCORERS)}")
+    outputs = program.plan.outputs if output is None else (output,)
+    if output is not None and output not in program.plan.outputs:
+        hint = did_you_mean(output, program.plan.outputs) or f"its outputs are {', '.join(program.plan.outputs)}"
+        raise fail("E0611", f"the graph has no output `{output}`", hint=hint)
     say = tick or (lambda _: None)
     program.eval()
     say("as it is")
-    whole = _measure(program, rows, scorer, batch, None)
+    whole = _measure(program, rows, scorer, batch, outputs, None)
     found = []
     for sender, receiver, kinds, cut in edges:
         conditions: dict[str, Outcome] = {}
         for name, probe in _probes(program, receiver, kinds, cut):
             say(f"{sender} -> {receiver}: {name}")
-            conditions[name] = _outcome(whole, _measure(program, rows, scorer, batch, probe))
+            conditions[name] = _outcome(whole, _measure(program, rows, scorer, batch, outputs, probe))
         say(f"{sender} -> {receiver}: attention and gradient")
-        attention, by_layer, gradient = _watch(program, rows[:watched], receiver, cut)
-        low, high = (-end for end in conditions["swap"].log_likelihood_change[2:0:-1])
-        carries = -conditions["swap"].log_likelihood_change[0] if low > FLOOR else 0.0
-        assert high >= low
+        attention, by_layer, gradient = _watch(program, rows[:watched], receiver, outputs, cut)
+        lost, _, high = conditions["swap"].log_likelihood_change
+        carries = -lost if -high > FLOOR else 0.0  # not where the interval is NaN
         edge = EdgeAudit(sender, receiver, kinds, conditions, attention, by_layer, gradient, carries)
         found.append(edge)
     return Audit(len(rows), _mean(whole.right), _mean(whole.likelihood), min(watched, len(rows)), tuple(found))
@@ -134,18 +139,20 @@ def thirds(count: int) -> list[tuple[int, int]]:
     return [(first, last - 1) for first, last in zip([0, *ends], ends, strict=False)]
 
 
-def _measure(program: Program, rows: Sequence[Row], scorer: str, batch: int, how: Probe | Plan | None) -> _Measured:
+def _measure(
+    program: Program, rows: Sequence[Row], scorer: str, batch: int, outputs: Sequence[str], how: Probe | Plan | None
+) -> _Measured:
     """Right or wrong (1 or 0), and the gold answers' log-likelihood, by row."""
     before = program.plan
     program.plan = how if isinstance(how, Plan) else before
     probe = how if isinstance(how, Probe) else None
     try:
-        output = program.plan.outputs[0]
-        column = answer_columns(program.plan)[output][1]
+        columns = {name: answer_columns(program.plan)[name][1] for name in outputs}
         right = [0.0] * len(rows)
         for i, said in say_all(program, rows, batch, probe=probe):
-            right[i] = float(SCORERS[scorer](said[output].text, value(rows[i], column, i)))
-        losses = answer_losses(program, rows, batch, output, probe)
+            scored = (SCORERS[scorer](said[name].text, value(rows[i], columns[name], i)) for name in outputs)
+            right[i] = float(all(scored))
+        losses = answer_losses(program, rows, batch, outputs, probe)
     finally:
         program.plan = before
     return _Measured(right, [-loss for loss, _ in losses])
@@ -168,7 +175,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _watch(
-    program: Program, rows: Sequence[Row], receiver: str, cut: Plan
+    program: Program, rows: Sequence[Row], receiver: str, outputs: Sequence[str], cut: Plan
 ) -> tuple[float | None, tuple[float, ...], float]:
     """The receiver's attention on the edge (mean, and by layer) and the gradient norm that crosses it."""
     mass: dict[int, float] = {}
@@ -179,7 +186,10 @@ def _watch(
         probe = Probe(cut, "watch", receiver=receiver)
         program.zero_grad(set_to_none=True)
         with torch.enable_grad():
-            loss = program([row], indices=[i], texts=False, probe=probe).loss
+            scored = program([row], indices=[i], texts=False, probe=probe).outputs
+            answers = [scored[name] for name in outputs]
+            tokens = sum(int((one.labels != -100).sum()) for one in answers)
+            loss = torch.stack([one.losses.sum() for one in answers]).sum() / tokens
             if loss.requires_grad:
                 loss.backward()
         squares += sum(probe.squares)

@@ -170,22 +170,23 @@ def evaluate(
 
 @torch.no_grad()
 def answer_losses(
-    program: Program, rows: Sequence[Row], size: int, output: str, probe: Probe | None = None
+    program: Program, rows: Sequence[Row], size: int, outputs: Sequence[str], probe: Probe | None = None
 ) -> list[tuple[float, int]]:
-    """For each row the negative log-likelihood (nats) of an output's gold answer, teacher forced, summed over its
-    tokens, and how many those are; the end of turn included."""
+    """For each row the negative log-likelihood (nats) of the gold answers of some outputs, teacher forced, summed over
+    their tokens, and how many those are; ends of turn included."""
     found: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
     for batch in batches(program, rows, range(len(rows)), size):
         out = program([rows[i] for i in batch], indices=batch, texts=False, probe=probe)
-        scored = out.outputs[output]
-        losses, counts = scored.losses.double().sum(1), (scored.labels != -100).sum(1)
+        scored = [out.outputs[name] for name in outputs]
+        losses = torch.stack([one.losses.double().sum(1) for one in scored]).sum(0)
+        counts = torch.stack([(one.labels != -100).sum(1) for one in scored]).sum(0)
         for i, loss, count in zip(batch, losses.tolist(), counts.tolist(), strict=True):
             found[i] = (loss, count)
     return found
 
 
 def _gold_perplexity(program: Program, rows: Sequence[Row], size: int, output: str) -> float:
-    losses = answer_losses(program, rows, size, output)
+    losses = answer_losses(program, rows, size, [output])
     return _perplexity(sum(loss for loss, _ in losses), sum(count for _, count in losses))
 
 

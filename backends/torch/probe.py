@@ -89,39 +89,35 @@ class Probe:
             through[len(pieces)] = name, all(view.stop for view in views)
             pieces.append((layers, Columns(extra, columns.place)))
             crossed.append(extra)
-        offset = self._offset([pieces[at] for at in through])
-        for at, (name, stop) in through.items():
-            pieces[at] = self._altered(pieces[at], rotate, name, offset, stop)
-            crossed[at] = pieces[at][1].seen
+        if self.kind == "swap" and through:
+            offset = self._offset([pieces[at][1] for at in through])
+            for at in through:
+                pieces[at] = self._swapped(pieces[at], offset, rotate)
+        else:
+            for at, (name, stop) in through.items():
+                pieces[at] = self._altered(pieces[at], name, stop)
+        crossed = [pieces[at][1].seen if at in through else one for at, one in enumerate(crossed)]
         past = joined(pieces, count)
         if past is None:
             return None, None
         deep = max(one.shape[1] for one in crossed)
         return past, torch.cat([one.expand(-1, deep, -1) for one in crossed], 2)
 
-    def _offset(self, pieces: Sequence[Piece]) -> Tensor | None:
+    def _offset(self, pieces: Sequence[Columns]) -> Tensor:
         """By how much what a sample gets in exchange is moved, long [B]: all pieces alike, so that the last of what
         crosses stands where the last of the sample's own would have."""
-        if self.kind != "swap" or not pieces:
-            return None
-        ends = [columns.place.masked_fill(~columns.seen.any(1), -1).amax(1) for _, columns in pieces]
+        ends = [columns.place.masked_fill(~columns.seen.any(1), -1).amax(1) for columns in pieces]
         end = torch.stack(ends).amax(0)
         return end - end[self.other(len(end), end.device)]
 
-    def _altered(
-        self,
-        one: Piece,
-        rotate: Callable[[Tensor, Tensor, int], Tensor],
-        name: str,
-        offset: Tensor | None,
-        stop: bool,
-    ) -> Piece:
+    def _swapped(self, one: Piece, offset: Tensor, rotate: Callable[[Tensor, Tensor, int], Tensor]) -> Piece:
         layers, columns = one
-        if offset is not None:
-            other = self.other(len(columns.place), columns.place.device)
-            seen, place = columns.seen[other], columns.place[other]
-            moved = tuple((rotate(k[other], offset, i), v[other]) for i, (k, v) in enumerate(layers))
-            return moved, Columns(seen, place + offset[:, None])
+        other = self.other(len(offset), offset.device)
+        moved = tuple((rotate(k[other], offset, i), v[other]) for i, (k, v) in enumerate(layers))
+        return moved, Columns(columns.seen[other], columns.place[other] + offset[:, None])
+
+    def _altered(self, one: Piece, name: str, stop: bool) -> Piece:
+        layers, columns = one
         if self.kind == "noise":
             noisy = tuple((self.noise(k, name, i, 0), self.noise(v, name, i, 1)) for i, (k, v) in enumerate(layers))
             return noisy, columns

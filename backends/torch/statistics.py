@@ -10,6 +10,9 @@ import numpy as np
 
 DRAWS = 10_000
 """Resamples of a bootstrap."""
+FEWEST = 6
+"""So many items a bootstrap needs: no interval reaches past the largest difference, which of five is too small too
+often."""
 
 
 def wilson(correct: float, items: int, z: float = 1.959964) -> tuple[float, float]:
@@ -22,16 +25,17 @@ def wilson(correct: float, items: int, z: float = 1.959964) -> tuple[float, floa
 
 def paired_bootstrap(a: Sequence[float], b: Sequence[float], draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
     """The 95% interval of mean(a) - mean(b), items drawn with replacement and both measured on the same ones. a, b: one
-    number an item, in the same order. (NaN, NaN) for a single item, which says nothing of what others would.
+    number an item, in the same order. (NaN, NaN) for fewer than `FEWEST` items, whose own range holds the truth too
+    rarely.
 
-    Percentiles (Efron and Tibshirani 1993, section 16), as much further out as makes up for few items (the expanded
-    percentile interval of Hesterberg 2015, The American Statistician 69, 371-386). Where all items differ alike it has
-    no width.
+    Percentiles (Efron and Tibshirani 1993, section 16), further out where items are few (the expanded percentile
+    interval of Hesterberg 2015, The American Statistician 69, 371-386). For skewed or 0/1 differences it still holds
+    too little below some twenty items; where all items differ alike it has no width.
     """
     difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     if difference.ndim != 1 or not len(difference):
         raise ValueError("a paired bootstrap needs two equally long, non-empty lists")
-    if len(difference) == 1:
+    if len(difference) < FEWEST:
         return math.nan, math.nan
     generator = np.random.default_rng(seed)
     means = np.empty(draws)
@@ -45,8 +49,8 @@ def paired_bootstrap(a: Sequence[float], b: Sequence[float], draws: int = DRAWS,
 
 
 def _student(freedom: int) -> float:
-    """The 97.5% quantile of Student's t, by the Cornish-Fisher expansion (Hill 1970); below three degrees of freedom it
-    is too small, which is still so far out that no draw of a bootstrap reaches it."""
+    """The 97.5% quantile of Student's t for at least three degrees of freedom, by the Cornish-Fisher expansion (Hill
+    1970)."""
     z, n = NormalDist().inv_cdf(0.975), freedom
     return (
         z

@@ -31,6 +31,7 @@ table() { # NAME FOLDER FILE options...: a comparison, and its table and plot un
     table meeting-align "$@" --set carry=latents --set align=norm,soft --rows latent,team
     table meeting-seeds "$@" --set carry=latents --seeds 0,1,2 --rows single-tuned,team
 ) &
+first=$!
 (
     table courier courier "$examples/courier" --samples 4 --sampled 40
     table arithmetic arithmetic "$results/arithmetic.mas" --train "$out/sums/train.jsonl" --test "$out/sums/test.jsonl" \
@@ -39,4 +40,6 @@ table() { # NAME FOLDER FILE options...: a comparison, and its table and plot un
         --test "$arc/arc_easy_test.jsonl" --scorer choice --limit 150 --samples 3 --sampled 24 --set steps=40
     table courier-seeds courier "$examples/courier" --samples 4 --sampled 40 --seeds 0,1,2 --rows single-tuned,stopped,team
 ) &
-wait
+second=$!
+wait $first
+wait $second

@@ -20,7 +20,9 @@ def compare(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE[,VALUE...]", help="A param or a train entry; several: a sweep"),
     ] = None,
-    rows: Annotated[str | None, typer.Option(help="Names of rows, with commas between \\[default: all]")] = None,
+    rows: Annotated[
+        str | None, typer.Option(help="Names of rows, with commas between \\[default: all that say something]")
+    ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of training, with commas between")] = "0",
     scorer: Annotated[str, typer.Option(help="exact, number, choice or code")] = "exact",
     output: Annotated[str | None, typer.Option(help="Which output is scored \\[default: the first]")] = None,
@@ -53,19 +55,19 @@ def compare(
     if scorer == "code" and not allow_code_execution:
         raise fail("E0611", "the code scorer runs what the model wrote", hint="allow it with --allow-code-execution")
 
-    from masc import comparison
+    from masc import comparison, comparison_runs
     from masc.comparison_report import lines_of, text_table, write_report
 
-    comparison.check_rows(names or [])
+    comparison_runs.check_rows(names or [])
     path = locate(file, Path())
     first = accepted(compile_source_of(path, {**sets, **{name: found[0] for name, found in sweep.items()}}))
     options = {"batch": batch, "samples": samples, "sampled": sampled, "dtype": dtype, "device": device}
     options["allow_code_execution"] = allow_code_execution
-    task = comparison.task_of(first, train, test, scorer, output, limit, names, **options)
+    task = comparison_runs.task_of(first, train, test, scorer, output, limit, names, **options)
     warn_of_walls(scorer, allow_code_execution)
-    if same := comparison.leaked(task):
+    if same := comparison_runs.leaked(task):
         say(f"warning: {same} of {len(task.test_rows)} test rows are training rows as well")
-    if names is None and (hidden := comparison.hidden_inputs(first, task.output)):
+    if names is None and (hidden := comparison_runs.hidden_inputs(first, task.output)):
         say(
             f"note: only other agents read {', '.join(hidden)}, so that a single agent must guess; what one could do "
             "that reads everything is the row pooled-tuned"
@@ -90,6 +92,7 @@ def audit(
     file: File = None,
     data: Annotated[Path | None, typer.Option(help="JSON lines \\[default: the file's `eval_data`]")] = None,
     scorer: Annotated[str, typer.Option(help="exact, number or choice")] = "exact",
+    output: Annotated[str | None, typer.Option(help="Whose answers count \\[default: all outputs together]")] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first so many rows")] = None,
     watched: Annotated[int, typer.Option(min=1, help="Rows of which attention and gradients are taken")] = 16,
     batch: Annotated[int, typer.Option(min=2, help="Rows decoded together; they exchange what they send")] = 16,
@@ -108,7 +111,7 @@ def audit(
     found = session.find(file)
     rows = session.eval_rows_of(found, data, scorer, None)[:limit]
     result = auditing.audit_of(
-        found, file, rows, scorer, batch=batch, watched=watched, dtype=dtype, device=device, tick=say
+        found, file, rows, scorer, batch=batch, watched=watched, output=output, dtype=dtype, device=device, tick=say
     )
     print(auditing.text_table(result))
     if out is not None:

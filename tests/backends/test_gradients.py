@@ -8,11 +8,29 @@ from typing import Any
 import pytest
 import torch
 
-from graphs import GRAPHS, fan
+from graphs import GRAPHS, fan, pair
 from masc.backends.torch.reached import reached
 from masc.backends.torch.segments import Opening
 from masc.compiler.plan import Prefill
+from masc.compiler.reach import with_reach
 from support import ROWS, chain, make_model, make_other, make_program
+
+
+def test_reached_once_the_model_is_there(tiny: Path) -> None:
+    """Compiled before it was fetched, a plan does not name the layers; what is counted is the same."""
+    program = make_program(MORE["a chain without latents"], tiny)
+    known = reached(program)
+    program.plan = with_reach(program.plan, {})
+    assert reached(program) == known
+
+
+def test_a_link_that_nobody_hears_is_not_reached(tiny: Path) -> None:
+    """Fused are keys and values of the prompt alone: the trainable map behind the latent steps gets no gradient."""
+    text = pair("fuse(width = 8)", "Again: {q}", on="m", think=1).replace("think 1", "think 1 (align = linear)", 1)
+    program = make_program(text, tiny)
+    assert "links.a" in program.trainable()
+    assert set(reached(program)) == touched(program)
+    assert "links.a" not in reached(program)
 
 
 def touched(program: Any, **options: Any) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from masc.backends.torch.attention import Watch, watching
 from masc.backends.torch.audit import audit, thirds
 from masc.backends.torch.evaluate import answer_losses, batches
 from masc.backends.torch.probe import Probe
+from masc.backends.torch.train import train
 from masc.compiler.plan import Plan
+from masc.dsl.diagnostics import MascError
 from support import ROWS, compile_plan, make_program
 
 SAY = "answer (max_tokens = 3)"
@@ -194,24 +197,22 @@ graph g(x) -> answer { [vital, useless] -> last : kv(carry = own) }
 
 
 def test_an_audit_finds_the_vital_and_the_useless_edge(tiny: Path) -> None:
-    """Gold is what the program itself says: one word that depends on what `vital` reads, and on nothing else."""
-    program = make_program(PLANTED, tiny)
-    words = [{"x": x * 3, "answer": ""} for x in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"]
-    gold = {program.generate([row])[0]: row["x"] for row in words}
-    rows = [{"x": x, "answer": said} for said, x in gold.items() if said.isascii() and said.strip()][:8]
-    assert len(rows) >= 4  # so many different answers
+    """Trained to say a letter for another one that only `vital` reads."""
+    program = make_program(PLANTED, tiny, awake=False)
+    rows = [{"x": x * 3, "answer": y} for x, y in zip("abcdefgh", "stuvwxyz", strict=True)]
+    train(program, rows, batch=8, steps=80, rate=1e-2, warmup=0.1)
     cuts = {name: compile_plan(PLANTED, tiny, cut=((name, "last"),)) for name in ("vital", "useless")}
     edges = [(name, "last", ("kv",), cut) for name, cut in cuts.items()]
     found = audit(program, edges, rows, batch=4, watched=2)
     vital, useless = found.edges
-    assert found.accuracy == 1
+    assert found.accuracy >= 0.5
     assert found.items == len(rows)
     assert vital.carries > 0.1
     assert useless.carries == 0
     assert set(vital.conditions) == {"cut", "swap", "noise", "layers 0..0", "layers 1..1", "layers 2..2"}
     for name in ("cut", "swap"):
-        assert vital.conditions[name].accuracy < 0.6
-    assert useless.conditions["swap"].accuracy == 1
+        assert vital.conditions[name].accuracy <= 0.25
+    assert useless.conditions["swap"].accuracy == found.accuracy
     assert useless.conditions["swap"].log_likelihood_change[0] == pytest.approx(0, abs=1e-4)
     assert vital.gradient > 0
     assert vital.attention is not None
@@ -220,9 +221,36 @@ def test_an_audit_finds_the_vital_and_the_useless_edge(tiny: Path) -> None:
     assert program.plan.train == compile_plan(PLANTED, tiny).train  # the program is as it was
 
 
+TWO_OUTPUTS = """
+mas 1
+model m = MODEL
+agent alone on m { user "{q}" adapt lora(rank = 4) answer (max_tokens = 2) }
+agent a on m { user "tell {x}" adapt lora(rank = 4) }
+agent b on m { user "say" adapt lora(rank = 4) answer (max_tokens = 2) }
+graph g(q, x) -> first, answer { alone -> first  a -> b : kv  b -> answer }
+train { first <- answer }
+"""
+
+
+def test_an_edge_into_the_second_output_counts(tiny: Path) -> None:
+    program, cut = make_program(TWO_OUTPUTS, tiny), compile_plan(TWO_OUTPUTS, tiny, cut=(("a", "b"),))
+    changes = {}
+    for output in (None, "first", "answer"):
+        (edge,) = audit(program, [("a", "b", ("kv",), cut)], TWO, output=output, watched=1).edges
+        changes[output] = edge.conditions["cut"].log_likelihood_change[0], edge.gradient
+        assert math.isnan(edge.conditions["cut"].log_likelihood_change[1])  # of three rows
+        assert edge.carries == 0
+    assert changes["first"] == (0, 0)
+    assert changes[None][0] == pytest.approx(changes["answer"][0], abs=1e-6)
+    assert abs(changes["answer"][0]) > 1e-3
+    assert changes["answer"][1] > 0
+    with pytest.raises(MascError, match="no output `anser`"):
+        audit(program, [], TWO, output="anser")
+
+
 def test_losses_by_row_are_those_of_the_batch(tiny: Path) -> None:
     program = make_program(GRAPHS["own"], tiny)
-    losses = answer_losses(program, ROWS, 3, "answer")
+    losses = answer_losses(program, ROWS, 3, ["answer"])
     with torch.no_grad():
         for row, (loss, count) in zip(ROWS, losses, strict=True):
             out = program([row])

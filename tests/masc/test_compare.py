@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from courier import Command
-from masc.comparison import _HASHES, Result, Run, Task, build_row, compare, plan_of, runs, task_of, trained_parameters
+from masc.comparison import Result, build_row, compare, trained_parameters
 from masc.comparison_report import lines_of
+from masc.comparison_runs import _HASHES, Run, Task, mark, plan_of, runs, task_of
 from masc.compiler.pipeline import compile_file
 from masc.compiler.plan import Loss, Prefill, Think
 from support import make_other
@@ -72,8 +73,6 @@ def test_a_team_of_equals_is_matched_exactly(team: Path) -> None:
 
 def test_another_model_upstream_is_another_run(team: Path) -> None:
     """The single agent's own plan is the same, but its rank is not."""
-    from masc.comparison import _mark
-
     text = TEAM.replace('agent writer on m { user "{guide}" think 1 adapt lora(rank = 5, targets = attention) }', "")
     text = text.replace(
         "guide -> writer : hidden  [guide, writer] -> judge : kv(carry = own)", "guide -> judge : hidden"
@@ -84,7 +83,7 @@ def test_another_model_upstream_is_another_run(team: Path) -> None:
     for width in (16, 24):
         make_other(team.parent / "n", hidden_size=width)
         _HASHES.clear()
-        marks.add(_mark(all_runs(team, ["single-tuned"])["single-tuned"], task(team)))
+        marks.add(mark(all_runs(team, ["single-tuned"])["single-tuned"], task(team)))
     assert len(marks) == 2
 
 
@@ -126,6 +125,9 @@ def test_a_pooled_agent_only_where_it_would_read_more(team: Path) -> None:
 
 
 FROZEN = TEAM.replace("adapt lora(rank = 2) answer", "adapt none answer")
+MUTE = TEAM.replace("adapt lora(rank = 3, alpha = 6)", "adapt none").replace(
+    "adapt lora(rank = 5, targets = attention)", "adapt none"
+)
 WORDS = """
 mas 1
 model m = "./tiny"
@@ -141,6 +143,9 @@ def test_rows_that_would_say_nothing_of_their_own_are_left_out(team: Path, capsy
     assert list(all_runs(team)) == ["single", "single-tuned", "pooled-tuned", "text", "latent", "team"]
     assert "stopped: left out, who answers is frozen" in capsys.readouterr().err
     assert "stopped" in all_runs(team, ["stopped"])  # who asks for it gets it
+    team.write_text(MUTE)
+    assert "stopped" not in all_runs(team)
+    assert "stopped: left out, every sender is frozen" in capsys.readouterr().err
     team.write_text(WORDS)
     assert list(all_runs(team)) == ["single", "single-tuned", "pooled-tuned", "text", "team"]
     told = capsys.readouterr().err
