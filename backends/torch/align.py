@@ -2,7 +2,7 @@
 
 `norm` is LatentMAS's (arXiv 2511.20639) norm matching, `ridge` its training-free linear map, `linear` the same map,
 trained. `soft` is the mean of the embeddings, weighted with their probabilities, after Soft Thinking (arXiv
-2505.15778), but of all tokens and at the mean norm.
+2505.15778), but of all tokens.
 """
 
 from __future__ import annotations
@@ -50,8 +50,11 @@ def align(hidden: Tensor, tau: Tensor, matrix: Tensor | None) -> Tensor:
     return embedding
 
 
-def soft(logits: Tensor, weight: Tensor, tau: Tensor) -> Tensor:
-    """The next input embedding as the mean of all tokens' embeddings (weight [V, d]), weighted with their probabilities
-    (logits [B, 1, V]) and scaled to the norm tau, so that what the embedding module scales by does not matter. [B, 1,
-    d], the dtype of the weight."""
-    return align(logits.softmax(-1).to(weight.dtype) @ weight, tau, None)
+def soft(logits: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """The next input embedding [B, 1, d] as the mean of all tokens' embeddings (weight [V, d], times what the embedding
+    module scales it by), weighted with their probabilities (logits [B, 1, V]); the dtype of the weight.
+
+    It is not brought to the norm tau: where the model is unsure the mean is short, and to stretch it would stretch its
+    gradient by as much, once for each latent step.
+    """
+    return (logits.softmax(-1).to(weight.dtype) @ weight) * scale.to(weight.dtype)

@@ -142,12 +142,15 @@ class Base(nn.Module):
 
     def soft(self, hidden: Tensor) -> Tensor:
         """`align = soft`: the last hidden state [B, 1, d] to the next input embedding."""
-        return soft(self.logits(hidden), self.model.get_input_embeddings().weight, self.tau)
+        weight = self.model.get_input_embeddings().weight
+        return soft(self.logits(hidden), weight, self._alignment[1].to(self.device))
 
     @cached_property
-    def _alignment(self) -> tuple[Tensor]:
-        # Kept in a tuple, out of reach of `.to(dtype)`: tau stays float32.
-        return (mean_norm(self.table()),)
+    def _alignment(self) -> tuple[Tensor, Tensor]:
+        # tau, and what the embedding module scales its weight by (Gemma does). Kept in a tuple, out of reach of
+        # `.to(dtype)`: they stay float32.
+        tau = mean_norm(self.table())
+        return tau, tau / mean_norm(self.model.get_input_embeddings().weight.detach().float())
 
     def table(self) -> Tensor:
         """What the embedding module returns for every token. Large: computed when needed, not kept."""

@@ -218,7 +218,7 @@ class _Run:
                 hint="lower `rate`, or resume from the last checkpoint with another `seed`",
             )
         if settings.clip:
-            torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), settings.clip)
+            self._clip(settings.clip)
         rate = rate_at(settings, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -280,6 +280,15 @@ class _Run:
             if parameter.grad is not None:
                 squares[self.program.owner(name)] += float(parameter.grad.double().pow(2).sum())
         return {name: math.sqrt(square) for name, square in squares.items()}
+
+    def _clip(self, limit: float) -> None:
+        """Limit the gradient's norm of each agent and each edge on its own: a gradient that explodes in one of them, as
+        behind many latent steps, would else leave the others hardly any."""
+        owned: dict[str, list[torch.nn.Parameter]] = {}
+        for name, parameter in self.parameters.items():
+            owned.setdefault(self.program.owner(name), []).append(parameter)
+        for parameters in owned.values():
+            torch.nn.utils.clip_grad_norm_(parameters, limit)
 
     def _evaluation(self) -> Metrics:
         self.program.eval()

@@ -132,7 +132,9 @@ OPTIONS: dict[str, dict[str, Option]] = {
         "steps": Option("Optimiser steps (default 200).", takes=_ONE),
         "rate": Option("AdamW's peak learning rate (default 2e-4).", takes="a number above 0"),
         "warmup": Option("Share of the steps in which the rate rises (default 0.05).", takes="a number from 0 to 1"),
-        "clip": Option("The largest norm of the gradient; 0: no limit (default 1).", takes="a number from 0"),
+        "clip": Option(
+            "The largest gradient norm of each agent and edge; 0: no limit (default 1).", takes="a number from 0"
+        ),
         "weight_decay": Option("AdamW's weight decay (default 0).", takes="a number from 0"),
         "seed": Option("Of fresh weights and of the order of samples (default 0).", takes=_ANY),
         "save_every": Option("Steps between checkpoints; 0: only at the end (default 50).", takes=_ANY),

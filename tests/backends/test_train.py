@@ -51,21 +51,29 @@ def test_accumulation_is_the_same_step(tiny: Path) -> None:
         assert other == pytest.approx(results[0], rel=1e-4)
 
 
-def test_one_step_is_adamw_on_the_mean_token_loss(tiny: Path) -> None:
+def test_a_step_is_adamw_on_the_mean_token_loss(tiny: Path) -> None:
+    """Two of them: the first step of AdamW is the same whatever the gradient is scaled by."""
     trained = make_program(chain(("a", 2, "linear"), ("b", 0, "norm")), tiny)
     by_hand = make_program(chain(("a", 2, "linear"), ("b", 0, "norm")), tiny)
-    train(trained, ROWS, steps=1, batch=4, rate=1e-3, warmup=0.0, clip=0.5, weight_decay=0.1)
+    settings = {"batch": 2, "rate": 1e-3, "warmup": 0.0, "clip": 0.3, "weight_decay": 0.1}
+    history = train(trained, ROWS, steps=2, **settings)
     order = data_order(0, 4)
-    rows = [ROWS[next(order)] for _ in range(4)]
     parameters = by_hand.trainable()
     optimizer = torch.optim.AdamW(parameters.values(), lr=1e-3, weight_decay=0.1)
-    out = by_hand(rows)
-    losses = [by_hand([row]) for row in rows]
-    mean = sum(float(o.loss) * o.tokens for o in losses) / sum(o.tokens for o in losses)
-    assert float(out.loss) == pytest.approx(mean, rel=1e-4)
-    out.loss.backward()
-    torch.nn.utils.clip_grad_norm_(parameters.values(), 0.5)
-    optimizer.step()
+    for metrics in history:
+        rows = [ROWS[next(order)] for _ in range(2)]
+        out = by_hand(rows)
+        losses = [by_hand([row]) for row in rows]
+        mean = sum(float(o.loss) * o.tokens for o in losses) / sum(o.tokens for o in losses)
+        assert float(out.loss) == pytest.approx(mean, rel=1e-4)
+        out.loss.backward()
+        for agent, norm in metrics["grad_norms"].items():  # clipped one by one
+            own = [parameter for name, parameter in parameters.items() if by_hand.owner(name) == agent]
+            assert float(torch.nn.utils.clip_grad_norm_(own, 0.3)) == pytest.approx(norm, rel=1e-3)
+            assert norm > 0.3
+        optimizer.param_groups[0]["lr"] = metrics["rate"]
+        optimizer.step()
+        optimizer.zero_grad()
     for name, parameter in trained.trainable().items():
         torch.testing.assert_close(parameter, parameters[name], atol=1e-6, rtol=1e-5)
 
