@@ -211,8 +211,8 @@ Operation = Prefill | Think | Answer | Loss
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """The `train` block, defaults put in. rate: AdamW's peak; warmup: share of the steps; clip: norm of the gradient of
-    each agent and edge, 0 = off; save_every, eval_every: steps, 0 = only at the end; keep: checkpoints kept; max_length:
+    """The `train` block, defaults put in. rate: AdamW's peak; warmup: share of the steps; clip: gradient norm of each
+    agent and edge, 0 = off; save_every, eval_every: steps, 0 = only at the end; keep: checkpoints kept; max_length:
     positions of one sample, 0 = the model's; dtype None: the caller decides (bfloat16 from the command, float32 from
     Python)."""
 
