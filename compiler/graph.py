@@ -34,7 +34,8 @@ class Model:
 
 @dataclass(frozen=True)
 class Agent:
-    """An agent, parameters put in. `lora` None: the agent is frozen. `answer` None: it never decodes."""
+    """An agent, parameters put in. gradient: whether one passes from a latent step to the one before. `lora` None: the
+    agent is frozen. `answer` None: it never decodes."""
 
     name: str
     model: str
@@ -42,6 +43,7 @@ class Agent:
     user: Template
     steps: int
     align: Align
+    gradient: Gradient
     lora: Lora | None
     answer: Sampling | None
     span: Span = field(compare=False, repr=False)

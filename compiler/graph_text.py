@@ -43,7 +43,7 @@ def _agent(agent: Agent) -> str:
     lora = agent.lora
     words = [agent.name, "on", agent.model]
     if agent.steps:
-        words.append(f"think {agent.steps} align={agent.align}")
+        words.append(f"think {agent.steps} align={agent.align}" + " stop" * (agent.gradient == "stop"))
     words.append(f"lora {lora.rank}/{number_text(lora.alpha)} {'+'.join(lora.targets)}" if lora else "frozen")
     if agent.answer is not None:
         words.append(f"answer {agent.answer.max_tokens}")

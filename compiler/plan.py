@@ -154,11 +154,13 @@ ALIGNS: tuple[Align, ...] = get_args(Align)
 
 @dataclass(frozen=True)
 class Think:
-    """Append `steps` (>= 1) latent positions to the activation's segment."""
+    """Append `steps` (>= 1) latent positions to the activation's segment. stop: no gradient passes from a step to what
+    its input was made of; keys and values of all positions carry theirs all the same."""
 
     activation: str
     steps: int
     align: Align
+    stop: bool = False
 
 
 @dataclass(frozen=True)

@@ -231,7 +231,7 @@ class _Reader:
             activation, steps = line.segment(), line.integer()
             line.need("align", "=")
             align = cast(Align, line.word(*ALIGNS))
-            return Think(activation, steps, align)
+            return Think(activation, steps, align, line.has("stop"))
         if kind == "answer":
             activation, sampling = line.segment(), _sampling(line)
             return Answer(activation, line.name() if line.has("->") else None, sampling)

@@ -25,6 +25,7 @@ strings; in prompts `{name}` is an input and a brace stands twice. Numbers witho
 sees      views in order. `.latents`: only the latent positions; `layers=0..9+12..14`: ranges; `stop`: no gradient;
           `shift=len(a#1)+len(b#1)`: keys rotated by these lengths; `until=40`: only in the first 40 steps of training
 at        `0`, `end(x)` or `max(end(x), end(y.latents)+len(z))`: the position of the first token
+think     `stop`: no gradient passes from a latent step to the one before
 reads, splices, fuses
           left out where there are none; `cut`: nothing comes across
 answer    `-> answer`: the output; nothing: the text goes to other agents alone
@@ -117,7 +118,7 @@ def _row(operation: Operation) -> tuple[str, ...]:
         words += [f"fuses [{', '.join(map(_fuse, operation.fuses))}]"] * bool(operation.fuses)
         return "prefill", operation.activation, " ".join(words), f"at {_at(operation.at)}"
     if isinstance(operation, Think):
-        return "think", operation.activation, f"{operation.steps} align={operation.align}"
+        return "think", operation.activation, f"{operation.steps} align={operation.align}" + " stop" * operation.stop
     if isinstance(operation, Answer):
         s = operation.sampling
         sampling = f"max_tokens={s.max_tokens} temperature={number_text(s.temperature)} top_p={number_text(s.top_p)}"

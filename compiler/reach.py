@@ -2,9 +2,9 @@
 
 The agent that answers is reached in full. An agent that others see without feeding anything back is reached through
 keys and values only: all of it below the topmost layer in which it is seen, of that layer the key and value
-projections. An agent that feeds its own hidden states back (latent steps) is reached in full wherever a latent position
-is seen; so is one whose final hidden states are sent. Through a fuser, what counts are the sender's keys and values in
-the layers that are fused into ones of the receiver that matter. No gradient crosses text.
+projections. An agent that feeds its own hidden states back (latent steps that stop no gradient) is reached in full
+wherever a latent position is seen; so is one whose final hidden states are sent. Through a fuser, what counts are the
+sender's keys and values in the layers that are fused into ones of the receiver that matter. No gradient crosses text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def with_reach(plan: Plan, layers: Mapping[str, int]) -> Plan:
     answers = {o.name: o.activation for o in plan.operations if isinstance(o, Answer)}
     search = _Search(
         {o.activation: o for o in plan.operations if isinstance(o, Prefill)},
-        {o.activation for o in plan.operations if isinstance(o, Think)},
+        {o.activation for o in plan.operations if isinstance(o, Think) and not o.stop},
         {agent.name: layers.get(agent.model) for agent in plan.agents},
     )
     adapted = [agent.name for agent in plan.agents if agent.lora is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from masc.compiler.graph import Agent
+from masc.compiler.graph import Agent, Gradient
 from masc.compiler.plan import ALIGNS, Align, Lora, Sampling, Slot, Template
 from masc.compiler.values import (
     Constant,
@@ -23,7 +23,7 @@ from masc.compiler.values import (
 from masc.dsl import syntax
 from masc.dsl.diagnostics import did_you_mean
 
-THINK: dict[str, Reader] = {"align": word(*ALIGNS)}
+THINK: dict[str, Reader] = {"align": word(*ALIGNS), "gradient": word("full", "stop")}
 LORA: dict[str, Reader] = {
     "rank": whole(1),
     "alpha": number(above=0),
@@ -48,7 +48,7 @@ def read_agent(
     """
     name = agent.name.text
     prompts: dict[str, Template] = {}
-    found: dict[str, Any] = {"steps": 0, "align": "norm", "lora": Lora(), "answer": None}
+    found: dict[str, Any] = {"steps": 0, "align": "norm", "gradient": "full", "lora": Lora(), "answer": None}
     first: dict[str, syntax.Member] = {}
     for member in agent.members:
         word_of = member.role.text if isinstance(member, syntax.Say) else type(member).__name__.lower()
@@ -69,6 +69,7 @@ def read_agent(
         message = f"the agent `{name}` has no `user` prompt"
         scope.complain("E0406", message, agent.name.span, 'add `user "..."`: the question that it is asked')
     align: Align = found["align"]
+    gradient: Gradient = found["gradient"]
     return Agent(
         name=called.text,
         model=agent.model.text,
@@ -76,6 +77,7 @@ def read_agent(
         user=prompts.get("user", ()),
         steps=found["steps"],
         align=align,
+        gradient=gradient,
         lora=found["lora"],
         answer=found["answer"],
         span=called.span,

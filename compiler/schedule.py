@@ -39,7 +39,7 @@ def schedule(graph: Graph) -> Plan:
         agent = agent_of[name]
         operations.append(Prefill(name, (), ()))
         if agent.steps:
-            operations.append(Think(name, agent.steps, agent.align))
+            operations.append(Think(name, agent.steps, agent.align, agent.gradient == "stop"))
         if (name in gives or name in tells) and agent.answer is not None:
             operations.append(Answer(name, gives.get(name), agent.answer))
     columns = dict(graph.labels)

@@ -37,7 +37,7 @@ ROWS: dict[str, tuple[str, bool]] = {
     "team": ("as written, end to end (DiffMAS)", True),
 }
 """The rows in the order of the table: what each is called, and whether it is trained."""
-WEIGHTS, ANSWERS = 4, 1
+WEIGHTS, ANSWERS = 3, 1
 """Raised when what training makes, or what is found of it, changes for another reason than its inputs: earlier runs are
 then trained, or asked, again."""
 BASELINE = "single-tuned"
@@ -237,7 +237,7 @@ def _sizes(plan: Plan) -> list[str]:
         if isinstance(o, Loss):
             found.append(repr(o.reaches))
         elif isinstance(o, Think):
-            found.append(o.align)
+            found += [o.align, *["stop"] * o.stop]
         elif isinstance(o, Prefill):
             found += [splice.shape for splice in o.splices]
             found += [repr((fuse.width, fuse.layers)) for fuse in o.fuses]

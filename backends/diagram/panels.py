@@ -58,7 +58,8 @@ def _panel(title: str, sections: Iterable[Section]) -> dict[str, Any]:
 def _agent(graph: Graph, plan: Plan, agent: Agent, rounds: Sequence[str]) -> Iterator[Section]:
     target = next(m.target for m in graph.models if m.name == agent.model)
     rows = [("model", f"{agent.model} = {quote(target)}"), ("adapter", _adapter(agent))]
-    rows.append(("latents", f"{agent.steps}, align = {agent.align}" if agent.steps else "none"))
+    stop = ", no gradient from step to step" if agent.gradient == "stop" else ""
+    rows.append(("latents", f"{agent.steps}, align = {agent.align}{stop}" if agent.steps else "none"))
     rows.append(("answers", _sampling(agent)))
     rows += [("trained on", f"column {column}") for name, column in graph.labels if name == agent.name]
     yield {"title": "Agent", "rows": [*rows, ("written at", _where(agent.span))]}

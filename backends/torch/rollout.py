@@ -34,10 +34,12 @@ class Block:
 
 @dataclass(frozen=True)
 class Thinking:
-    """steps >= 1 latent steps; embed: the last hidden state [B, 1, d] to the next input embedding, the same shape."""
+    """steps >= 1 latent steps; embed: the last hidden state [B, 1, d] to the next input embedding, the same shape;
+    stop: no gradient passes from a step to the one before."""
 
     steps: int
     embed: Callable[[Tensor], Tensor]
+    stop: bool
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _write(
     thoughts = [states]
     for step in range(0 if thinking is None else thinking.steps):
         assert thinking is not None
-        embedding = thinking.embed(last)
+        embedding = thinking.embed(last.detach() if thinking.stop else last)
         where = (start + length + step)[:, None]
         last = base.run(embedding, where, base.mask(seen, one, where), cache)
         seen = seen.grow(one, where)

@@ -192,13 +192,13 @@ class Walk:
 
     def _thinking(self, base: Base, agent: str, think: Think) -> Thinking:
         if think.align == "soft":
-            return Thinking(think.steps, base.soft)
+            return Thinking(think.steps, base.soft, think.stop)
         matrix: Tensor | None = None
         if think.align == "ridge":
             matrix = base.ridge
         elif think.align == "linear":
             matrix = self.program.links[agent]
-        return Thinking(think.steps, partial(align, tau=base.tau, matrix=matrix))
+        return Thinking(think.steps, partial(align, tau=base.tau, matrix=matrix), think.stop)
 
     # -- decoding --------------------------------------------------------------------------------------------------
 

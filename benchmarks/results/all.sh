@@ -27,9 +27,9 @@ table() { # NAME FOLDER FILE options...: a comparison, and its table and plot un
 (
     set -- meeting "$examples/meeting" --limit 100 --samples 3 --sampled 24 --set open=40
     table meeting "$@" --set carry=trace,latents
-    table meeting-latents "$@" --set carry=latents --set latents=0,2,4,8,16 --rows single-tuned,team
-    table meeting-align "$@" --set carry=latents --set align=norm,soft --rows latent,team
     table meeting-seeds "$@" --set carry=latents --seeds 0,1,2 --rows single-tuned,team
+    table meeting-latents "$@" --set carry=latents --set latents=0,2,4,8,16 --rows single-tuned,team
+    table meeting-align "$@" --set carry=latents --set align=norm,soft --set gradient=full,stop --rows single-tuned,team
 ) &
 first=$!
 (

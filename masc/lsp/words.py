@@ -67,6 +67,11 @@ OPTIONS: dict[str, dict[str, Option]] = {
             "their probabilities (default `norm`).",
             ("norm", "ridge", "linear", "soft"),
         ),
+        "gradient": Option(
+            "Whether a gradient passes from a latent step to the one before; through keys and values it always does "
+            "(default `full`).",
+            ("full", "stop"),
+        ),
     },
     "lora": {
         "rank": Option("The rank of the adapter (default 16).", takes=_ONE),

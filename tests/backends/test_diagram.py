@@ -29,7 +29,7 @@ HERE = Span(Source("test.mas", ""), 0, 0)
 
 def agent(name: str, *reads: str, steps: int = 10, lora: Lora | None = Lora(rank=8), answers: bool = False) -> Agent:  # noqa: B008
     user = ("Say it. ", *map(Slot, reads))
-    return Agent(name, "small", None, user, steps, "ridge", lora, Sampling() if answers else None, HERE)
+    return Agent(name, "small", None, user, steps, "ridge", "full", lora, Sampling() if answers else None, HERE)
 
 
 def edge(sender: str, receiver: str, group: int = 0) -> Edge:

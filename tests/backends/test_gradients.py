@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import torch
 
 from graphs import GRAPHS, fan, pair
 from masc.backends.torch.reached import reached
+from masc.backends.torch.rollout import Thinking
 from masc.backends.torch.segments import Opening
+from masc.backends.torch.walk import Walk
 from masc.compiler.plan import Prefill
 from masc.compiler.reach import with_reach
 from support import ROWS, chain, make_model, make_other, make_program
@@ -116,6 +119,39 @@ def test_switching_adapters_drops_no_gradient(tiny: Path) -> None:
 def test_a_trainable_link_gets_gradient(tiny: Path) -> None:
     program = make_program(chain(("a", 2, "linear"), ("b", 0, "norm"), edge="kv(carry = latents)"), tiny)
     assert "links.a" in touched(program)
+
+
+@pytest.mark.parametrize("how", ["norm", "soft"])
+def test_stopped_latent_steps_are_constants(how: str, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same numbers, and the gradient that there is if every latent step is fed what was recorded."""
+    text = chain(("a", 3, f"{how}, gradient = stop"), ("b", 0, "norm"), edge="kv(carry = latents)")
+    stopped, whole = make_program(text, tiny), make_program(text.replace(", gradient = stop", ""), tiny)
+    assert torch.equal(stopped(ROWS).logits, whole(ROWS).logits)
+    stopped(ROWS).loss.backward()
+    fed: list[torch.Tensor] = []
+    thinking = Walk._thinking
+
+    def recorded(self: Walk, *given: Any) -> Thinking:
+        made = thinking(self, *given)
+
+        def embed(hidden: torch.Tensor) -> torch.Tensor:
+            fed.append(made.embed(hidden).detach())
+            return fed[-1]
+
+        return replace(made, embed=embed)
+
+    monkeypatch.setattr(Walk, "_thinking", recorded)
+    whole(ROWS).loss.backward()
+    assert len(fed) == 3
+    gradients = {name: p.grad for name, p in stopped.trainable().items() if p.grad is not None}
+    for name, parameter in whole.trainable().items():
+        if name in gradients:
+            torch.testing.assert_close(gradients[name], parameter.grad, atol=1e-6, rtol=1e-4)
+    monkeypatch.undo()
+    whole.zero_grad()
+    whole(ROWS).loss.backward()
+    k_proj = next(name for name in gradients if "k_proj.lora_A.a" in name)
+    assert not torch.allclose(gradients[k_proj], whole.get_parameter(k_proj).grad, rtol=1e-2)
 
 
 def test_the_base_never_gets_one(tiny: Path) -> None:

@@ -61,7 +61,7 @@ templates = st.lists(st.text() | st.builds(Slot, names), max_size=5).map(joined)
 views = st.builds(View, segments, parts, st.none() | layers, st.booleans(), some(segments), st.none() | counts)
 operations = st.one_of(
     st.builds(Prefill, segments, some(views), some(st.builds(End, segments, parts, some(segments)))),
-    st.builds(Think, segments, counts, st.sampled_from(ALIGNS)),
+    st.builds(Think, segments, counts, st.sampled_from(ALIGNS), st.booleans()),
     st.builds(Answer, segments, names, st.builds(Sampling, counts, numbers, numbers, counts, some(st.text()))),
     st.builds(Loss, names, names, some(st.builds(Reach, names, st.none() | st.integers(-1, 99)))),
 )

@@ -54,7 +54,7 @@ def labels(folder: Path, text: str, **others: str) -> set[str]:
         (HEAD + "agent a on small {\n  think ‸\n}" + GRAPH, {"many", "told", "depth"}),
         (HEAD + "agent a(deep: int) on small {\n  think ‸\n}" + GRAPH, {"deep", "many", "told", "depth"}),
         (HEAD + "agent a(deep: ‸) on small {\n}" + GRAPH, {"int", "float", "bool", "text"}),
-        (HEAD + "agent a on small {\n  think 3 (‸\n}" + GRAPH, {"align"}),
+        (HEAD + "agent a on small {\n  think 3 (‸\n}" + GRAPH, {"align", "gradient"}),
         (
             HEAD + "agent a on small {\n  think 3 (align = ‸)\n}" + GRAPH,
             {"norm", "ridge", "linear", "soft", "many", "told", "depth"},
