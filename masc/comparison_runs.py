@@ -37,7 +37,7 @@ ROWS: dict[str, tuple[str, bool]] = {
     "team": ("as written, end to end (DiffMAS)", True),
 }
 """The rows in the order of the table: what each is called, and whether it is trained."""
-WEIGHTS, ANSWERS = 3, 1
+WEIGHTS, ANSWERS = 4, 1
 """Raised when what training makes, or what is found of it, changes for another reason than its inputs: earlier runs are
 then trained, or asked, again."""
 BASELINE = "single-tuned"
