@@ -7,7 +7,7 @@ import io
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from masc.comparison import Result
@@ -91,6 +91,16 @@ def lines_of(results: Sequence[Result]) -> list[Line]:
     return found
 
 
+def merged(lines: Sequence[Line]) -> list[Line]:
+    """The lines, those of a row that are the same at every value of a sweep as one."""
+    found: list[Line] = []
+    for row in dict.fromkeys(line.row for line in lines):
+        own = [line for line in lines if line.row == row]
+        bare = {replace(line, values=()) for line in own}
+        found += bare if len(own) > 1 and len(bare) == 1 else own
+    return found
+
+
 def _by_item(group: Sequence[Result]) -> list[float]:
     """For each test row the share of seeds with which it was answered right."""
     return [sum(item) / len(group) for item in zip(*(result.right for result in group), strict=True)]
@@ -126,18 +136,18 @@ def cells(line: Line) -> list[str]:
 
 def text_table(lines: Sequence[Line]) -> str:
     """Aligned columns for a terminal."""
-    rows = [list(COLUMNS), *map(cells, lines)]
+    rows = [list(COLUMNS), *map(cells, merged(lines))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def markdown_table(lines: Sequence[Line]) -> str:
-    rows = [list(COLUMNS), ["---", *["---:"] * (len(COLUMNS) - 1)], *map(cells, lines)]
+    rows = [list(COLUMNS), ["---", *["---:"] * (len(COLUMNS) - 1)], *map(cells, merged(lines))]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
 
 
 def csv_table(lines: Sequence[Line]) -> str:
-    """Full numbers: shares 0 to 1, empty where not known."""
+    """Full numbers, a line for each value of a sweep: shares 0 to 1, empty where not known."""
     swept = list(dict.fromkeys(name for line in lines for name, _ in line.values))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -171,6 +181,7 @@ def plot(lines: Sequence[Line], paths: Sequence[Path], title: str) -> None:
 
     swept = list(dict.fromkeys(name for line in lines for name, _ in line.values))
     curve = len(swept) == 1 and all(_is_number(value) for line in lines for _, value in line.values)
+    lines = lines if curve else merged(lines)
     figure = Figure(figsize=(8, 4.5) if curve else (8, 0.9 + 0.5 * len(lines)), layout="constrained")
     axes = figure.add_subplot()
     if curve:

@@ -166,7 +166,7 @@ def test_a_comma_that_is_no_sweep(team: Path, masc: Command) -> None:
     for value, count in (("one\\,two", 1), ("one,two", 2), ("one", 1)):
         done = masc("compare", team, "--rows", "single", "--samples", 0, "--set", f"greeting={value}")
         assert done.code == 0, done.err
-        assert len(done.out.strip().splitlines()) == 1 + count
+        assert len((team.parent / "team.compare" / "table.csv").read_text().splitlines()) == 1 + count
 
 
 def outcomes(results: list[Result]) -> list[dict[str, Any]]:
@@ -249,6 +249,10 @@ def test_a_sweep_runs_again_only_what_depends_on_it(team: Path, masc: Command) -
     assert len(list((team.parent / "swept" / "runs").glob("single-*"))) == 1
     assert len(list((team.parent / "swept" / "runs").glob("latent-*"))) == 2
     assert [int(float(line["latent_steps"])) for line in lines] == [0, 0, 6, 9]
+    # In the tables for people the row that does not depend on the value stands once.
+    shown = [line.split(" | ")[0] for line in (team.parent / "swept" / "table.md").read_text().splitlines()[2:]]
+    untrained = "| latent agents, untrained (LatentMAS), steps_of_thought"
+    assert shown == ["| single agent", f"{untrained} = 0", f"{untrained} = 1"]
     assert (team.parent / "swept" / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
