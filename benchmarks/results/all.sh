@@ -28,8 +28,7 @@ table() { # NAME FOLDER FILE options...: a comparison, and its table and plot un
     set -- meeting "$examples/meeting" --limit 100 --samples 3 --sampled 24 --set open=40
     table meeting "$@" --set carry=trace,latents
     table meeting-seeds "$@" --set carry=latents --seeds 0,1 --rows single-tuned,team
-    table meeting-latents "$@" --set carry=latents --set latents=0,2,4,8,16 --rows single-tuned,team
-    table meeting-align "$@" --set carry=latents --set align=norm,soft --set gradient=full,stop --rows single-tuned,team
+    table meeting-latents "$@" --set carry=latents --set latents=2,4,8 --rows single-tuned,team
 ) &
 first=$!
 (
@@ -38,7 +37,6 @@ first=$!
         --scorer number --limit 150 --samples 3 --sampled 24 --set steps=40
     test -z "$arc" || table science science "$results/science.mas" --train "$arc/arc_easy_train.jsonl" \
         --test "$arc/arc_easy_test.jsonl" --scorer choice --limit 150 --samples 3 --sampled 24 --set steps=40
-    table courier-seeds courier "$examples/courier" --samples 4 --sampled 40 --seeds 0,1 --rows single-tuned,stopped,team
 ) &
 second=$!
 wait $first

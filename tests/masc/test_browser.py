@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +162,10 @@ def test_the_live_page_follows_its_file(page: Any, tmp_path: Path) -> None:
     )
     file.write_text(text)
     command = [sys.executable, "-m", "masc", "draw", "--watch", str(file)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as running:
+    listens = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs in the background inherits deaf ears
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=listens
+    ) as running:
         try:
             assert running.stdout is not None
             page.goto(running.stdout.readline().strip())
@@ -177,7 +182,7 @@ def test_the_live_page_follows_its_file(page: Any, tmp_path: Path) -> None:
             page.locator("#problems").wait_for(state="hidden", timeout=20_000)
             page.goto("about:blank")
         finally:
-            running.send_signal(2)
+            running.send_signal(signal.SIGINT)
         assert running.wait(20) == 0
 
 
