@@ -28,7 +28,7 @@ table() { # NAME FOLDER FILE options...: a comparison, and its table and plot un
     set -- meeting "$examples/meeting" --limit 100 --samples 3 --sampled 24 --set open=40
     table meeting "$@" --set carry=trace,latents
     table meeting-seeds "$@" --set carry=latents --seeds 0,1 --rows single-tuned,team
-    table meeting-latents "$@" --set carry=latents --set latents=4,8 --rows single-tuned,team
+    table meeting-latents "$@" --set carry=latents --set latents=2,4,8 --rows single-tuned,team
 ) &
 first=$!
 (
