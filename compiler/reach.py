@@ -40,6 +40,17 @@ def with_reach(plan: Plan, layers: Mapping[str, int]) -> Plan:
     return replace(plan, operations=operations)
 
 
+def heard(plan: Plan) -> set[str]:
+    """The agents whose latent positions some agent sees or is sent with a gradient, or that answer after them: only
+    there is a trainable map behind the steps (`align = linear`) reached. A fuser takes the prompt alone."""
+    thinking = {o.activation for o in plan.operations if isinstance(o, Think)}
+    prefills = [o for o in plan.operations if isinstance(o, Prefill)]
+    seen = {view.segment for o in prefills for view in o.sees if view.until is None and not view.stop}
+    sent = {splice.segment for o in prefills for splice in o.splices if not (splice.cut or splice.stop)}
+    answering = {o.activation for o in plan.operations if isinstance(o, Answer)}
+    return {agent_of(activation) for activation in thinking & (seen | sent | answering)}
+
+
 @dataclass
 class _Search:
     prefills: Mapping[str, Prefill]

@@ -58,9 +58,9 @@ def compare(
 ) -> list[Result]:
     """Run every row of a graph's table that has not been run yet; returns all results, in the order of the table.
 
-    rows: names out of ROWS (None: all that say something of their own, see `idle`). sweep: values by param or train
-    entry; every combination is run. listen: called with each training step's metrics. Errors: those of the file, of the
-    data, of training.
+    rows: names out of ROWS (None: all that say something of their own, see `comparison_runs.idle`). sweep: values by
+    param or train entry; every combination is run. listen: called with each training step's metrics. Errors: those of
+    the file, of the data, of training.
     """
     results = []
     for run in runs(path, task, rows, seeds, sets or {}, sweep or {}):

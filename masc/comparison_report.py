@@ -34,7 +34,8 @@ class Line:
     """One line of the table: a row at one value of the sweep, the mean over its seeds. Shares are 0 to 1, perplexities
     of one token (None: not finite), seconds of decoding and scoring all test rows. interval: Wilson's, of as many items
     as there are test rows, however many seeds. against: the difference to the fine-tuned single agent with its 95%
-    interval (paired bootstrap over items); None on that row, and where it was not run."""
+    interval (paired bootstrap over items; NaN for fewer items than it needs); None on that row, and where it was not
+    run."""
 
     row: str
     values: tuple[tuple[str, str], ...]
@@ -118,7 +119,7 @@ def cells(line: Line) -> list[str]:
     against = "-"
     if line.against is not None:
         middle, low, high = (f"{100 * value:+.1f}" for value in line.against)
-        against = f"{middle} ({low} to {high})" if math.isfinite(line.against[1]) else middle  # of one row: no interval
+        against = f"{middle} ({low} to {high})" if math.isfinite(line.against[1]) else middle  # too few rows
     return [
         line.label + (f" ({line.seeds} seeds)" if line.seeds > 1 else ""),
         f"{line.accuracy:.1%}",

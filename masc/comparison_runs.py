@@ -21,8 +21,7 @@ from masc.compiler.facts import read_config
 from masc.compiler.graph import Graph
 from masc.compiler.pipeline import Compilation, lower
 from masc.compiler.plan import Lora, Loss, Plan, Prefill, Think, TrainSettings, agent_of
-from masc.compiler.plan_text import print_plan
-from masc.compiler.reach import with_reach
+from masc.compiler.reach import heard, with_reach
 from masc.console import say
 from masc.dsl.diagnostics import did_you_mean, fail
 from masc.session import accepted, compile_source_of, data_path
@@ -87,13 +86,12 @@ def task_of(
 ) -> Task:
     """The data of a comparison, read and checked. train, test: None: what the file names; where no row (out of `rows`,
     None: all) trains, nothing is read to train on. options: of a Task."""
-    from masc.backends.torch.data import columns_of, read_rows
+    from masc.backends.torch.data import check_output, columns_of, read_rows
 
     check_rows(rows or ())
     plan = compilation.require()
-    if output is not None and output not in plan.outputs:
-        hint = did_you_mean(output, plan.outputs) or f"its outputs are {', '.join(plan.outputs)}"
-        raise fail("E0611", f"the graph has no output `{output}`", hint=hint)
+    if output is not None:
+        check_output(plan, output)
     settings, base = plan.train, compilation.base
     train_rows: Sequence[Mapping[str, Any]] = ()
     if any(ROWS[row][1] for row in rows or ROWS):
@@ -191,7 +189,7 @@ def mark(run: Run, task: Task) -> str:
 
     plan = plan_of(run, task.output)
     settings = asdict(run.settings)
-    drawn = run.trains or any("splices" in line or "fuses" in line for line in print_plan(plan).splitlines())
+    drawn = run.trains or any(o.splices or o.fuses for o in plan.operations if isinstance(o, Prefill))
     if not drawn:
         settings["seed"] = None
     known: dict[str, Any] = {
@@ -220,14 +218,10 @@ def _team(run: Run) -> list[Any]:
     """What of the team decides how a row is trained that is not in the row's own plan."""
     from masc.backends.torch.fetch import resolve
 
-    plan = run.compilation.require()
-    base = run.compilation.base
+    plan, base = run.compilation.require(), run.compilation.base
     # As it is once the models are there, which they may not have been when this was compiled.
     layers = {model.name: read_config(resolve(model.target, base)).layers for model in plan.models}
-    return [
-        _sizes(with_reach(plan, layers)),
-        [_content(model.target, str(run.compilation.base)) for model in plan.models],
-    ]
+    return [_sizes(with_reach(plan, layers)), [_content(model.target, str(base)) for model in plan.models]]
 
 
 def _sizes(plan: Plan) -> list[str]:
@@ -237,7 +231,8 @@ def _sizes(plan: Plan) -> list[str]:
         if isinstance(o, Loss):
             found.append(repr(o.reaches))
         elif isinstance(o, Think):
-            found += [o.align, *["stop"] * o.stop]
+            found.append(o.align)
+            found += ["heard"] * (o.align == "linear" and agent_of(o.activation) in heard(plan))
         elif isinstance(o, Prefill):
             found += [splice.shape for splice in o.splices]
             found += [repr((fuse.width, fuse.layers)) for fuse in o.fuses]

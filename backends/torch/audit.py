@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from masc.backends.torch.data import answer_columns
+from masc.backends.torch.data import answer_columns, check_output
 from masc.backends.torch.evaluate import answer_losses, say_all
 from masc.backends.torch.probe import Probe
 from masc.backends.torch.program import Program
@@ -17,7 +17,7 @@ from masc.backends.torch.prompts import Row, value
 from masc.backends.torch.scorers import SCORERS
 from masc.backends.torch.statistics import paired_bootstrap
 from masc.compiler.plan import Plan, Prefill, agent_of
-from masc.dsl.diagnostics import did_you_mean, fail
+from masc.dsl.diagnostics import fail
 
 FLOOR = 1e-3
 """Nats a row below which a loss is taken for rounding."""
@@ -99,9 +99,7 @@ def audit(
     if scorer not in SCORERS:
         raise fail("E0611", f"an audit cannot use the scorer `{scorer}`", hint=f"known are {', '.join(SCORERS)}")
     outputs = program.plan.outputs if output is None else (output,)
-    if output is not None and output not in program.plan.outputs:
-        hint = did_you_mean(output, program.plan.outputs) or f"its outputs are {', '.join(program.plan.outputs)}"
-        raise fail("E0611", f"the graph has no output `{output}`", hint=hint)
+    check_output(program.plan, outputs[0])
     say = tick or (lambda _: None)
     program.eval()
     say("as it is")

@@ -27,6 +27,13 @@ def columns_of(plan: Plan, labels: bool, texts: bool = True) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(name for name in slots if name in plan.inputs), *columns]))
 
 
+def check_output(plan: Plan, output: str) -> None:
+    """E0611 for a name that is no output of the graph."""
+    if output not in plan.outputs:
+        hint = did_you_mean(output, plan.outputs) or f"its outputs are {', '.join(plan.outputs)}"
+        raise fail("E0611", f"the graph has no output `{output}`", hint=hint)
+
+
 def read_rows(
     path: Path, columns: Sequence[str], complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 ) -> list[dict[str, Any]]:

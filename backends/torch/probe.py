@@ -68,7 +68,6 @@ class Probe:
         """As `segments.look`, probed; and which columns came through the edge, bool [B, 1 or L, T] (None: none did)."""
         kept = by_segment(self.cut(prefill.activation).sees)
         pieces: list[Piece] = []
-        crossed: list[Tensor] = []
         through: dict[int, tuple[str, bool]] = {}  # by place in `pieces`: what came through the edge, and if stopped
         for name, views in by_segment(prefill.sees).items():
             layers, columns = piece(views, segments, None, count, rotate)
@@ -81,14 +80,11 @@ class Probe:
             extra = whole & ~still
             if not bool(extra.any()):
                 pieces.append((layers, columns))
-                crossed.append(torch.zeros_like(whole))
                 continue
             if bool(still.any()):
                 pieces.append((layers, Columns(still, columns.place)))
-                crossed.append(torch.zeros_like(still))
             through[len(pieces)] = name, all(view.stop for view in views)
             pieces.append((layers, Columns(extra, columns.place)))
-            crossed.append(extra)
         if self.kind == "swap" and through:
             offset = self._offset([pieces[at][1] for at in through])
             for at in through:
@@ -96,10 +92,10 @@ class Probe:
         else:
             for at, (name, stop) in through.items():
                 pieces[at] = self._altered(pieces[at], name, stop)
-        crossed = [pieces[at][1].seen if at in through else one for at, one in enumerate(crossed)]
         past = joined(pieces, count)
         if past is None:
             return None, None
+        crossed = [one.seen if at in through else torch.zeros_like(one.seen) for at, (_, one) in enumerate(pieces)]
         deep = max(one.shape[1] for one in crossed)
         return past, torch.cat([one.expand(-1, deep, -1) for one in crossed], 2)
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import re
 
 from masc.backends.torch.program import Program
-from masc.compiler.plan import Answer, Loss, Plan, Prefill, Reach, Think, agent_of
+from masc.compiler.plan import Loss, Reach
 from masc.compiler.plan_text import reach_text
-from masc.compiler.reach import with_reach
+from masc.compiler.reach import heard, with_reach
 
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 _SEEN = re.compile(r"\.[kv]_proj\.")
@@ -22,10 +22,10 @@ def reached(program: Program) -> tuple[str, ...]:
     plan = with_reach(program.plan, {agent.model: program.base(agent.name).layers for agent in program.plan.agents})
     losses = [o for o in plan.operations if isinstance(o, Loss)]
     found = [r for loss in losses for r in loss.reaches]
-    agents = {r.agent for r in found if isinstance(r, Reach)}
-    across = {reach_text(r) for r in found if not isinstance(r, Reach)}
     adapters = [r for r in found if isinstance(r, Reach)]
-    thoughtful = _heard(plan) & agents
+    agents = {r.agent for r in adapters}
+    across = {reach_text(r) for r in found if not isinstance(r, Reach)}
+    thoughtful = heard(plan) & agents
 
     def reaches(name: str) -> bool:
         owner = program.owner(name)
@@ -36,16 +36,6 @@ def reached(program: Program) -> tuple[str, ...]:
         return any(_inside(name, r.layer, program.base(owner).layers) for r in adapters if r.agent == owner)
 
     return tuple(name for name in program.trainable() if reaches(name))
-
-
-def _heard(plan: Plan) -> set[str]:
-    """The agents whose latent positions some agent sees or is sent, or that answer after them."""
-    thinking = {o.activation for o in plan.operations if isinstance(o, Think)}
-    prefills = [o for o in plan.operations if isinstance(o, Prefill)]
-    seen = {view.segment for o in prefills for view in o.sees if view.until is None and not view.stop}
-    sent = {splice.segment for o in prefills for splice in o.splices if not (splice.cut or splice.stop)}
-    answering = {o.activation for o in plan.operations if isinstance(o, Answer)}
-    return {agent_of(activation) for activation in thinking & (seen | sent | answering)}
 
 
 def _inside(name: str, upto: int | None, layers: int) -> bool:

@@ -114,23 +114,20 @@ def test_no_layer_at_all_is_the_cut(name: str, tiny: Path) -> None:
         torch.testing.assert_close(none, program(TWO).logits, atol=1e-5, rtol=0)
 
 
-def test_a_chain_is_probed_in_every_path(tiny: Path) -> None:
-    """a -> b -> c, `carry = trace`: c sees a through b. Cutting a:b hides a from both, so swapping must reach both."""
-    text = GRAPHS["trace"].replace('user "{q}!!"', 'user "end"').replace('user "{q}!"', 'user "middle"')
-    program, cut = make_program(text, tiny), compile_plan(text, tiny, cut=(("a", "b"),))
-    rows = [{"q": q, "answer": "yes"} for q in ("one", "two", "six")]
-    other = [{**row, "q": rows[i - 1]["q"]} for i, row in enumerate(rows)]
-    with torch.no_grad():
-        swapped = program(rows, probe=Probe(cut, "swap")).logits
-        torch.testing.assert_close(swapped, program(other).logits, atol=1e-4, rtol=0)
-
-
-def test_what_crosses_together_moves_together(tiny: Path) -> None:
-    """Rows of different lengths: c sees a's and b's segments through b -> c, and gets both of another row with the
-    distances that they had there."""
-    text = GRAPHS["trace"].replace('user "{q}!!"', 'user "end"').replace('user "{q}!"', 'user "middle"')
-    program, cut = make_program(text, tiny), compile_plan(text, tiny, cut=(("b", "c"),))
-    rows = [{"q": q, "answer": "yes"} for q in ("one", "seventeen", "a dozen or so")]
+@pytest.mark.parametrize(
+    ("pair", "middle", "said"),
+    [
+        # Cutting a:b hides a from b and c, so swapping must reach both.
+        (("a", "b"), "middle", ("one", "two", "six")),
+        # c gets a's and b's segments of another row with the distances that they had there, though lengths differ.
+        (("b", "c"), "{q}!", ("one", "seventeen", "a dozen or so")),
+    ],
+)
+def test_a_chain_is_probed_in_every_path(pair: tuple[str, str], middle: str, said: tuple[str, ...], tiny: Path) -> None:
+    """a -> b -> c, `carry = trace`: c sees a through b."""
+    text = GRAPHS["trace"].replace('user "{q}!!"', 'user "end"').replace('user "{q}!"', f'user "{middle}"')
+    program, cut = make_program(text, tiny), compile_plan(text, tiny, cut=(pair,))
+    rows = [{"q": q, "answer": "yes"} for q in said]
     other = [{**row, "q": rows[i - 1]["q"]} for i, row in enumerate(rows)]
     with torch.no_grad():
         swapped = program(rows, probe=Probe(cut, "swap")).logits

@@ -161,6 +161,44 @@ def test_only_what_trains_needs_data_to_train_on(team: Path, masc: Command) -> N
     assert "data" in wrong.err
 
 
+def test_what_a_single_agent_lacks_is_said(team: Path, masc: Command) -> None:
+    done = masc("compare", team, "--set", "steps=1", "--samples", 0)
+    assert done.code == 0, done.err
+    assert "only other agents read clue" in done.err
+    assert len((team.parent / "team.compare" / "table.csv").read_text().splitlines()) == 1 + 7
+
+
+def test_walls_that_are_open_are_said(team: Path, masc: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("masc.backends.torch.code_scorer.open_walls", lambda: ("a wall",))
+    rows = [{**row, "test": "assert True"} for row in ROWS[:2]]
+    (team.parent / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = masc("compare", team, "--rows", "single", "--samples", 0, "--scorer", "code", "--allow-code-execution")
+    assert done.code == 0, done.err
+    assert "not wholly shut in: a wall" in done.err
+
+
+DEAF = """
+mas 1
+model m = "./tiny"
+agent guide on m { user "{q}" think 1 (align = linear, gradient = stop) adapt lora(rank = 3) }
+agent judge on m { user "Again: {q}" adapt lora(rank = 2) answer (max_tokens = 3) }
+graph team(q) -> answer { guide -> judge : fuse(width = 4) }
+train { data "train.jsonl" eval_data "test.jsonl" answer <- answer steps 1 }
+"""
+
+
+def test_a_link_that_nobody_hears_is_another_team(team: Path) -> None:
+    """The loss reaches the same agents, but the map behind the latent steps only where they are seen: another rank."""
+    found = {}
+    for more in ("", "  guide -> judge : kv"):
+        team.write_text(DEAF.replace("(width = 4)", f"(width = 4){more}"))
+        run = all_runs(team, ["single-tuned"])["single-tuned"]
+        (loss,) = (o for o in run.compilation.require().operations if isinstance(o, Loss))
+        found[mark(run, task(team))] = loss.reaches
+    assert len(found) == 2
+    assert len(set(found.values())) == 1
+
+
 def test_a_comma_that_is_no_sweep(team: Path, masc: Command) -> None:
     team.write_text(TEAM.replace("param steps", 'param greeting: text = "hi"\nparam steps', 1))
     for value, count in (("one\\,two", 1), ("one,two", 2), ("one", 1)):
@@ -276,6 +314,9 @@ def test_the_command(team: Path, masc: Command) -> None:
         ("guide", "judge"),
         ("writer", "judge"),
     ]
+    other = masc("audit", artifact, "--data", "test.jsonl", "--output", "anser")
+    assert other.code == 1
+    assert "did you mean `answer`?" in other.err
     drawn = masc("draw", team, "--audit", "audit.json", "-o", "team.dot")
     assert drawn.code == 0, drawn.err
     assert "penwidth" in (team.parent / "team.dot").read_text()
