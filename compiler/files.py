@@ -1,71 +1,25 @@
-"""Files: writing them whole or not at all, hashing a model's, and finding the one that an argument means."""
+"""Files: hashing a model's, and finding the one that an argument means. How they are written: `writing.py`."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from pathlib import Path
 
+from masc.compiler.writing import atomic_write, check_file, check_folder
 from masc.dsl.diagnostics import MascError, did_you_mean, fail
 
+__all__ = [
+    "artifact_of",
+    "atomic_write",
+    "check_file",
+    "check_folder",
+    "is_artifact",
+    "locate",
+    "model_hash",
+]
+
 _YAML = (".yaml", ".yml")
-
-
-def atomic_write(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name and rename it: after a crash there is the old one or the new one, whole.
-
-    E0612 where the system does not let us.
-    """
-    data = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
-    try:
-        _write(path, data)
-    except OSError as error:
-        raise fail("E0612", f"cannot write `{path}`: {error.strerror or error}") from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def check_file(path: Path) -> None:
-    """E0612 where a file could not be written: to be asked before an hour of work whose result it shall hold."""
-    try:
-        wrong = "it is not a regular file" if path.exists() and not path.is_file() else _obstacle(path.parent)
-    except OSError as error:
-        wrong = error.strerror or str(error)
-    if wrong:
-        raise fail("E0612", f"cannot write `{path}`: {wrong}")
-
-
-def check_folder(path: Path) -> None:
-    """E0612 where no file could be written into a folder, which need not be there yet."""
-    try:
-        wrong = _obstacle(path)
-    except OSError as error:
-        wrong = error.strerror or str(error)
-    if wrong:
-        raise fail("E0612", f"cannot write into `{path}`: {wrong}")
-
-
-def _obstacle(folder: Path) -> str | None:
-    """Why a folder cannot be made or written into, as far as the system tells without trying."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        return f"`{there}` is not a folder"
-    return None if os.access(there, os.W_OK | os.X_OK) else f"`{there}` may not be written into"
 
 
 def model_hash(folder: Path) -> str:

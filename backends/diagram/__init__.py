@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from masc.backends.diagram.page import html
 from masc.backends.diagram.picture import pdf, png, svg
 from masc.backends.diagram.sketch import Weights
 from masc.backends.diagram.text import text
+from masc.compiler.files import atomic_write
 from masc.compiler.graph import Graph
 from masc.dsl.diagnostics import did_you_mean, fail
 
@@ -41,22 +40,7 @@ def draw(graph: Graph, out: Path, *, weights: Weights | None = None) -> None:
         raise fail(
             "E0603", f"cannot draw into `{out.name}`: no picture format has the suffix `{out.suffix}`", hint=hint
         )
+    if not out.absolute().parent.is_dir():
+        raise fail("E0612", f"cannot write `{out}`: there is no folder `{out.parent}`")
     drawn = FORMATS[suffix](graph, weights)
-    _write(out, drawn.encode() if isinstance(drawn, str) else drawn)
-
-
-def _write(out: Path, content: bytes) -> None:
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
-    except OSError as error:
-        raise fail("E0612", f"cannot write `{out}`: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 is not what a new file usually gets
-        os.replace(temporary, out)
-    except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
-        raise fail("E0612", f"cannot write `{out}`: {error.strerror}") from error
+    atomic_write(out, drawn)
