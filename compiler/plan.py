@@ -251,8 +251,8 @@ class Plan:
     def agent(self, name: str) -> PlanAgent:
         return next(a for a in self.agents if a.name == name)
 
-    def fingerprint(self) -> str:
-        """Hash of all that decides what trained weights mean: everything but the `train` settings.
+    def essence(self) -> str:
+        """The text of all that decides what trained weights mean: everything but the `train` settings.
 
         `reaches` is left out as well: it follows from the rest, and from how many layers the model has, which is not
         known before the model is fetched. Of a local model only the folder's name counts, so that a project can be
@@ -266,8 +266,11 @@ class Plan:
         models = tuple(
             replace(m, target=m.target.rpartition("/")[2]) if m.target[:1] == "/" else m for m in self.models
         )
-        text = print_plan(replace(self, models=models, operations=bare, train=TrainSettings()))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return print_plan(replace(self, models=models, operations=bare, train=TrainSettings()))
+
+    def fingerprint(self) -> str:
+        """sha256 of the essence, in hexadecimal."""
+        return hashlib.sha256(self.essence().encode()).hexdigest()
 
 
 def agent_of(activation: str) -> str:
