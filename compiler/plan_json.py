@@ -14,6 +14,7 @@ from typing import Any, ForwardRef, Literal, Union, get_args, get_origin, get_ty
 
 from masc.compiler import plan as plan_module
 from masc.compiler.plan import Plan
+from masc.compiler.reading import parse_json
 from masc.dsl.diagnostics import fail
 
 FORMAT = 1
@@ -26,7 +27,7 @@ def dump_plan(plan: Plan) -> str:
 def load_plan(text: str, path: str = "plan.json") -> Plan:
     """The plan in a JSON text. Raises MascError (E0511, E0512)."""
     try:
-        data = json.loads(text)
+        data = parse_json(text)
     except ValueError as error:
         raise fail("E0511", f"`{path}` is not JSON: {error}") from None
     if not isinstance(data, dict) or "format" not in data:

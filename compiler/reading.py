@@ -1,0 +1,55 @@
+"""Reading files that anybody may have written: regular files of sensible size, JSON that is not nested without end."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+MOST_JSON = 1 << 28
+"""Bytes of the largest JSON file that is read: 256 MiB. The tokenizers of large vocabularies take some 30."""
+
+
+def read_regular(path: Path, most: int) -> bytes:
+    """The bytes of a regular file. OSError where it is none (a pipe would be waited for, a device has no end), holds
+    more than `most` bytes, or the system refuses."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags)
+    with os.fdopen(handle, "rb") as file:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode):
+            raise OSError("it is not a regular file")
+        if about.st_size > most:
+            raise OSError(f"it holds {about.st_size:,} bytes, more than the {most:,} that are read")
+        return file.read()
+
+
+def parse_json(text: str | bytes, *, unique: bool = False) -> Any:
+    """What a JSON text says. ValueError for all that is not JSON in UTF-8: also `NaN` and `Infinity`, and values nested
+    deeper than can be followed. unique: an object that has a key twice is refused, where else the last one wins."""
+    if isinstance(text, bytes):
+        text = text.decode("utf-8")
+    try:
+        return json.loads(text, parse_constant=_no_number, object_pairs_hook=_unique if unique else None)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def read_json(path: Path, most: int = MOST_JSON) -> Any:
+    """What a JSON file says. OSError as `read_regular`, ValueError as `parse_json`."""
+    return parse_json(read_regular(path, most))
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"`{name}` is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {key!r} stands there twice")
+        found[key] = value
+    return found
