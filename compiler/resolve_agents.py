@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from masc.compiler import bounds
 from masc.compiler.graph import Agent, Gradient
 from masc.compiler.plan import ALIGNS, Align, Lora, Sampling, Slot, Template
 from masc.compiler.values import (
@@ -12,12 +13,11 @@ from masc.compiler.values import (
     Reader,
     Scope,
     duplicate,
-    number,
+    numeric,
     read_options,
     read_value,
     stops,
     targets,
-    whole,
     word,
 )
 from masc.dsl import syntax
@@ -25,18 +25,13 @@ from masc.dsl.diagnostics import did_you_mean
 
 THINK: dict[str, Reader] = {"align": word(*ALIGNS), "gradient": word("full", "stop")}
 LORA: dict[str, Reader] = {
-    "rank": whole(1),
-    "alpha": number(above=0),
+    "rank": numeric(bounds.LORA["rank"]),
+    "alpha": numeric(bounds.LORA["alpha"]),
     "targets": targets,
-    "dropout": number(0, below=1),
+    "dropout": numeric(bounds.LORA["dropout"]),
 }
-ANSWER: dict[str, Reader] = {
-    "max_tokens": whole(1),
-    "temperature": number(0),
-    "top_p": number(above=0, high=1),
-    "seed": whole(0),
-    "stop": stops,
-}
+ANSWER: dict[str, Reader] = {name: numeric(limits) for name, limits in bounds.ANSWER.items()} | {"stop": stops}
+STEPS = numeric(bounds.THINK)
 
 
 def read_agent(
@@ -86,7 +81,7 @@ def read_agent(
 
 def _steps(scope: Scope, member: syntax.Think) -> int:
     """The number of latent steps; some if it cannot be read, so that nobody is told that there are none."""
-    steps: int | None = read_value(scope, whole(0), "think", member.steps)
+    steps: int | None = read_value(scope, STEPS, "think", member.steps)
     return 1 if steps is None else steps
 
 

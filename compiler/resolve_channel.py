@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from masc.compiler import bounds
 from masc.compiler.graph import Carry, Open
-from masc.compiler.values import BadValueError, Reader, Scope, layers, read_options, whole, word
+from masc.compiler.values import BadValueError, Reader, Scope, layers, numeric, read_options, word
 from masc.dsl import syntax
 from masc.dsl.diagnostics import did_you_mean
 
@@ -16,10 +17,10 @@ CHANNELS: dict[str, dict[str, Reader]] = {
         "merge": word("overlap", "stack"),
         "layers": layers,
         "gradient": _GRADIENT,
-        "open": whole(0),
+        "open": numeric(bounds.OPEN),
     },
     "hidden": {"carry": word("latents", "own"), "link": word("linear", "mlp"), "gradient": _GRADIENT},
-    "fuse": {"layers": layers, "width": whole(1, 1 << 16), "gradient": _GRADIENT},
+    "fuse": {"layers": layers, "width": numeric(bounds.WIDTH), "gradient": _GRADIENT},
     "text": {},
 }
 """Every kind of edge with its options."""

@@ -7,16 +7,20 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
+from masc.compiler import bounds
 from masc.compiler.graph import Agent, Edge
 from masc.compiler.resolve_channel import resolve_channel
 from masc.compiler.resolved import Give, Link, Rounds, links_of
-from masc.compiler.values import Scope, duplicate, read_value, whole
+from masc.compiler.values import Scope, duplicate, numeric, read_value
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Label, did_you_mean
 from masc.dsl.source import Span
 
 MOST = 10_000
 """How many edges a graph may have once its repeats are unrolled: more is a slip, and would fill the memory."""
+
+
+ROUNDS = numeric(bounds.REPEAT)
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def _merging_alike(body: tuple[Link | Rounds, ...]) -> tuple[Link | Rounds, ...]
 def _rounds(reading: _Reading, statement: syntax.Repeat, depth: int) -> list[Rounds]:
     scope = reading.scope
     span = Span(statement.span.source, statement.span.start, statement.span.start + len("repeat"))
-    count = read_value(scope, whole(1), "repeat", statement.count) or 1
+    count = read_value(scope, ROUNDS, "repeat", statement.count) or 1
     body = _body(reading, statement.body, depth + 1)
     rounds = Rounds(count, body, span)
     if depth == 1 and (edges := rounds.runs) > MOST:  # the outermost one counts all that stand in it

@@ -5,28 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from masc.compiler import bounds
 from masc.compiler.params import argument
 from masc.compiler.plan import TrainSettings
-from masc.compiler.values import Reader, Scope, duplicate, number, read_value, text, whole, word
+from masc.compiler.values import Reader, Scope, duplicate, numeric, read_value, text, word
 from masc.dsl import syntax
 from masc.dsl.diagnostics import did_you_mean
 
 TRAIN: dict[str, tuple[str, Reader]] = {
     "data": ("text", text),
     "eval_data": ("text", text),
-    "batch": ("int", whole(1)),
-    "accumulate": ("int", whole(1)),
-    "steps": ("int", whole(1)),
-    "rate": ("float", number(above=0, high=1e3)),  # AdamW computes in float32, where 1e39 has no place
-    "warmup": ("float", number(0, 1)),
-    "clip": ("float", number(0)),
-    "weight_decay": ("float", number(0)),
-    "seed": ("int", whole(0)),
-    "save_every": ("int", whole(0)),
-    "keep": ("int", whole(1)),
-    "eval_every": ("int", whole(0)),
+    **{name: ("int" if limits.whole else "float", numeric(limits)) for name, limits in bounds.TRAIN.items()},
     "dtype": ("word", word("float32", "bfloat16")),
-    "max_length": ("int", whole(0)),
     "checkpoint": ("word", word("none", "agent")),
 }
 """Every entry: how `--set` reads it, and what it accepts."""

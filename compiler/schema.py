@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from masc.compiler.params import TYPES
-from masc.compiler.resolve_agents import ANSWER, LORA, THINK
+from masc.compiler.resolve_agents import ANSWER, LORA, STEPS, THINK
+from masc.compiler.resolve_graph import ROUNDS
 from masc.compiler.resolve_train import TRAIN
-from masc.compiler.values import Reader, whole
+from masc.compiler.values import Reader
 from masc.dsl.parser import VERSION
 from masc.dsl.yaml_reader import AGENT, GRAPH, GRAPH_NEEDS, IMPORT, PARAM, REPEAT, TOP
 
@@ -62,7 +63,7 @@ def _literal() -> Schema:
 
 
 def _agent() -> dict[str, Schema]:
-    steps = _value(whole(0))
+    steps = _value(STEPS)
     options = _object((*THINK, "steps"), _options(THINK) | {"steps": steps}, needed=("steps",))
     lora = _object(("lora",), {"lora": _object(LORA, _options(LORA)) | _nullable()}, needed=("lora",))
     return {
@@ -86,7 +87,7 @@ def _graph() -> dict[str, Schema]:
 
 
 def _statement() -> Schema:
-    count = _value(whole(1))
+    count = _value(ROUNDS)
     repeat = _object(REPEAT, {"repeat": count, "body": {"$ref": "#/$defs/body"}}, needed=REPEAT)
     # `- a -> b : kv` without quotes is a mapping to YAML.
     edge = {"type": "object", "patternProperties": {"->": {"type": "string"}}, "additionalProperties": False}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from masc.compiler.bounds import LAST_LAYER, Bounds
 from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean
 from masc.dsl.formatter import format_value
 from masc.dsl.source import Span
@@ -93,46 +93,24 @@ def _mismatch(
     return BadValueError()
 
 
-def whole(low: int, high: int = 2**63 - 1) -> Reader:
-    """A whole number in a range, both ends included."""
+def numeric(bounds: Bounds) -> Reader:
+    """A number within bounds: whole ones as int, all others as float."""
 
-    def read(scope: Scope, name: str, value: Value) -> int:
+    def read(scope: Scope, name: str, value: Value) -> int | float:
         got, labels = scope.constant(value)
-        if not isinstance(got, int) or isinstance(got, bool):
-            raise _mismatch(scope, name, "a whole number", got, value, labels)
-        if not low <= got <= high:
-            limit = f"at least {low}" if got < low else f"at most {high}"
-            scope.complain("E0404", f"`{name}` is {got}: it must be {limit}", value.span, None, *labels)
+        if not bounds.fits(got):
+            raise _mismatch(scope, name, bounds.kind, got, value, labels)
+        if not bounds.holds(got):
+            message = f"`{name}` is {got}: it must be {bounds.limit(got)}"
+            scope.complain("E0404", message, value.span, None, *labels)
             raise BadValueError
-        return got
+        number: int | float = got if bounds.whole else float(got)
+        return number
 
-    limits = {"minimum": low} | ({"maximum": high} if high < 2**63 - 1 else {})
-    return Reader(read, {"type": "integer", **limits})
-
-
-def number(
-    low: float = -math.inf, high: float = math.inf, *, above: float = -math.inf, below: float = math.inf
-) -> Reader:
-    """A finite number: at least `low` and more than `above`, at most `high` and less than `below`."""
-    limits = [f"at least {low:g}"] * (low > -math.inf) + [f"above {above:g}"] * (above > -math.inf)
-    limits += [f"at most {high:g}"] * (high < math.inf) + [f"below {below:g}"] * (below < math.inf)
-
-    def read(scope: Scope, name: str, value: Value) -> float:
-        got, labels = scope.constant(value)
-        if not isinstance(got, int | float) or isinstance(got, bool):
-            raise _mismatch(scope, name, "a number", got, value, labels)
-        try:
-            exact = float(got)
-        except OverflowError:
-            exact = math.inf
-        if not math.isfinite(exact) or not (low <= exact <= high and above < exact < below):
-            limit = " and ".join(limits or ["finite"])
-            scope.complain("E0404", f"`{name}` is {got}: it must be {limit}", value.span, None, *labels)
-            raise BadValueError
-        return exact
-
-    bounds = {"minimum": low, "maximum": high, "exclusiveMinimum": above, "exclusiveMaximum": below}
-    return Reader(read, {"type": "number"} | {name: bound for name, bound in bounds.items() if math.isfinite(bound)})
+    limits: dict[str, Any] = {"type": "integer" if bounds.whole else "number", "minimum": bounds.low}
+    if bounds.high < 2**63 - 1:
+        limits["maximum"] = bounds.high
+    return Reader(read, {"anyOf": [{"const": 0}, limits]} if bounds.zero else limits)
 
 
 def word(*words: str) -> Reader:
@@ -213,6 +191,10 @@ def _layers(scope: Scope, name: str, value: Value) -> tuple[int, int] | None:
         message = f"`{name}` is {value.first}..{value.last}: it must run upwards, from 0 or more"
         hint = f"did you mean `{value.last}..{value.first}`?" if 0 <= value.last < value.first else None
         scope.complain("E0404", message, value.span, hint)
+        raise BadValueError
+    if value.last > LAST_LAYER:
+        message = f"`{name}` is {value.first}..{value.last}: the last layer must be at most {LAST_LAYER}"
+        scope.complain("E0404", message, value.span)
         raise BadValueError
     return value.first, value.last
 
