@@ -164,7 +164,7 @@ def write_artifact(
     assert source is not None
     layout = Layout(root)
     before = _existing(layout, plan)
-    same = before is not None and before.fingerprint == plan.fingerprint()
+    same = before is not None and made_for(before, plan)
     check_overwrite(root, compilation, force)
     if not same and has_weights(layout, before):
         _remove_weights(layout)
@@ -202,7 +202,7 @@ def check_overwrite(root: Path, compilation: Compilation, force: bool = False) -
     plan, layout = compilation.require(), Layout(root)
     check_folder(root)
     before = _existing(layout, plan)
-    same = before is not None and before.fingerprint == plan.fingerprint()
+    same = before is not None and made_for(before, plan)
     if not same and not force and has_weights(layout, before):
         message = f"`{root}` holds weights that were trained for another graph"
         raise fail("E0513", message, hint="`--force` throws them away; `-o` writes somewhere else")
@@ -356,7 +356,7 @@ def read_artifact(root: Path) -> Artifact:
     except (OSError, ValueError) as error:
         raise fail("E0511", f"cannot read `{layout.plan}`: {error}", hint="compile the program again") from None
     plan = load_plan(text, str(layout.plan))
-    if plan.fingerprint() != manifest.fingerprint:
+    if not made_for(manifest, plan):
         message = f"`{layout.plan}` is not the plan that the manifest was written for"
         raise fail("E0514", message, hint="compile the program again")
     now = dict(versions())
@@ -377,12 +377,17 @@ def base_of(artifact: Artifact) -> Path:
 
 
 def state(root: Path, compilation: Compilation) -> Literal["missing", "fresh", "stale"]:
-    """Whether an artifact is there and made for this plan (`train` entries aside). Raises MascError if it is
-    damaged."""
+    """Whether an artifact is there and made for this plan (`train` entries and decoding aside). Raises MascError if it
+    is damaged."""
     layout = Layout(root)
     if not layout.manifest.exists():
         return "missing"
-    return "fresh" if read_manifest(layout).fingerprint == compilation.require().fingerprint() else "stale"
+    return "fresh" if made_for(read_manifest(layout), compilation.require()) else "stale"
+
+
+def made_for(manifest: Manifest, plan: Plan) -> bool:
+    """Whether weights beside a manifest are of this plan. Earlier manifests count how answers are decoded, too."""
+    return manifest.fingerprint in (plan.fingerprint(), plan.fingerprint(decoding=True))
 
 
 def has_weights(layout: Layout, manifest: Manifest | None = None) -> bool:

@@ -7,7 +7,7 @@ printed form (`plan_text.py`) is stable and parses back to an equal plan.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 
@@ -251,26 +251,37 @@ class Plan:
     def agent(self, name: str) -> PlanAgent:
         return next(a for a in self.agents if a.name == name)
 
-    def essence(self) -> str:
-        """The text of all that decides what trained weights mean: everything but the `train` settings.
+    def essence(self, decoding: bool = False) -> str:
+        """The text of all that decides what trained weights mean: everything but the `train` settings and how answers
+        are decoded. decoding: with that, too: then it is all that decides what is said.
 
         `reaches` is left out as well: it follows from the rest, and from how many layers the model has, which is not
         known before the model is fetched. Of a local model only the folder's name counts, so that a project can be
         moved; that the model is still the same one is what the artifact's content hash is for.
         """
-        from dataclasses import replace
-
         from masc.compiler.plan_text import print_plan
 
-        bare = tuple(replace(o, reaches=()) if isinstance(o, Loss) else o for o in self.operations)
+        def bare(operation: Operation) -> Operation:
+            if isinstance(operation, Loss):
+                return replace(operation, reaches=())
+            if isinstance(operation, Answer) and not decoding:
+                return replace(operation, sampling=Sampling())
+            return operation
+
+        operations = tuple(map(bare, self.operations))
         models = tuple(
             replace(m, target=m.target.rpartition("/")[2]) if m.target[:1] == "/" else m for m in self.models
         )
-        return print_plan(replace(self, models=models, operations=bare, train=TrainSettings()))
+        return print_plan(replace(self, models=models, operations=operations, train=TrainSettings()))
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, decoding: bool = False) -> str:
         """sha256 of the essence, in hexadecimal."""
-        return hashlib.sha256(self.essence().encode()).hexdigest()
+        return hashlib.sha256(self.essence(decoding).encode()).hexdigest()
+
+    def unsupervised(self) -> tuple[Answer, ...]:
+        """What agents tell each other and no column supervises: training decodes it, so that it decides the weights."""
+        columns = {operation.output for operation in self.operations if isinstance(operation, Loss)}
+        return tuple(o for o in self.operations if isinstance(o, Answer) and o.name not in columns)
 
 
 def agent_of(activation: str) -> str:

@@ -66,7 +66,7 @@ def mark_of(program: Program, rows: Sequence[Row], about: str) -> str:
     """A hash of all that the answers depend on: the rows, the graph, the base models, the trained weights."""
     digest = hashlib.sha256()
     records = [[record.name, record.target, record.hash] for record in program.model_records()]
-    known = [list(map(dict, rows)), program.plan.fingerprint(), records, about]
+    known = [list(map(dict, rows)), program.plan.fingerprint(decoding=True), records, about]
     digest.update(json.dumps(known, sort_keys=True).encode())
     for name, tensor in program.state_dict(trainable_only=True).items():
         digest.update(f"{name} {tensor.dtype}\n".encode())

@@ -87,13 +87,38 @@ def train(
 
 
 def evaluate(
-    program: Program, rows: Sequence[Row], scorer: str = "exact", *, batch: int = 16, **options: Any
+    program: Program,
+    rows: Sequence[Row],
+    scorer: str = "exact",
+    *,
+    batch: int = 16,
+    output: str | None = None,
+    repeat: int = 1,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    max_tokens: int | None = None,
+    seed: int | None = None,
+    allow_code_execution: bool = False,
+    tick: Callable[[int], None] | None = None,
 ) -> Report:
     """Decode and score rows: accuracy with its 95% interval, perplexities, tokens, time. scorer: exact, number,
-    choice, code."""
+    choice, code. output: which one is scored (None: the first). repeat: sampled answers to each row, for avg@k, pass@k
+    and the majority. temperature, top_p, max_tokens, seed: of the outputs, where they are not those of the graph. tick:
+    called with the number of answers done since the last call."""
     from masc.backends.torch.evaluate import evaluate as run
+    from masc.compiler.decoding import Decoding
 
-    return run(program, rows, scorer, batch=batch, **options)[0]
+    return run(
+        program,
+        rows,
+        scorer,
+        batch=batch,
+        output=output,
+        repeat=repeat,
+        decoding=Decoding(temperature, top_p, max_tokens, seed),
+        allow_code_execution=allow_code_execution,
+        tick=tick,
+    )[0]
 
 
 def compare(

@@ -74,7 +74,7 @@ def compare(
 def _result(run: Run, out: Path, task: Task, listen: Callable[[dict[str, Any]], None] | None) -> Result:
     """The result of a run, read where it is there."""
     folder = out / "runs" / f"{run.row}-{mark(run, task)[:12]}"
-    file = folder / f"result-{asked(task)[:12]}.json"
+    file = folder / f"result-{asked(run, task)[:12]}.json"
     title = f"{title_of(run.row, run.values)} seed={run.seed}"
     if file.exists():
         say(f"{title}: done before")

@@ -20,7 +20,7 @@ from masc.compiler.controls import alone, pooled, stopped, unread
 from masc.compiler.facts import read_config
 from masc.compiler.graph import Graph
 from masc.compiler.pipeline import Compilation, lower
-from masc.compiler.plan import Lora, Loss, Plan, Prefill, Think, TrainSettings, agent_of
+from masc.compiler.plan import Answer, Lora, Loss, Plan, Prefill, Think, TrainSettings, agent_of
 from masc.compiler.reach import heard, with_reach
 from masc.console import say
 from masc.dsl.diagnostics import did_you_mean, fail
@@ -36,7 +36,7 @@ ROWS: dict[str, tuple[str, bool]] = {
     "team": ("as written, end to end (DiffMAS)", True),
 }
 """The rows in the order of the table: what each is called, and whether it is trained."""
-WEIGHTS, ANSWERS = 4, 1
+WEIGHTS, ANSWERS = 5, 2
 """Raised when what training makes, or what is found of it, changes for another reason than its inputs: earlier runs are
 then trained, or asked, again."""
 BASELINE = "single-tuned"
@@ -196,6 +196,7 @@ def mark(run: Run, task: Task) -> str:
         "version": WEIGHTS,
         "row": run.row,
         "plan": plan.fingerprint(),
+        "said": [repr(answer) for answer in plan.unsupervised()] if run.trains else [],
         "team": _team(run) if run.trains else None,
         "models": [_content(model.target, str(run.compilation.base)) for model in plan.models],
         "train": [settings, _digest(task.train_rows)] if run.trains else settings["seed"],
@@ -205,9 +206,11 @@ def mark(run: Run, task: Task) -> str:
     return _hash(known)
 
 
-def asked(task: Task) -> str:
+def asked(run: Run, task: Task) -> str:
     """A hash of what a run is asked, and how: with the run's own all that a result depends on."""
-    return _hash([ANSWERS, _digest(task.test_rows), task.scorer, task.samples, task.sampled if task.samples else 0])
+    sampled = task.sampled if task.samples else 0
+    decoding = [repr(o) for o in plan_of(run, task.output).operations if isinstance(o, Answer)]
+    return _hash([ANSWERS, _digest(task.test_rows), task.scorer, task.samples, sampled, decoding])
 
 
 def _hash(known: Any) -> str:

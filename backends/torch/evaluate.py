@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -15,9 +15,10 @@ from masc.backends.torch.data import answer_columns
 from masc.backends.torch.probe import Probe
 from masc.backends.torch.program import Program, Said
 from masc.backends.torch.prompts import Row, prompt_ids, value
-from masc.backends.torch.scorers import SCORERS
-from masc.backends.torch.statistics import wilson
-from masc.compiler.plan import Think
+from masc.backends.torch.repeats import interval, majority, pass_at, sizes
+from masc.backends.torch.scorers import SCORERS, gist
+from masc.compiler.decoding import AS_WRITTEN, Decoding, decodings_json, samples_anything
+from masc.compiler.plan import Plan, Think
 from masc.dsl.diagnostics import did_you_mean, fail
 
 
@@ -43,25 +44,42 @@ def say_all(
     size: int,
     skip: frozenset[int] = frozenset(),
     probe: Probe | None = None,
+    decoding: Decoding = AS_WRITTEN,
 ) -> Iterator[tuple[int, dict[str, Said]]]:
     """Decode every row not in `skip`; yields (row number, what was said by output), batch by batch."""
     for batch in batches(program, rows, [i for i in range(len(rows)) if i not in skip], size):
-        said = program.say([rows[i] for i in batch], batch, probe)
+        said = program.say([rows[i] for i in batch], batch, probe, decoding)
         yield from zip(batch, said, strict=True)
+
+
+def say_samples(
+    program: Program, rows: Sequence[Row], size: int, samples: int, decoding: Decoding = AS_WRITTEN
+) -> Iterator[tuple[int, int, dict[str, Said]]]:
+    """Decode every row `samples` times; yields (row number, sample, what was said by output). A row's samples stand
+    side by side in its batch; what is drawn depends on neither."""
+    whole = [i for batch in batches(program, rows, range(len(rows)), 1) for i in batch]
+    drawn = [(i, sample) for i in whole for sample in range(samples)]
+    for at in range(0, len(drawn), size):
+        part = drawn[at : at + size]
+        indices, numbers = [i for i, _ in part], [sample for _, sample in part]
+        said = program.say([rows[i] for i in indices], indices, decoding=decoding, samples=numbers)
+        yield from zip(indices, numbers, said, strict=True)
 
 
 @dataclass(frozen=True)
 class Report:
-    """The numbers of one evaluation."""
+    """The numbers of one evaluation, and how they came about. Of several sampled answers a row (`repeat`), shares and
+    perplexities are over all of them."""
 
     items: int
     """Rows that were scored."""
     correct: int
-    """Rows whose answer was right."""
+    """Answers that were right, of `items` * `repeat`."""
     accuracy: float
-    """Share of right answers, 0 to 1."""
+    """Share of right answers, 0 to 1; of several answers a row it is avg@k."""
     low: float
-    """Lower end of the 95% Wilson interval of the accuracy, 0 to 1."""
+    """Lower end of the 95% interval of the accuracy, 0 to 1, for other rows of the same kind: Wilson's, of several
+    answers a row as `repeats.interval` does it."""
     high: float
     """Upper end of it."""
     gold_perplexity: float
@@ -71,11 +89,29 @@ class Report:
     """exp of the mean negative log-likelihood (nats) of a token of the scored output's decoded answers, ends of turn
     included."""
     tokens_decoded: int
-    """Tokens of all outputs' answers without ends of turn, summed over all rows."""
+    """Tokens of all outputs' answers without ends of turn, summed over all answers."""
     latent_steps: int
-    """Latent steps of all agents, summed over all rows."""
+    """Latent steps of all agents, summed over all answers."""
     seconds: float
     """Wall time in seconds of decoding and scoring, without that of the gold perplexity."""
+    scorer: str = "exact"
+    """What an answer was held against its gold with: the scorer's name."""
+    output: str = "answer"
+    """The output that was scored."""
+    repeat: int = 1
+    """Answers to each row."""
+    pass_at: Mapping[int, float] = field(default_factory=dict)
+    """By k = 1, 2, 4, ... and `repeat`: the chance that one of k answers is right, mean over rows, 0 to 1
+    (`repeats.pass_at`). Empty for one answer a row."""
+    majority: float | None = None
+    """Share of rows of which the answer that most of its samples give is right, 0 to 1 (`repeats.majority`). None for
+    one answer a row, and for code, of which no two answers are the same."""
+    decoding: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """How each output, and each agent that says something to others, was decoded: `max_tokens`, `temperature` (0:
+    greedy), `top_p`, `seed`, `stop`."""
+    dtype: str = "float32"
+    """Of the frozen base models."""
+    device: str = "cpu"
 
     def json(self) -> dict[str, Any]:
         """As a dict for JSON; a perplexity that is not finite becomes None."""
@@ -84,12 +120,14 @@ class Report:
 
 @dataclass(frozen=True)
 class Item:
-    """One row's result. index: its number in the data, from 0; gold: empty where code is scored without it."""
+    """One answer. index: its row's number in the data, from 0; sample: which of the row's answers it is, from 0; gold:
+    empty where code is scored without it."""
 
     index: int
     said: str
     gold: str
     correct: bool
+    sample: int = 0
 
 
 @torch.no_grad()
@@ -100,14 +138,18 @@ def evaluate(
     *,
     batch: int = 16,
     output: str | None = None,
+    repeat: int = 1,
+    decoding: Decoding = AS_WRITTEN,
     allow_code_execution: bool = False,
     tick: Callable[[int], None] | None = None,
 ) -> tuple[Report, list[Item]]:
     """Decode and score rows.
 
-    scorer: exact, number, choice or code. output: which output is scored (default: the first). tick: called with the
-    number of rows done since the last call. Errors: E0605 no rows; E0611 an unknown scorer or output, or code that
-    may not be run; those of rows, which name them by their number in `rows`.
+    scorer: exact, number, choice or code. output: which output is scored (default: the first). repeat: answers to each
+    row, sampled: which one it is decides what is drawn, not who shares its batch. decoding: of the outputs, where it
+    is not the graph's. tick: called with the number of answers done since the last call. Errors: E0605 no rows; E0611
+    an unknown scorer or output, or code that may not be run; E0670 several answers where nothing is sampled; those of
+    rows, which name them by their number in `rows`.
     """
     if not rows:
         raise fail("E0605", "there are no rows to evaluate")
@@ -117,6 +159,7 @@ def evaluate(
         raise fail("E0611", f"unknown scorer `{scorer}`", hint=hint)
     if scorer == "code" and not allow_code_execution:
         raise fail("E0611", "the code scorer runs what the model wrote", hint="allow it with --allow-code-execution")
+    check_repeat(program.plan, repeat, decoding)
     output = output or program.plan.outputs[0]
     answers = answer_columns(program.plan)
     if output not in answers:
@@ -133,39 +176,60 @@ def evaluate(
     all_gold = all(label in row for row in rows for label in needed)
     gold_perplexity = _gold_perplexity(program, rows, batch, output) if all_gold else math.nan
     began = time.perf_counter()
-    items: list[Item | None] = [None] * len(rows)
+    items: dict[tuple[int, int], Item] = {}
     logprob, scored, tokens = 0.0, 0, 0
-    for i, said in say_all(program, rows, batch):
+    for i, sample, said in say_samples(program, rows, batch, repeat, decoding):
         one = said[output]
         if scorer == "code":
             right = passes(program_of(one.text, rows[i]))
         else:
             right = SCORERS[scorer](one.text, gold[i])
-        items[i] = Item(i, one.text, gold[i], right)
+        items[i, sample] = Item(i, one.text, gold[i], right, sample)
         logprob, scored = logprob + one.logprob, scored + one.scored
         tokens += sum(len(s.ids) for s in said.values())
         if tick is not None:
             tick(1)
     seconds = time.perf_counter() - began
-    done = [item for item in items if item is not None]
-    correct = sum(item.correct for item in done)
-    low, high = wilson(correct, len(done))
+    by_row = [[items[i, sample] for sample in range(repeat)] for i in range(len(rows))]
+    rights = [sum(item.correct for item in found) for found in by_row]
+    low, high = interval([right / repeat for right in rights], repeat)
     thinking = sum(op.steps for op in program.plan.operations if isinstance(op, Think))
-    return (
-        Report(
-            items=len(done),
-            correct=correct,
-            accuracy=correct / len(done),
-            low=low,
-            high=high,
-            gold_perplexity=gold_perplexity,
-            decoded_perplexity=_perplexity(-logprob, scored),
-            tokens_decoded=tokens,
-            latent_steps=thinking * len(done),
-            seconds=round(seconds, 3),
-        ),
-        done,
+    report = Report(
+        items=len(rows),
+        correct=sum(rights),
+        accuracy=sum(rights) / (len(rows) * repeat),
+        low=low,
+        high=high,
+        gold_perplexity=gold_perplexity,
+        decoded_perplexity=_perplexity(-logprob, scored),
+        tokens_decoded=tokens,
+        latent_steps=thinking * len(rows) * repeat,
+        seconds=round(seconds, 3),
+        scorer=scorer,
+        output=output,
+        repeat=repeat,
+        pass_at={k: _mean([pass_at(n, repeat, k) for n in rights]) for k in sizes(repeat)} if repeat > 1 else {},
+        majority=_mean([_majority(scorer, found) for found in by_row]) if repeat > 1 and scorer != "code" else None,
+        decoding=decodings_json(program.plan, decoding),
+        dtype=str(program.base(program.plan.agents[0].name).model.dtype).removeprefix("torch."),
+        device=str(program.device),
     )
+    return report, [item for found in by_row for item in found]
+
+
+def check_repeat(plan: Plan, repeat: int, decoding: Decoding) -> None:
+    """E0670 where all answers to a row would be the same."""
+    if repeat > 1 and not samples_anything(plan, decoding):
+        message = f"{repeat} answers to a row would all be the same: nothing is sampled (temperature 0)"
+        raise fail("E0670", message, hint="sample them: `--temperature 0.6 --top-p 0.95`")
+
+
+def _majority(scorer: str, items: Sequence[Item]) -> float:
+    return majority([(gist(scorer, item.said, item.gold), item.correct) for item in items])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 @torch.no_grad()

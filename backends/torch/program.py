@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, TypedDict, Unpack, overload
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from masc.backends.torch.prompts import Row, answer_ids, value
 from masc.backends.torch.segments import Opening
 from masc.backends.torch.walk import Walk, cut_at_stop
 from masc.compiler.artifact import Layout, ModelRecord, install_weights, model_hash, read_manifest, write_artifact
+from masc.compiler.decoding import AS_WRITTEN, Decoding
 from masc.compiler.pipeline import Compilation
 from masc.compiler.plan import Across, Answer, Plan, Prefill, Think, agent_of
 from masc.compiler.plan_text import reach_text
@@ -71,6 +72,15 @@ class Said:
     ids: tuple[int, ...]
     logprob: float
     scored: int
+
+
+class _Decoding(TypedDict, total=False):
+    """The fields of a `Decoding`, by name."""
+
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int | None
+    seed: int | None
 
 
 class Program(nn.Module):
@@ -236,11 +246,17 @@ class Program(nn.Module):
 
     @torch.no_grad()
     def say(
-        self, rows: Sequence[Row], indices: Sequence[int] | None = None, probe: Probe | None = None
+        self,
+        rows: Sequence[Row],
+        indices: Sequence[int] | None = None,
+        probe: Probe | None = None,
+        decoding: Decoding = AS_WRITTEN,
+        samples: Sequence[int] | None = None,
     ) -> list[dict[str, Said]]:
         """Decode everything that is said for a batch of rows: by output, and by activation what agents tell each other.
-        indices: the rows' numbers in the whole data (for seeds and errors)."""
-        walk = Walk(self, rows, None, False, None, indices, probe)
+        indices: the rows' numbers in the whole data (for seeds and errors). samples: which sample of its row each one
+        is, from 0 (None: the first); what is drawn depends on nothing but seed, row and sample."""
+        walk = Walk(self, rows, None, False, None, indices, probe, decoding, samples)
         said: list[dict[str, Said]] = [{} for _ in rows]
         for activation, answer in walk.steps():
             for i, item in enumerate(self._finish(walk, activation, answer)):
@@ -253,24 +269,32 @@ class Program(nn.Module):
         return [Said(t, tuple(s.ids), s.logprob, s.scored) for t, s in zip(texts, state, strict=True)]
 
     @overload
-    def generate(self, rows: Sequence[Row], stream: Literal[False] = False) -> list[Any]: ...
+    def generate(
+        self, rows: Sequence[Row], stream: Literal[False] = False, **decoding: Unpack[_Decoding]
+    ) -> list[Any]: ...
     @overload
-    def generate(self, rows: Sequence[Row], stream: Literal[True]) -> Iterator[str]: ...
-    def generate(self, rows: Sequence[Row], stream: bool = False) -> list[Any] | Iterator[str]:
+    def generate(self, rows: Sequence[Row], stream: Literal[True], **decoding: Unpack[_Decoding]) -> Iterator[str]: ...
+    def generate(
+        self, rows: Sequence[Row], stream: bool = False, **decoding: Unpack[_Decoding]
+    ) -> list[Any] | Iterator[str]:
         """The answers to rows, in one batch: a list of strings, or of dicts (output name -> string) where the graph has
-        several outputs. stream: rows is one row, and pieces of the (last) output's text come as they are decoded."""
+        several outputs. stream: rows is one row, and pieces of the (last) output's text come as they are decoded.
+
+        decoding: `temperature` (0: greedy), `top_p`, `max_tokens`, `seed` of the outputs, where they are not those of
+        the graph. Errors: ValueError where one is out of range."""
+        chosen = Decoding(**decoding)
         if stream:
             if len(rows) != 1:
                 raise ValueError("stream=True takes exactly one row")
-            return self._stream(rows[0])
-        said = self.say(rows) if rows else []
+            return self._stream(rows[0], chosen)
+        said = self.say(rows, decoding=chosen) if rows else []
         if len(self.plan.outputs) == 1:
             return [item[self.plan.outputs[0]].text for item in said]
         return [{name: item[name].text for name in self.plan.outputs} for item in said]
 
     @torch.no_grad()
-    def _pieces(self, row: Row) -> Iterator[str]:
-        walk = Walk(self, [row], None, False, None)
+    def _pieces(self, row: Row, decoding: Decoding) -> Iterator[str]:
+        walk = Walk(self, [row], None, False, None, decoding=decoding)
         for activation, answer in walk.steps():
             if answer.output != self.plan.outputs[-1]:
                 self._finish(walk, activation, answer)
@@ -286,9 +310,9 @@ class Program(nn.Module):
                     shown = safe
             walk.texts[activation] = [text]
 
-    def _stream(self, row: Row) -> Iterator[str]:
+    def _stream(self, row: Row, decoding: Decoding) -> Iterator[str]:
         # A generator's frame must not leave gradients switched off for its caller between pieces.
-        pieces = self._pieces(row)
+        pieces = self._pieces(row, decoding)
         while True:
             with torch.no_grad():
                 piece = next(pieces, None)

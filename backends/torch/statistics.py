@@ -15,7 +15,7 @@ FEWEST = 6
 often."""
 
 
-def wilson(correct: float, items: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson(correct: float, items: float, z: float = 1.959964) -> tuple[float, float]:
     """The 95% Wilson score interval of a share (Wilson 1927)."""
     share = correct / items
     middle = (share + z * z / (2 * items)) / (1 + z * z / items)
@@ -43,12 +43,12 @@ def paired_bootstrap(a: Sequence[float], b: Sequence[float], draws: int = DRAWS,
     for at in range(0, draws, step):
         picks = generator.integers(0, len(difference), (min(step, draws - at), len(difference)))
         means[at : at + step] = difference[picks].mean(1)
-    outside = NormalDist().cdf(-math.sqrt(len(difference) / (len(difference) - 1)) * _student(len(difference) - 1))
+    outside = NormalDist().cdf(-math.sqrt(len(difference) / (len(difference) - 1)) * student(len(difference) - 1))
     low, high = np.quantile(means, [outside, 1 - outside])
     return float(low), float(high)
 
 
-def _student(freedom: int) -> float:
+def student(freedom: int) -> float:
     """The 97.5% quantile of Student's t for at least three degrees of freedom, by the Cornish-Fisher expansion (Hill
     1970)."""
     z, n = NormalDist().inv_cdf(0.975), freedom

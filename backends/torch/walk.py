@@ -20,6 +20,7 @@ from masc.backends.torch.probe import Probe
 from masc.backends.torch.prompts import Prompt, Row, answer_ids, prompt_of, value
 from masc.backends.torch.rollout import Activated, Block, Decoded, Script, Thinking, activate, decode
 from masc.backends.torch.segments import Opening, Past, Segment, look, start_of
+from masc.compiler.decoding import AS_WRITTEN, Decoding
 from masc.compiler.plan import Answer, Prefill, Sampling, Think, agent_of
 from masc.dsl.diagnostics import MascError, fail
 
@@ -39,12 +40,16 @@ class Walk:
         columns: Mapping[str, str] | None,
         indices: Sequence[int] | None = None,
         probe: Probe | None = None,
+        decoding: Decoding = AS_WRITTEN,
+        samples: Sequence[int] | None = None,
     ) -> None:
         """columns: by answer (`Answer.name`) the data column that supervises it, for teacher forcing; None: decode.
-        probe: what is done to an edge, to find out whether it matters."""
+        probe: what is done to an edge, to find out whether it matters. samples: which sample of its row each one is,
+        from 0 (None: the first of each); others are drawn with other seeds."""
         self.program, self.rows, self.opening, self.recompute = program, rows, opening, recompute
         self.columns = columns
-        self.probe = probe
+        self.probe, self.decoding = probe, decoding
+        self.samples = [0] * len(rows) if samples is None else list(samples)
         self.indices = list(range(len(rows))) if indices is None else list(indices)
         self.segments: dict[str, Segment] = {}
         self.activated: dict[str, Activated] = {}
@@ -211,10 +216,12 @@ class Walk:
 
     def decode(self, activation: str, answer: Answer) -> Iterator[list[Decoded]]:
         """Decode one answer; yields the state after each token."""
+        answer = self.decoding.of(answer)
         program, agent = self.program, agent_of(activation)
         base, spec = program.base(agent), program.plan.agent(agent)
         activated = self.activated[activation]
-        seeds = [adapters.derive(answer.sampling.seed, answer.name, i) for i in self.indices]
+        drawn = zip(self.indices, self.samples, strict=True)
+        seeds = [adapters.derive(answer.sampling.seed, answer.name, i, *([k] if k else [])) for i, k in drawn]
         room = base.max_positions or 1 << 30
         limits = [max(1, room - int(end)) for end in activated.segment.end("all")]
         adapter = agent if spec.lora is not None else None

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from masc.backends.torch.statistics import _student, paired_bootstrap, wilson
+from masc.backends.torch.statistics import paired_bootstrap, student, wilson
 
 
 def test_wilson_is_that_of_the_textbook() -> None:
@@ -18,8 +18,8 @@ def test_wilson_is_that_of_the_textbook() -> None:
 
 
 @pytest.mark.parametrize(("freedom", "value"), [(3, 3.182), (4, 2.776), (9, 2.262), (29, 2.045), (199, 1.972)])
-def test_students_quantile(freedom: int, value: float) -> None:
-    assert _student(freedom) == pytest.approx(value, rel=1e-2)
+def teststudents_quantile(freedom: int, value: float) -> None:
+    assert student(freedom) == pytest.approx(value, rel=1e-2)
 
 
 @pytest.mark.parametrize("items", [6, 10, 40])

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from masc.compiler.artifact import (
     read_artifact,
     state,
     write_artifact,
+    write_manifest,
 )
 from masc.compiler.files import check_file
 from masc.compiler.pipeline import Compilation, compile_file, compile_source
@@ -335,3 +337,13 @@ def test_model_hash_sees_every_file(tmp_path: Path) -> None:
     assert model_hash(tmp_path) == first
     (tmp_path / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}" + b"x" * 9 + b"y")
     assert model_hash(tmp_path) != first
+
+
+def test_an_earlier_manifest_counts_how_answers_are_decoded(tmp_path: Path) -> None:
+    """Its fingerprint held the decoding: the same graph still fits it."""
+    compilation = program()
+    artifact = write_artifact(tmp_path / "a.masc", compilation)
+    older = replace(artifact.manifest, fingerprint=compilation.require().fingerprint(decoding=True))
+    write_manifest(artifact.layout, older)
+    assert state(tmp_path / "a.masc", compilation) == "fresh"
+    assert read_artifact(tmp_path / "a.masc").plan == compilation.require()

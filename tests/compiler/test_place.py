@@ -236,3 +236,15 @@ def test_models_with_one_target_are_one_model() -> None:
     plan = compile_source(Source("x.mas", text.replace("b on m", "b on n"))).require()
     assert [m.name for m in plan.models] == ["m"]
     assert {a.model for a in plan.agents} == {"m"}
+
+
+def test_weights_fit_however_answers_are_decoded() -> None:
+    text = source("a b!", "a -> b : kv").text
+    plan = compile_source(Source("x.mas", text)).require()
+    for line in ("max_tokens = 5", "temperature = 0.5, top_p = 0.9, seed = 3", 'stop = "x"'):
+        other = compile_source(Source("x.mas", text.replace("  answer", f"  answer ({line})"))).require()
+        assert other != plan
+        assert other.fingerprint() == plan.fingerprint()
+        assert other.fingerprint(decoding=True) != plan.fingerprint(decoding=True)
+    other = compile_source(Source("x.mas", text.replace("{question}", "{question}!"))).require()
+    assert other.fingerprint() != plan.fingerprint()

@@ -84,6 +84,19 @@ def test_trained_weights_are_not_lost(masc: Command, folder: Path) -> None:
     assert not weights.exists()
 
 
+def test_other_decoding_keeps_the_weights(masc: Command, folder: Path) -> None:
+    assert masc("train", "--set", "steps=2").code == 0
+    weights = folder / "courier.masc/adapters/sender/adapter_model.safetensors"
+    before = weights.read_bytes()
+    other = GRAPH.replace("max_tokens = 4", 'max_tokens = 1, temperature = 0.7, stop = "x"')
+    (folder / "courier.mas").write_text(other)
+    done = masc("eval", "--out", "eval.json")
+    assert done.code == 0, done.err
+    assert json.loads((folder / "eval.json").read_text())["decoding"]["answer"]["max_tokens"] == 1
+    assert masc("compile").code == 0
+    assert weights.read_bytes() == before
+
+
 def test_set_at_compile_time_is_kept(masc: Command, folder: Path) -> None:
     assert masc("compile", "--set", "latents=5").code == 0
     assert masc("train", "--set", "steps=1").code == 0

@@ -264,6 +264,23 @@ def test_killed_and_run_again_it_goes_on(team: Path) -> None:
     assert (again[0].steps, again[0].tokens, again[0].folder) == (3, team_row.tokens, team_row.folder)
 
 
+def test_other_decoding_asks_again_and_trains_nothing(team: Path) -> None:
+    seen: list[int] = []
+    first = compare(team, team.parent / "x", task(team), rows=["team"], listen=lambda m: seen.append(1))
+    assert len(seen) == 3
+    seen.clear()
+    team.write_text(TEAM.replace("max_tokens = 3", "max_tokens = 1"))
+    again = compare(team, team.parent / "x", task(team), rows=["team"], listen=lambda m: seen.append(1))
+    assert not seen
+    assert again[0].report["tokens_decoded"] < first[0].report["tokens_decoded"]
+    # What an agent says to another, and no column supervises, is part of what the other is trained on.
+    marks = set()
+    for text in (WORDS, WORDS.replace("max_tokens = 2", "max_tokens = 1"), WORDS.replace("= 3", "= 1")):
+        team.write_text(text)
+        marks.add(mark(all_runs(team, ["team"])["team"], task(team)))
+    assert len(marks) == 2
+
+
 def test_the_seed_orders_the_data_of_all_rows_alike(team: Path) -> None:
     one, two = (compare(team, team.parent / "x", task(team), rows=["single-tuned", "team"], seeds=[s]) for s in (0, 1))
     assert one[0].tokens == one[1].tokens
