@@ -11,6 +11,8 @@ from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.source import Source, Span
 
 TAB = 4
+LONG = 200
+"""Characters of a line that are shown: a row of data may be megabytes long."""
 Painter = Callable[[str, str], str]  # a text and the name of a style to the text in colour
 _COLOURS = {"error": "1;31", "warning": "1;33", "info": "1;36", "note": "1;34", "bold": "1"}
 
@@ -94,14 +96,27 @@ def _snippet(source: Source, marks: list[_Mark], gutter: int, paint: Painter) ->
         if previous is not None and number > previous + 1:
             yield paint("...", "note")
         previous = number
-        line = source.line(number)
+        here = sorted(on_line, key=lambda mark: mark.sign, reverse=True)
+        line, before = _window(source.line(number), here[0].span.column - 1)
         yield f"{paint(f'{number:>{gutter}} |', 'note')} {_shown(line)}".rstrip()
-        for mark in sorted(on_line, key=lambda mark: mark.sign, reverse=True):
-            start = mark.span.column - 1
+        for mark in here:
+            start = min(len(line), max(0, mark.span.column - 1 - before))
             # What goes on over further lines is underlined to the end of the first.
             end = min(len(line), start + max(1, mark.span.end - mark.span.start))
             signs = mark.sign * max(1, _width(line[start:end]))
             yield f"{bar} {' ' * _width(line[:start])}{paint(f'{signs} {mark.text}'.rstrip(), mark.style)}"
+
+
+def _window(line: str, column: int) -> tuple[str, int]:
+    """What is shown of a line, and how many characters before that are not: of a long one only what is around a column
+    (from 0)."""
+    if len(line) <= LONG:
+        return line, 0
+    first = min(max(0, column - LONG // 2), len(line) - LONG)
+    shown = line[first : first + LONG]
+    # An ellipsis takes the place of one character, so that columns stay where they are.
+    shown = shown if first == 0 else "…" + shown[1:]
+    return (shown if first + LONG >= len(line) else shown[:-1] + "…"), first
 
 
 def _shown(text: str) -> str:

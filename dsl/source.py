@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,12 +17,16 @@ class Source:
 
     @cached_property
     def _starts(self) -> list[int]:
-        return [0, *(i + 1 for i, char in enumerate(self.text) if char == "\n")]
+        return [0, *(found.end() for found in re.finditer("\n", self.text))]
 
     def locate(self, offset: int) -> tuple[int, int]:
         """Line and column, both from 1, of a character offset (0 to len(text))."""
         line = bisect_right(self._starts, offset)
         return line, offset - self._starts[line - 1] + 1
+
+    def start_of(self, number: int) -> int:
+        """The offset at which a line (from 1) starts. IndexError where there is no such line."""
+        return self._starts[number - 1]
 
     def line(self, number: int) -> str:
         """The text of a line (from 1), without its line end."""

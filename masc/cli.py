@@ -5,16 +5,17 @@ Exit codes: 0 fine, 1 the input is wrong (diagnostics), 2 wrong usage, 3 it fail
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from typing import Annotated
 
 import typer
 
+from masc import streams
 from masc.commands import comparison, formatting, init, language, lsp, models, pictures, teams
 from masc.console import report, say
-from masc.dsl.diagnostics import MascError, fail
+from masc.dsl.diagnostics import fail
+from masc.foreign import translated
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,15 +46,17 @@ base_models.command("fetch")(models.models_fetch)
 
 def main() -> None:
     """The entry point: turns wrong input into diagnostics and exit codes."""
+    streams.prepare()
     try:
         try:
             app()
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output, `head` for one, has seen enough
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    except streams.OutputError as error:
+        streams.give_up_output()
+        if error.gone:
+            sys.exit(141)  # as a program that the signal SIGPIPE ended
+        sys.exit(_failed(fail("E0790", f"cannot write to standard output: {error}")))
     except KeyboardInterrupt:
         say("interrupted")
         sys.exit(130)
@@ -65,18 +68,10 @@ def main() -> None:
 
 def _failed(error: Exception) -> int:
     """Say what went wrong, without a traceback; returns the exit code."""
-    if isinstance(error, OSError):
-        where = "" if error.filename is None else f"`{error.filename}`: "
-        error = fail("E0622", f"{where}{error.strerror or error}")
-    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        error = fail(
-            "E0702",
-            "there is not enough memory",
-            hint="lower `batch`, or write `checkpoint agent` in the `train` block",
-        )
-    if isinstance(error, MascError):
-        report(error.diagnostics)
-        return 3 if any(d.code.startswith("E07") for d in error.diagnostics) else 1
+    told = translated(error)
+    if told is not None:
+        report(told.diagnostics)
+        return 3 if any(d.code.startswith("E07") for d in told.diagnostics) else 1
     first = (str(error).strip() or "no message").splitlines()[0]
     say(f"masc: internal error: {type(error).__name__}: {first}")
     say("This is a bug in masc. With MASC_TRACEBACK=1 in the environment it shows where.")

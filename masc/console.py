@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from masc.dsl.diagnostics import Diagnostic
+from masc.streams import print_content, wants_color
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -21,14 +22,14 @@ def report(diagnostics: Iterable[Diagnostic], form: str = "text") -> None:
         from masc import __version__
         from masc.dsl.sarif import to_sarif
 
-        print(json.dumps(to_sarif(found, __version__), indent=2, ensure_ascii=False))
+        print_content(json.dumps(to_sarif(found, __version__), indent=2, ensure_ascii=False) + "\n")
         return
     from masc.dsl.render import render, to_json
 
     if form == "json":
-        print(json.dumps(to_json(found), indent=2, ensure_ascii=False))
+        print_content(json.dumps(to_json(found), indent=2, ensure_ascii=False) + "\n")
     elif found:
-        print(render(found, color=sys.stderr.isatty()), file=sys.stderr)
+        print(render(found, color=wants_color(sys.stderr)), file=sys.stderr)
 
 
 def say(text: str) -> None:

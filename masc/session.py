@@ -28,7 +28,7 @@ from masc.compiler.artifact import (
 from masc.compiler.pipeline import Compilation, Cut, compile_file
 from masc.compiler.plan import Mode, Plan, TrainSettings
 from masc.console import bar, report, say
-from masc.dsl.diagnostics import MascError, did_you_mean, errors, fail
+from masc.dsl.diagnostics import MascError, errors, fail
 
 if TYPE_CHECKING:
     from masc.backends.torch.evaluate import Item, Report
@@ -185,14 +185,12 @@ def eval_rows_of(
     found: Found, data: Path | None, scorer: str, output: str | None, task: str | None = None
 ) -> list[dict[str, Any]]:
     """The rows to score, checked: a file's, or those of a task. E0611 where the output does not exist."""
-    from masc.backends.torch.data import answer_columns, check_columns, columns_of, read_rows
+    from masc.backends.torch.data import check_columns, check_output, columns_of, read_rows
     from masc.backends.torch.tasks import load_task, read_task
 
     plan = found.plan
-    answers = answer_columns(plan)
-    if output is not None and output not in answers:
-        hint = did_you_mean(output, list(answers)) or f"its outputs are {', '.join(answers)}"
-        raise fail("E0611", f"the graph has no output `{output}`", hint=hint)
+    if output is not None:
+        check_output(plan, output)
     columns = columns_of(plan, labels=scorer != "code", texts=False)
     if task is None:
         return read_rows(data_path(data, plan.train.eval_data, found.compilation.base, "eval_data"), columns)

@@ -10,12 +10,13 @@ from masc.backends.diagram.sketch import Frame, Link, Node, Sketch, Weights, ske
 from masc.compiler.graph import Graph
 
 
-def text(graph: Graph, weights: Weights | None = None) -> str:
-    """The graph in box-drawing characters, its name above. What an edge carries is said in words."""
+def text(graph: Graph, weights: Weights | None = None, ascii: bool = False) -> str:
+    """The graph in box-drawing characters (ascii: in those of a typewriter), its name above. What an edge carries is
+    said in words."""
     import mermaidx  # a JavaScript engine comes with it: not for those who only check
 
     source = "\n".join(flowchart(_in_words(sketch(graph, weights)), _label, lambda link: ""))
-    drawn: str = mermaidx.render_ascii(source, padding_x=2, padding_y=0, max_label_width=80)
+    drawn: str = mermaidx.render_ascii(source, padding_x=2, padding_y=0, max_label_width=80, use_ascii=ascii)
     return "\n".join([graph.name, "", *(line.rstrip() for line in drawn.splitlines())]) + "\n"
 
 

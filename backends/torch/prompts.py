@@ -6,13 +6,13 @@ Prompts go through the model's chat template. What comes from data is data: a va
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from masc.backends.torch.base import Base
+from masc.backends.torch.values import names_of, text_of
 from masc.compiler.plan import PlanAgent, Slot, Template
 from masc.dsl.diagnostics import fail
 
@@ -20,19 +20,13 @@ Row = Mapping[str, Any]
 
 
 def value(row: Row, name: str, index: int) -> str:
-    """A column of a row as text. Strings as they are; numbers and booleans as JSON. E0604, E0607."""
+    """A column of a row as text (`values.text_of`). E0604, E0607."""
     if name not in row:
-        found = ", ".join(f"`{key}`" for key in row) or "nothing"
-        raise fail("E0604", f"row {index + 1} has no column `{name}`", hint=f"it has {found}")
-    item = row[name]
-    if isinstance(item, str):
-        if any("\ud800" <= char <= "\udfff" for char in item):
-            raise fail("E0607", f"column `{name}` of row {index + 1} holds half a character (a lone surrogate)")
-        return item
-    if isinstance(item, bool | int | float):
-        return json.dumps(item)
-    kind = type(item).__name__
-    raise fail("E0607", f"column `{name}` of row {index + 1} is a {kind}, not text or a number")
+        raise fail("E0604", f"row {index + 1} has no column `{name}`", hint=f"it has {names_of(row)}")
+    try:
+        return text_of(row[name])
+    except ValueError as error:
+        raise fail("E0607", f"column `{name}` of row {index + 1} {error}") from None
 
 
 @dataclass(frozen=True)

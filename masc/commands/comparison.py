@@ -77,8 +77,10 @@ def compare(
         path, folder, task, rows=names, seeds=[int(part) for part in numbers], sets=sets, sweep=sweep
     )
     lines = lines_of(results)
+    # Files first: what cannot be printed is not lost.
+    files = write_report(lines, folder, f"{first.require().name}: {len(task.test_rows)} test rows")
     print(text_table(lines))
-    for written in write_report(lines, folder, f"{first.require().name}: {len(task.test_rows)} test rows"):
+    for written in files:
         say(f"-> {written}")
 
 
@@ -113,7 +115,8 @@ def audit(
     result = auditing.audit_of(
         found, file, rows, scorer, batch=batch, watched=watched, output=output, dtype=dtype, device=device, tick=say
     )
+    if out is not None:  # before anything is printed: what cannot be printed is not lost
+        atomic_write(out, auditing.to_json(result))
     print(auditing.text_table(result))
     if out is not None:
-        atomic_write(out, auditing.to_json(result))
         say(f"-> {out}")

@@ -12,6 +12,7 @@ from masc.console import report, say
 from masc.dsl.diagnostics import MascError, errors
 from masc.dsl.source import Source
 from masc.dsl.syntax import File
+from masc.streams import print_content
 
 Form = Literal["mas", "yaml"]
 
@@ -57,7 +58,7 @@ def _format(path: Path, check: bool, diff: bool) -> bool:
     text = written(tree, form_of(path))
     changed = text != source.text
     if diff:
-        print("".join(_difference(source, text)), end="")
+        print_content("".join(_difference(source, text)))
     if check and changed:
         (say if diff else print)(str(path))
     elif not (check or diff):
@@ -77,7 +78,7 @@ def _convert(path: Path, to: Form, out: Path | None) -> None:
     tree, _ = read_tree(path)
     text = written(tree, to)
     if out is None:
-        print(text, end="")
+        print_content(text)
     else:
         atomic_write(out, text)
         say(f"{path} -> {out}")

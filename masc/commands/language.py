@@ -10,6 +10,7 @@ import typer
 from masc.commands.options import File, Sets, read_sets
 from masc.console import report, say
 from masc.dsl.diagnostics import Diagnostic, MascError, errors, fail
+from masc.streams import print_content
 
 
 def check(
@@ -56,4 +57,4 @@ def schema() -> None:
 
     from masc.compiler.schema import schema as make
 
-    print(json.dumps(make(), indent=2, ensure_ascii=False))
+    print_content(json.dumps(make(), indent=2, ensure_ascii=False) + "\n")

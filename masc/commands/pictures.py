@@ -10,6 +10,7 @@ import typer
 from masc.commands.options import File, Sets, read_sets, require
 from masc.console import say
 from masc.dsl.diagnostics import MascError, errors
+from masc.streams import can_print
 
 
 def draw(
@@ -46,7 +47,8 @@ def draw(
     if compilation.graph is None or errors(compilation.diagnostics):
         raise MascError(compilation.diagnostics)
     if out is None:
-        print(text(compilation.graph, weights))
+        drawn = text(compilation.graph, weights)
+        print(drawn if can_print(drawn) else text(compilation.graph, weights, ascii=True))
         return None
     draw_graph(compilation.graph, out, weights=weights)
     say(f"{path} -> {out}")

@@ -24,6 +24,7 @@ from masc.commands.options import (
 )
 from masc.console import say, table
 from masc.dsl.diagnostics import fail
+from masc.streams import print_content
 
 
 def compile_(
@@ -41,7 +42,7 @@ def compile_(
     if emit is not None:
         if emit not in {"ast", "graph", "plan"}:
             raise typer.BadParameter(f"unknown level `{emit}`: ast, graph or plan", param_hint="--emit")
-        print(session.emit(path, read_sets(set_), emit))
+        print_content(session.emit(path, read_sets(set_), emit) + "\n")
         return
     folder = session.compile_to(path, out, read_sets(set_), force)
     say(f"{path} -> {folder}")
@@ -161,8 +162,8 @@ def eval_(
     rows = session.eval_rows_of(found, data, scorer, output, task)[:limit]
     program = session.load_program(found, dtype=dtype, device=device)
     result, scored = session.evaluate(program, rows, scorer, output, batch, allow_code_execution)
-    print(table(session.report_rows(result)))
-    if out is not None:
+    if out is not None:  # files first: what cannot be printed is not lost
         atomic_write(out, json.dumps(result.json(), indent=1) + "\n")
     if items is not None:
         atomic_write(items, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in scored))
+    print(table(session.report_rows(result)))

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import bz2
+import csv
+import decimal
+import gzip
+import io
 import json
+import lzma
+import math
+import os
 from pathlib import Path
 
+import numpy
 import pytest
 
 from masc.backends.torch.data import read_rows
+from masc.backends.torch.prompts import value
+from masc.backends.torch.values import text_of
 from masc.dsl.diagnostics import Diagnostic, MascError
 from masc.dsl.render import render
+from support import chain, make_program
 
 COLUMNS = ("q", "answer")
 
@@ -76,7 +88,7 @@ def test_a_byte_order_mark_is_fine(tmp_path: Path) -> None:
         (r'{"q": "one", "answer": 1, "\ud800": 1}', "E0607", r"`\ud800` of line 2", 1),
         ('{"q": "one"}', "E0604", "no column `answer`", 1),
         ('{"q": null, "answer": 1}', "E0607", "`q` of line 2 is null", 1),
-        ('{"q": "one", "answer": ["a"]}', "E0607", "`answer` of line 2 is list", 1),
+        ('{"q": "one", "answer": ["a"]}', "E0607", "`answer` of line 2 is a list", 1),
     ],
 )
 def test_an_error_says_where_it_is(tmp_path: Path, line: str, code: str, told: str, column: int) -> None:
@@ -112,12 +124,207 @@ def test_what_cannot_be_read(tmp_path: Path, name: str) -> None:
 
 def test_a_long_file_full_of_errors_stops_at_ten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read past the tenth."""
-    from masc.backends.torch import data
+    from masc.backends.torch import formats
 
     read: list[str] = []
-    original = data._row
-    monkeypatch.setattr(data, "_row", lambda line, *rest: (read.append(line), original(line, *rest))[1])
-    assert len(wrong(tmp_path, "{}\n" * 1000)) == 10
-    assert len(read) == 5  # each lacks both columns
+    original = formats._row
+    monkeypatch.setattr(formats, "_row", lambda line, *rest: (read.append(line), original(line, *rest))[1])
     assert len(wrong(tmp_path, f"{GOOD}\n" * 100 + "{\n" * 1000)) == 10
-    assert len(read) == 5 + 110
+    assert len(read) == 110
+
+
+# -- formats ----------------------------------------------------------------------------------------------------------
+
+TWO = [{"q": "one, or\ntwo", "answer": "1"}, {"q": 'a "word"', "answer": "2"}]
+
+
+def named(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
+def csv_of(rows: list[dict[str, str]], sign: str = ",") -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]), delimiter=sign)
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+def parquet_of(rows: list[dict[str, str]]) -> bytes:
+    import pyarrow
+    from pyarrow import parquet
+
+    out = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(rows), out)
+    return out.getvalue()
+
+
+LINES = "".join(json.dumps(row) + "\n" for row in TWO).encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.json", json.dumps(TWO).encode()),
+        ("rows.json", b"\xef\xbb\xbf \n" + json.dumps(TWO, indent=2).encode() + b"\n"),
+        ("rows.jsonl", json.dumps(TWO).encode()),
+        ("rows.csv", csv_of(TWO)),
+        ("rows.CSV", csv_of(TWO, ";")),
+        ("rows.tsv", csv_of(TWO, "\t")),
+        ("rows.parquet", parquet_of(TWO)),
+        ("rows", parquet_of(TWO)),
+        ("rows.jsonl.gz", gzip.compress(LINES)),
+        ("rows.jsonl", gzip.compress(LINES)),
+        ("rows.csv.gz", gzip.compress(csv_of(TWO))),
+        ("rows.jsonl.bz2", bz2.compress(LINES)),
+        ("rows.json.xz", lzma.compress(json.dumps(TWO).encode())),
+    ],
+)
+def test_formats_that_are_read(tmp_path: Path, name: str, content: bytes) -> None:
+    assert read_rows(named(tmp_path, name, content), COLUMNS) == TWO
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("é".encode("utf-16"), "UTF-16"),
+        (GOOD.encode("utf-16-le"), "UTF-16"),
+        (GOOD.encode("utf-32"), "UTF-32"),
+        (gzip.compress(LINES)[:-9], "packed by gzip, and is damaged"),
+        (bz2.compress(LINES)[:40], "packed by bzip2, and is damaged"),
+        (parquet_of(TWO)[:60], "is a Parquet file that cannot be read"),
+        (b"PK\x03\x04rest", "is a zip archive"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS pointer"),
+        (b"<!doctype html><title>Sign in</title>", "is HTML"),
+        (b"\x80\x04\x95rest", "is a pickle"),
+        (b"caf\xe9", "line 1 of"),
+        (b"{\n  " + GOOD[1:].encode() + b"\n", "line 1 is not JSON"),
+        (b"q,answer\n1,2\n", "line 1 is not JSON"),
+        (b"[" + GOOD.encode() + b", {]", "row 2 of the array is not JSON"),
+        (b"[" + GOOD.encode() + b"\n" + GOOD.encode() + b"]", "is not finished after row 1"),
+        (b"[" + GOOD.encode() + b"] more", "more behind the end"),
+        (b"[" + GOOD.encode(), "is not finished after row 1"),
+        (b"[1, 2]", "row 1 is not a JSON object"),
+        (b"[[1], 2]", "row 1 is not a JSON object"),
+        (b"[", "row 1 of the array is not JSON"),
+        (b'{"q": "a", "q": "b", "answer": 1}', "has the column `q` twice"),
+        (b'{"q": "a", "answer": 1, "more": {"x": 1, "x": 2}}', "has the column `x` twice"),
+    ],
+)
+def test_formats_that_are_named(tmp_path: Path, content: bytes, told: str) -> None:
+    (found, *_) = wrong(tmp_path, content)
+    assert found.code == "E0602"
+    assert told in found.message
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"q,q\n1,2\n", "the column `q` is named twice"),
+        (b"q,answer\n1\n", "line 2 has 1 values"),
+        (b'q,answer\n"1,2\n', "is not CSV"),
+        (b"q,other\n1,2\n", "line 2 has no column `answer`"),
+    ],
+)
+def test_broken_csv(tmp_path: Path, content: bytes, told: str) -> None:
+    with pytest.raises(MascError, match=told):
+        read_rows(named(tmp_path, "rows.csv", content), COLUMNS)
+
+
+def test_a_csv_value_may_be_long(tmp_path: Path) -> None:
+    rows = [{"q": "x" * 300_000, "answer": "1"}]
+    before = csv.field_size_limit()
+    assert read_rows(named(tmp_path, "rows.csv", csv_of(rows)), COLUMNS) == rows
+    assert csv.field_size_limit() == before
+
+
+def test_an_empty_array_holds_no_rows(tmp_path: Path) -> None:
+    assert [d.code for d in wrong(tmp_path, "[ ]\n")] == ["E0605"]
+
+
+def test_a_missing_column_is_told_once(tmp_path: Path) -> None:
+    assert len(wrong(tmp_path, '{"q": "a"}\n' * 30)) == 1
+
+
+@pytest.mark.parametrize("end", ["}", "", '", "answer": 1'])
+def test_what_is_said_of_a_long_line_is_short(tmp_path: Path, end: str) -> None:
+    long = '{"q": "' + "x" * 2_000_000 + end
+    found = wrong(tmp_path, f"{long}\n{long}\n")
+    text = render(found)
+    assert len(text) < 2_000
+    assert "^" in text
+
+
+def test_columns_are_named_in_short(tmp_path: Path) -> None:
+    row = json.dumps({f"column {i}" * 20: 1 for i in range(5_000)})
+    assert len(render(wrong(tmp_path, row))) < 4_000
+
+
+def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.jsonl")
+    with pytest.raises(MascError, match="E0601"):
+        read_rows(tmp_path / "rows.jsonl", COLUMNS)
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        (0.00001, "0.00001"),
+        (1e16, "10000000000000000.0"),
+        (1.5e-7, "0.00000015"),
+        (-2.5e20, "-250000000000000000000.0"),
+        (1.0, "1.0"),
+        (-0.0, "-0.0"),
+        (3, "3"),
+        (True, "true"),
+        (numpy.int64(7), "7"),
+        (numpy.float32(0.5), "0.5"),
+        (numpy.float64(1e-5), "0.00001"),
+        (numpy.bool_(False), "false"),
+        (numpy.str_("a"), "a"),
+        (numpy.array(4), "4"),
+        (decimal.Decimal("1E-7"), "0.0000001"),
+        ("1e-05", "1e-05"),
+    ],
+)
+def test_values_as_text(item: object, text: str) -> None:
+    assert text_of(item) == text
+    assert value({"q": item}, "q", 0) == text
+
+
+@pytest.mark.parametrize(
+    ("item", "told"),
+    [
+        (math.nan, "is nan, which is no number"),
+        (-math.inf, "is -inf"),
+        (numpy.float32("nan"), "is nan"),
+        (decimal.Decimal("NaN"), "is NaN"),
+        (decimal.Decimal("1E+9999999"), "thousands of digits"),
+        pytest.param(10**5000, "thousands of digits", id="digits"),
+        (None, "is null"),
+        ([1], "is a list"),
+        (b"x", "is a bytes"),
+        (numpy.array([1]), "is a ndarray"),
+        (2j, "is a complex"),
+        ("\ud800", "half a character"),
+    ],
+)
+def test_values_that_are_no_text(item: object, told: str) -> None:
+    with pytest.raises(MascError, match=f"E0607.*{told}"):
+        value({"q": item}, "q", 0)
+
+
+def test_training_refuses_what_is_no_number(tiny: Path) -> None:
+    import masc
+
+    program = make_program(chain(("a", 1, "norm"), ("b", 0, "norm")), tiny)
+    for bad in (math.nan, math.inf):
+        with pytest.raises(MascError, match="E0607"):
+            masc.train(program, [{"q": bad, "answer": "a"}], steps=1)
+        with pytest.raises(MascError, match="E0607"):
+            program([{"q": "a", "answer": bad}])
