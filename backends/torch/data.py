@@ -9,9 +9,12 @@ from typing import Any
 from masc.backends.torch.formats import entries
 from masc.backends.torch.values import names_of, text_of
 from masc.compiler.plan import Answer, Loss, Plan, Slot, agent_of
+from masc.compiler.reading import read_regular
 from masc.dsl.diagnostics import Diagnostic, MascError, did_you_mean, fail
 from masc.dsl.source import Span
 
+MOST_BYTES = 16 << 30
+"""Of a file of rows: it is held in memory as a whole."""
 _MOST = 10
 """How many errors of one file are told."""
 
@@ -66,9 +69,7 @@ def read_rows(
 
 def _content(path: Path) -> bytes:
     try:
-        if path.exists() and not path.is_file():
-            raise fail("E0601", f"cannot read {path}: it is not a regular file")
-        return path.read_bytes()
+        return read_regular(path, MOST_BYTES)
     except OSError as error:
         raise fail("E0601", f"cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:  # a null character in the path
