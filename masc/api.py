@@ -10,6 +10,7 @@ from masc.compiler.plan import Mode
 from masc.dsl.diagnostics import Diagnostic, MascError
 
 if TYPE_CHECKING:
+    from masc.backends.scoring.registry import Function
     from masc.backends.torch.audit import Audit
     from masc.backends.torch.evaluate import Report
     from masc.backends.torch.program import Program
@@ -89,7 +90,7 @@ def train(
 def evaluate(
     program: Program,
     rows: Sequence[Row],
-    scorer: str = "exact",
+    scorer: str | Function = "exact",
     *,
     batch: int = 16,
     output: str | None = None,
@@ -99,12 +100,15 @@ def evaluate(
     max_tokens: int | None = None,
     seed: int | None = None,
     allow_code_execution: bool = False,
+    sandbox: str = "auto",
     tick: Callable[[int], None] | None = None,
 ) -> Report:
-    """Decode and score rows: accuracy with its 95% interval, perplexities, tokens, time. scorer: exact, number,
-    choice, code. output: which one is scored (None: the first). repeat: sampled answers to each row, for avg@k, pass@k
-    and the majority. temperature, top_p, max_tokens, seed: of the outputs, where they are not those of the graph. tick:
-    called with the number of answers done since the last call."""
+    """Decode and score rows: accuracy with its 95% interval, perplexities, tokens, time. scorer: the name of one
+    (docs/scoring.md), or a function of (said, gold, row) that gives a bool or a share from 0 to 1. output: which one is
+    scored (None: the first). repeat: sampled answers to each row, for avg@k, pass@k and the majority. sandbox: behind
+    which walls the scorer `code` runs what the model wrote: auto, bwrap, docker, podman or none. temperature, top_p,
+    max_tokens, seed: of the outputs, where they are not those of the graph. tick: called with the number of answers
+    done since the last call."""
     from masc.backends.torch.evaluate import evaluate as run
     from masc.compiler.decoding import Decoding
 
@@ -117,6 +121,7 @@ def evaluate(
         repeat=repeat,
         decoding=Decoding(temperature, top_p, max_tokens, seed),
         allow_code_execution=allow_code_execution,
+        sandbox=sandbox,
         tick=tick,
     )[0]
 
@@ -127,7 +132,7 @@ def compare(
     test_rows: Sequence[Row],
     out: Path_,
     *,
-    scorer: str = "exact",
+    scorer: str | Function = "exact",
     rows: Sequence[str] | None = None,
     seeds: Sequence[int] = (0,),
     set: Mapping[str, Any] | None = None,
@@ -137,7 +142,8 @@ def compare(
     """Hold a team against single agents, text agents and its own ablations on the same rows, each trained with as many
     parameters, items and answer tokens; returns the table and writes it to the folder `out`, where runs that are done
     are not run again. rows: names out of `masc.comparison_runs.ROWS`. sweep: values by param or train entry. options:
-    batch, samples (sampled answers for the agreement; 0: none), sampled, output, dtype, device, allow_code_execution.
+    batch, samples (sampled answers for the agreement; 0: none), sampled, output, dtype, device, allow_code_execution,
+    sandbox.
     """
     from masc import comparison, comparison_runs
     from masc.comparison_report import lines_of, write_report
@@ -157,7 +163,7 @@ def compare(
 def audit(
     path: Path_,
     rows: Sequence[Row],
-    scorer: str = "exact",
+    scorer: str | Function = "exact",
     *,
     batch: int = 16,
     watched: int = 16,

@@ -15,6 +15,7 @@ from masc.dsl.diagnostics import fail
 from masc.session import Found, compile_remembering, load_program
 
 if TYPE_CHECKING:
+    from masc.backends.scoring.registry import Function
     from masc.backends.torch.audit import Audit, EdgeAudit
 
 
@@ -22,7 +23,7 @@ def audit_of(
     found: Found,
     argument: Path | None,
     rows: Sequence[Mapping[str, Any]],
-    scorer: str,
+    scorer: str | Function,
     *,
     batch: int = 16,
     watched: int = 16,

@@ -32,11 +32,9 @@ def dtype_problem(name: str) -> str | None:
 
 def scorer_problem(name: str, code: bool) -> str | None:
     """`code`: whether the code scorer is one of the choices."""
-    from masc.backends.torch.scorers import SCORERS
+    from masc.backends.scoring.registry import scorer_problem as problem
 
-    if name == "code" and not code:
-        return "the scorer `code` runs what a model wrote; only `masc eval` can, with --allow-code-execution"
-    return _not_one_of(name, [*SCORERS, "code"] if code else list(SCORERS), "scorer")
+    return problem(name, code)
 
 
 def task_problem(name: str) -> str | None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 class Result:
     """One run. values: what the sweep set; report: `evaluate.Report` as a dict; parameters: trained ones; tokens,
     positions: answer tokens and all positions that it was trained on, summed; agreement: mean over rows (None: not
-    measured); right: for each test row whether it was answered right."""
+    measured); right: for each test row its score, 0 to 1."""
 
     row: str
     values: dict[str, str]
@@ -42,7 +42,7 @@ class Result:
     positions: int
     train_seconds: float
     agreement: float | None
-    right: list[bool]
+    right: list[float]
 
 
 def compare(
@@ -172,7 +172,7 @@ def _trained(folder: Path) -> tuple[int, int, int, float]:
     return len(steps), total["tokens"], total["positions"], round(total["seconds"], 3)
 
 
-def _evaluate(program: Program, task: Task) -> tuple[dict[str, Any], list[bool], float | None]:
+def _evaluate(program: Program, task: Task) -> tuple[dict[str, Any], list[float], float | None]:
     from masc.backends.torch.evaluate import evaluate
     from masc.backends.torch.stability import agreement
 
@@ -185,6 +185,7 @@ def _evaluate(program: Program, task: Task) -> tuple[dict[str, Any], list[bool],
             batch=task.batch,
             output=task.output,
             allow_code_execution=task.allow_code_execution,
+            sandbox=task.sandbox,
             tick=lambda count: progress.advance(shown, count),
         )
     agreed: float | None = None
@@ -192,4 +193,4 @@ def _evaluate(program: Program, task: Task) -> tuple[dict[str, Any], list[bool],
         rows = task.test_rows[: task.sampled]
         shares = agreement(program, rows, task.scorer, output=task.output, samples=task.samples, batch=task.batch)
         agreed = sum(shares) / len(shares)
-    return report.json(), [item.correct for item in items], agreed
+    return report.json(), [item.score for item in items], agreed

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from masc.backends.scoring.registry import Function, runs_code, scorer_of
 from masc.compiler.artifact import model_hash
 from masc.compiler.channel import as_text
 from masc.compiler.controls import alone, pooled, stopped, unread
@@ -49,7 +50,7 @@ class Task:
 
     train_rows: Sequence[Mapping[str, Any]]
     test_rows: Sequence[Mapping[str, Any]]
-    scorer: str
+    scorer: str | Function
     output: str
     batch: int = 16
     samples: int = 5
@@ -57,6 +58,7 @@ class Task:
     dtype: str | None = None
     device: str | None = None
     allow_code_execution: bool = False
+    sandbox: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def task_of(
     train_rows: Sequence[Mapping[str, Any]] = ()
     if any(ROWS[row][1] for row in rows or ROWS):
         train_rows = read_rows(data_path(train, settings.data, base, "data"), columns_of(plan, labels=True))
-    labels = columns_of(plan, labels=scorer != "code", texts=False)
+    labels = columns_of(plan, labels=not runs_code(scorer), texts=False)
     test_rows = read_rows(data_path(test, settings.eval_data, base, "eval_data"), labels)[:limit]
     return Task(train_rows, test_rows, scorer, output or plan.outputs[0], **options)
 
@@ -208,9 +210,11 @@ def mark(run: Run, task: Task) -> str:
 
 def asked(run: Run, task: Task) -> str:
     """A hash of what a run is asked, and how: with the run's own all that a result depends on."""
+    how = scorer_of(task.scorer, allow_code_execution=True, sandbox=task.sandbox)
+    scorer = [how.name, how.mark] if how.mark else how.name
     sampled = task.sampled if task.samples else 0
     decoding = [repr(o) for o in plan_of(run, task.output).operations if isinstance(o, Answer)]
-    return _hash([ANSWERS, _digest(task.test_rows), task.scorer, task.samples, sampled, decoding])
+    return _hash([ANSWERS, _digest(task.test_rows), scorer, task.samples, sampled, decoding])
 
 
 def _hash(known: Any) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masc.backends.scoring.registry import runs_code
 from masc.checks import explained
 from masc.compiler.artifact import (
     Artifact,
@@ -191,7 +192,7 @@ def eval_rows_of(
     plan = found.plan
     if output is not None:
         check_output(plan, output)
-    columns = columns_of(plan, labels=scorer != "code", texts=False)
+    columns = columns_of(plan, labels=not runs_code(scorer), texts=False)
     if task is None:
         return read_rows(data_path(data, plan.train.eval_data, found.compilation.base, "eval_data"), columns)
     if data is not None:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 import torch
 
+from masc.backends.scoring.registry import Function, Scorer, scorer_of
 from masc.backends.torch.data import answer_columns, check_output
 from masc.backends.torch.evaluate import answer_losses, say_all
 from masc.backends.torch.probe import Probe
 from masc.backends.torch.program import Program
 from masc.backends.torch.prompts import Row, value
-from masc.backends.torch.scorers import SCORERS
 from masc.backends.torch.statistics import paired_bootstrap
 from masc.compiler.plan import Plan, Prefill, agent_of
 from masc.dsl.diagnostics import fail
@@ -79,7 +79,7 @@ def audit(
     program: Program,
     edges: Sequence[tuple[str, str, tuple[str, ...], Plan]],
     rows: Sequence[Row],
-    scorer: str = "exact",
+    scorer: str | Function = "exact",
     *,
     batch: int = 16,
     watched: int = 16,
@@ -96,20 +96,19 @@ def audit(
         raise fail("E0605", "an audit needs at least two rows: they exchange what they send")
     if batch < 2:
         raise ValueError("an audit needs batches of at least two rows: they exchange what they send")
-    if scorer not in SCORERS:
-        raise fail("E0611", f"an audit cannot use the scorer `{scorer}`", hint=f"known are {', '.join(SCORERS)}")
+    how = scorer_of(scorer, code=False)
     outputs = program.plan.outputs if output is None else (output,)
     check_output(program.plan, outputs[0])
     say = tick or (lambda _: None)
     program.eval()
     say("as it is")
-    whole = _measure(program, rows, scorer, batch, outputs, None)
+    whole = _measure(program, rows, how, batch, outputs, None)
     found = []
     for sender, receiver, kinds, cut in edges:
         conditions: dict[str, Outcome] = {}
         for name, probe in _probes(program, receiver, kinds, cut):
             say(f"{sender} -> {receiver}: {name}")
-            conditions[name] = _outcome(whole, _measure(program, rows, scorer, batch, outputs, probe))
+            conditions[name] = _outcome(whole, _measure(program, rows, how, batch, outputs, probe))
         say(f"{sender} -> {receiver}: attention and gradient")
         attention, by_layer, gradient = _watch(program, rows[:watched], receiver, outputs, cut)
         lost, _, high = conditions["swap"].log_likelihood_change
@@ -138,9 +137,9 @@ def thirds(count: int) -> list[tuple[int, int]]:
 
 
 def _measure(
-    program: Program, rows: Sequence[Row], scorer: str, batch: int, outputs: Sequence[str], how: Probe | Plan | None
+    program: Program, rows: Sequence[Row], scorer: Scorer, batch: int, outputs: Sequence[str], how: Probe | Plan | None
 ) -> _Measured:
-    """Right or wrong (1 or 0), and the gold answers' log-likelihood, by row."""
+    """The scores (0 to 1; of several outputs the lowest), and the gold answers' log-likelihood, by row."""
     before = program.plan
     program.plan = how if isinstance(how, Plan) else before
     probe = how if isinstance(how, Probe) else None
@@ -148,8 +147,8 @@ def _measure(
         columns = {name: answer_columns(program.plan)[name][1] for name in outputs}
         right = [0.0] * len(rows)
         for i, said in say_all(program, rows, batch, probe=probe):
-            scored = (SCORERS[scorer](said[name].text, value(rows[i], columns[name], i)) for name in outputs)
-            right[i] = float(all(scored))
+            scored = (scorer.score(said[name].text, value(rows[i], columns[name], i), rows[i]) for name in outputs)
+            right[i] = min(scored)
         losses = answer_losses(program, rows, batch, outputs, probe)
     finally:
         program.plan = before

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from masc.backends.torch.code_scorer import has_tests, passes, program_of
+from masc.backends.scoring.registry import Function, Scorer, scorer_of
+from masc.backends.torch.code_scorer import has_tests
 from masc.backends.torch.data import answer_columns
 from masc.backends.torch.probe import Probe
 from masc.backends.torch.program import Program, Said
 from masc.backends.torch.prompts import Row, prompt_ids, value
 from masc.backends.torch.repeats import interval, majority, pass_at, sizes
-from masc.backends.torch.scorers import SCORERS, gist
 from masc.compiler.decoding import AS_WRITTEN, Decoding, decodings_json, samples_anything
 from masc.compiler.plan import Plan, Think
 from masc.dsl.diagnostics import did_you_mean, fail
@@ -74,9 +74,9 @@ class Report:
     items: int
     """Rows that were scored."""
     correct: int
-    """Answers that were right, of `items` * `repeat`."""
+    """Answers that were right (of a scorer that gives shares: wholly right), of `items` * `repeat`."""
     accuracy: float
-    """Share of right answers, 0 to 1; of several answers a row it is avg@k."""
+    """Share of right answers, 0 to 1, the mean of the scores; of several answers a row it is avg@k."""
     low: float
     """Lower end of the 95% interval of the accuracy, 0 to 1, for other rows of the same kind: Wilson's, of several
     answers a row as `repeats.interval` does it."""
@@ -120,13 +120,15 @@ class Report:
 
 @dataclass(frozen=True)
 class Item:
-    """One answer. index: its row's number in the data, from 0; sample: which of the row's answers it is, from 0; gold:
-    empty where code is scored without it."""
+    """One answer. index: its row's number in the data, from 0; said: all of it, with what is cut before scoring; gold:
+    empty where code is scored without it; score: 0 to 1; correct: whether it is 1; sample: which of the row's answers
+    it is, from 0."""
 
     index: int
     said: str
     gold: str
     correct: bool
+    score: float
     sample: int = 0
 
 
@@ -134,31 +136,29 @@ class Item:
 def evaluate(
     program: Program,
     rows: Sequence[Row],
-    scorer: str = "exact",
+    scorer: str | Function = "exact",
     *,
     batch: int = 16,
     output: str | None = None,
     repeat: int = 1,
     decoding: Decoding = AS_WRITTEN,
     allow_code_execution: bool = False,
+    sandbox: str = "auto",
     tick: Callable[[int], None] | None = None,
 ) -> tuple[Report, list[Item]]:
     """Decode and score rows.
 
-    scorer: exact, number, choice or code. output: which output is scored (default: the first). repeat: answers to each
-    row, sampled: which one it is decides what is drawn, not who shares its batch. decoding: of the outputs, where it
-    is not the graph's. tick: called with the number of answers done since the last call. Errors: E0605 no rows; E0611
-    an unknown scorer or output, or code that may not be run; E0670 several answers where nothing is sampled; those of
-    rows, which name them by their number in `rows`.
+    scorer: the name of one, or a function of (said, gold, row) that gives a bool or a share from 0 to 1. output: which
+    output is scored (default: the first). repeat: answers to each row, sampled: which one it is decides what is drawn,
+    not who shares its batch. decoding: of the outputs, where it is not the graph's. allow_code_execution: leave for the
+    scorer `code` to run what the model wrote; sandbox: behind which walls: auto, bwrap, docker, podman or none. tick:
+    called with the number of answers done since the last call. Errors: E0605 no rows; E0611 an unknown scorer or
+    output, or code without leave; E0660 no walls to run it behind; E0661 a function that cannot score; E0670 several
+    answers where nothing is sampled; those of rows, which name them by their number in `rows`.
     """
     if not rows:
         raise fail("E0605", "there are no rows to evaluate")
-    known = [*SCORERS, "code"]
-    if scorer not in known:
-        hint = did_you_mean(scorer, known) or f"known are {', '.join(known)}"
-        raise fail("E0611", f"unknown scorer `{scorer}`", hint=hint)
-    if scorer == "code" and not allow_code_execution:
-        raise fail("E0611", "the code scorer runs what the model wrote", hint="allow it with --allow-code-execution")
+    how = scorer_of(scorer, allow_code_execution=allow_code_execution, sandbox=sandbox)
     check_repeat(program.plan, repeat, decoding)
     output = output or program.plan.outputs[0]
     answers = answer_columns(program.plan)
@@ -166,10 +166,10 @@ def evaluate(
         raise fail("E0611", f"the graph has no output `{output}`", hint=did_you_mean(output, list(answers)))
     column = answers[output][1]
     for i, row in enumerate(rows):
-        if scorer == "code" and not has_tests(row):
+        if how.runs_code and not has_tests(row):
             hint = "the columns of HumanEval (`test`) and MBPP (`test_list`) work as they are"
             raise fail("E0604", f"row {i + 1} has no column `test`, which the code scorer runs", hint=hint)
-    gold = [value(row, column, i) if scorer != "code" or column in row else "" for i, row in enumerate(rows)]
+    gold = [value(row, column, i) if not how.runs_code or column in row else "" for i, row in enumerate(rows)]
     program.eval()
     # First, since it is quick and says at once which rows are too long.
     needed = {answers[name][1] for name in program.plan.outputs}
@@ -180,11 +180,8 @@ def evaluate(
     logprob, scored, tokens = 0.0, 0, 0
     for i, sample, said in say_samples(program, rows, batch, repeat, decoding):
         one = said[output]
-        if scorer == "code":
-            right = passes(program_of(one.text, rows[i]))
-        else:
-            right = SCORERS[scorer](one.text, gold[i])
-        items[i, sample] = Item(i, one.text, gold[i], right, sample)
+        share = how.score(one.text, gold[i], rows[i])
+        items[i, sample] = Item(i, one.text, gold[i], share == 1.0, share, sample)
         logprob, scored = logprob + one.logprob, scored + one.scored
         tokens += sum(len(s.ids) for s in said.values())
         if tick is not None:
@@ -192,12 +189,13 @@ def evaluate(
     seconds = time.perf_counter() - began
     by_row = [[items[i, sample] for sample in range(repeat)] for i in range(len(rows))]
     rights = [sum(item.correct for item in found) for found in by_row]
-    low, high = interval([right / repeat for right in rights], repeat)
+    points = [sum(item.score for item in found) / repeat for found in by_row]
+    low, high = interval(points, repeat)
     thinking = sum(op.steps for op in program.plan.operations if isinstance(op, Think))
     report = Report(
         items=len(rows),
         correct=sum(rights),
-        accuracy=sum(rights) / (len(rows) * repeat),
+        accuracy=_mean(points),
         low=low,
         high=high,
         gold_perplexity=gold_perplexity,
@@ -205,11 +203,11 @@ def evaluate(
         tokens_decoded=tokens,
         latent_steps=thinking * len(rows) * repeat,
         seconds=round(seconds, 3),
-        scorer=scorer,
+        scorer=how.name,
         output=output,
         repeat=repeat,
         pass_at={k: _mean([pass_at(n, repeat, k) for n in rights]) for k in sizes(repeat)} if repeat > 1 else {},
-        majority=_mean([_majority(scorer, found) for found in by_row]) if repeat > 1 and scorer != "code" else None,
+        majority=_mean([_majority(how, found) for found in by_row]) if repeat > 1 and not how.runs_code else None,
         decoding=decodings_json(program.plan, decoding),
         dtype=str(program.base(program.plan.agents[0].name).model.dtype).removeprefix("torch."),
         device=str(program.device),
@@ -224,8 +222,8 @@ def check_repeat(plan: Plan, repeat: int, decoding: Decoding) -> None:
         raise fail("E0670", message, hint="sample them: `--temperature 0.6 --top-p 0.95`")
 
 
-def _majority(scorer: str, items: Sequence[Item]) -> float:
-    return majority([(gist(scorer, item.said, item.gold), item.correct) for item in items])
+def _majority(scorer: Scorer, items: Sequence[Item]) -> float:
+    return majority([(scorer.gist(item.said, item.gold), item.correct) for item in items])
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from masc.backends.scoring.registry import Function, scorer_of
 from masc.backends.torch.data import answer_columns
 from masc.backends.torch.evaluate import say_all
 from masc.backends.torch.program import Program
 from masc.backends.torch.prompts import Row
-from masc.backends.torch.scorers import gist
 from masc.compiler.plan import Answer
 
 TEMPERATURE, TOP_P = 0.6, 0.95
@@ -20,19 +20,26 @@ TEMPERATURE, TOP_P = 0.6, 0.95
 
 
 def agreement(
-    program: Program, rows: Sequence[Row], scorer: str, *, output: str | None = None, samples: int = 5, batch: int = 16
+    program: Program,
+    rows: Sequence[Row],
+    scorer: str | Function,
+    *,
+    output: str | None = None,
+    samples: int = 5,
+    batch: int = 16,
 ) -> list[float]:
     """For each row the share, 0 to 1, of pairs among `samples` (>= 2) sampled answers that are the same answer to the
-    scorer (`scorers.gist`). All agents sample at temperature 0.6 and top-p 0.95, seeds 0, 1, ..."""
+    scorer (`Scorer.gist`). All agents sample at temperature 0.6 and top-p 0.95, seeds 0, 1, ..."""
     if samples < 2:
         raise ValueError("agreement needs at least two samples")
+    gist = scorer_of(scorer, allow_code_execution=True).gist
     output = output or program.plan.outputs[0]
     column = answer_columns(program.plan)[output][1]
     found: list[list[str]] = [[] for _ in rows]
     for seed in range(samples):
         with _sampling(program, seed):
             for i, said in say_all(program, rows, batch):
-                found[i].append(gist(scorer, said[output].text, str(rows[i].get(column, ""))))
+                found[i].append(gist(said[output].text, str(rows[i].get(column, ""))))
     pairs = samples * (samples - 1)
     return [sum(n * (n - 1) for n in Counter(gists).values()) / pairs for gists in found]
 

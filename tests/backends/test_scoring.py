@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from masc.backends.scoring.named import choice, exact, number
 from masc.backends.torch import code_scorer
 from masc.backends.torch.code_scorer import open_walls, passes, program_of
 from masc.backends.torch.evaluate import evaluate, say_all
-from masc.backends.torch.scorers import choice, exact, number
 from masc.backends.torch.statistics import wilson
 from masc.dsl.diagnostics import MascError
 from support import ROWS, chain, make_model, make_program

@@ -11,10 +11,10 @@ _NUMBER = re.compile(r"((?<![\w)\]])-)?\$?(\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d
 
 def exact(said: str, gold: str) -> bool:
     """The same text, but for blanks at the ends, runs of blanks, and a full stop at the end."""
-    return _plain(said) == _plain(gold)
+    return plain(said) == plain(gold)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     return " ".join(text.split()).removesuffix(".")
 
 
@@ -58,14 +58,14 @@ def choice(said: str, gold: str) -> bool:
     (`yes`), with which what was said must begin. Of letters and numbered words the first counts, a letter after
     "answer" before all others. The article "a" in prose is no option.
     """
-    gold = _plain(gold)
+    gold = plain(gold)
     if not gold:
         return not said.strip()
     if word := _NUMBERED.fullmatch(gold):
         return named_option(said, gold) == word[2]
     if letter := _LETTER.fullmatch(gold):
         return named_option(said, gold) == letter[1].upper()
-    return re.match(rf"{re.escape(gold)}(?!['’-]?\w)", _plain(said), re.IGNORECASE) is not None
+    return re.match(rf"{re.escape(gold)}(?!['’-]?\w)", plain(said), re.IGNORECASE) is not None
 
 
 _NUMBERED = re.compile(r"([A-Za-z]+)\s*(\d+)")
@@ -75,7 +75,7 @@ _LETTER = re.compile(r"\(?([A-Ja-j])\)?")
 def named_option(said: str, gold: str) -> str | None:
     """Which option of the gold answer's kind was named: a letter, or a number after the gold answer's word; of other
     kinds the first word. None: none was."""
-    gold = _plain(gold)
+    gold = plain(gold)
     if word := _NUMBERED.fullmatch(gold):
         named = re.search(rf"\b{word[1]}\s*(\d+)\b", said, re.IGNORECASE)
         return None if named is None else named[1]
@@ -85,15 +85,11 @@ def named_option(said: str, gold: str) -> str | None:
     return next(iter(re.findall(r"\w+", said.lower())), None)
 
 
-def gist(scorer: str, said: str, gold: str) -> str:
-    """What of an answer a scorer looks at: two answers with the same gist are the same answer to it."""
-    found: object = None
-    if scorer == "number":
-        number = last_number(said)
-        found = None if number is None else number.normalize()
-    elif scorer == "choice":
-        found = named_option(said, gold)
-    return _plain(said) if found is None else f"= {found}"
+def gist_of_number(said: str, gold: str) -> str:
+    found = last_number(said)
+    return plain(said) if found is None else f"= {found.normalize()}"
 
 
-SCORERS = {"exact": exact, "number": number, "choice": choice}
+def gist_of_choice(said: str, gold: str) -> str:
+    found = named_option(said, gold)
+    return plain(said) if found is None else f"= {found}"

@@ -1,0 +1,127 @@
+"""The named scorers, one declaration each, and functions as scorers."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from masc.backends.scoring.named import choice, exact, gist_of_choice, gist_of_number, number, plain
+from masc.dsl.diagnostics import did_you_mean, fail
+
+Row = Mapping[str, Any]
+Function = Callable[[str, str, Row], bool | float]
+"""(what was said, the gold answer, the row) -> right or wrong, or a share of right from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """One way to compare. help: what it counts as right, in one line; gist: of (said, gold), what of an answer it looks
+    at: two answers with the same gist are the same answer to it; runs_code: whether it runs what a model wrote."""
+
+    name: str
+    help: str
+    function: Function
+    gist: Callable[[str, str], str] = lambda said, gold: plain(said)
+    runs_code: bool = False
+    mark: str = ""
+    """Of a function of the user's: a hash of its text, by which a comparison knows that it has changed."""
+
+    def score(self, said: str, gold: str, row: Row) -> float:
+        """From 0 (wrong) to 1 (right). E0661 where a function gives something else."""
+        found = self.function(said, gold, row)
+        try:
+            share = float(found)
+        except (TypeError, ValueError):
+            share = math.nan
+        if not 0.0 <= share <= 1.0:
+            hint = "True, False, or a number from 0 to 1"
+            raise fail("E0661", f"the scorer `{self.name}` gave {str(found)[:80]!r}", hint=hint)
+        return share
+
+
+def _named(function: Callable[[str, str], bool]) -> Function:
+    return lambda said, gold, row: function(said, gold)
+
+
+def _run(sandbox: str, said: str, gold: str, row: Row) -> bool:
+    from masc.backends.torch.code_scorer import passes, program_of
+
+    return passes(program_of(said, row))
+
+
+_DECLARED = (
+    Scorer("exact", "the same text, but for blanks and a full stop at the end", _named(exact)),
+    Scorer("number", "the same number, however it is written", _named(number), gist_of_number),
+    Scorer("choice", "the same option is named", _named(choice), gist_of_choice),
+    Scorer("code", "the code passes the row's tests", partial(_run, "auto"), runs_code=True),
+)
+SCORERS: dict[str, Scorer] = {scorer.name: scorer for scorer in _DECLARED}
+
+
+def scorer_problem(name: str, code: bool = True) -> str | None:
+    """A complaint about the name of a scorer, or None. code: whether one that runs code is among the choices."""
+    known = [scorer.name for scorer in SCORERS.values() if code or not scorer.runs_code]
+    if name in SCORERS and name not in known:
+        return f"the scorer `{name}` runs what a model wrote; only `masc eval` and `masc compare` can"
+    hint = did_you_mean(name, known) or f"known are {', '.join(known)}"
+    return None if name in known else f"unknown scorer `{name}`: {hint}"
+
+
+def runs_code(scorer: str | Function | Scorer) -> bool:
+    """Whether it runs what a model wrote, and so needs the tests of a row rather than its gold answer."""
+    found = SCORERS.get(scorer) if isinstance(scorer, str) else scorer
+    return isinstance(found, Scorer) and found.runs_code
+
+
+def scorer_names(code: bool = True) -> str:
+    """The names as a list in a sentence: `exact, number, choice or code`."""
+    names = [scorer.name for scorer in SCORERS.values() if code or not scorer.runs_code]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def scorer_of(
+    scorer: str | Function | Scorer, *, allow_code_execution: bool = False, sandbox: str = "auto", code: bool = True
+) -> Scorer:
+    """A scorer by its name, or one made of a function (see `Function`).
+
+    allow_code_execution: leave to run what a model wrote, which `code` does; sandbox: behind which walls it is run;
+    code: whether scorers that run code may be used at all. Errors: E0611 no such scorer, or code without leave; E0660
+    no walls; E0661 a function that cannot score.
+    """
+    if isinstance(scorer, Scorer):
+        return scorer
+    if callable(scorer):
+        return _of_function(scorer)
+    if (problem := scorer_problem(str(scorer), code)) is not None:
+        told, _, hint = problem.partition(": ")
+        raise fail("E0611", told, hint=hint or None)
+    found = SCORERS[scorer]
+    if not found.runs_code:
+        return found
+    if not allow_code_execution:
+        raise fail(
+            "E0611", f"the scorer `{scorer}` runs what the model wrote", hint="allow it with --allow-code-execution"
+        )
+    return replace(found, function=partial(_run, sandbox))
+
+
+def _of_function(function: Callable[..., Any]) -> Scorer:
+    """E0661 where it cannot take what was said, the gold answer and the row."""
+    name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', type(function).__name__)}"
+    try:
+        inspect.signature(function).bind("", "", {})
+    except TypeError as error:
+        hint = "a scorer is a function of (said, gold, row)"
+        raise fail("E0661", f"`{name}` cannot score: {error}", hint=hint) from None
+    except ValueError:  # written in C: nobody knows what it takes
+        pass
+    try:
+        text = inspect.getsource(function)
+    except (OSError, TypeError):
+        text = name
+    return Scorer(name, "a function of yours", function, mark=hashlib.sha256(text.encode()).hexdigest())
