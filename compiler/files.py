@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
 from masc.compiler.writing import atomic_write, check_file, check_folder
 from masc.dsl.diagnostics import MascError, did_you_mean, fail
+from masc.dsl.limits import FILE
+from masc.dsl.regular import read_regular
 
 __all__ = [
     "artifact_of",
@@ -70,8 +73,8 @@ def locate(argument: Path | None = None, cwd: Path | None = None) -> Path:
 
     here = (cwd or Path.cwd()) / (argument or "")
     shown = argument if argument is not None else here
-    if here.is_file():
-        return here
+    if here.is_file() or (os.path.lexists(here) and not here.is_dir()):
+        return here  # what is no regular file is refused where it is read, which knows what it is
     if not here.is_dir():
         raise fail("E0515", f"there is no file or folder `{shown}`", hint=_near(here))
     found = _sources(here)
@@ -103,7 +106,7 @@ def _sources(folder: Path) -> list[Path]:
 
 def _has_graph(path: Path) -> bool:
     try:
-        return re.search(rb"^[ \t]*graph\b", path.read_bytes(), re.MULTILINE) is not None
+        return re.search(rb"^[ \t]*graph\b", read_regular(path, FILE), re.MULTILINE) is not None
     except OSError:
         return False
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from masc.compiler.files import is_artifact
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Diagnostic, Label, errors
+from masc.dsl.limits import ALIKE, PROGRAM
 from masc.dsl.read import read, read_source
 from masc.dsl.source import Source, Span
 
@@ -67,13 +68,14 @@ class _File:
 class _Reading:
     """`files`: by key (the real path), in the order in which they were found, None for what cannot be read; `shown`:
     the main file's folder as messages call it; `copy`: the artifact whose copies stand in for files that are gone;
-    `texts`: by key, what to read instead of the file."""
+    `texts`: by key, what to read instead of the file; `size`: of all that was read, in characters."""
 
     shown: Path
     copy: Path | None
     texts: Mapping[str, str]
     files: dict[str, _File | None] = field(default_factory=dict)
     importers: dict[Source, Span] = field(default_factory=dict)
+    size: int = 0
     notes: list[Diagnostic] = field(default_factory=list)
 
 
@@ -86,7 +88,8 @@ def read_program(
     artifact's copy; `texts`: by real path, what an editor holds and has not saved, read instead of the file.
     """
     copied = is_artifact(path.parent)
-    reading = _Reading(_shown(path, base), path.parent if copied else None, texts or {})
+    size = len(main.span.source.text)
+    reading = _Reading(_shown(path, base), path.parent if copied else None, texts or {}, size=size)
     here = _File(main, path.name, broken=False)
     key = _key(base / path.name if copied or not path.is_file() else path)
     # An import of the original is one of the copy that is being compiled.
@@ -118,7 +121,7 @@ def _follow(reading: _Reading, file: _File, node: syntax.Import) -> _File | None
     path = _find(reading, where)
     key = _key(path)
     file.imports.append((node, key))
-    if key in reading.files:
+    if key in reading.files or reading.size > PROGRAM or len(reading.notes) > ALIKE:
         return None
     try:
         tree, found, source = _read(path, reading.texts.get(key))
@@ -128,6 +131,10 @@ def _follow(reading: _Reading, file: _File, node: syntax.Import) -> _File | None
     if source is None:
         return None  # another import of it is told the same
     reading.importers[source] = node.path.span
+    reading.size += len(source.text)
+    if reading.size > PROGRAM:
+        message = f"with this import the program is too large: more than the {PROGRAM:,} characters that are read"
+        reading.notes.append(Diagnostic("E0215", message, node.path.span))
     reading.files[key] = None if tree is None else _File(tree, where, broken=bool(errors(found)))
     return reading.files[key]
 

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 from pathlib import Path
 from typing import Any
 
+from masc.dsl.regular import read_regular as read_regular
+
 MOST_JSON = 1 << 28
 """Bytes of the largest JSON file that is read: 256 MiB. The tokenizers of large vocabularies take some 30."""
-
-
-def read_regular(path: Path, most: int) -> bytes:
-    """The bytes of a regular file. OSError where it is none (a pipe would be waited for, a device has no end), holds
-    more than `most` bytes, or the system refuses."""
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    handle = os.open(path, flags)
-    with os.fdopen(handle, "rb") as file:
-        about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode):
-            raise OSError("it is not a regular file")
-        if about.st_size > most:
-            raise OSError(f"it holds {about.st_size:,} bytes, more than the {most:,} that are read")
-        return file.read()
 
 
 def parse_json(text: str | bytes, *, unique: bool = False) -> Any:

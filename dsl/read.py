@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 
 from masc.dsl.diagnostics import Diagnostic, did_you_mean
-from masc.dsl.source import Source
+from masc.dsl.limits import FILE
+from masc.dsl.regular import TooLargeError, read_regular
+from masc.dsl.source import Source, Span
 from masc.dsl.syntax import File
 
 SUFFIXES = (".mas", ".yaml", ".yml")
+_TOO_LARGE = "a program holds prompts and edges; long texts are inputs, columns of the data"
 
 
 def read(path: str | os.PathLike[str]) -> tuple[File | None, list[Diagnostic], Source | None]:
@@ -18,11 +21,13 @@ def read(path: str | os.PathLike[str]) -> tuple[File | None, list[Diagnostic], S
     if path.suffix not in SUFFIXES and not path.is_dir():
         return None, [Diagnostic("E0133", f"`{path}` is no `.mas` or YAML file", hint=_known())], None
     try:
-        data = path.read_bytes()
+        data = read_regular(path, FILE)
     except FileNotFoundError:
         return None, [Diagnostic("E0130", f"there is no file `{path}`", hint=_nearby(path))], None
     except IsADirectoryError:
         return None, [Diagnostic("E0131", f"`{path}` is a folder", hint="name the file in it")], None
+    except TooLargeError as error:
+        return None, [Diagnostic("E0215", f"`{path}` is too large: {error}", hint=_TOO_LARGE)], None
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return None, [Diagnostic("E0134", f"`{path}` cannot be read: {why}")], None
@@ -38,6 +43,9 @@ def read(path: str | os.PathLike[str]) -> tuple[File | None, list[Diagnostic], S
 
 def read_source(source: Source) -> tuple[File | None, list[Diagnostic]]:
     """Parse a text; the suffix of its path says in which form it is (`.mas` unless it is YAML's)."""
+    if len(source.text) > FILE:
+        message = f"this text is too large: {len(source.text):,} characters, more than the {FILE:,} that are read"
+        return None, [Diagnostic("E0215", message, Span(source, 0, 0), hint=_TOO_LARGE)]
     if source.path.endswith((".yaml", ".yml")):
         from masc.dsl.yaml_reader import parse_yaml  # yaml is imported only for YAML
 

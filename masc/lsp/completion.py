@@ -13,6 +13,7 @@ from masc.compiler.registry import REGISTRY
 from masc.dsl import syntax
 from masc.dsl.formatter import format_value
 from masc.dsl.read import SUFFIXES
+from masc.dsl.regular import open_regular
 from masc.dsl.strings import is_name
 from masc.lsp import words
 from masc.lsp.index import Index, Kind, Symbol
@@ -165,7 +166,7 @@ class _Offers:
             if entry.name.text == "data" and isinstance(entry.value, syntax.Literal):
                 path = os.path.join(os.path.dirname(self.path), os.path.expanduser(str(entry.value.value)))
                 try:
-                    with open(path, encoding="utf-8") as file:
+                    with open_regular(path) as file:
                         row = json.loads(file.readline(MOST_OF_A_ROW))
                 except (OSError, ValueError):
                     continue

@@ -11,7 +11,9 @@ from pathlib import Path
 
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.limits import FILE
 from masc.dsl.read import SUFFIXES, read_source
+from masc.dsl.regular import read_regular
 from masc.dsl.source import Source
 
 MOST_FILES = 1000
@@ -87,7 +89,7 @@ def load(paths: Iterable[str], texts: Mapping[str, str]) -> dict[str, Parsed]:
 
 def _read(path: str) -> str | None:
     try:
-        return Path(path).read_text(encoding="utf-8").removeprefix("\ufeff")
+        return read_regular(path, FILE).decode("utf-8").removeprefix("\ufeff")
     except (OSError, ValueError):
         return None
 

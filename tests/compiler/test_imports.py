@@ -14,6 +14,7 @@ from masc.compiler.artifact import base_of, read_artifact, write_artifact
 from masc.compiler.pipeline import Compilation, compile_file, compile_source
 from masc.compiler.plan_text import print_plan
 from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.regular import read_regular
 from masc.dsl.render import render, to_json
 from masc.dsl.source import Source
 from teams import said
@@ -264,13 +265,12 @@ def test_two_cycles_are_two_errors(program: Write) -> None:
 
 def test_a_file_is_read_once(program: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[str] = []
-    read = Path.read_bytes
 
-    def noted(path: Path) -> bytes:
+    def noted(path: Path, most: int) -> bytes:
         reads.append(path.name)
-        return read(path)
+        return read_regular(path, most)
 
-    monkeypatch.setattr(Path, "read_bytes", noted)
+    monkeypatch.setattr("masc.dsl.read.read_regular", noted)
     others = {"all.mas": 'mas 1\nimport "roles.mas" (critic)\n', "roles.mas": ROLES}
     program(MAIN.replace("(critic)", '(critic)\nimport "all.mas" (critic)\nimport "./roles.mas" (expert)'), others)
     assert sorted(reads) == ["all.mas", "relay.mas", "roles.mas"]

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from masc.dsl.diagnostics import Diagnostic, Label
+from masc.compiler.files import locate
+from masc.compiler.pipeline import compile_file
+from masc.dsl.diagnostics import Diagnostic, Label, MascError
 from masc.dsl.explain import codes, explain
+from masc.dsl.limits import FILE
 from masc.dsl.read import read, read_source
+from masc.dsl.regular import TooLargeError, read_regular
 from masc.dsl.render import render, to_json
 from masc.dsl.source import Source, Span
 
@@ -117,3 +123,61 @@ def test_explanations(code: str) -> None:
 
 def test_no_such_code() -> None:
     assert explain("E9999") is None
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket", "too large", "of no size", "loop"])
+def test_only_regular_files_of_a_sensible_size_are_read(kind: str, tmp_path: Path) -> None:
+    """None of these is waited for, and none is read without end."""
+    path = tmp_path / "x.mas"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(os.path.relpath(path))  # the whole path may be too long for a socket's name
+    elif kind == "too large":
+        with path.open("wb") as file:
+            file.truncate(1 << 40)
+    elif kind == "of no size":
+        path.symlink_to("/proc/self/mem")
+    else:
+        path.symlink_to(path)
+    file_, (diagnostic,), source = read(path)
+    assert (file_, source) == (None, None)
+    assert diagnostic.code == ("E0215" if kind == "too large" else "E0134")
+    main = tmp_path / "main.mas"
+    main.write_text('mas 1\nimport "x.mas" (a)\n')
+    assert diagnostic.code in {d.code for d in compile_file(main).diagnostics}
+    with pytest.raises(MascError) as refused:
+        compile_file(locate(path)).require()
+    assert diagnostic.code in {d.code for d in refused.value.diagnostics}
+
+
+def test_what_the_system_says_of_a_size_is_not_trusted(tmp_path: Path) -> None:
+    assert len(read_regular("/proc/self/status", 1 << 20)) > 0
+    with pytest.raises(TooLargeError):
+        read_regular("/proc/self/status", 8)
+
+
+def test_a_file_that_is_exchanged_after_it_was_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.mas").write_text("mas 1")
+    regular = os.stat(tmp_path / "x.mas")
+    os.mkfifo(tmp_path / "pipe.mas")
+    monkeypatch.setattr("masc.dsl.regular.os.stat", lambda path: regular)
+    with pytest.raises(OSError, match="it is a pipe"):
+        read_regular(tmp_path / "pipe.mas", 100)
+
+
+def test_texts_that_were_not_read_from_a_file_have_the_same_limit() -> None:
+    file, (diagnostic,) = read_source(Source("x.mas", "mas 1\n#" + "x" * FILE))
+    assert (file, diagnostic.code) == (None, "E0215")
+
+
+def test_a_program_of_many_large_files(tmp_path: Path) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.mas").write_text(f'mas 1\nmodel {name} = "x/{"y" * (FILE - 100)}"\n')
+    main = tmp_path / "main.mas"
+    main.write_text('mas 1\nimport "a.mas" (a)\nimport "b.mas" (b)\nimport "c.mas" (c)\n')
+    found = [d for d in compile_file(main).diagnostics if d.code == "E0215"]
+    assert [d.span.text for d in found if d.span] == ['"c.mas"']
