@@ -1,10 +1,12 @@
-"""Comments find the nodes that they belong to.
+"""Comments and empty lines find the nodes that they belong to.
 
 Both readers build the tree without comments and attach them here, by where they stand; none is lost:
 
 - at the end of a line: to the first item that starts on the line, as its trailing comment;
 - in the middle of an item, or at the end of its last line: to the item, as a leading one;
 - on lines of their own: to the next item of the block, or to the block's end.
+
+An empty line before such a comment, or before an item, is kept as a None among the comments. Several are one.
 
 A comment `masc: ...` is for the compiler (see compiler/allow.py); the file lists these with the items that they are
 about.
@@ -13,7 +15,7 @@ about.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -46,16 +48,18 @@ class Comment:
 
 @dataclass
 class _Notes:
-    leading: list[str] = field(default_factory=list)
+    leading: list[str | None] = field(default_factory=list)
+    within: list[str | None] = field(default_factory=list)
     trailing: str | None = None
-    inner: list[str] = field(default_factory=list)
+    inner: list[str | None] = field(default_factory=list)
 
 
-def attach(file: File, comments: Iterable[Comment]) -> File:
-    """The same tree with each comment at the node that it belongs to."""
+def attach(file: File, comments: Iterable[Comment], line_start: Callable[[int], int] = int) -> File:
+    """The same tree with each comment, and each empty line, at the node that it belongs to.
+
+    line_start: from where an item starts to where what leads up to it does, YAML's `- ` for one.
+    """
     comments = sorted(set(comments), key=lambda comment: comment.start)
-    if not comments:
-        return file
     source = file.span.source
     places = Places(file)
     first_on: dict[int, Item] = {}
@@ -64,7 +68,9 @@ def attach(file: File, comments: Iterable[Comment]) -> File:
         first_on.setdefault(item.span.line, item)
         ends_on.setdefault(source.locate(item.span.end)[0], []).append(item)
     notes = {id(item): _Notes() for item in places.items}
-    header, trailer, version = [], [], None
+    header: list[str | None] = []
+    trailer: list[str | None] = []
+    version: str | None = None
     allows: list[Allow] = []
 
     for comment in comments:
@@ -85,20 +91,23 @@ def attach(file: File, comments: Iterable[Comment]) -> File:
                 about = home
             elif following and (home or comment.start > file.span.start):
                 about = following
-            if about:
-                notes[id(about)].leading.append(comment.text)
-            elif home:
-                notes[id(home)].inner.append(comment.text)
-            elif comment.start < file.span.start:
-                header.append(comment.text)
-                about = file
+            if about is not None and about.span.start < comment.start:
+                notes[id(about)].within.append(comment.text)
             else:
-                trailer.append(comment.text)
+                place = notes[id(about)].leading if about else notes[id(home)].inner if home else trailer
+                if not about and not home and comment.start < file.span.start:
+                    place, about = header, file
+                place += [None, comment.text] if _after_empty_line(source.text, comment.start) else [comment.text]
         if comment.text.startswith(FOR_MASC):
             end = comment.start + len(source.text[comment.start :].split("\n", 1)[0].rstrip())
             item_span = about.span if isinstance(about, Item) else None
             allows.append(Allow(Span(source, comment.start, end), comment.text, item_span, about is file))
 
+    for item in places.items:
+        if _after_empty_line(source.text, line_start(item.span.start)):
+            notes[id(item)].leading.append(None)
+    if header and _after_empty_line(source.text, line_start(file.span.start)):
+        header.append(None)
     return replace(
         file,
         declarations=tuple(_noted(item, notes) for item in file.declarations),
@@ -155,8 +164,17 @@ def _walk(items: Iterable[Child]) -> Iterator[Item]:
 
 def _noted(item: Some, notes: dict[int, _Notes]) -> Some:
     mine = notes[id(item)]
-    changes: dict[str, object] = {"leading": tuple(mine.leading), "trailing": mine.trailing}
+    changes: dict[str, object] = {"leading": (*mine.leading, *mine.within), "trailing": mine.trailing}
     if isinstance(item, Block):
         changes["inner"] = tuple(mine.inner)
         changes[CHILDREN[type(item)]] = tuple(_noted(child, notes) for child in _children(item))
     return replace(item, **changes)  # type: ignore[arg-type]
+
+
+def _after_empty_line(text: str, start: int) -> bool:
+    """Whether an empty line stands right before what starts here."""
+    ends = 0
+    while start and ends < 2 and (text[start - 1].isspace() or text[start - 1] == "\ufeff"):
+        start -= 1
+        ends += text[start] == "\n"
+    return ends == 2

@@ -1,7 +1,8 @@
 """The canonical style: what `masc fmt` writes.
 
 Two spaces a level, one item a line, an empty line around blocks. A prompt is `"..."` if it is one short line, otherwise
-a `\"\"\"` block. Formatting keeps the tree and every comment, and what it writes it leaves as it is.
+a `\"\"\"` block. Formatting keeps the tree and every comment, and what it writes it leaves as it is. Elsewhere an empty
+line is the writer's choice: between items and comments one stays, several become one; at the ends of a block none does.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from masc.dsl.syntax import (
     Answer,
     Block,
     Channel,
+    Comments,
     Declaration,
     Edge,
     File,
@@ -52,17 +54,17 @@ WIDEST_COLUMN = 48  # a column is not aligned any further to the right
 
 def format_file(file: File) -> str:
     """The whole file in the canonical style, with its comments."""
-    lines = [*_comments(file.header), f"mas {file.version}{_trailing(file.trailing)}"]
+    lines = [*written_comments(file.header), f"mas {file.version}{_trailing(file.trailing)}"]
     previous: Declaration | None = None
     for item in file.declarations:
         # Imports stand together, models and params too, everything else apart.
-        if not previous or isinstance(item, Block) or _apart(previous) != _apart(item):
-            lines.append("")
-        lines += _declaration(item)
+        apart = not previous or isinstance(item, Block) or _apart(previous) != _apart(item)
+        written = _declaration(item)
+        lines += ["", *without_ends(written)] if apart else written
         previous = item
     if file.trailer:
-        lines += ["", *_comments(file.trailer)]
-    return "\n".join(lines) + "\n"
+        lines += ["", *without_ends(written_comments(file.trailer))]
+    return "\n".join(without_ends(lines)) + "\n"
 
 
 def _apart(item: Declaration) -> str:
@@ -207,7 +209,7 @@ def _say(say: Say) -> list[str]:
     indent = " " * len(keyword)
     body = [indent + line if line else "" for line in _block_lines(say.prompt)]
     # Nothing but the prompt may follow the quotes: a comment at the end of the line goes above.
-    return [*_comments(_above(say)), f'{keyword}"""', *body, f'{indent}"""']
+    return [*written_comments(_above(say)), f'{keyword}"""', *body, f'{indent}"""']
 
 
 def _statements(body: Sequence[Statement]) -> list[str]:
@@ -270,11 +272,11 @@ def _spaced(options: Sequence[Option]) -> str:
 
 
 def _line(item: Item, text: str) -> list[str]:
-    return [*_comments(item.leading), text + _trailing(item.trailing)]
+    return [*written_comments(item.leading), text + _trailing(item.trailing)]
 
 
 def _block(block: Block, head: str, body: list[str]) -> list[str]:
-    inner = [*body, *_comments(block.inner)]
+    inner = without_ends([*body, *written_comments(block.inner)])
     return [*_line(block, f"{head} {{"), *_indented(inner), "}"]
 
 
@@ -282,12 +284,20 @@ def _indented(lines: Iterable[str]) -> list[str]:
     return [INDENT + line if line else "" for line in lines]
 
 
-def _above(item: Item) -> tuple[str, ...]:
+def _above(item: Item) -> Comments:
     return item.leading if item.trailing is None else (*item.leading, item.trailing)
 
 
-def _comments(texts: Iterable[str]) -> list[str]:
-    return [f"# {text}".rstrip() for text in texts]
+def written_comments(comments: Comments) -> list[str]:
+    """The lines of comments; several empty ones are one."""
+    lines = ["" if text is None else f"# {text}".rstrip() for text in comments]
+    return [line for line, before in zip(lines, ["#", *lines], strict=False) if line or before]
+
+
+def without_ends(lines: list[str]) -> list[str]:
+    """Lines without the empty ones at both ends."""
+    full = [i for i, line in enumerate(lines) if line]
+    return lines[full[0] : full[-1] + 1] if full else []
 
 
 def _trailing(text: str | None) -> str:

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 
 from masc.dsl.source import Span
 
+Comments = tuple[str | None, ...]
+"""The texts of comments on lines of their own; None is an empty line (several are one)."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -76,17 +79,17 @@ class Prompt(Node):
 @dataclass(frozen=True)
 class Item(Node):
     """Something that stands on lines of its own, with the comments (text after `#`, stripped) on the lines before it
-    and the one at the end of its first line."""
+    and the one at the end of its first line. None among the leading ones is an empty line."""
 
-    leading: tuple[str, ...] = field(default=(), compare=False, kw_only=True)
+    leading: Comments = field(default=(), compare=False, kw_only=True)
     trailing: str | None = field(default=None, compare=False, kw_only=True)
 
 
 @dataclass(frozen=True)
 class Block(Item):
-    """An item with a `{ ... }` body; `inner` are the comments after the last thing in it."""
+    """An item with a `{ ... }` body; `inner` are the comments and empty lines after the last thing in it."""
 
-    inner: tuple[str, ...] = field(default=(), compare=False, kw_only=True)
+    inner: Comments = field(default=(), compare=False, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -268,12 +271,13 @@ class Allow(Node):
 
 @dataclass(frozen=True)
 class File(Node):
-    """A whole file. `header` are the comments before the version line, `trailing` the one at its end, `trailer` those
-    after the last declaration; `allows` are those of all comments that speak to the compiler."""
+    """A whole file. `header` are the comments (and None for empty lines) before the version line, `trailing` the one at
+    its end, `trailer` those after the last declaration; `allows` are those of all comments that speak to the compiler.
+    """
 
     version: int
     declarations: tuple[Declaration, ...]
-    header: tuple[str, ...] = field(default=(), compare=False)
-    trailer: tuple[str, ...] = field(default=(), compare=False)
+    header: Comments = field(default=(), compare=False)
+    trailer: Comments = field(default=(), compare=False)
     trailing: str | None = field(default=None, compare=False)
     allows: tuple[Allow, ...] = field(default=(), compare=False)

@@ -52,6 +52,7 @@ from masc.dsl.yaml_text import comments, compose, excerpt, node_span
 
 _RANGE = re.compile(r"(-?[0-9]+)\.\.(-?[0-9]+)")
 _NUMERIC = re.compile(r"-?[0-9.]+([eE][+-]?[0-9]+)?")
+_LED_BY = re.compile(r"""(supervise:[ \t]*\r?\n[ \t]*|(- *)+["']?|["'])\Z""")
 _NULLS = ("", "~", "null", "Null", "NULL")
 TOP = ("mas", "imports", "models", "params", "agents", "graph", "train")
 IMPORT, PARAM = ("from", "names"), ("type", "default")
@@ -74,7 +75,7 @@ def parse_yaml(source: Source) -> tuple[s.File | None, list[Diagnostic]]:
     diagnostics = sorted(dict.fromkeys(reader.diagnostics), key=lambda d: d.span.start if d.span else 0)
     if errors(diagnostics) and not file.declarations:
         return None, diagnostics
-    return attach(file, [*comments(source), *reader.comments]), diagnostics
+    return attach(file, [*comments(source), *reader.comments], reader.line_start), diagnostics
 
 
 class _Reader:
@@ -118,6 +119,11 @@ class _Reader:
                 case "train":
                     declarations += _each([(key, node)], self._train)
         return s.File(span, VERSION, tuple(declarations))
+
+    def line_start(self, start: int) -> int:
+        """Where what leads up to an item begins: `- `, a quote, `supervise:` before its first entry."""
+        led = _LED_BY.search(self.source.text, max(0, start - 80), start)
+        return led.start() if led else start
 
     def _missing_version(self, span: Span) -> None:
         hint = f"write `mas: {VERSION}` on the first line"

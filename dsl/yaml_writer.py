@@ -2,8 +2,8 @@
 
 YAML wants its keys in groups and once each, so declarations come out by kind (imports, models, params, agents, graph,
 train), and what supervises outputs together. The tree is the same but for that order; where YAML cannot say it (two
-graphs, a name twice) it is refused, E0135. Comments keep their text. One at the end of a block
-goes to what follows, for in YAML it stands there.
+graphs, a name twice) it is refused, E0135. Comments keep their text, and empty lines stay where `.mas` has them. A
+comment at the end of a block goes to what follows, for in YAML it stands there.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ from typing import TypeVar
 
 from masc.dsl.diagnostics import Diagnostic, MascError, errors
 from masc.dsl.dump import dump
-from masc.dsl.formatter import INDENT, LONGEST_LINE, format_braces, format_channel, format_stages, format_value
+from masc.dsl.formatter import (
+    INDENT,
+    LONGEST_LINE,
+    format_braces,
+    format_channel,
+    format_stages,
+    format_value,
+    without_ends,
+    written_comments,
+)
 from masc.dsl.source import Source
 from masc.dsl.syntax import (
     CHILDREN,
@@ -24,6 +33,7 @@ from masc.dsl.syntax import (
     Agent,
     Answer,
     Block,
+    Comments,
     Declaration,
     Edge,
     File,
@@ -65,7 +75,7 @@ Some = TypeVar("Some", bound=Item)
 def format_yaml(file: File) -> str:
     """The whole file in the canonical style, with its comments. Raises MascError (E0135) for what YAML cannot say."""
     ordered = in_yaml_order(file)
-    text = "\n".join(_file(_settle(ordered))) + "\n"
+    text = "\n".join(without_ends(list(_file(_settle(ordered))))) + "\n"
     _hold(ordered, text)
     return text
 
@@ -112,7 +122,7 @@ def _hold(file: File, text: str) -> None:
 
 def _settle(file: File) -> File:
     """The file with every comment before an item, beside it, or at the end: none at the end of a block."""
-    pending: list[str] = []
+    pending: list[str | None] = []
 
     def settle(item: Some) -> Some:
         above = (*pending, *item.leading)
@@ -134,8 +144,8 @@ def _settle(file: File) -> File:
     return replace(file, declarations=declarations, trailer=(*pending, *file.trailer))
 
 
-def _comments(texts: Iterable[str]) -> list[str]:
-    return [f"# {_visible(text)}".rstrip() for text in texts]
+def _comments(comments: Comments) -> list[str]:
+    return written_comments(tuple(None if text is None else _visible(text) for text in comments))
 
 
 def _line(item: Item, text: str) -> list[str]:
@@ -159,15 +169,15 @@ def _file(file: File) -> Iterator[str]:
         if kind in _GROUPS:
             yield f"{_GROUPS[kind]}:"
             for number, item in enumerate(items):
-                if number and kind is Agent:
-                    yield ""
-                yield from _indented(_declaration(item))
+                lines = _indented(_declaration(item))
+                apart = not number or kind is Agent
+                yield from ["", *without_ends(lines)][not number :] if apart else lines
         else:
             for item in items:
-                yield from _declaration(item)
+                yield from without_ends(_declaration(item))
     if file.trailer:
         yield ""
-        yield from _comments(file.trailer)
+        yield from without_ends(_comments(file.trailer))
 
 
 def _declaration(item: Declaration) -> list[str]:
@@ -188,10 +198,10 @@ def _declaration(item: Declaration) -> list[str]:
             head = [f"name: {_name(item.name)}"]
             head += [f"inputs: {_list(item.inputs)}"] if item.inputs else []
             head.append(f"outputs: {_list(item.outputs)}")
-            body = _indented(_statements(item.body))
+            body = _indented(without_ends(_statements(item.body)))
             return [*_line(item, "graph:"), *_indented([*head, *(["body:", *body] if body else [])])]
         case Train():
-            entries = list(_entries(item.entries))
+            entries = without_ends(list(_entries(item.entries)))
             return [*_line(item, "train:"), *_indented(entries)]
 
 
@@ -225,7 +235,7 @@ def _statements(body: Sequence[Statement]) -> list[str]:
     for statement in body:
         if isinstance(statement, Repeat):
             lines += _line(statement, f"- repeat: {_value(statement.count)}")
-            inner = _indented(_statements(statement.body))
+            inner = _indented(without_ends(_statements(statement.body)))
             lines += _indented(["body:", *inner] if inner else ["body: []"])
         else:
             lines += _line(statement, f"- {_statement(statement)}")
@@ -250,9 +260,11 @@ def _entries(entries: Sequence[Supervise | Setting]) -> Iterator[str]:
     before: Supervise | Setting | None = None
     for entry in entries:
         if isinstance(entry, Supervise):
-            if not isinstance(before, Supervise):
-                yield "supervise:"
-            yield from _indented(_line(entry, f"{_name(entry.output)}: {_name(entry.column)}"))
+            lines = _line(entry, f"{_name(entry.output)}: {_name(entry.column)}")
+            if not isinstance(before, Supervise):  # what stands above the first one is above them all
+                yield from [*lines[:-1], "supervise:"]
+                lines = lines[-1:]
+            yield from _indented(lines)
         else:
             value = entry.value
             text = _text(value.value) if entry.name.text == "data" and isinstance(value, Literal) else _value(value)

@@ -24,6 +24,7 @@ from masc.dsl.yaml_reader import parse_yaml
 from masc.dsl.yaml_writer import format_yaml, in_yaml_order
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.mas"))
+NOWHERE = Span(Source("nowhere.mas", ""), 0, 0)
 quick = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -39,7 +40,7 @@ def spans(node: object) -> list[Span]:
 
 
 def comments(node: object) -> Counter[str]:
-    """Every comment in a tree, however often it stands there."""
+    """Every comment in a tree, however often it stands there; not the empty lines among them."""
     found: Counter[str] = Counter()
     if isinstance(node, tuple):
         for child in node:
@@ -48,7 +49,7 @@ def comments(node: object) -> Counter[str]:
         for field in fields(node):
             value = getattr(node, field.name)
             if field.name in ("leading", "inner", "header", "trailer"):
-                found.update(value)
+                found.update(text for text in value if text is not None)
             elif field.name == "trailing":
                 found.update([] if value is None else [value])
             else:
@@ -187,3 +188,57 @@ def test_formatting_keeps_every_example(path: Path) -> None:
 @given(files)
 def test_formatting_keeps_every_tree(file: File) -> None:
     check_kept(file)
+
+
+def gaps(lines: list[str]) -> list[int]:
+    """Before which lines of a formatted text an empty line may stand: not in a prompt, not at the ends of a block."""
+    found, prompt = [], False
+    for i, line in enumerate(lines):
+        before, bare = lines[i - 1] if i else "", line.strip()
+        opens = not prompt and line.endswith('"""')
+        prompt = opens or (prompt and bare != '"""')
+        free = line and before and (not prompt or opens) and bare not in ("}", '"""')
+        found += [i] if free and not re.search(r"\{(  #.*)?$", before) else []
+    return found
+
+
+def some_of(lines: list[int]) -> st.SearchStrategy[list[int]]:
+    return st.lists(st.sampled_from(lines), unique=True) if lines else st.just([])
+
+
+def spread(text: str, at: list[int], count: int) -> str:
+    return "\n".join(("\n" * count if i in at else "") + line for i, line in enumerate(text.split("\n")))
+
+
+def one_space(text: str) -> str:
+    return re.sub(" +", " ", text)  # an empty line ends a run of aligned lines
+
+
+@quick
+@given(files, st.data())
+def test_an_empty_line_stays_and_several_are_one(file: File, data: st.DataObject) -> None:
+    text = format_file(file)
+    at = data.draw(some_of(gaps(text.split("\n"))))
+    again, diagnostics = parse(Source("again.mas", spread(text, at, data.draw(st.integers(1, 3)))))
+    assert not diagnostics
+    assert again is not None
+    assert again == file
+    assert comments(again) == comments(file)
+    assert one_space(format_file(again)) == one_space(spread(text, at, 1))
+    check_kept(again)
+    check_kept_in_yaml(again)
+
+
+@quick
+@given(st.data())
+def test_empty_lines_go_into_yaml_and_come_back(data: st.DataObject) -> None:
+    text = format_file(parse(Source("sketch.mas", SKETCH))[0] or File(NOWHERE, 1, ()))
+    lines = text.split("\n")
+    # Models and params are groups in YAML, with an empty line between them in any case.
+    free = [i for i in gaps(lines) if not lines[i].startswith("param")]
+    file, _ = parse(Source("spread.mas", spread(text, data.draw(some_of(free)), 1)))
+    assert file is not None
+    again, diagnostics = parse_yaml(Source("again.yaml", format_yaml(file)))
+    assert not diagnostics
+    assert again is not None
+    assert format_file(again) == format_file(file)

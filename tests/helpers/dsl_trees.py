@@ -173,7 +173,7 @@ values = st.recursive(
 qualifiers = st.one_of(st.none(), names)
 options = st.lists(st.builds(s.Option, st.just(AT), names, values, qualifiers), max_size=3).map(tuple)
 comments = st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=8).map(str.strip)
-some_comments = st.lists(comments, max_size=2).map(tuple)
+some_comments = st.lists(st.one_of(comments, st.none()), max_size=3).map(tuple)
 item = {"span": st.just(AT), "leading": some_comments, "trailing": st.one_of(st.none(), comments)}
 block = item | {"inner": some_comments}
 
