@@ -32,12 +32,12 @@ def read(path: str | os.PathLike[str]) -> tuple[File | None, list[Diagnostic], S
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return None, [Diagnostic("E0134", f"`{path}` cannot be read: {why}")], None
     try:
-        text = data.decode("utf-8").removeprefix("\ufeff")
+        text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         hint = "save it as UTF-8"
         return None, [Diagnostic("E0132", f"`{path}` is not UTF-8: line {line} holds other bytes", hint=hint)], None
-    source = Source(str(path), text)
+    source = Source(str(path), text.removeprefix("\ufeff"), marked=text.startswith("\ufeff"))
     return *read_source(source), source
 
 

@@ -10,10 +10,14 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Source:
-    """A text and the path that it is shown under. The text is what was read, as UTF-8, line ends as they were."""
+    """A text and the path that it is shown under. The text is what was read, as UTF-8, line ends as they were.
+
+    `marked`: it began with a byte-order mark, which is not in the text.
+    """
 
     path: str
     text: str = field(repr=False)
+    marked: bool = False
 
     @cached_property
     def _starts(self) -> list[int]:
@@ -23,6 +27,11 @@ class Source:
         """Line and column, both from 1, of a character offset (0 to len(text))."""
         line = bisect_right(self._starts, offset)
         return line, offset - self._starts[line - 1] + 1
+
+    @property
+    def newline(self) -> str:
+        """How most of its lines end: `\\n` or `\\r\\n`."""
+        return "\r\n" if 2 * self.text.count("\r\n") > self.text.count("\n") else "\n"
 
     def start_of(self, number: int) -> int:
         """The offset at which a line (from 1) starts. IndexError where there is no such line."""

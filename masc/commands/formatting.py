@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from masc.console import report, say
 from masc.dsl.diagnostics import MascError, errors
+from masc.dsl.rewrite import Form, form_of, rewritten, written
 from masc.dsl.source import Source
 from masc.dsl.syntax import File
 from masc.streams import print_content
-
-Form = Literal["mas", "yaml"]
 
 Files = Annotated[
     list[Path] | None, typer.Argument(metavar="FILE", help="Files, or folders with one \\[default: the one here]")
@@ -55,10 +55,10 @@ def _format(path: Path, check: bool, diff: bool) -> bool:
     from masc.compiler.files import atomic_write
 
     tree, source = read_tree(path)
-    text = written(tree, form_of(path))
-    changed = text != source.text
+    text = rewritten(tree)
+    changed = text.removeprefix("\ufeff") != source.text
     if diff:
-        print_content("".join(_difference(source, text)))
+        print_content("".join(_difference(source, text.removeprefix("\ufeff"))))
     if check and changed:
         (say if diff else print)(str(path))
     elif not (check or diff):
@@ -71,21 +71,16 @@ def _format(path: Path, check: bool, diff: bool) -> bool:
 def _convert(path: Path, to: Form, out: Path | None) -> None:
     from masc.compiler.files import atomic_write
 
-    if out is not None and (out.suffix not in (".mas", ".yaml", ".yml") or form_of(out) != to):
+    if out is not None and (out.suffix not in (".mas", ".yaml", ".yml") or form_of(str(out)) != to):
         raise typer.BadParameter(
             f"`{out.name}` is no name for {'a .mas' if to == 'mas' else 'a YAML'} file", param_hint="-o"
         )
     tree, _ = read_tree(path)
-    text = written(tree, to)
     if out is None:
-        print_content(text)
+        print_content(written(tree, to))
     else:
-        atomic_write(out, text)
+        atomic_write(out, rewritten(tree, to))
         say(f"{path} -> {out}")
-
-
-def form_of(path: Path) -> Form:
-    return "mas" if path.suffix == ".mas" else "yaml"
 
 
 def read_tree(path: Path) -> tuple[File, Source]:
@@ -99,19 +94,9 @@ def read_tree(path: Path) -> tuple[File, Source]:
     return tree, source
 
 
-def written(tree: File, form: Form) -> str:
-    if form == "mas":
-        from masc.dsl.formatter import format_file
-
-        return format_file(tree)
-    from masc.dsl.yaml_writer import format_yaml
-
-    return format_yaml(tree)
-
-
 def _difference(source: Source, text: str) -> Iterator[str]:
     from difflib import unified_diff
 
-    before, after = (each.splitlines(keepends=True) for each in (source.text, text))
+    before, after = (re.findall(r"[^\n]*\n|[^\n]+", each) for each in (source.text, text))
     for line in unified_diff(before, after, source.path, f"{source.path} (formatted)"):
         yield line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"

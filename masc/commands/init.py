@@ -134,13 +134,14 @@ def new_agent(
     on: Annotated[str | None, typer.Option(help="The model that it runs on \\[default: the first one]")] = None,
 ) -> None:
     """Add an agent to a file, which is formatted with it; comments stay."""
-    from masc.commands.formatting import form_of, read_tree, written
+    from masc.commands.formatting import read_tree
     from masc.compiler.files import atomic_write, locate
+    from masc.dsl.rewrite import rewritten
 
     path = locate(file, Path())
     tree, _ = read_tree(path)
     agent = _agent(tree, name, on)
-    atomic_write(path, written(_with(tree, agent), form_of(path)))
+    atomic_write(path, rewritten(_with(tree, agent)))
     say(f"{path}: added the agent `{name}`; it takes part once an edge names it, such as `{name} -> ... : kv`")
 
 

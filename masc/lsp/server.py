@@ -13,7 +13,7 @@ from pygls.lsp.server import LanguageServer
 
 from masc import __version__
 from masc.dsl.diagnostics import errors
-from masc.dsl.formatter import format_file
+from masc.dsl.rewrite import rewritten
 from masc.lsp.actions import actions
 from masc.lsp.completion import complete
 from masc.lsp.convert import Convert
@@ -187,7 +187,7 @@ def make() -> Server:
         if parsed is None or parsed.file is None or errors(parsed.diagnostics):
             return []
         text = parsed.source.text
-        done = format_file(parsed.file) if parsed.source.path.endswith(".mas") else text
+        done = rewritten(parsed.file) if parsed.source.path.endswith(".mas") else text
         return [types.TextEdit(server.convert.range_of(text, 0, len(text)), done)] if done != text else []
 
     @server.feature(

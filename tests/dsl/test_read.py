@@ -27,7 +27,7 @@ def test_files(tmp_path: Path) -> None:
     good.write_bytes(b'\xef\xbb\xbfmas 1\r\nmodel m = "x"\r\n')
     file, diagnostics, source = read(good)
     assert (file is not None, diagnostics) == (True, [])
-    assert source == Source(str(good), 'mas 1\r\nmodel m = "x"\r\n')
+    assert source == Source(str(good), 'mas 1\r\nmodel m = "x"\r\n', marked=True)
     (tmp_path / "a.yaml").write_text("mas: 1\nmodels: {m: x}")
     assert read(tmp_path / "a.yaml")[0] == file
 

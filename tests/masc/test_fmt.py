@@ -124,3 +124,47 @@ def test_what_yaml_cannot_say_is_refused(masc: Command, file: Path) -> None:
 def test_wrong_usage(masc: Command, file: Path, arguments: tuple[str, ...]) -> None:
     assert masc("fmt", *arguments).code == 2
     assert [path.name for path in file.parent.iterdir()] == ["pair.mas"]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("form", ["mas", "yaml"])
+def test_line_ends_and_a_byte_order_mark_are_the_writers_choice(
+    masc: Command, file: Path, form: str, mark: str
+) -> None:
+    tidy = TIDY if form == "mas" else masc("fmt", "--to", "yaml").out
+    file = file.with_suffix(f".{form}")
+    right = (mark + tidy.replace("\n", "\r\n")).encode()
+    file.write_bytes(right)
+    assert masc("fmt", "--check", file.name).code == 0
+    assert masc("fmt", file.name).err.strip() == f"{file.name}: unchanged"
+    file.write_bytes(right.replace(b"steps ", b"steps  ").replace(b"user: ", b"user:  ").replace(b"\r\n", b"\n", 2))
+    assert masc("fmt", "--check", file.name).code == 1  # most lines end in \r\n, two do not
+    assert masc("fmt", file.name).code == 0
+    assert file.read_bytes() == right
+    assert masc("fmt", "--to", "mas", file.name, "-o", "again.mas").code == 0
+    assert (file.parent / "again.mas").read_bytes() == (mark + TIDY.replace("\n", "\r\n")).encode()
+    assert masc("new", "agent", "helper", file.name).code == 0
+    assert b"helper" in file.read_bytes()
+    assert file.read_bytes().count(b"\r\n") == file.read_bytes().count(b"\n")
+    assert file.read_bytes().startswith(mark.encode())
+
+
+def test_a_link_is_followed_and_permissions_stay(masc: Command, file: Path) -> None:
+    (file.parent / "link.mas").symlink_to("pair.mas")
+    file.chmod(0o600)
+    assert masc("fmt", "link.mas").code == 0
+    assert (file.parent / "link.mas").is_symlink()
+    assert file.read_text() == TIDY
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_heading_stays_apart_and_so_does_what_was_apart(masc: Command, file: Path) -> None:
+    text = TIDY.replace("# A pair.\nmas 1", "mas 1").replace("model small", "# A pair.\n\nmodel small")
+    text = text.replace("  steps 20", "  # How long.\n\n  steps 20\n\n  # Nothing else.").replace(
+        "  answer\n", "\n  answer\n"
+    )
+    file.write_text(text)
+    assert masc("fmt", "--check").out == ""
+    file.write_text(text.replace("\n\n", "\n\n \t\n\n"))
+    assert masc("fmt").code == 0
+    assert file.read_text() == text
