@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from masc.comparison_runs import Run, Task, asked, mark, plan_of, runs, title_of
 from masc.compiler.files import atomic_write
 from masc.compiler.plan import Lora, Plan
-from masc.console import bar, say
+from masc.console import bar, report, say
 
 if TYPE_CHECKING:
     from masc.backends.torch.program import Program
@@ -147,7 +147,7 @@ def trained_parameters(program: Program) -> int:
 def _train(
     program: Program, run: Run, task: Task, folder: Path, listen: Callable[[dict[str, Any]], None] | None
 ) -> None:
-    from masc.backends.torch.train import train
+    from masc.backends.torch.train import prepare
 
     steps = run.settings.steps
     with bar("loss {task.fields[loss]}") as progress:
@@ -161,7 +161,8 @@ def _train(
             if listen is not None:
                 listen(metrics)
 
-        train(program, task.train_rows, directory=folder, resume=True, listen=note, **asdict(run.settings))
+        rows, settings = task.train_rows, run.settings
+        prepare(program, rows, None, settings, directory=folder, resume=True, listen=note, tell=report).go()
 
 
 def _trained(folder: Path) -> tuple[int, int, int, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,7 @@ from masc.compiler.artifact import (
     write_artifact,
 )
 from masc.compiler.pipeline import Compilation, Cut, compile_file
-from masc.compiler.plan import Mode, Plan, TrainSettings
+from masc.compiler.plan import Mode, Plan
 from masc.console import bar, report, say
 from masc.dsl.diagnostics import MascError, errors, fail
 
@@ -277,6 +276,7 @@ def train(
     device: str | None,
 ) -> None:
     """Train an artifact: compile what is missing, train, write the weights."""
+    from masc import training
     from masc.backends.torch.data import columns_of, read_rows
 
     path = locate(argument, Path())
@@ -284,7 +284,8 @@ def train(
     compilation = accepted(compile_remembering(path, root, sets))
     plan = compilation.require()
     _check_earlier(root, compilation, resume, force)
-    settings = _settings(plan, root, sets, resume)
+    report(training.remembered(compilation, path, sets))
+    settings = plan.train
     columns = columns_of(plan, labels=True)
     rows = read_rows(data_path(data, settings.data, compilation.base, "data"), columns)
     eval_path = eval_data or (compilation.base / settings.eval_data if settings.eval_data else None)
@@ -292,23 +293,32 @@ def train(
 
     from masc.backends.torch.build import build, fast_dtype  # here, for it takes seconds: what is wrong shows before
 
-    dtype = settings.dtype or fast_dtype(device)
+    dtype = settings.dtype or (training.dtype_before(root) if resume else None) or fast_dtype(device)
     program = build(plan, compilation.base, dtype=dtype, device=device, seed=settings.seed)
     program.compilation = compilation
+    run = training.prepare(
+        program,
+        rows,
+        eval_rows,
+        settings,
+        root,
+        resume=resume,
+        force=force,
+        scorer=scorer,
+        trackers=trackers,
+    )
     # Nothing on disk has been touched so far: what was refused above has changed nothing.
-    main = os.environ.get("RANK", "0") == "0"
-    if main:
-        artifact = write_artifact(root, compilation, force=force)
-        if force:
-            forget_weights(artifact)
-    count = sum(p.numel() for p in program.trainable().values())
-    batch = settings.batch * settings.accumulate
-    say(f"{path}: {len(plan.agents)} agents, {count:,} trainable parameters, {len(rows)} rows")
-    say(f"{settings.steps} steps of {batch} rows, {dtype} on {program.device}")
-    _train(program, rows, eval_rows, settings, root, resume, force, scorer, trackers)
-    if main:
-        program.save(root, force=True)  # what was there before has been resumed or given up above
-        say(f"trained -> {root}")
+    main = run.processes.main
+    with training.stoppable(run, argument):
+        if main:
+            artifact = write_artifact(root, compilation, force=force)
+            if force:
+                forget_weights(artifact)
+            training.describe(run, path, dtype, resume)
+        training.go(run)
+        if main:
+            program.save(root, force=True)  # what was there before has been resumed or given up above
+            say(f"trained -> {root}")
 
 
 def _check_earlier(root: Path, compilation: Compilation, resume: bool, force: bool) -> None:
@@ -316,60 +326,3 @@ def _check_earlier(root: Path, compilation: Compilation, resume: bool, force: bo
     check_overwrite(root, compilation, force)
     if not (resume or force) and has_weights(Layout(root)):
         raise fail("E0610", f"`{root}` holds an earlier run", hint="go on with --resume, or start over with --force")
-
-
-def _settings(plan: Plan, root: Path, sets: Mapping[str, str], resume: bool) -> TrainSettings:
-    """The train settings: of the run that is resumed where there is one, but for what `--set` says now."""
-    if not resume:
-        return plan.train
-    from masc.backends.torch.train import resumed_settings
-
-    before = resumed_settings(root)
-    if before is None:
-        return plan.train
-    names = {field.name for field in dataclasses.fields(TrainSettings)}
-    return dataclasses.replace(before, **{name: getattr(plan.train, name) for name in sets if name in names})
-
-
-def _train(
-    program: Program,
-    rows: list[dict[str, Any]],
-    eval_rows: list[dict[str, Any]] | None,
-    settings: TrainSettings,
-    root: Path,
-    resume: bool,
-    force: bool,
-    scorer: str,
-    trackers: list[str],
-) -> None:
-    from masc.backends.torch.evaluate import evaluate as score
-    from masc.backends.torch.train import train as run
-
-    def evaluation(program: Program) -> dict[str, Any]:
-        result, _ = score(program, eval_rows or [], scorer, batch=max(settings.batch, 16))
-        found = result.json()
-        say(f"evaluation: accuracy {result.accuracy:.1%}, gold perplexity {result.gold_perplexity:.4g}")
-        return {f"eval_{name}": found[name] for name in ("accuracy", "gold_perplexity", "decoded_perplexity", "items")}
-
-    with bar("loss {task.fields[loss]}", "{task.fields[speed]}") as progress:
-        task = progress.add_task("train", total=settings.steps, loss="-", speed="")
-
-        def listen(metrics: dict[str, Any]) -> None:
-            step, loss = metrics["step"], f"{metrics['loss']:.4f}"
-            speed = f"{metrics['positions'] / max(metrics['seconds'], 1e-9):,.0f} tokens/s"
-            progress.update(task, completed=step, loss=loss, speed=speed)
-            if not progress.console.is_terminal and step % max(1, settings.steps // 10) == 0:
-                say(f"step {step} of {settings.steps}: loss {loss}, {speed}")  # a log file has no bar
-
-        run(
-            program,
-            rows,
-            eval_rows,
-            directory=root,
-            resume=resume,
-            force=force,
-            listen=listen,
-            evaluate=evaluation if eval_rows else None,
-            trackers=trackers,
-            **dataclasses.asdict(settings),
-        )

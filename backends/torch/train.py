@@ -1,40 +1,48 @@
 """The graph trainer: every agent's adapter and every link, end to end, on the answers' cross entropy (DiffMAS, stage
 II).
 
-All that happens at a step is a function of the settings, the seed and the step, so a run that was killed and resumed
-ends with the weights that it would have had.
+A run is prepared, which checks everything and changes nothing, and then goes. What it does at a step is a function of
+the settings, the seed and the step (`schedule.py`, `step.py`), so a run that was killed and resumed ends with the
+weights that it would have had.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-import math
-import os
-import shutil
-import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 
-from masc.backends.torch import checkpoints
-from masc.backends.torch.adapters import derive, tensors
+from masc.backends.torch import checkpoints, origin
+from masc.backends.torch.checkpoints import Checkpoint
 from masc.backends.torch.data import columns_of
+from masc.backends.torch.metrics import Metrics, MetricsFile
+from masc.backends.torch.processes import Processes, processes
 from masc.backends.torch.program import Program
 from masc.backends.torch.prompts import Row, value
-from masc.backends.torch.segments import Opening
-from masc.compiler.plan import Loss, Prefill, TrainSettings, agent_of
-from masc.dsl.diagnostics import fail
+from masc.backends.torch.rows import rows_of
+from masc.backends.torch.schedule import data_order, due
+from masc.backends.torch.step import Stepper
+from masc.backends.torch.trackers import Trackers
+from masc.compiler import bounds
+from masc.compiler.plan import Loss, TrainSettings
+from masc.compiler.writing import check_file, check_folder
+from masc.dsl.diagnostics import Diagnostic, MascError, errors, fail
 
-Metrics = dict[str, Any]
 Listener = Callable[[Metrics], None]
+Teller = Callable[[Sequence[Diagnostic]], None]
+_ELSEWHERE = {
+    "data": "the rows are the second argument",
+    "eval_data": "rows to evaluate on are `eval_rows`",
+    "dtype": "it is that of the base models: give it to `masc.compile`",
+}
+"""Entries of a `train` block that mean something to the command alone."""
 
 
 def train(
@@ -48,252 +56,266 @@ def train(
     listen: Listener | None = None,
     evaluate: Callable[[Program], Metrics] | None = None,
     trackers: Sequence[str] = (),
+    tell: Teller | None = None,
     **settings: Any,
 ) -> list[Metrics]:
     """Train a program in place; returns the metrics of each step that ran.
 
-    directory: where `checkpoints/` and `metrics.jsonl` go (None: nowhere). resume: go on from the newest checkpoint
-    there. force: forget a run that lies there. listen: called with each step's metrics. evaluate: called every
-    `eval_every` steps and at the end; without it, eval_rows are scored by loss. trackers: accelerate's names
-    ("tensorboard", "wandb", ...). settings: `train` entries that differ from the graph's. Errors: E0604/E0607 a bad
-    row, E0608 nothing to resume or a broken checkpoint, E0701 the loss is no longer a number (the last good
-    checkpoint stays).
+    rows, eval_rows: dicts, in any iterable; data frames and data sets of `datasets` as well. directory: where
+    `checkpoints/` and `metrics.jsonl` go (None: nowhere). resume: go on from the newest whole checkpoint there. force:
+    forget a run that lies there. listen: called with each step's metrics. evaluate: called every `eval_every` steps and
+    at the end; without it, eval_rows are scored by loss. trackers: accelerate's names ("tensorboard", "wandb", ...).
+    tell: called with warnings (None: Python's). settings: `train` entries that differ from the graph's.
+
+    The program is left in the mode in which it was, without gradients. Errors: TypeError and ValueError for settings
+    that are none; E0604/E0607 a bad row; E0608 nothing to resume, a damaged checkpoint, or another run's; E0609 nothing
+    to train; E0610 an earlier run is there; E0615 a checkpoint of another base model; E0701 the loss is no longer a
+    number (the last good checkpoint stays), E0702 no memory, E0703 the disk is full.
     """
     names = {field.name for field in dataclasses.fields(TrainSettings)}
     if unknown := sorted(set(settings) - names):
-        raise TypeError(f"unknown train setting {unknown[0]!r}; known are {', '.join(sorted(names))}")
+        raise TypeError(f"unknown train setting {unknown[0]!r}; known are {', '.join(sorted(names - set(_ELSEWHERE)))}")
+    for name, where in _ELSEWHERE.items():
+        if settings.get(name) is not None:
+            raise TypeError(f"train does not read {name!r}: {where}")
     chosen = checked(dataclasses.replace(program.plan.train, **settings))
-    run = _Run(program, list(rows), eval_rows, chosen, directory, force, listen, evaluate, trackers)
-    program.max_length = chosen.max_length
-    try:
-        with torch.random.fork_rng(devices=[]):
-            return run.go(resume)
-    finally:
-        program.max_length = 0
-        program.eval()
+    run = prepare(
+        program,
+        rows,
+        eval_rows,
+        chosen,
+        directory=directory,
+        resume=resume,
+        force=force,
+        listen=listen,
+        evaluate=evaluate,
+        trackers=trackers,
+        tell=tell,
+    )
+    return run.go()
 
 
 def checked(settings: TrainSettings) -> TrainSettings:
     """The settings, if each is of the type and in the range that a `train` block takes; else ValueError."""
-    least = {"batch": 1, "accumulate": 1, "steps": 1, "keep": 1}
-    for field in dataclasses.fields(TrainSettings):
-        value = getattr(settings, field.name)
-        if isinstance(field.default, int | float) and not isinstance(field.default, bool):
-            whole = isinstance(field.default, int)
-            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-                raise ValueError(f"{field.name} = {value!r} is not {'a whole number' if whole else 'a number'}")
-            most = 1e3 if field.name == "rate" else math.inf  # a rate that overflows float32 inside AdamW
-            if not (math.isfinite(value) and least.get(field.name, 0) <= value <= most):
-                raise ValueError(f"{field.name} = {value!r} is out of range")
-    if settings.checkpoint not in {"none", "agent"}:
-        raise ValueError(f"checkpoint = {settings.checkpoint!r} is neither 'none' nor 'agent'")
+    for name, limits in bounds.TRAIN.items():
+        if wrong := limits.complaint(name, getattr(settings, name)):
+            raise ValueError(wrong)
+    if settings.checkpoint not in ("none", "agent"):
+        raise ValueError(f"`checkpoint` is {settings.checkpoint!r}, which is neither 'none' nor 'agent'")
+    for name in ("data", "eval_data", "dtype"):
+        if not isinstance(getattr(settings, name), str | None):
+            raise ValueError(f"`{name}` takes a text, not {getattr(settings, name)!r}")
     return settings
 
 
-def data_order(seed: int, count: int) -> Iterator[int]:
-    """Row numbers for ever: each epoch a permutation that depends on the seed and the epoch alone."""
-    epoch = 0
-    while True:
-        generator = torch.Generator().manual_seed(derive(seed, "order", epoch))
-        yield from torch.randperm(count, generator=generator).tolist()
-        epoch += 1
+def prepare(
+    program: Program,
+    rows: Sequence[Row],
+    eval_rows: Sequence[Row] | None,
+    settings: TrainSettings,
+    *,
+    directory: Path | str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    listen: Listener | None = None,
+    evaluate: Callable[[Program], Metrics] | None = None,
+    trackers: Sequence[str] = (),
+    tell: Teller | None = None,
+) -> Run:
+    """Check all that a run needs, and read the checkpoint that it goes on from; nothing is changed, in the program or
+    on the disk. Arguments and errors as of `train`."""
+    if resume and directory is None:
+        raise ValueError("resume=True needs the directory of the run that goes on")
+    folder = None if directory is None else Path(directory)
+    known, known_eval = rows_of(rows, "rows"), None if eval_rows is None else rows_of(eval_rows, "eval_rows")
+    _check_rows(program, known, known_eval, evaluate is None)
+    parameters = _parameters(program)
+    run = Run(
+        program=program,
+        rows=known,
+        eval_rows=known_eval,
+        settings=settings,
+        parameters=parameters,
+        processes=processes(program.device),
+        folder=folder,
+        listen=listen,
+        evaluate=evaluate,
+        trackers=tuple(trackers),
+        tell=tell or _warn,
+    )
+    if folder is not None:
+        check_folder(folder)
+        check_file(folder / "metrics.jsonl")
+        if resume:
+            run.found, run.damaged = checkpoints.newest(folder / "checkpoints")
+            run.check_found()
+        elif checkpoints.every(folder / "checkpoints") and not force:
+            raise fail(
+                "E0610",
+                f"{folder} holds the checkpoints of an earlier run",
+                hint="go on with --resume, or start over with --force",
+            )
+    return run
 
 
-def rate_at(settings: TrainSettings, step: int) -> float:
-    """Linear warm-up over the first share of the steps, then a cosine down to zero. step counts from 0."""
-    warm = max(1, round(settings.warmup * settings.steps)) if settings.warmup else 0
-    if step < warm:
-        return settings.rate * (step + 1) / warm
-    done = (step - warm) / max(1, settings.steps - warm)
-    return settings.rate * 0.5 * (1 + math.cos(math.pi * done))
+def _check_rows(program: Program, rows: list[Row], eval_rows: list[Row] | None, texts: bool) -> None:
+    if not rows:
+        raise fail("E0605", "there are no rows to train on")
+    for given, told in ((rows, True), (eval_rows or [], texts)):
+        columns = columns_of(program.plan, labels=True, texts=told)
+        for i, row in enumerate(given):
+            for column in columns:
+                value(row, column, i)
+    program.check_lengths(rows)
 
 
-def opening_draws(seed: int, step: int, count: int) -> torch.Tensor:
-    """float [count]: one draw per sample of the optimiser's batch, stratified so that the share of samples that see an
-    opening channel is as even as it can be from step to step."""
-    generator = torch.Generator().manual_seed(derive(seed, "open", step))
-    order = torch.randperm(count, generator=generator)
-    return (order + torch.rand(1, generator=generator)) / count
+def _parameters(program: Program) -> dict[str, torch.nn.Parameter]:
+    """What is trained, by name. E0609 where that is nothing, ValueError where it is more than adapters and links."""
+    parameters = program.trainable()
+    if not parameters:
+        raise fail("E0609", "nothing can be trained: every agent is `adapt none`")
+    losses = [op for op in program.plan.operations if isinstance(op, Loss)]
+    if not any(loss.reaches for loss in losses):
+        raise fail("E0609", "nothing can be trained: no gradient reaches an adapter", hint="`masc check` says why")
+    for name in parameters:
+        if not (".lora_" in name or name.startswith(("links.", "across."))):
+            raise ValueError(f"{name} is the base model's, which stays frozen: switch its requires_grad off")
+    return parameters
 
 
 @dataclass
-class _Run:
+class Run:
+    """A run that may go. found: the checkpoint that it goes on from; damaged: newer ones that are of no use."""
+
     program: Program
     rows: list[Row]
-    eval_rows: Sequence[Row] | None
+    eval_rows: list[Row] | None
     settings: TrainSettings
-    directory: Path | str | None
-    force: bool
+    parameters: Mapping[str, torch.nn.Parameter]
+    processes: Processes
+    folder: Path | None
     listen: Listener | None
     evaluate: Callable[[Program], Metrics] | None
     trackers: Sequence[str]
+    tell: Teller
+    found: Checkpoint | None = None
+    damaged: Mapping[Path, str] = field(default_factory=dict)
+    before: TrainSettings | None = None
+    """The settings of the run that goes on."""
+    done: int = 0
+    """Steps that the weights in memory have seen."""
+    saved: int = 0
+    """Steps that the newest checkpoint has seen; 0: there is none."""
 
-    def go(self, resume: bool) -> list[Metrics]:
-        settings, program = self.settings, self.program
-        if not self.rows:
-            raise fail("E0605", "there are no rows to train on")
-        for rows, texts in ((self.rows, True), (self.eval_rows or [], self.evaluate is None)):
-            for i, row in enumerate(rows):
-                for column in columns_of(program.plan, labels=True, texts=texts):
-                    value(row, column, i)
-        program.check_lengths(self.rows)
-        self.parameters = program.trainable()
-        if not self.parameters:
-            raise fail("E0609", "nothing can be trained: every agent is `adapt none`")
-        losses = [op for op in program.plan.operations if isinstance(op, Loss)]
-        if not any(loss.reaches for loss in losses):
-            raise fail("E0609", "nothing can be trained: no gradient reaches an adapter", hint="`masc check` says why")
-        self.accelerator = Accelerator(
-            cpu=program.device.type == "cpu",
-            log_with=list(self.trackers) or None,
-            project_dir=str(self.directory) if self.directory else None,
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        )
-        if self.trackers:
-            self.accelerator.init_trackers("masc", config={k: str(v) for k, v in dataclasses.asdict(settings).items()})
+    def check_found(self) -> None:
+        """E0608 or E0615 where the checkpoint is another run's or cannot be read; all that differs is told at once."""
+        if self.found is None:
+            return
+        path = str(self.found.path)
+        try:
+            known, near, settings = origin.read(self.found.state)
+            self.before = checked(TrainSettings(**settings))
+        except (TypeError, ValueError) as error:
+            raise fail(
+                "E0608", f"the checkpoint `{path}` cannot be read: {error}", hint="start over with --force"
+            ) from None
+        if wrong := origin.refusals(path, known, self._origin):
+            raise MascError(wrong)
+        checkpoints.check(self.found, self.parameters)
+        step, steps = self.found.step, self.settings.steps
+        if step > steps:
+            message = f"`{path}` has seen {step} steps already, and steps = {steps}"
+            raise fail("E0608", message, hint="ask for more steps, or start over with --force")
+        told = [
+            Diagnostic("W0602", f"the checkpoint `{bad}` is damaged and left out: {why}; `{path}` is taken")
+            for bad, why in self.damaged.items()
+        ]
+        told += origin.remarks(path, step, self.before, self.settings)
+        self._tell([*told, *origin.drift(path, near, self._around)])
+
+    def go(self) -> list[Metrics]:
+        """Train; returns the metrics of each step that ran."""
+        with _as_it_was(self.program), torch.inference_mode(False), torch.enable_grad():
+            self.program.max_length = self.settings.max_length
+            try:
+                return self._go()
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                hint = "lower `batch` and raise `accumulate`, or write `checkpoint agent` in the `train` block"
+                message = f"there is not enough memory for what comes after step {self.done}"
+                raise fail("E0702", message, hint=hint) from error
+
+    def _go(self) -> list[Metrics]:
+        settings = self.settings
+        module = self.processes.wrapped(self.program)
         optimizer = torch.optim.AdamW(
             list(self.parameters.values()), lr=settings.rate, weight_decay=settings.weight_decay
         )
-        start = self._restore(optimizer) if resume else self._fresh()
-        self.module, self.optimizer = self.accelerator.prepare(program, optimizer)
-        order = data_order(settings.seed, len(self.rows))
-        size = settings.batch * settings.accumulate * self.accelerator.num_processes
-        for _ in range(start * size):
-            next(order)
+        self._make_room()
+        if self.found is not None:
+            checkpoints.restore(self.found, self.parameters, optimizer)
+            self.done = self.saved = self.found.step
+        self.processes.wait()
+        stepper = Stepper(self.program, module, self.parameters, optimizer, settings, self.processes)
+        size = settings.batch * settings.accumulate * self.processes.count
+        order = data_order(settings.seed, len(self.rows), self.done * size)
         history = []
-        for step in range(start, settings.steps):
-            metrics = self._step(step, [next(order) for _ in range(size)])
-            history.append(metrics)
-            done = step + 1
-            evaluates = done == settings.steps or (settings.eval_every and done % settings.eval_every == 0)
-            # Metrics before the checkpoint: then no step can be missing from them after a kill. Evaluation last:
-            # one that fails costs nothing.
-            self._log(metrics)
-            if done == settings.steps or (settings.save_every and done % settings.save_every == 0):
-                self._save(done)
-            if evaluates and (found := self._evaluation()):
-                metrics.update(found)
-                self._write({"step": done, **found})
-        if self.trackers:
-            self.accelerator.end_training()
+        trackers = self.trackers if self.processes.main else ()
+        with Trackers(trackers, self.folder, settings, self.program.device) as tracked:
+            self._make_up_for()
+            for step in range(self.done, settings.steps):
+                indices = [next(order) for _ in range(size)]
+                metrics = stepper.take(step, [self.rows[i] for i in indices], indices)
+                history.append(metrics)
+                self.done = step + 1
+                # Metrics before the checkpoint: then no step can be missing from them after a kill. Evaluation last:
+                # one that fails costs nothing, and one that was killed is made up for.
+                self._note(metrics, tracked)
+                if due(settings.save_every, self.done, settings.steps):
+                    self._save(optimizer)
+                if due(settings.eval_every, self.done, settings.steps):
+                    metrics.update(self._evaluated())
+        if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
+            raise fail("E0701", "the weights are no longer numbers", hint="start over with a lower `rate`")
         return history
 
-    def _step(self, step: int, indices: list[int]) -> Metrics:
-        began = time.perf_counter()
-        settings, accelerator = self.settings, self.accelerator
-        rank, world = accelerator.process_index, accelerator.num_processes
-        torch.manual_seed(derive(settings.seed, "dropout", step, rank))
-        self.program.train()
-        self.program.rounds = {} if self._by_round else None
-        batch = [self.rows[i] for i in indices]
-        draws = opening_draws(settings.seed, step, len(batch))
-        # The mean is over the answer tokens of the whole optimiser batch, not of each micro-batch.
-        total = self.program.forward_tokens(batch)
-        summed = torch.zeros((), dtype=torch.float64, device=accelerator.device)
-        positions = 0
-        for micro in range(settings.accumulate):
-            at = (micro * world + rank) * settings.batch
-            part = slice(at, at + settings.batch)
-            opening = Opening(step, draws[part].to(self.program.device)) if self._opens(step) else None
-            last = micro == settings.accumulate - 1
-            with _exchange(accelerator, self.module, last):
-                out = self.module(
-                    batch[part],
-                    opening=opening,
-                    recompute=settings.checkpoint == "agent",
-                    indices=indices[part],
-                )
-                # DDP averages over processes, hence the factor.
-                accelerator.backward(out.loss * (out.tokens * world / total))
-            summed += out.loss.detach().double() * out.tokens
-            positions += out.positions
-        loss = float(accelerator.reduce(summed, "sum")) / total if world > 1 else float(summed) / total
-        norms = self._norms()
-        by_round = self._round_norms()
-        norm = math.sqrt(sum(n * n for n in norms.values()))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise fail(
-                "E0701",
-                f"the loss is no longer a number at step {step + 1} (loss {loss}, gradient norm {norm})",
-                hint="lower `rate`, or resume from the last checkpoint with another `seed`",
-            )
-        if settings.clip:
-            self._clip(settings.clip)
-        rate = rate_at(settings, step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        seconds = time.perf_counter() - began
-        return {
-            "step": step + 1,
-            "loss": loss,
-            "rate": rate,
-            "tokens": total,
-            "positions": positions * world,
-            "grad_norm": norm,
-            "grad_norms": norms,
-            **({"grad_norms_by_round": by_round} if by_round else {}),
-            "seconds": round(seconds, 4),
-        }
+    def _make_room(self) -> None:
+        """Make the folder that of this run: without what ran before, or with it up to the checkpoint."""
+        if self.folder is None or not self.processes.main:
+            return
+        folder = self.folder / "checkpoints"
+        checkpoints.sweep(folder)
+        step = 0 if self.found is None else self.found.step
+        for path in checkpoints.every(folder):
+            if checkpoints.step_of(path) > step:  # of a run that is given up, or damaged
+                checkpoints.remove(path)
+        if self.found is None:
+            self._metrics.drop()
+        elif lost := self._metrics.keep(step):
+            what = f"step {lost[0]}" if len(lost) == 1 else f"{len(lost)} steps, the first of them {lost[0]}"
+            message = f"`{self._metrics.path}` has no line that can be read of {what}"
+            self._tell([Diagnostic("W0604", f"{message}: the weights are whole, the record is not")])
 
-    def _opens(self, step: int) -> bool:
-        views = [v for op in self.program.plan.operations if isinstance(op, Prefill) for v in op.sees]
-        return any(view.until is not None and step < view.until for view in views)
+    def _make_up_for(self) -> None:
+        """Run the evaluation that a kill has cut off after the checkpoint."""
+        if self.found is None or self.before is None or not due(self.before.eval_every, self.done, self.before.steps):
+            return
+        if not self._metrics.evaluated(self.done):
+            self._evaluated()
 
-    @cached_property
-    def _by_round(self) -> bool:
-        """Whether some agent is active more than once."""
-        prefills = [op for op in self.program.plan.operations if isinstance(op, Prefill)]
-        return len(prefills) > len(self.program.plan.agents)
-
-    def _round_norms(self) -> dict[str, float]:
-        """By activation (`critic#2`): the L2 norm of what it contributes to the gradient of its agent's adapter, before
-        clipping, over the whole optimiser batch. The contributions themselves are summed in the adapters' float32: in
-        bfloat16 those of early rounds round to zero."""
-        rounds, self.program.rounds = self.program.rounds, None
-        found: dict[str, float] = {}
-        plan = self.program.plan
-        for name in (op.activation for op in plan.operations if isinstance(op, Prefill) and rounds is not None):
-            if plan.agent(agent_of(name)).lora is None:
-                continue
-            parts = [] if rounds is None else list(rounds.get(name, {}).values())
-            if self.accelerator.num_processes > 1:
-                parts = self._summed(name, rounds or {})
-            found[name] = math.sqrt(sum(float(part.double().pow(2).sum()) for part in parts))
+    def _evaluated(self) -> Metrics:
+        """Evaluate, and note what is found."""
+        self.program.eval()
+        found = self._evaluation()
+        found.pop("step", None)
+        if found and self.folder is not None and self.processes.main:
+            self._metrics.append({"step": self.done, **found})
         return found
 
-    def _summed(self, activation: str, rounds: Mapping[str, Mapping[str, torch.Tensor]]) -> list[torch.Tensor]:
-        """Contributions of all processes: each must take part, whether it has any or not. The mean, as DDP's gradients
-        are."""
-        base = self.program.base(agent_of(activation)).model
-        own = rounds.get(activation, {})
-        named = tensors(base, agent_of(activation))
-        return [self.accelerator.reduce(own.get(n, torch.zeros_like(p.detach())), "mean") for n, p in named.items()]
-
-    def _norms(self) -> dict[str, float]:
-        """L2 norm of the gradient of each agent's parameters and each edge's (`hidden(a, b)`), before clipping, summed
-        in float64."""
-        squares: dict[str, float] = {agent.name: 0.0 for agent in self.program.plan.agents}
-        squares |= dict.fromkeys(self.program.across, 0.0)
-        for name, parameter in self.parameters.items():
-            if parameter.grad is not None:
-                squares[self.program.owner(name)] += float(parameter.grad.double().pow(2).sum())
-        return {name: math.sqrt(square) for name, square in squares.items()}
-
-    def _clip(self, limit: float) -> None:
-        """Limit the gradient's norm of each agent and each edge on its own: a gradient that explodes in one of them, as
-        behind many latent steps, would else leave the others hardly any."""
-        owned: dict[str, list[torch.nn.Parameter]] = {}
-        for name, parameter in self.parameters.items():
-            owned.setdefault(self.program.owner(name), []).append(parameter)
-        for parameters in owned.values():
-            torch.nn.utils.clip_grad_norm_(parameters, limit)
-
     def _evaluation(self) -> Metrics:
-        self.program.eval()
         if self.evaluate is not None:
-            return self.evaluate(self.program)
+            return dict(self.evaluate(self.program))
         if not self.eval_rows:
             return {}
         loss, tokens = 0.0, 0
@@ -304,114 +326,70 @@ class _Run:
                 loss, tokens = loss + float(out.loss) * out.tokens, tokens + out.tokens
         return {"eval_loss": loss / tokens}
 
-    # -- what is kept on disk --------------------------------------------------------------------------------------
-
-    @property
-    def _folder(self) -> Path | None:
-        return None if self.directory is None else Path(self.directory)
-
-    @cached_property
-    def _data(self) -> str:
-        """A hash of the rows, so that a run is not resumed on other data unnoticed."""
-        text = json.dumps([dict(row) for row in self.rows], sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def _log(self, metrics: Metrics) -> None:
-        if not self.accelerator.is_main_process:
+    def _note(self, metrics: Metrics, tracked: Trackers) -> None:
+        if not self.processes.main:
             return
-        self._write(metrics)
-        if self.trackers:
-            flat = {k: v for k, v in metrics.items() if isinstance(v, int | float)}
-            flat |= {f"grad_norm/{name}": norm for name, norm in metrics["grad_norms"].items()}
-            flat |= {f"grad_norm/{name}": norm for name, norm in metrics.get("grad_norms_by_round", {}).items()}
-            self.accelerator.log(flat, step=metrics["step"])
+        if self.folder is not None:
+            self._metrics.append(metrics)
+        tracked.log(metrics)
         if self.listen is not None:
             self.listen(metrics)
 
-    def _write(self, metrics: Metrics) -> None:
-        """One line of `metrics.jsonl`: a step's metrics, or (after them) what its evaluation found."""
-        if self._folder is not None and self.accelerator.is_main_process:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with (self._folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(metrics) + "\n")
-
-    def _save(self, step: int) -> None:
-        if self._folder is None or not self.accelerator.is_main_process:
-            return
-        state = {"settings": dataclasses.asdict(self.settings), "data": self._data, "seed": self.program.seed}
-        inner = getattr(self.optimizer, "optimizer", self.optimizer)
-        checkpoints.save(self._folder / "checkpoints", step, self.parameters, inner, state, self.settings.keep)
-
-    def _fresh(self) -> int:
-        """Start in an empty place: an earlier run there is neither mixed with this one nor lost unasked."""
-        folder = self._folder
-        if folder is None:
-            return 0
-        if checkpoints.newest(folder / "checkpoints") is not None and not self.force:
-            raise fail(
-                "E0610",
-                f"{folder} holds the checkpoints of an earlier run",
-                hint="go on with --resume, or start over with --force",
+    def _save(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.folder is not None and self.processes.main:
+            self._metrics.sync()
+            state = origin.as_json(self._origin, self._around, self.settings)
+            checkpoints.write(
+                self.folder / "checkpoints", self.done, self.parameters, optimizer, state, self.settings.keep
             )
-        if self.accelerator.is_main_process:
-            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-            (folder / "metrics.jsonl").unlink(missing_ok=True)
-        return 0
+        self.saved = self.done
 
-    def _restore(self, optimizer: torch.optim.Optimizer) -> int:
-        folder = self._folder
-        newest = None if folder is None else checkpoints.newest(folder / "checkpoints")
-        if folder is None:
-            return 0
-        main = self.accelerator.is_main_process
-        if newest is None:  # killed before the first checkpoint: from the start
-            if main:
-                _drop_after(folder / "metrics.jsonl", 0)
-            return 0
-        state = checkpoints.read_state(newest)
-        if state.get("data") != self._data:
-            raise fail(
-                "E0608", f"{newest} was trained on other data", hint="give the same data, or start over with --force"
-            )
-        before = state.get("settings", {})
-        for name in ("seed", "batch", "accumulate"):
-            if before.get(name) != getattr(self.settings, name):
-                raise fail(
-                    "E0608",
-                    f"{newest} was trained with {name} = {before.get(name)}, not {getattr(self.settings, name)}",
-                    hint="the order of the data would differ: resume with the same, or start over with --force",
-                )
-        checkpoints.load(newest, self.parameters, optimizer)
-        if main:
-            _drop_after(folder / "metrics.jsonl", state["step"])
-        return int(state["step"])
+    def _tell(self, diagnostics: Sequence[Diagnostic]) -> None:
+        if diagnostics and self.processes.main:
+            self.tell(diagnostics)
+
+    @cached_property
+    def _metrics(self) -> MetricsFile:
+        assert self.folder is not None
+        return MetricsFile(self.folder / "metrics.jsonl")
+
+    @cached_property
+    def _origin(self) -> origin.Origin:
+        return origin.origin_of(self.program, self.rows, self.settings, self.processes.count)
+
+    @cached_property
+    def _around(self) -> origin.Around:
+        return origin.around(self.program, self.eval_rows, self.evaluate is None)
 
 
-def resumed_settings(directory: Path) -> TrainSettings | None:
-    """The settings of the run whose checkpoint lies in a directory, or None if there is none."""
-    newest = checkpoints.newest(directory / "checkpoints")
-    if newest is None:
-        return None
-    known: Mapping[str, Any] = checkpoints.read_state(newest).get("settings", {})
-    return TrainSettings(**known)
+@contextmanager
+def _as_it_was(program: Program) -> Iterator[None]:
+    """Whatever happens within it, the program has its mode and its limits again afterwards, no gradients and nothing
+    switched on, and the caller's random numbers are as they were."""
+    modes = {module: module.training for module in program.modules()}
+    rounds, longest = program.rounds, program.max_length
+    devices = [program.device] if program.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        program.rounds, program.max_length = rounds, longest
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter in program.parameters():
+            parameter.grad = None
 
 
-def _drop_after(path: Path, step: int) -> None:
-    """Forget metrics of steps that will run again, and a last line that was cut off by a kill."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-        except (json.JSONDecodeError, KeyError, TypeError):
-            continue
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(line + "\n" for line in kept))
-    os.replace(temporary, path)
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory has run out, on a GPU or (of which torch says no more than RuntimeError) on the CPU."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        sign in str(error) for sign in ("DefaultCPUAllocator", "bad_alloc", "CUDA out of memory")
+    )
 
 
-def _exchange(accelerator: Accelerator, module: torch.nn.Module, last: bool) -> AbstractContextManager[None]:
-    """Gradients are exchanged between processes only after the last micro-batch."""
-    return nullcontext() if last else accelerator.no_sync(module)
+def _warn(diagnostics: Sequence[Diagnostic]) -> None:
+    for diagnostic in diagnostics:
+        assert not errors([diagnostic])
+        warnings.warn(f"{diagnostic.code}: {diagnostic.message}", stacklevel=2)

@@ -113,7 +113,7 @@ def test_force_forgets_in_the_manifest_first(masc: Command, folder: Path, monkey
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("masc.session._train", killed)
+    monkeypatch.setattr("masc.training.go", killed)
     assert masc("train", "--force").code == 130
     assert (manifest(root)["trained"], manifest(root)["weights"]) == (False, None)
 

@@ -1,0 +1,26 @@
+"""What goes wrong with a disk while a team is trained, in words."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from masc.dsl.diagnostics import fail
+
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of the disk is used up",
+    errno.EFBIG: "a file would become larger than it may be here",
+}
+
+
+@contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Within it an error of the file system is E0703: what was trained up to the last checkpoint is kept."""
+    try:
+        yield
+    except OSError as error:
+        why = _FULL.get(error.errno or 0, error.strerror or str(error))
+        hint = "the checkpoints that are there are whole: make room, then go on with --resume"
+        raise fail("E0703", f"{what} cannot be written: {why}", hint=hint) from error

@@ -1,0 +1,70 @@
+"""The processes that train together: one, or those that `torchrun` started, which exchange gradients.
+
+One process needs nothing of accelerate, and so takes nothing over from it: neither what other code in the process has
+set (mixed precision, the device) nor what the environment says (`ACCELERATE_GRADIENT_ACCUMULATION_STEPS`).
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class Processes:
+    """count: how many there are; rank: which of them this one is, from 0."""
+
+    count: int = 1
+    rank: int = 0
+    accelerator: Accelerator | None = None
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the one that writes files."""
+        return self.rank == 0
+
+    def wrapped(self, module: nn.Module) -> nn.Module:
+        """The module to call in training: one whose gradients are the mean over the processes'."""
+        if self.accelerator is None:
+            return module
+        module.to(self.accelerator.device)
+        device = self.accelerator.device
+        return nn.parallel.DistributedDataParallel(
+            module, device_ids=None if device.type == "cpu" else [device], find_unused_parameters=True
+        )
+
+    def exchanging(self, module: nn.Module, last: bool) -> AbstractContextManager[None]:
+        """Within it gradients are exchanged only if it is the last batch of a step."""
+        if last or not isinstance(module, nn.parallel.DistributedDataParallel):
+            return nullcontext()
+        return module.no_sync()
+
+    def reduced(self, tensor: Tensor, how: Literal["sum", "mean"]) -> Tensor:
+        """The sum or mean of a tensor over the processes, each of which must take part."""
+        if self.accelerator is None:
+            return tensor
+        found: Tensor = self.accelerator.reduce(tensor, how)
+        return found
+
+    def wait(self) -> None:
+        """Until all processes have come this far."""
+        if self.accelerator is not None:
+            self.accelerator.wait_for_everyone()
+
+
+def processes(device: torch.device) -> Processes:
+    """Those of this run, whose programs lie on such a device."""
+    if os.environ.get("WORLD_SIZE", "1") == "1" and not torch.distributed.is_initialized():
+        return Processes()
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=device.type == "cpu")
+    return Processes(accelerator.num_processes, accelerator.process_index, accelerator)

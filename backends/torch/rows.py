@@ -1,0 +1,29 @@
+"""Rows as Python hands them over: lists of dicts, and what else holds rows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from masc.backends.torch.prompts import Row
+
+
+def rows_of(given: Any, what: str) -> list[Row]:
+    """Rows as a list of mappings: of any iterable of them (a generator is used up), a data frame (pandas, polars), or a
+    data set of `datasets`. TypeError where it holds something else; `what` is its name."""
+    if isinstance(given, Mapping):
+        raise TypeError(f"`{what}` is a mapping, not rows: give a list of dicts, or one split of a data set")
+    if isinstance(given, str | bytes | os.PathLike):
+        raise TypeError(f"`{what}` is a text or a path, not rows: read the file first, a dict from each line")
+    if callable(as_dicts := getattr(given, "to_dicts", None)):  # polars
+        given = as_dicts()
+    elif callable(as_dict := getattr(given, "to_dict", None)) and hasattr(given, "columns"):  # pandas
+        given = as_dict("records")
+    if not isinstance(given, Iterable):
+        raise TypeError(f"`{what}` is {type(given).__name__}, not rows")
+    rows = list(given)
+    for i, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            raise TypeError(f"row {i + 1} of `{what}` is {type(row).__name__}, not a dict")
+    return rows
