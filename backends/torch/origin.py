@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from masc.backends.torch.program import Program
 from masc.backends.torch.prompts import Row, value
 from masc.backends.torch.schedule import rate_at
 from masc.compiler.artifact import versions
-from masc.compiler.plan import Plan, TrainSettings
+from masc.compiler.plan import Answer, Plan, Sampling, TrainSettings
 from masc.dsl.diagnostics import Diagnostic
 
 _LINES = 3
@@ -57,7 +57,7 @@ class Around:
 
 def origin_of(program: Program, rows: Sequence[Row], settings: TrainSettings, processes: int) -> Origin:
     return Origin(
-        plan=program.plan.essence(),
+        plan=_essence(program.plan),
         models={record.name: record.hash or "" for record in program.model_records()},
         data=hash_of(program.plan, rows, texts=True),
         rows=len(rows),
@@ -68,6 +68,15 @@ def origin_of(program: Program, rows: Sequence[Row], settings: TrainSettings, pr
         processes=processes,
         dtype=_dtype(program),
     )
+
+
+def _essence(plan: Plan) -> str:
+    """All of a plan that decides what training makes: how an answer is decoded only where no column supervises it."""
+    decoded = plan.unsupervised()
+    operations = tuple(
+        replace(o, sampling=Sampling()) if isinstance(o, Answer) and o not in decoded else o for o in plan.operations
+    )
+    return replace(plan, operations=operations).essence(decoding=True)
 
 
 def around(program: Program, eval_rows: Sequence[Row] | None, texts: bool) -> Around:

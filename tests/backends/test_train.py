@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from masc.backends.torch.segments import Opening
 from masc.backends.torch.schedule import data_order, opening_draws, rate_at
+from masc.backends.torch.segments import Opening
 from masc.backends.torch.train import train
 from masc.compiler.plan import TrainSettings
 from masc.dsl.diagnostics import MascError
