@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from html import escape
 from importlib import resources
 
-from masc.backends.diagram.layout import Box, Layout
+from masc.backends.diagram.places import GAP, Box, Layout
 from masc.backends.diagram.sketch import Frame, Line, Link, Node, Sketch
 from masc.backends.diagram.weight import is_faint, width
 
@@ -25,8 +25,7 @@ WIDTHS: dict[Line, float] = {
     "port": 1.0,
 }
 HEAD = 8.0
-GAP = 4.0
-"""Arrowheads in pixels (those of thick lines are larger), and how far their tips stand from where the lines end."""
+"""Arrowheads in pixels; those of thick lines are larger."""
 TITLE = 40
 """The height of a title above the drawing."""
 

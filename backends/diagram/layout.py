@@ -1,15 +1,17 @@
-"""Where everything of a sketch stands: Mermaid's layout through `mermaidx`, without Mermaid's picture. No browser, no
-network."""
+"""Where everything of a sketch stands: Mermaid's layout through `mermaidx`, without Mermaid's picture, and for large
+sketches, with which that takes minutes, our own (`layered.py`). No browser, no network."""
 
 from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
+from masc.backends.diagram import layered
+from masc.backends.diagram.flat import flat
 from masc.backends.diagram.mermaid import edge_words, flowchart, node_label
+from masc.backends.diagram.places import Box, Layout
 from masc.backends.diagram.sketch import Sketch
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -22,31 +24,23 @@ config:
 """
 
 
-@dataclass(frozen=True)
-class Box:
-    """A rectangle in pixels: its middle and its size."""
-
-    x: float
-    y: float
-    width: float
-    height: float
+LARGE = 36
+"""Nodes and links together from which a sketch is large. Mermaid takes about 40 ms for each of them."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """All in pixels. `nodes` and `frames` by id; of each link, in the sketch's order, the `d` of its path and the place
-    of its words (None: it has none)."""
+def fitted(drawn: Sketch) -> Sketch:
+    """What is drawn of a sketch: of a large one without inputs and boxes, which are told in words."""
+    return flat(drawn) if _is_large(drawn) else drawn
 
-    width: float
-    height: float
-    nodes: dict[str, Box]
-    frames: dict[str, Box]
-    paths: tuple[str, ...]
-    labels: tuple[Box | None, ...]
+
+def _is_large(drawn: Sketch) -> bool:
+    return len(drawn.nodes) + len(drawn.links) > LARGE
 
 
 def lay_out(drawn: Sketch) -> Layout:
     """A second of work, kept for the last few sketches. What lines look like makes no difference."""
+    if _is_large(drawn) and not drawn.frames:
+        return layered.lay_out(drawn)
     lines = flowchart(drawn, node_label, edge_words)
     root = ElementTree.fromstring(_rendered(HEADER + "\n".join(lines)))
     _, _, width, height = map(float, root.get("viewBox", "").split())

@@ -12,7 +12,7 @@ from string import Template
 from typing import Any
 
 from masc.backends.diagram.inline import WIDTHS, inline, light, style
-from masc.backends.diagram.layout import lay_out
+from masc.backends.diagram.layout import fitted, lay_out
 from masc.backends.diagram.panels import panels
 from masc.backends.diagram.sketch import Line, Sketch, Weights, sketch, unrolled
 from masc.compiler.graph import Graph
@@ -71,7 +71,7 @@ def _sketches(graph: Graph, weights: Weights | None) -> list[tuple[str, Sketch]]
     found = [sketch(graph, weights)]
     if any(activation.round > 1 for activation in graph.activations):
         found.append(unrolled(graph, weights))
-    return list(zip(NAMES, found, strict=False))
+    return list(zip(NAMES, map(fitted, found), strict=False))
 
 
 def _json(state: dict[str, Any]) -> str:
