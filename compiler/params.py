@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from masc.compiler.values import Constant, Scope, plain, show
 from masc.dsl.diagnostics import Diagnostic, did_you_mean
 from masc.dsl.source import Source, Span
+from masc.dsl.strings import HALF, half_alone
 from masc.dsl.syntax import Literal, Name, Param, Value
 
 TYPES: dict[str, tuple[str, type | tuple[type, ...]]] = {
@@ -76,9 +77,14 @@ def argument(name: str, text: str, kind: str) -> Value:
 
 
 def unknown_settings(settings: Mapping[str, str], params: Sequence[str], entries: Sequence[str]) -> list[Diagnostic]:
-    """Complaints about names that are neither a parameter of some file nor a train entry."""
+    """Complaints about names that are neither a parameter of some file nor a train entry, and about values that are no
+    text (a shell passes on what is not UTF-8 as halves of characters)."""
     found = []
     for name, text in settings.items():
+        found += [
+            half_alone(Span(Source("--set", f"{name}={text}"), *half.span()))
+            for half in HALF.finditer(f"{name}={text}")
+        ]
         if name not in params and name not in entries:
             source = Source("--set", f"{name}={text}")
             have = f"the file's parameters are {', '.join(params)}" if params else "the file has no parameters"

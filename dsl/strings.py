@@ -10,7 +10,11 @@ from itertools import groupby
 
 from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.excerpt import Excerpt
+from masc.dsl.source import Span
 from masc.dsl.syntax import Placeholder
+
+HALF = re.compile("[\ud800-\udfff]")
+"""Half of a character outside of the basic plane. Alone it is no text: no file can hold it, no tokenizer takes it."""
 
 Report = Callable[[Diagnostic], None]
 Part = str | Placeholder
@@ -33,6 +37,13 @@ _IN_STRING = re.compile(rf"(?P<text>[^\\]+)|{_ESCAPES}")
 _IN_PROMPT = re.compile(rf"(?P<text>[^\\{{}}]+)|{_ESCAPES}|{_BRACES}")
 _IN_YAML_PROMPT = re.compile(rf"(?P<text>[^{{}}]+)|{_BRACES}")
 _MEANING = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+
+
+def half_alone(span: Span) -> Diagnostic:
+    """The complaint about half of a character, written as an escape or as it is."""
+    shown = HALF.sub(lambda half: f"\\u{ord(half[0]):04x}", span.text)
+    hint = "it takes two such escapes that belong together; or write the character itself"
+    return Diagnostic("E0107", f"`{shown}` is half of a character", span, hint=hint)
 
 
 def is_name(text: str) -> bool:
@@ -137,10 +148,11 @@ def _parts(pattern: re.Pattern[str], excerpt: Excerpt, start: int, end: int, rep
                 yield chr(int(piece[2:], 16))
             case "pair":
                 yield bytes.fromhex(piece[2:6] + piece[8:]).decode("utf-16-be")
-            case "code" | "bad":
+            case "code":
+                report(half_alone(span))
+            case "bad":
                 hint = 'the escapes are \\" \\\\ \\/ \\b \\f \\n \\r \\t and \\uXXXX; write \\\\ for a backslash'
-                what = "is half of a character" if match.lastgroup == "code" else "is no escape"
-                report(Diagnostic("E0107", f"`{piece}` {what}", span, hint=hint))
+                report(Diagnostic("E0107", f"`{piece}` is no escape", span, hint=hint))
             case "lone":
                 report(_lone_brace(piece, excerpt, match.start()))
             case _:

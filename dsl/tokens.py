@@ -15,7 +15,7 @@ from masc.dsl.cache import cache_folder
 from masc.dsl.comments import Comment
 from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.excerpt import Excerpt
-from masc.dsl.strings import is_closed, is_name
+from masc.dsl.strings import HALF, half_alone, is_closed, is_name
 
 DEEPEST = 64
 _WORDS = ("mas", "import", "model", "param", "agent", "on", "system", "user", "think", "adapt", "answer", "graph")
@@ -77,7 +77,8 @@ def tokenize(excerpt: Excerpt) -> Tokens:
     """The tokens and comments of a text, for any text."""
     tokens: list[Token] = []
     comments: list[Comment] = []
-    diagnostics: list[Diagnostic] = []
+    # Files are UTF-8 and cannot hold halves of characters; a text that an editor or a program gives can.
+    diagnostics = [half_alone(excerpt.span(*half.span())) for half in HALF.finditer(excerpt.text)]
     depth, end, open_string, too_deep = 0, 0, False, False
     for token in grammar().lex(excerpt.text, dont_ignore=True):
         start, stop = token.start_pos or 0, token.end_pos or 0

@@ -51,6 +51,11 @@ from masc.dsl.source import Source, Span
 from masc.dsl.yaml_text import comments, compose, excerpt, node_span
 
 _RANGE = re.compile(r"(-?[0-9]+)\.\.(-?[0-9]+)")
+_LATEX = "nabla|ne|neg?q?|newline|ni|nleq|ngeq|not|notin|nu|tan|tau|text[a-z]*|tfrac|theta|times|tilde|to|top|triangle"
+_MEANT = re.compile(rf'\\(?!(?:{_LATEX})(?![a-z]))(?:[nt]|u[0-9a-fA-F]{{4}}|")')
+"""What looks like an escape: `\\n`, and not `\\nabla`."""
+_CUT = re.compile(r"[ \t]+(#[\d{][^\n\r]*)")
+"""What looks like text and is a comment: ` #1`."""
 _NUMERIC = re.compile(r"-?[0-9.]+([eE][+-]?[0-9]+)?")
 _LED_BY = re.compile(r"""(supervise:[ \t]*\r?\n[ \t]*|(- *)+["']?|["'])\Z""")
 _NULLS = ("", "~", "null", "Null", "NULL")
@@ -67,12 +72,12 @@ Out = TypeVar("Out")
 
 def parse_yaml(source: Source) -> tuple[s.File | None, list[Diagnostic]]:
     """The tree of a YAML file and what is wrong with it; as `parser.parse` for `.mas`."""
-    root, problem = compose(source)
-    if problem:
-        return None, [problem]
+    root, found = compose(source)
+    if root is None and found:
+        return None, found
     reader = _Reader(source)
     file = reader.file(root)
-    diagnostics = sorted(dict.fromkeys(reader.diagnostics), key=lambda d: d.span.start if d.span else 0)
+    diagnostics = sorted(dict.fromkeys([*found, *reader.diagnostics]), key=lambda d: d.span.start if d.span else 0)
     if errors(diagnostics) and not file.declarations:
         return None, diagnostics
     return attach(file, [*comments(source), *reader.comments], reader.line_start), diagnostics
@@ -175,8 +180,10 @@ class _Reader:
         match key.value:
             case "system" | "user":
                 if not isinstance(node, yaml.ScalarNode) or _is_null(node):
-                    self._wrong(node, "text")
+                    self._wrong(node, "text", _in_quotes(node, self._span(node).text))
                     return None
+                self._warn_of_escapes(node)
+                self._warn_of_comment(node)
                 parts = strings.yaml_prompt(excerpt(self.source, node), self.diagnostics.append)
                 return s.Say(span, s.Name(self._span(key), key.value), s.Prompt(self._span(node), parts))
             case "think" if isinstance(node, yaml.MappingNode):
@@ -269,6 +276,7 @@ class _Reader:
             return None
         text = node.value
         if node.style is not None:
+            self._warn_of_escapes(node)
             return s.Literal(span, text)
         if text in ("true", "false"):
             return s.Literal(span, text == "true")
@@ -282,13 +290,31 @@ class _Reader:
         if number is None and _NUMERIC.fullmatch(text):
             self.diagnostics.append(bad_number(text, span))
             return None
+        if number is None:
+            self._warn_of_escapes(node)
         return s.Literal(span, text if number is None else number)
+
+    def _warn_of_escapes(self, node: yaml.ScalarNode) -> None:
+        """W0210 for what would be an escape in double quotes, and is a backslash and a letter here."""
+        if node.style == '"' or (found := _MEANT.search(node.value)) is None:
+            return
+        message = f"`{found[0]}` is a backslash and what follows it: only double quotes have escapes"
+        hint = "write the text in double quotes" + (", or a new line" if node.style in ("|", ">") else "")
+        self.diagnostics.append(Diagnostic("W0210", message, excerpt(self.source, node).span(*found.span()), hint=hint))
+
+    def _warn_of_comment(self, node: yaml.ScalarNode) -> None:
+        """W0211 for a prompt that ends at a `#` that is no comment, by its look."""
+        end = self._span(node).end
+        if node.style is None and (found := _CUT.match(self.source.text, end)):
+            span = Span(self.source, *found.span(1))
+            message = f"the prompt ends before `{found[1][:20].rstrip()}`, which is a comment"
+            self.diagnostics.append(Diagnostic("W0211", message, span, hint="put the prompt in quotes"))
 
     def _text(self, node: yaml.Node) -> s.Literal | None:
         """A scalar where only a string can stand."""
         if isinstance(node, yaml.ScalarNode) and not _is_null(node):
             return s.Literal(self._span(node), node.value)
-        self._wrong(node, "text")
+        self._wrong(node, "text", _in_quotes(node, self._span(node).text))
         return None
 
     def _name(self, node: yaml.Node) -> s.Name | None:
@@ -379,11 +405,11 @@ class _Reader:
         span, end = self._span(key), self._span(value).end
         return Span(self.source, span.start, max(span.end, end))
 
-    def _wrong(self, node: yaml.Node, wanted: str) -> None:
+    def _wrong(self, node: yaml.Node, wanted: str, hint: str | None = None) -> None:
         found = "nothing" if _is_null(node) else f"`{str(node.value)[:40]}`"
         if isinstance(node, yaml.CollectionNode):
             found = "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
-        self._report("E0123", f"expected {wanted}, found {found}", node)
+        self._report("E0123", f"expected {wanted}, found {found}", node, hint)
 
     def _report(self, code: str, message: str, node: yaml.Node, hint: str | None = None) -> None:
         span = self._span(node)
@@ -400,3 +426,11 @@ def _each(items: Iterable[In], read: Callable[[In], Out | None]) -> list[Out]:
 
 def _is_null(node: yaml.Node) -> bool:
     return isinstance(node, yaml.ScalarNode) and node.style is None and node.value in _NULLS
+
+
+def _in_quotes(node: yaml.Node, text: str) -> str | None:
+    """The hint for what is no text where text is wanted: YAML takes `{`, `[` and `- ` for its own, and `null`."""
+    if not isinstance(node, yaml.CollectionNode):
+        return f'text stands in quotes: "{text}"' if text else None
+    short = "\n" not in text and '"' not in text and len(text) <= 40
+    return "text that begins with `{`, `[` or `-` stands in quotes" + (f': "{text}"' if short else "")

@@ -12,6 +12,7 @@ from masc.dsl.comments import Comment
 from masc.dsl.diagnostics import Diagnostic, Label
 from masc.dsl.excerpt import Excerpt
 from masc.dsl.source import Source, Span
+from masc.dsl.strings import HALF, half_alone
 from masc.dsl.tokens import DEEPEST
 
 _COMMENT = re.compile(r"#([^\n\r]*)")
@@ -28,10 +29,23 @@ _IN_WORDS = (
     ("expected ',' or", "a `,` or a closing bracket is missing", None),
     ("mapping values are not allowed", "a second `: ` on this line", "text with a colon in it stands in quotes"),
     ("character '\\t'", "a tab", "YAML is indented with spaces"),
+    ("expected alphabetic or numeric", "text cannot begin with this character", "put the text in quotes"),
+    ("sequence entries are not allowed", "no list can begin here", "text that begins with `-` stands in quotes"),
+    ("another document", "a second document begins here", "a file holds one: take `---` out"),
+    ("cannot start any token", "text cannot begin with this character", "put the text in quotes"),
+    ("expected a comment or a line break", "text stands below `|` and `>`", "put it on lines of its own, or in quotes"),
     ("could not find expected ':'", "a key without a `:`", None),
     ("end of stream", "this is not closed", "close the quotes"),
 )
 """What PyYAML says often, in words for who never saw a parser."""
+
+
+_NO_TAG = "leave it out: what a value is, its place and its quotes say"
+_TAG_HINTS = {"!!str": "leave it out and put the text in quotes", "!": "leave it out and put the text in quotes"}
+_TAG_HINTS |= dict.fromkeys(("!!int", "!!float", "!!bool"), "leave it out, and the quotes")
+_MARK = re.compile(r"[&*!][^\s,\[\]{}]*")
+_HALVES = re.compile(r"\\[uU](?:0000)?[dD][89a-fA-F]")
+_PAIR = re.compile("([\ud800-\udbff])([\udc00-\udfff])")
 
 
 class _RefusedError(Exception):
@@ -47,11 +61,14 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            hint = "write it out; a number that is used twice can be a param"
+            hint = "write it out; a number that is used twice can be a param; text that begins with `*` takes quotes"
             raise _RefusedError("E0125", "aliases are not supported", event, hint)
-        tag = getattr(event, "tag", None)
-        if tag and tag != "!" and not tag.startswith("tag:yaml.org,2002:"):
-            raise _RefusedError("E0125", f"the tag `{tag}` is not supported", event, "leave it out")
+        if getattr(event, "anchor", None) is not None:
+            hint = "write it out where it is used; text that begins with `&` stands in quotes"
+            raise _RefusedError("E0125", "anchors are not supported", event, hint)
+        if (tag := getattr(event, "tag", None)) is not None:
+            shown = tag.replace("tag:yaml.org,2002:", "!!")[:40]
+            raise _RefusedError("E0125", f"the tag `{shown}` is not supported", event, _TAG_HINTS.get(shown, _NO_TAG))
         if self.depth >= DEEPEST:
             raise _RefusedError("E0112", f"collections are nested more than {DEEPEST} deep", event)
         self.depth += 1
@@ -62,20 +79,44 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-def compose(source: Source) -> tuple[yaml.Node | None, Diagnostic | None]:
-    """The root node of a text; or what is wrong with it; or neither if it is empty."""
+def compose(source: Source) -> tuple[yaml.Node | None, list[Diagnostic]]:
+    """The root node of a text, None if it is empty or cannot be read; and what is wrong with it."""
     try:
-        loader = _Loader(source.text)
-        return loader.get_single_node(), None
+        root = _Loader(source.text).get_single_node()
     except _RefusedError as error:
-        return None, Diagnostic(error.code, error.message, node_span(source, error.event), hint=error.hint)
+        mark = _MARK.match(source.text, _marks(error.event)[0])
+        span = Span(source, *mark.span()) if mark else node_span(source, error.event)
+        return None, [Diagnostic(error.code, error.message, span, hint=error.hint)]
     except yaml.MarkedYAMLError as error:
-        return None, _bad(source, error)
+        return None, [_bad(source, error)]
     except yaml.reader.ReaderError as error:
-        return None, Diagnostic("E0120", f"bad YAML: {error.reason}", _at(source, error.position))
+        return None, [Diagnostic("E0120", f"bad YAML: {error.reason}", _at(source, error.position))]
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         # PyYAML lets some of these through, for example from "\UFFFFFFFF".
-        return None, Diagnostic("E0120", f"bad YAML: {error or 'it cannot be read'}", _at(source, 0))
+        return None, [Diagnostic("E0120", f"bad YAML: {error or 'it cannot be read'}", _at(source, 0))]
+    return root, _join_halves(source, root) if root is not None and _HALVES.search(source.text) else []
+
+
+def _join_halves(source: Source, root: yaml.Node) -> list[Diagnostic]:
+    """Make one character of the two escapes that JSON writes for one outside of the basic plane, as YAML 1.2 reads them
+    and PyYAML does not. A half alone is E0107."""
+    found, nodes = [], [root]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, yaml.MappingNode):
+            nodes += [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+        elif isinstance(node, yaml.ScalarNode):
+            node.value = _PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), node.value)
+            halves = list(HALF.finditer(node.value))
+            places = excerpt(source, node).offsets if halves else None
+            for half in halves:
+                start = places[half.start()] if places else 0
+                width = _written_width(source.text, start, "", double=True, single=False)
+                found.append(half_alone(Span(source, start, start + width)))
+            node.value = HALF.sub("\ufffd", node.value)
+    return found
 
 
 def _bad(source: Source, error: yaml.MarkedYAMLError) -> Diagnostic:
@@ -137,16 +178,18 @@ def excerpt(source: Source, node: yaml.ScalarNode) -> Excerpt:
                 break
             at += 1
         offsets.append(min(at, end))
-        at += _written_width(text[at : at + 2], double, single)
+        at += _written_width(text, at, char, double, single)
     offsets.append(max(offsets[-1] if offsets else 0, min(at, end)))
     return Excerpt(source, node.value, tuple(offsets))
 
 
-def _written_width(text: str, double: bool, single: bool) -> int:
-    """How many characters the text uses for one of the value's."""
-    if double and text[:1] == "\\":
-        return {"x": 4, "u": 6, "U": 10}.get(text[1:], 2)
-    return 2 if single and text == "''" else 1
+def _written_width(text: str, at: int, char: str, double: bool, single: bool) -> int:
+    """How many characters the text uses at an offset for one of the value's."""
+    if double and text[at : at + 1] == "\\":
+        width = {"x": 4, "u": 6, "U": 10}.get(text[at + 1 : at + 2], 2)
+        halves = char > "\uffff" and _HALVES.match(text, at)
+        return width + (_written_width(text, at + width, "", double, single) if halves else 0)
+    return 2 if single and text[at : at + 2] == "''" else 1
 
 
 def comments(source: Source) -> list[Comment]:

@@ -22,7 +22,9 @@ def test_explained_examples(entry: Entry, tmp_path: Path) -> None:
     assert entry.right is not None
     for name, text in entry.files:
         (tmp_path / name).write_text(text, encoding="utf-8")
-    wrong, right = (compile_source(Source("x.mas", text), base=tmp_path) for text in (entry.wrong, entry.right))
+    wrong, right = (
+        compile_source(Source(f"x.{entry.language}", text), base=tmp_path) for text in (entry.wrong, entry.right)
+    )
     assert said(wrong) == [entry.code]
     assert said(right) == []
     assert right.plan is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from dsl_trees import SKETCH, YAML_SKETCH
@@ -110,8 +112,17 @@ def test_placeholders_point_into_the_text(scalar: str) -> None:
         ("mas: 1\ngraph: {name: g, outputs: [a], body: ['a -> -> b']}", ["E0103 2:45 '->'"]),
         ('mas: 1\ngraph: {name: g, outputs: [a], body: ["a -> \\u0062 : : c"]}', ["E0103 2:54 ':'"]),
         ("mas: 1\ngraph: {name: g, outputs: [a], body: [[a]]}", ["E0123 2:39 '[a]'"]),
-        ("mas: 1\nmodels: {a: !x b}", ["E0125 2:13 '!x b'"]),
-        ("mas: 1\nmodels: &m {a: b}\nagents: *m", ["E0125 3:9 '*m'"]),
+        ("mas: 1\nmodels: {a: !x b}", ["E0125 2:13 '!x'"]),
+        ("mas: 1\nmodels: &m {a: b}\nagents: *m", ["E0125 2:9 '&m'"]),
+        ("mas: 1\nagents: *m", ["E0125 2:9 '*m'"]),
+        ("mas: 1\nmodels: {a: !!str 4}", ["E0125 2:13 '!!str'"]),
+        ("mas: 1\nparams: {a: !!int '4'}", ["E0125 2:13 '!!int'"]),
+        ("mas: 1\nparams: {a: ! 4}", ["E0125 2:13 '!'"]),
+        ("mas: 1\nparams: !!python/object/apply:os.getcwd []", ["E0125 2:9 '!!python/object/apply:os.getcwd'"]),
+        ("mas: 1\nagents:\n  a: {on: m, user: {q}}", ["E0123 3:20 '{q}'"]),
+        ("mas: 1\nparams: {a: '\\n', b: '\\nabla \\text', c: \"\\n\"}", ["W0210 2:14 '\\\\n'"]),
+        ("mas: 1\nagents:\n  a:\n    on: m\n    user: No #1", ["W0211 5:14 '#1'"]),
+        ("mas: 1\nagents:\n  a:\n    on: m\n    user: No  # 1", []),
         ("mas: 1\n--- \nmas: 1", ["E0120 2:1 '-'"]),
         ("[1, 2]", ["E0123 1:1 '[1, 2]'", "E0101 1:1 ''"]),
         ('mas: "\\UFFFFFFFF"', ["E0120 1:1 'm'"]),
@@ -139,3 +150,50 @@ def test_hostile_text() -> None:
     for text in (bomb, "[" * 20_000, "mas: " + "{a: " * 5_000, "- " * 5_000):
         _, diagnostics = read_source(Source("a.yaml", text))
         assert diagnostics
+
+
+PLACES = [
+    "models: {a: %s}",
+    "params: {a: %s}",
+    "params: {a: {type: text, default: %s}}",
+    "imports: [{from: %s, names: [a]}]",
+    "agents: {a: {on: m, system: %s, user: %s}}",
+    "agents: {a: {on: m, answer: {stop: [b, %s]}}}",
+    "train: {data: %s}",
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_characters_as_json_writes_them(place: str) -> None:
+    """Two escapes that belong together are one character, as in JSON; half of one is refused where it stands."""
+    text = place.replace("%s", r'"a \ud83d\ude00 b \uD83D\uDE00\U0001F600"')
+    assert dump(tree("mas: 1\n" + text), spans=False) == dump(
+        tree("mas: 1\n" + place.replace("%s", '"a 😀 b 😀😀"')), spans=False
+    )
+    assert not format_file(tree("mas: 1\n" + text)).count("\\u")
+    for halves in ([r"\ud83d"], [r"\ude00"], [r"\ude00", r"\ud83d"], [r"\U0000D83D"]):
+        scalar = f'"a 😀 \\ud83d\\ude00 {"".join(halves)}"'
+        _, found = read_source(Source("a.yaml", "mas: 1\n" + place.replace("%s", scalar)))
+        assert [d.span.text for d in found if d.span and d.code == "E0107"] == halves * place.count("%s")
+
+
+def test_halves_in_keys_and_placeholders_behind_pairs() -> None:
+    (emoji,) = read_source(Source("a.yaml", 'mas: 1\nmodels: {"\\ud83d\\ude00": x}'))[1]
+    assert (emoji.code, emoji.message) == ("E0111", "`😀` cannot be a name")
+    assert "E0107" in [d.code for d in read_source(Source("a.yaml", 'mas: 1\nmodels: {"\\ud83d": x}'))[1]]
+    file = tree('mas: 1\nagents: {a: {on: m, user: "\\ud83d\\ude00 {x}"}}')
+    (agent,) = (d for d in file.declarations if isinstance(d, Agent))
+    (say,) = (m for m in agent.members if isinstance(m, Say))
+    assert [part.span.text for part in say.prompt.parts if isinstance(part, Placeholder)] == ["{x}"]
+
+
+def test_a_json_file_is_the_same_tree() -> None:
+    content = {"mas": 1, "models": {"m": "😀"}, "agents": {"a": {"on": "m", "user": "😀 {x} 𝔘"}}}
+    assert tree(json.dumps(content)) == tree(json.dumps(content, ensure_ascii=False))
+
+
+def test_hints_to_put_text_in_quotes() -> None:
+    for text in ("{q}", "[x]", "- a", "@x", "*x*", "&x;", "*x", "| text", "{q} Say", "a: b", "null"):
+        _, found = read_source(Source("a.yaml", f"mas: 1\nagents:\n  a:\n    on: m\n    user: {text}\n"))
+        assert [d.code[0] for d in found] == ["E"], text
+        assert "in quotes" in (found[0].hint or ""), text
