@@ -61,7 +61,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
-            hint = "write it out; a number that is used twice can be a param; text that begins with `*` takes quotes"
+            hint = "write it out, or make it a param; text that begins with `*` stands in quotes"
             raise _RefusedError("E0125", "aliases are not supported", event, hint)
         if getattr(event, "anchor", None) is not None:
             hint = "write it out where it is used; text that begins with `&` stands in quotes"
