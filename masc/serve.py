@@ -3,12 +3,21 @@ saved."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import threading
-from collections.abc import Callable, Iterable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from masc.backends.diagram.page import drawings, page, told
 from masc.compiler.imports import read_program
@@ -19,8 +28,14 @@ from masc.dsl.render import render
 HOST = "127.0.0.1"
 PAUSE = 0.3
 """Seconds between looks at the files."""
+LOOK = 0.1
+"""Seconds between looks of an open page at what is drawn."""
 BEAT = 15.0
 """Seconds after which a silent connection is tried, so that one that is gone is noticed."""
+IDLE = 10.0
+"""Seconds that a connection may take for its request."""
+MOST = 64
+"""Connections that are answered at once; further ones are told so (503)."""
 
 BLANK: dict[str, Any] = {"titles": [], "panels": {}, "drawings": [], "problems": "", "status": "drawing…"}
 """What the page shows before anything is drawn."""
@@ -29,25 +44,14 @@ Stamps = dict[Path, tuple[int, int] | None]
 
 
 class Board:
-    """What the page shows at this moment; readers wait for the next change."""
+    """What the page shows at this moment. A state is never changed, but replaced by the next."""
 
     def __init__(self, **state: Any) -> None:
-        self._changed = threading.Condition()
-        self._version = 0
         self.state = state
 
     def publish(self, **news: Any) -> None:
-        with self._changed:
-            kept = self.state  # what is equal stays the same object: it need not be sent again
-            self.state = {**kept, **{name: value for name, value in news.items() if kept.get(name) != value}}
-            self._version += 1
-            self._changed.notify_all()
-
-    def wait(self, seen: int) -> tuple[int, dict[str, Any]]:
-        """Version and state as soon as the version is another than `seen`, or after a while all the same."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._version != seen, BEAT)
-            return self._version, self.state
+        kept = self.state  # what is equal stays the same object: it need not be sent again
+        self.state = {**kept, **{name: value for name, value in news.items() if kept.get(name) != value}}
 
 
 def watch(path: Path, look: Callable[[], Compilation], port: int, listen: Callable[[str], None]) -> None:
@@ -57,78 +61,119 @@ def watch(path: Path, look: Callable[[], Compilation], port: int, listen: Callab
     """
     board = Board(name=path.stem, **BLANK)
     stopped = threading.Event()
-    with Server(board, port) as server:
-        listen(f"http://{HOST}:{server.server_port}/")
+    with bound(port) as place:
+        listen(f"http://{HOST}:{place.getsockname()[1]}/")
         painter = threading.Thread(target=paint, args=(path, look, board, stopped), daemon=True)
         painter.start()
         try:
-            server.serve_forever()
+            server(board, place).run(sockets=[place])
         except KeyboardInterrupt:
             pass
         finally:
             stopped.set()
 
 
-class Server(ThreadingHTTPServer):
-    """Only this machine is answered, and only where it was called by its own name: a page of somebody else's whose name
-    was made to point here gets nothing."""
-
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, board: Board, port: int) -> None:
-        super().__init__((HOST, port), Handler)
-        self.board = board
-        self.names = {f"{name}:{self.server_port}" for name in (HOST, "localhost")}
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that hangs up is nothing to talk about."""
+# -- the server --------------------------------------------------------------------------------------------------------
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Server
+def bound(port: int) -> socket.socket:
+    """A socket that listens on this machine alone. OSError where the port cannot be had."""
+    place = socket.socket()
+    try:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        place.bind((HOST, port))
+        place.listen(MOST)
+    except OSError:
+        place.close()
+        raise
+    return place
 
-    def do_GET(self) -> None:
-        if self.headers.get("Host") not in self.server.names:
-            self.send_error(403, "Called by a foreign name")
-        elif self.path == "/":
-            self._page()
-        elif self.path == "/events":
-            self._events()
-        else:
-            self.send_error(404)
 
-    def _page(self) -> None:
-        state = dict(self.server.board.state)
-        body = page(state, state.pop("drawings"), live=True).encode()
-        self._head("text/html; charset=utf-8", ("Content-Length", str(len(body))))
-        self.wfile.write(body)
+def server(board: Board, place: socket.socket) -> uvicorn.Server:
+    """What serves the board on a socket; `run(sockets=[place])` until `should_exit`."""
+    port = place.getsockname()[1]
+    config = uvicorn.Config(
+        _Guard(_app(board), frozenset(f"{name}:{port}".encode() for name in (HOST, "localhost"))),
+        http=_Patient,
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        access_log=False,
+        log_level="critical",
+        server_header=False,
+        limit_concurrency=MOST,
+        timeout_keep_alive=int(IDLE),
+        timeout_graceful_shutdown=1,
+    )
+    return uvicorn.Server(config)
 
-    def _events(self) -> None:
-        """Whatever changes, as it does, until the browser goes."""
-        self._head("text/event-stream")
-        version, sent = -1, dict[str, Any]()
-        while True:
-            version, state = self.server.board.wait(version)
-            news = {name: value for name, value in state.items() if sent.get(name) is not value}
-            self.wfile.write(f"data: {json.dumps(news)}\n\n".encode() if news else b": still here\n\n")
-            sent = state
 
-    def _head(self, kind: str, *more: tuple[str, str]) -> None:
-        self.send_response(200)
-        for name, value in (
-            ("Content-Type", kind),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Cross-Origin-Resource-Policy", "same-origin"),
-            ("Content-Security-Policy", "frame-ancestors 'none'"),
-            *more,
-        ):
-            self.send_header(name, value)
-        self.end_headers()
+class _Patient(H11Protocol):
+    """A connection that is closed where no whole request comes for a while: uvicorn waits for the first for ever."""
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Requests are nothing to talk about either."""
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(IDLE, self._tire, None)
+
+    def _tire(self, before: object) -> None:
+        if self.transport.is_closing():
+            return
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if not answering and self.cycle is before:  # no request since the last look
+            self.transport.close()
+            return
+        self.loop.call_later(IDLE, self._tire, self.cycle)
+
+
+class _Guard:
+    """Only who called this machine by its own name is answered: a page of somebody else's whose name was made to point
+    here gets nothing."""
+
+    def __init__(self, app: ASGIApp, names: frozenset[bytes]) -> None:
+        self.app, self.names = app, names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        known = len(hosts) == 1 and hosts[0] in self.names
+        await (self.app if known else PlainTextResponse("Called by a foreign name", 403))(scope, receive, send)
+
+
+def _app(board: Board) -> Starlette:
+    async def whole(_: Request) -> Response:
+        state = dict(board.state)
+        return HTMLResponse(page(state, state.pop("drawings"), live=True), headers=_HEADERS)
+
+    async def events(_: Request) -> Response:
+        return StreamingResponse(_news(board), media_type="text/event-stream", headers=_HEADERS)
+
+    return Starlette(routes=[Route("/", whole), Route("/events", events)])
+
+
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+}
+
+
+async def _news(board: Board) -> AsyncIterator[str]:
+    """Whatever changes, as it does, until the browser goes."""
+    sent: dict[str, Any] = {}
+    silent = 0.0
+    while True:
+        state = board.state
+        if news := {name: value for name, value in state.items() if sent.get(name) is not value}:
+            yield f"data: {json.dumps(news)}\n\n"
+            sent, silent = state, 0.0
+        elif silent >= BEAT:
+            yield ": still here\n\n"
+            silent = 0.0
+        await asyncio.sleep(LOOK)
+        silent += LOOK
+
+
+# -- the painter -------------------------------------------------------------------------------------------------------
 
 
 def paint(path: Path, look: Callable[[], Compilation], board: Board, stopped: threading.Event) -> None:

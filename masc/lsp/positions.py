@@ -21,7 +21,7 @@ class Position(NamedTuple):
     character: int
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)  # texts may be long, and each edit makes a new one
 def _lines(text: str) -> tuple[tuple[int, int], ...]:
     """Where each line starts, and where it ends without its line end."""
     starts, ends = [0], []

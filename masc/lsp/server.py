@@ -6,7 +6,10 @@ import asyncio
 import logging
 import os
 import sys
+import threading
+import time
 
+import psutil
 from lsprotocol import types
 from pygls.exceptions import JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
@@ -22,11 +25,13 @@ from masc.lsp.index import Index
 from masc.lsp.outline import outline
 from masc.lsp.positions import Encoding
 from masc.lsp.rename import RefusedError, renamable, rename
-from masc.lsp.state import State, path_of
+from masc.lsp.state import State, is_ours, path_of
 from masc.lsp.texts import Parsed
 
 PAUSE = 0.1
 """Seconds without a key after which a text is checked."""
+PARENT = 2.0
+"""Seconds between looks at whether the editor is still there."""
 _ENCODINGS: dict[str, Encoding] = {"utf-8": "utf-8", "utf-32": "utf-32"}
 
 
@@ -48,6 +53,9 @@ class Server(LanguageServer):
         self, document: types.TextDocumentIdentifier, position: types.Position
     ) -> tuple[Index, str, str, int] | None:
         """The index, and path, text and offset of a place; None where the file cannot be read."""
+        if not is_ours(document.uri):
+            return None
+        self.state.use(document.uri)
         index, path = self.state.index(), path_of(document.uri)
         if path not in index.files:
             return None
@@ -55,6 +63,9 @@ class Server(LanguageServer):
         return index, path, text, self.convert.offset(text, position)
 
     def parsed(self, uri: str) -> Parsed | None:
+        if not is_ours(uri):
+            return None
+        self.state.use(uri)
         return self.state.index().files.get(path_of(uri))
 
     def hold(self, uri: str) -> None:
@@ -69,15 +80,22 @@ class Server(LanguageServer):
     def tell(self) -> None:
         """Send the diagnostics of all files that they may have changed of."""
         for path, found in self.state.check().items():
-            uri = self.state.uri(path)
-            version = self.workspace.text_documents[uri].version if uri in self.workspace.text_documents else None
             told = [self.convert.diagnostic(diagnostic) for diagnostic in found]
-            self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, told, version))
+            for uri in self.state.uris(path):
+                known = self.workspace.text_documents.get(uri)
+                version = None if known is None else known.version
+                self.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, told, version))
 
 
 def make() -> Server:
     """The server, ready to be started."""
     server = Server()
+
+    @server.feature(types.INITIALIZE)
+    def initialize(params: types.InitializeParams) -> None:
+        # An editor that cannot be seen, since it runs on another machine or in another container, is not followed.
+        if params.process_id is not None and psutil.pid_exists(params.process_id):
+            threading.Thread(target=_follow, args=(params.process_id,), daemon=True).start()
 
     @server.feature(types.INITIALIZED)
     def initialized(_: types.InitializedParams) -> None:
@@ -104,8 +122,11 @@ def make() -> Server:
 
     @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
     def did_close(params: types.DidCloseTextDocumentParams) -> None:
-        server.state.drop(params.text_document.uri)
+        uri = params.text_document.uri
+        server.state.drop(uri)
         server.tell()
+        if is_ours(uri) and uri not in server.state.uris(path_of(uri)):  # another document of the file is told of
+            server.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, []))
 
     @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
     def did_save(_: types.DidSaveTextDocumentParams) -> None:
@@ -194,15 +215,22 @@ def make() -> Server:
         types.TEXT_DOCUMENT_CODE_ACTION, types.CodeActionOptions(code_action_kinds=[types.CodeActionKind.QuickFix])
     )
     def on_code_action(params: types.CodeActionParams) -> list[types.CodeAction]:
-        path = path_of(params.text_document.uri)
         if (parsed := server.parsed(params.text_document.uri)) is None:
             return []
+        path = path_of(params.text_document.uri)
         text, range_ = parsed.source.text, params.range
         start, end = (server.convert.offset(text, place) for place in (range_.start, range_.end))
         found = actions(server.state.diagnostics(path), start, end)
         return [server.convert.code_action(action, path) for action in found]
 
     return server
+
+
+def _follow(process: int) -> None:
+    """End this process once another is gone, as the protocol wants: an editor that crashed says no farewell."""
+    while psutil.pid_exists(process):
+        time.sleep(PARENT)
+    os._exit(1)
 
 
 def serve() -> None:

@@ -13,7 +13,7 @@ from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.read import SUFFIXES
 from masc.lsp import check
 from masc.lsp.index import Index, build
-from masc.lsp.texts import is_program, load, real, workspace_files
+from masc.lsp.texts import Parsed, is_program, load, real, workspace_files
 
 _KEPT = 8
 """How many compilations are kept: those of the open programs."""
@@ -21,31 +21,42 @@ _KEPT = 8
 
 @dataclass
 class State:
-    """`folders`: the workspace's; `texts`: of open documents, by real path; `uris`: what the editor calls them;
-    `told`: the files that diagnostics were last sent for, by the main file that they came from."""
+    """`folders`: the workspace's; `documents`: the texts of open documents by URI, the one used last at the end;
+    `told`: the files that diagnostics were last sent for, by the main file that they came from.
+
+    A URI is the editor's name of a document, and the only one that tells documents apart: of one file there may be
+    two, through a link for one.
+    """
 
     folders: tuple[str, ...] = ()
-    texts: dict[str, str] = field(default_factory=dict)
-    uris: dict[str, str] = field(default_factory=dict)
+    documents: dict[str, str] = field(default_factory=dict)
     told: dict[str, dict[str, tuple[Diagnostic, ...]]] = field(default_factory=dict)
     _files: tuple[str, ...] | None = None
     _index: Index | None = None
+    _parsed: dict[str, Parsed] = field(default_factory=dict)
     _compiled: dict[str, Compilation] = field(default_factory=dict)
 
-    def hold(self, uri: str, text: str) -> str:
-        """A document is open, or has changed; gives its real path."""
-        path = path_of(uri)
-        self.texts[path], self.uris[path] = text, uri
-        self.forget(files=False)
-        return path
+    @property
+    def texts(self) -> dict[str, str]:
+        """What the editor holds, by real path: of two documents of one file the one that was used last."""
+        return {path_of(uri): text for uri, text in self.documents.items()}
 
-    def drop(self, uri: str) -> str:
-        """A document was closed: what is on disk counts."""
-        path = path_of(uri)
-        self.texts.pop(path, None)
-        self.uris.pop(path, None)
-        self.forget()
-        return path
+    def hold(self, uri: str, text: str) -> None:
+        """A document is open, or has changed. One that is not ours (see `is_ours`) is left alone."""
+        if is_ours(uri):
+            self.documents.pop(uri, None)
+            self.documents[uri] = text
+            self.forget(files=False)
+
+    def use(self, uri: str) -> None:
+        """A document is asked about: of two of one file, it is this one that counts."""
+        if uri in self.documents and self.texts[path_of(uri)] != self.documents[uri]:
+            self.hold(uri, self.documents[uri])
+
+    def drop(self, uri: str) -> None:
+        """A document was closed: another of the same file counts, or what is on disk."""
+        if self.documents.pop(uri, None) is not None:
+            self.forget()
 
     def forget(self, files: bool = True) -> None:
         """Something changed: work all out anew, and with `files` look for files again."""
@@ -55,14 +66,20 @@ class State:
             self._files = None
 
     def uri(self, path: str) -> str:
-        return self.uris.get(path) or Path(path).as_uri()
+        """What the editor calls a file."""
+        return self.uris(path)[-1]
+
+    def uris(self, path: str) -> list[str]:
+        """All that the editor calls a file, the one used last at the end."""
+        return [uri for uri in self.documents if path_of(uri) == path] or [Path(path).as_uri()]
 
     def index(self) -> Index:
         """Of the workspace, of the folders of open files, and of all that they import."""
         if self._index is None:
             if self._files is None:
                 self._files = workspace_files(self.folders or {str(Path(path).parent): None for path in self.texts})
-            self._index = build(load(self._files, self.texts))
+            self._parsed = load(self._files, self.texts, self._parsed)
+            self._index = build(self._parsed)
         return self._index
 
     def compile(self, path: str) -> Compilation:
@@ -70,9 +87,10 @@ class State:
         if path not in self._compiled:
             while len(self._compiled) >= _KEPT:
                 self._compiled.pop(next(iter(self._compiled)))
-            parsed = load([path], self.texts).get(path)
+            texts = self.texts
+            parsed = load([path], texts, self._parsed).get(path)
             text = parsed.source.text if parsed else ""
-            self._compiled[path] = check.compiled(path, text, self.texts)
+            self._compiled[path] = check.compiled(path, text, texts)
         return self._compiled[path]
 
     def check(self) -> dict[str, tuple[Diagnostic, ...]]:
@@ -96,11 +114,18 @@ def _about(path: str, found: Mapping[str, Mapping[str, tuple[Diagnostic, ...]]])
     return check.together(found[main].get(path, ()) for main in mains)
 
 
+def is_ours(uri: str) -> bool:
+    """Whether a document is a file, or will be one. Others, such as the old version that a comparison shows (`git:`),
+    have the name of a file that they are not."""
+    return urlsplit(uri).scheme in {"file", "untitled"}
+
+
 def path_of(uri: str) -> str:
-    """The real path of a document. One that is no file (it was never saved) is taken to be in the working directory."""
+    """The real path of a document. One that was never saved is taken to be in the working directory, under a name that
+    no file has."""
     parts = urlsplit(uri)
     path = url2pathname(parts.path)
     if parts.scheme == "file":
         return real(path)
     name = Path(path).name or "untitled"
-    return real(name if name.endswith(SUFFIXES) else f"{name}.mas")
+    return real(f"untitled:{name if name.endswith(SUFFIXES) else f'{name}.mas'}")

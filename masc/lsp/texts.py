@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from masc.dsl import syntax
@@ -32,7 +31,6 @@ class Parsed:
     diagnostics: tuple[Diagnostic, ...]
 
 
-@lru_cache(maxsize=MOST_FILES)
 def parse(path: str, text: str) -> Parsed:
     source = Source(path, text)
     file, found = read_source(source)
@@ -67,11 +65,15 @@ def is_program(path: str, text: str) -> bool:
     return path.endswith(".mas") or _VERSION.search(text) is not None
 
 
-def load(paths: Iterable[str], texts: Mapping[str, str]) -> dict[str, Parsed]:
+def load(
+    paths: Iterable[str], texts: Mapping[str, str], known: Mapping[str, Parsed] | None = None
+) -> dict[str, Parsed]:
     """These files and whatever they import, by real path, as far as they can be read.
 
-    `texts`: what the editor holds, by real path.
+    `texts`: what the editor holds, by real path. `known`: what was parsed before; of it, what has not changed since is
+    not parsed again.
     """
+    before = known or {}
     found: dict[str, Parsed] = {}
     waiting = [*texts, *paths]
     while waiting:
@@ -81,7 +83,8 @@ def load(paths: Iterable[str], texts: Mapping[str, str]) -> dict[str, Parsed]:
         text = texts[path] if path in texts else _read(path)
         if text is None or not is_program(path, text):
             continue
-        parsed = found[path] = parse(path, text)
+        earlier = before.get(path)
+        parsed = found[path] = earlier if earlier and earlier.source.text == text else parse(path, text)
         if parsed.file is not None:
             waiting += [target for _, target in imports(path, parsed.file)]
     return found

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,17 +38,19 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[s
     (tmp_path / "team.mas").write_text(FILE)
     (tmp_path / "words.mas").write_text('mas 1\nmodel m = "no-one/not-on-disk"\n')
     path, board, stopped = tmp_path / "team.mas", serve.Board(**serve.BLANK, name="team"), threading.Event()
-    with serve.Server(board, 0) as server:
+    with serve.bound(0) as place:
+        server = serve.server(board, place)
         painter = threading.Thread(
             target=serve.paint, args=(path, lambda: compile_file(path), board, stopped), daemon=True
         )
-        runner = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        runner = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
         painter.start()
         runner.start()
-        yield "127.0.0.1", server.server_port
+        yield place.getsockname()
         stopped.set()
-        server.shutdown()
+        server.should_exit = True
         painter.join(10)
+        runner.join(10)
 
 
 def get(address: tuple[str, int], path: str = "/", host: str | None = None) -> http.client.HTTPResponse:
@@ -100,6 +105,73 @@ def test_a_foreign_name_is_refused(address: tuple[str, int]) -> None:
     assert get(address, "/events", host=f"masc.example:{port}").status == 403
     assert get(address, host=f"localhost:{port}").status == 200
     assert get(address, "/etc/passwd").status == 404
+
+
+def raw(address: tuple[str, int], request: bytes) -> bytes:
+    """What is answered to bytes, until the connection is closed."""
+    with socket.create_connection(address, timeout=20) as connection:
+        connection.sendall(request)
+        found = b""
+        while part := connection.recv(65536):
+            found += part
+        return found
+
+
+def test_a_name_that_is_told_twice_is_refused(address: tuple[str, int]) -> None:
+    own = f"Host: 127.0.0.1:{address[1]}\r\n"
+    for hosts in (f"{own}Host: masc.example\r\n", f"Host: masc.example\r\n{own}", own + own, ""):
+        answer = raw(address, f"GET / HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n".encode())
+        assert answer[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 403")
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: 127"])
+def test_a_connection_that_asks_nothing_is_closed(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr(serve, "IDLE", 0.2)
+    assert raw(address, begun) == b""
+
+
+def test_a_second_request_may_not_be_waited_for_either(
+    address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "IDLE", 0.3)
+    whole = f"GET /none HTTP/1.1\r\nHost: 127.0.0.1:{address[1]}\r\n\r\n".encode()
+    assert raw(address, whole + b"GET / HT").startswith(b"HTTP/1.1 404")
+
+
+def test_many_connections_take_no_threads_and_the_page_stays(address: tuple[str, int]) -> None:
+    get(address).read()
+    before = threading.active_count()
+    with contextlib.ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(socket.create_connection(address, timeout=20))
+        assert get(address).status == 503, "told, not left waiting"
+        assert threading.active_count() <= before + 1
+    for _ in range(100):  # the closed ones are noticed
+        if get(address).status == 200:
+            break
+        time.sleep(0.1)
+    assert get(address).status == 200
+
+
+def test_a_file_that_becomes_a_pipe_does_not_stop_the_painter(address: tuple[str, int], tmp_path: Path) -> None:
+    found = events(address)
+    until(found, "drawings")
+    (tmp_path / "team.mas").unlink()
+    os.mkfifo(tmp_path / "team.mas")
+    assert "E0" in until(found, "problems")["problems"]
+    (tmp_path / "team.mas").unlink()
+    write(tmp_path / "team.mas", FILE)
+    assert next(event for event in found if event.get("problems") == "")["problems"] == ""
+
+
+def test_an_import_that_is_a_pipe(address: tuple[str, int], tmp_path: Path) -> None:
+    found = events(address)
+    until(found, "drawings")
+    (tmp_path / "words.mas").unlink()
+    os.mkfifo(tmp_path / "words.mas")
+    assert "E0" in until(found, "problems")["problems"]
 
 
 def test_a_port_that_is_taken_is_wrong_usage(address: tuple[str, int], masc: Command, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import subprocess
 import sys
@@ -344,3 +345,41 @@ def test_torch_is_not_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_it_ends_with_the_editor(tmp_path: Path) -> None:
+    """An editor that was killed leaves no server, even where the pipes stay open."""
+    editor = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    server = subprocess.Popen([sys.executable, "-m", "masc", "lsp"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert server.stdin is not None
+    assert server.stdout is not None
+    try:
+        params = {"processId": editor.pid, "capabilities": {}}
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params})
+        server.stdin.write(f"Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        server.stdin.flush()
+        assert server.stdout.readline().startswith(b"Content-Length")
+        editor.kill()
+        editor.wait()
+        assert server.wait(20) == 1
+    finally:
+        server.kill()
+
+
+def test_a_comparison_does_not_touch_the_file(editor: Editor) -> None:
+    """`git:` documents have the path of the file that they are an old version of."""
+    path = editor.folder / "compared.mas"
+    document = editor.open(path, MAIN.replace('import "roles.mas" (expert, critic, depth)\n', ""))
+    old = types.TextDocumentItem(path.as_uri().replace("file:", "git:"), "mas", 1, "mas 1\nagent worker on m {\n}\n")
+    before = editor.diagnostics(path)
+
+    async def go() -> types.Hover | None:
+        editor.client.text_document_did_open(types.DidOpenTextDocumentParams(old))
+        asked = types.HoverParams(types.TextDocumentIdentifier(old.uri), types.Position(1, 7))
+        return await editor.client.text_document_hover_async(asked)
+
+    assert editor.run(go()) is None
+    symbols = editor.run(editor.client.text_document_document_symbol_async(types.DocumentSymbolParams(document)))
+    assert "tutor" in str(symbols)
+    assert editor.diagnostics(path) == before
+    assert old.uri not in editor.told

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
+import pytest
+
 from editor import MAIN, ROLES
-from masc.lsp.state import State, path_of
+from masc.lsp.state import State, is_ours, path_of
 from masc.lsp.texts import real
 
 
@@ -47,7 +51,7 @@ def test_a_closed_document_is_what_is_on_disk(tmp_path: Path) -> None:
 def test_documents_by_their_uris(tmp_path: Path) -> None:
     path = tmp_path / "a b ü.mas"
     assert path_of(path.as_uri()) == real(path)
-    assert path_of("untitled:Untitled-1") == real("Untitled-1.mas")
+    assert path_of("untitled:Untitled-1") == real("untitled:Untitled-1.mas")
     link = tmp_path / "link.mas"
     path.write_text("mas 1\n")
     link.symlink_to(path)
@@ -55,3 +59,57 @@ def test_documents_by_their_uris(tmp_path: Path) -> None:
     state = State()
     state.hold(link.as_uri(), "mas 1\n")
     assert state.uri(real(path)) == link.as_uri(), "the editor's own name for it"
+
+
+def test_the_old_version_in_a_comparison_is_not_the_file(tmp_path: Path) -> None:
+    """Editors show it under the same path and another scheme."""
+    path = tmp_path / "relay.mas"
+    state = opened(tmp_path, relay=MAIN, roles=ROLES)
+    for scheme in ("git", "gitlens", "vscode-notebook-cell", "conflictResolution"):
+        foreign = path.as_uri().replace("file:", f"{scheme}:")
+        assert not is_ours(foreign)
+        state.hold(foreign, "mas 1\n")
+        state.drop(foreign)
+    assert state.texts[real(path)] == MAIN
+    assert state.uri(real(path)) == path.as_uri()
+
+
+def test_a_text_that_was_never_saved_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    state = State()
+    state.hold("untitled:relay.mas", "mas 1\n")
+    state.hold((tmp_path / "relay.mas").as_uri(), MAIN)
+    assert sorted(state.texts.values()) == sorted(["mas 1\n", MAIN])
+
+
+def test_two_documents_of_one_file(tmp_path: Path) -> None:
+    """The one that is used counts, and both are told what is wrong."""
+    path, link = tmp_path / "a.mas", tmp_path / "b.mas"
+    path.write_text("mas 1\n")
+    link.symlink_to(path)
+    state = State((str(tmp_path),))
+    state.hold(path.as_uri(), "mas 1\nagent\n")
+    state.hold(link.as_uri(), "mas 1\n")
+    assert state.texts == {real(path): "mas 1\n"}
+    assert set(state.uris(real(path))) == {path.as_uri(), link.as_uri()}
+    state.use(path.as_uri())
+    assert state.texts == {real(path): "mas 1\nagent\n"}
+    assert "E0105" in [d.code for d in state.check()[real(path)]]
+    state.drop(path.as_uri())
+    assert state.texts == {real(path): "mas 1\n"}, "the other is still open"
+    state.drop(link.as_uri())
+    assert state.texts == {}
+
+
+def test_old_texts_are_not_kept(tmp_path: Path) -> None:
+    state = opened(tmp_path, relay=MAIN, roles=ROLES)
+    kept = []
+    for edit in range(30):
+        state.hold((tmp_path / "relay.mas").as_uri(), f"{MAIN}# {edit}\n")
+        kept.append(weakref.ref(state.index().files[real(tmp_path / "relay.mas")].source))
+        state.check()
+    gc.collect()
+    assert sum(ref() is not None for ref in kept) == 1
+    roles = state.index().files[real(tmp_path / "roles.mas")]
+    state.hold((tmp_path / "relay.mas").as_uri(), MAIN)
+    assert state.index().files[real(tmp_path / "roles.mas")] is roles, "what did not change is not parsed again"
