@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 
-from masc.compiler.plan import End, Plan, Prefill, View
-from masc.compiler.ranges import within
+from masc.compiler.plan import End, Plan, Prefill
 
 
 def optimise(plan: Plan) -> Plan:
-    return merge_models(drop_implied_ends(drop_idle_views(plan)))
+    return merge_models(drop_implied_ends(plan))
 
 
 def merge_models(plan: Plan) -> Plan:
@@ -24,22 +23,6 @@ def merge_models(plan: Plan) -> Plan:
     agents = tuple(replace(agent, model=name[agent.model]) for agent in plan.agents)
     used = {agent.model for agent in agents}
     return replace(plan, models=tuple(m for m in plan.models if m.name in used), agents=agents)
-
-
-def drop_idle_views(plan: Plan) -> Plan:
-    """Drop `until` views that add nothing to one that exists as long or longer."""
-
-    def idle(view: View, views: tuple[View, ...]) -> bool:
-        return view.until is not None and any(
-            other.segment == view.segment
-            and (other.until is None or other.until > view.until)
-            and (other.part == "all" or view.part == "latents")
-            and within(view.layers, other.layers)
-            and (view.stop or not other.stop)  # a path with gradient beside one without adds the gradient
-            for other in views
-        )
-
-    return _each_prefill(plan, lambda p: replace(p, sees=tuple(v for v in p.sees if not idle(v, p.sees))))
 
 
 def drop_implied_ends(plan: Plan) -> Plan:

@@ -2,7 +2,8 @@
 
 The receiver's list follows from its kv edges in textual order. `carry = trace` hands on all that the sender sees and
 then its segment, `own` its segment, `latents` the latent part; `open` adds what a wider carry would have handed on, for
-a while. A segment that arrives by several paths is seen once. Edges of other kinds arrive in the prompt.
+a while. A segment that arrives by several paths is seen once, each position and layer with the gradient of the widest
+path to it. Edges of other kinds arrive in the prompt.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any, Literal
 
 from masc.compiler.graph import Carry, Edge, Graph
 from masc.compiler.plan import Answer, End, Fuse, Plan, Prefill, Read, Splice, Think, View, agent_of
-from masc.compiler.ranges import intersection, union
+from masc.compiler.ranges import intersection
+from masc.compiler.views import distinct
 from masc.dsl.diagnostics import Diagnostic, Label
 
 Sight = dict[str, tuple[View, ...]]
@@ -84,19 +86,18 @@ class _Placer:
         """What a receiver sees, given what its senders see."""
         edges = self.graph.incoming(receiver, "kv")
         offsets = _offsets(edges, sight)
-        merged: dict[tuple[str, int | None], View] = {}
+        found: list[View] = []
         places: dict[str, dict[tuple[str, ...], Edge]] = {}
         for edge in edges:
             for view in self._contributions(edge, sight, offsets) if (edge.sender, receiver) not in cut else ():
-                key = view.segment, view.until
-                merged[key] = _merge(merged[key], view) if key in merged else view
+                found.append(view)
                 if view.shift:
                     places.setdefault(view.segment, {}).setdefault(view.shift, edge)
         for segment, by_shift in places.items():
             if len(by_shift) > 1:
                 problems.append(_two_places(segment, receiver, list(by_shift.values())))
         shifts = {segment: next(iter(by_shift)) for segment, by_shift in places.items()}
-        return tuple(replace(view, shift=shifts.get(view.segment, ())) for view in merged.values())
+        return distinct(replace(view, shift=shifts.get(view.segment, ())) for view in found)
 
     def _contributions(
         self, edge: Edge, sight: Mapping[str, tuple[View, ...]], offsets: Mapping[str, tuple[str, ...]]
@@ -146,11 +147,6 @@ def _offsets(edges: tuple[Edge, ...], sight: Mapping[str, tuple[View, ...]]) -> 
         else ()
         for i, sender in enumerate(senders)
     }
-
-
-def _merge(a: View, b: View) -> View:
-    part = a.part if a.part == b.part else "all"
-    return replace(a, part=part, layers=union(a.layers, b.layers), stop=a.stop and b.stop)
 
 
 def _sooner(a: int | None, b: int | None) -> int | None:

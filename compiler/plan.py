@@ -71,8 +71,8 @@ class View:
     shift    keys are re-rotated by the summed lengths (real positions, per sample) of these segments
     until    the view exists only in the first so many optimiser steps of training, and fades over them (`open`)
 
-    Several views may name one segment; what is seen is the union of those that exist at a step. Its gradient is cut
-    only where all of them stop.
+    Several views may name one segment. A position is seen in a layer if one that exists at a step shows it there, and a
+    gradient goes back through it if one that does not stop shows it there.
     """
 
     segment: str
@@ -189,13 +189,22 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class LatentMap:
+    """The trainable matrix behind an agent's latent steps (`align = linear`), which a loss reaches."""
+
+    agent: str
+
+
+@dataclass(frozen=True)
 class Across:
-    """An edge whose trainable parameters a loss reaches: the link of a hidden edge, the fuser of a fuse edge (of which
-    it may be some layers only). Between two agents there is one of a kind, for all rounds."""
+    """An edge whose trainable parameters a loss reaches: the link of a hidden edge, the fuser of a fuse edge. Between
+    two agents there is one of a kind, for all rounds. layer: of a fuser that is not reached as a whole, the receiver's
+    topmost layer whose projections are."""
 
     edge: Literal["hidden", "fuse"]
     sender: str
     receiver: str
+    layer: int | None = None
 
 
 @dataclass(frozen=True)
@@ -205,7 +214,7 @@ class Loss:
 
     output: str
     column: str
-    reaches: tuple[Reach | Across, ...]
+    reaches: tuple[Reach | LatentMap | Across, ...]
 
 
 Operation = Prefill | Think | Answer | Loss

@@ -15,9 +15,11 @@ from typing import Any, ForwardRef, Literal, Union, get_args, get_origin, get_ty
 from masc.compiler import plan as plan_module
 from masc.compiler.plan import Plan
 from masc.compiler.reading import parse_json
+from masc.compiler.verify_plan import contradiction
 from masc.dsl.diagnostics import fail
 
-FORMAT = 1
+FORMAT = 2
+_HINT = "compile the program again with this version of masc"
 
 
 def dump_plan(plan: Plan) -> str:
@@ -25,22 +27,40 @@ def dump_plan(plan: Plan) -> str:
 
 
 def load_plan(text: str, path: str = "plan.json") -> Plan:
-    """The plan in a JSON text. Raises MascError (E0511, E0512)."""
+    """The plan in a JSON text, verified. Raises MascError (E0511, E0512, E0521)."""
+    plan = decode_plan(text, path)
+    if (promise := contradiction(plan)) is not None:
+        raise fail("E0521", f"`{path}` contradicts itself: it is not so that {promise}", hint=_HINT)
+    return plan
+
+
+def decode_plan(text: str, path: str = "plan.json") -> Plan:
+    """The plan in a JSON text as it stands there, which may make no sense. Raises MascError (E0511, E0512)."""
     try:
-        data = parse_json(text)
+        data = parse_json(text, unique=True)
     except ValueError as error:
         raise fail("E0511", f"`{path}` is not JSON: {error}") from None
     if not isinstance(data, dict) or "format" not in data:
         raise fail("E0511", f"`{path}` is not a plan: it says no `format`")
-    if data["format"] != FORMAT:
-        hint = "compile the program again with this version of masc"
-        raise fail("E0512", f"`{path}` has format {data['format']!r}, and this version reads {FORMAT}", hint=hint)
+    if type(data["format"]) is not int or data["format"] != FORMAT:
+        raise fail(
+            "E0512", f"`{path}` has format {_short(data['format'])}, and this version reads {FORMAT}", hint=_HINT
+        )
     try:
         plan = _decode(Plan, data.get("plan"), "plan")
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise fail("E0511", f"`{path}` is not a plan: {error}") from None
     assert isinstance(plan, Plan)
     return plan
+
+
+def _short(value: Any) -> str:
+    """What stands somewhere, for a message: a file may hold anything of any length."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # ValueError: a whole number of too many digits
+        return "something else"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _encode(value: Any) -> Any:
@@ -63,7 +83,7 @@ def _decode(wanted: Any, value: Any, where: str) -> Any:
         return _union(args, value, where)
     if origin is Literal:
         if value not in args or isinstance(value, bool):
-            raise ValueError(f"{where} is {value!r}, not one of {', '.join(map(str, args))}")
+            raise ValueError(f"{where} is {_short(value)}, not one of {', '.join(map(str, args))}")
         return value
     if origin is tuple:
         if not isinstance(value, list) or (args[-1] is not Ellipsis and len(value) != len(args)):
@@ -75,7 +95,7 @@ def _decode(wanted: Any, value: Any, where: str) -> Any:
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not wanted:
-        raise TypeError(f"{where} is {value!r}, not of type {wanted.__name__}")
+        raise TypeError(f"{where} is {_short(value)}, not of type {wanted.__name__}")
     return value
 
 
@@ -86,11 +106,11 @@ def _union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     if isinstance(value, dict):
         named = [kind for kind in kinds if isinstance(kind, type) and kind.__name__.lower() == value.get("kind")]
         if not named:
-            raise ValueError(f"{where} has the unknown kind {value.get('kind')!r}")
+            raise ValueError(f"{where} has the unknown kind {_short(value.get('kind'))}")
         return _decode(named[0], value, where)
     plain = [kind for kind in kinds if not is_dataclass(kind)]
     if not plain:
-        raise TypeError(f"{where} is {value!r}, not an object")
+        raise TypeError(f"{where} is {_short(value)}, not an object")
     return _decode(plain[0], value, where)
 
 
@@ -100,5 +120,5 @@ def _object(wanted: type, value: Any, where: str) -> Any:
         raise TypeError(f"{where} is not an object of kind {wanted.__name__.lower()}")
     if set(value) - {"kind"} != set(names):
         wrong = sorted(set(value) - {"kind"} ^ set(names))
-        raise ValueError(f"{where} has missing or unknown fields: {', '.join(wrong)}")
+        raise ValueError(f"{where} has missing or unknown fields: {_short(', '.join(wrong))}")
     return wanted(**{name: _decode(_hints(wanted)[name], value[name], f"{where}.{name}") for name in names})

@@ -16,6 +16,7 @@ from masc.compiler.plan import (
     BaseModel,
     End,
     Fuse,
+    LatentMap,
     Lora,
     Loss,
     Operation,
@@ -148,7 +149,7 @@ class _Line:
 
 
 def parse(text: str) -> Plan:
-    """See `plan_text.parse_plan`."""
+    """The plan that a text describes, which may make no sense. E0520 says where it is none."""
     source = Source("<plan>", text)
     lines: list[_Line] = []
     start = 0
@@ -397,14 +398,19 @@ def _sampling(line: _Line) -> Sampling:
     return Sampling(max_tokens, temperature, top_p, seed, line.listed(line.text, "]"))
 
 
-def _reach(line: _Line) -> Reach | Across:
+def _reach(line: _Line) -> Reach | LatentMap | Across:
     agent = line.name()
+    if agent == "linear" and line.has("("):
+        mapped = LatentMap(line.name())
+        line.need(")")
+        return mapped
     if agent in ("hidden", "fuse") and line.has("("):
         sender = line.name()
         line.need(",")
         receiver = line.name()
+        upto = line.integer() if line.has(",") else None
         line.need(")")
-        return Across(cast(Literal["hidden", "fuse"], agent), sender, receiver)
+        return Across(cast(Literal["hidden", "fuse"], agent), sender, receiver, upto)
     if not line.has("."):
         return Reach(agent)
     line.need("kv", "(")

@@ -31,8 +31,8 @@ reads, splices, fuses
 answer    `-> answer`: the output; nothing: the text goes to other agents alone
 loss      of an output, or of an activation whose text is supervised
 reaches   `planner`: all of its adapter; `critic.kv(29)`: of layer 29 only keys and values, all of the layers before it
-          (-1: the last layer); `hidden(a, b)`, `fuse(a, b)`: the link or fuser of an edge. Nothing after the word:
-          nothing is reached
+          (-1: the last layer); `linear(planner)`: the matrix behind its latent steps; `hidden(a, b)`, `fuse(a, b)`: the
+          link or fuser of an edge, `fuse(a, b, 9)`: its projections up to layer 9. Nothing after the word: nothing
 adapter   `targets` is one word, or names of projections joined by `+`
 train     one entry a line; an entry that is not set is left out
 """
@@ -49,6 +49,7 @@ from masc.compiler.plan import (
     Answer,
     End,
     Fuse,
+    LatentMap,
     Lora,
     Loss,
     Operation,
@@ -62,6 +63,7 @@ from masc.compiler.plan import (
     Think,
     View,
 )
+from masc.dsl.diagnostics import fail
 
 # What JSON may hold but a line of text had better not: controls, line separators, lone surrogates.
 _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -162,9 +164,12 @@ def _fuse(fuse: Fuse) -> str:
     return f"{fuse.segment}{layers} width={fuse.width}" + " stop" * fuse.stop
 
 
-def reach_text(reach: Reach | Across) -> str:
+def reach_text(reach: Reach | LatentMap | Across) -> str:
     if isinstance(reach, Across):
-        return f"{reach.edge}({reach.sender}, {reach.receiver})"
+        upto = "" if reach.layer is None else f", {reach.layer}"
+        return f"{reach.edge}({reach.sender}, {reach.receiver}{upto})"
+    if isinstance(reach, LatentMap):
+        return f"linear({reach.agent})"
     return reach.agent if reach.layer is None else f"{reach.agent}.kv({reach.layer})"
 
 
@@ -204,7 +209,12 @@ def number_text(value: float) -> str:
 
 
 def parse_plan(text: str) -> Plan:
-    """The plan that a text describes. Raises MascError (E0520) that says where it is not a plan."""
+    """The plan that a text describes, verified. Raises MascError: E0520 says where it is not a plan, E0521 in what it
+    contradicts itself."""
     from masc.compiler.plan_parse import parse
+    from masc.compiler.verify_plan import contradiction
 
-    return parse(text)
+    plan = parse(text)
+    if (promise := contradiction(plan)) is not None:
+        raise fail("E0521", f"the plan contradicts itself: it is not so that {promise}")
+    return plan

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from masc.compiler.plan import Across, Answer, Fuse, Loss, Plan, Prefill, Reach, Think, View, agent_of
+from masc.compiler.plan import Across, Answer, Fuse, LatentMap, Loss, Plan, Prefill, Reach, Think, View, agent_of
 from masc.compiler.ranges import intersection
 
 _LAST = -1
@@ -23,76 +23,93 @@ def with_reach(plan: Plan, layers: Mapping[str, int]) -> Plan:
     """The plan with every loss's `reaches`. `layers`: how many layers a model has, by name, as far as it is known.
 
     Where it is not known, -1 stands for the last layer; an agent behind another one that feeds nothing back then also
-    gets -1, which is one layer more than is reached (the last but one cannot be named). Once the model is on disk,
-    calling this again gives the exact numbers.
+    gets -1, which is one layer more than is reached (the last but one cannot be named), and fusers count as reached in
+    all their layers. Once the model is on disk, calling this again gives the exact numbers.
     """
     answers = {o.name: o.activation for o in plan.operations if isinstance(o, Answer)}
     search = _Search(
         {o.activation: o for o in plan.operations if isinstance(o, Prefill)},
-        {o.activation for o in plan.operations if isinstance(o, Think) and not o.stop},
+        {o.activation: o for o in plan.operations if isinstance(o, Think)},
         {agent.name: layers.get(agent.model) for agent in plan.agents},
+        [agent.name for agent in plan.agents if agent.lora is not None],
     )
-    adapted = [agent.name for agent in plan.agents if agent.lora is not None]
     operations = tuple(
-        replace(o, reaches=search.from_(answers[o.output], adapted)) if isinstance(o, Loss) else o
-        for o in plan.operations
+        replace(o, reaches=search.from_(answers[o.output])) if isinstance(o, Loss) else o for o in plan.operations
     )
     return replace(plan, operations=operations)
 
 
-def heard(plan: Plan) -> set[str]:
-    """The agents whose latent positions some agent sees or is sent with a gradient, or that answer after them: only
-    there is a trainable map behind the steps (`align = linear`) reached. A fuser takes the prompt alone."""
-    thinking = {o.activation for o in plan.operations if isinstance(o, Think)}
-    prefills = [o for o in plan.operations if isinstance(o, Prefill)]
-    seen = {view.segment for o in prefills for view in o.sees if view.until is None and not view.stop}
-    sent = {splice.segment for o in prefills for splice in o.splices if not (splice.cut or splice.stop)}
-    answering = {o.activation for o in plan.operations if isinstance(o, Answer)}
-    return {agent_of(activation) for activation in thinking & (seen | sent | answering)}
+@dataclass(frozen=True)
+class _Behind:
+    """An activation that a gradient arrives at: up to which of its layers, and whether at its latent positions."""
+
+    activation: str
+    upto: int | None
+    latents: bool
 
 
 @dataclass
 class _Search:
     prefills: Mapping[str, Prefill]
-    thinking: set[str]
+    thinks: Mapping[str, Think]
     count: Mapping[str, int | None]
     """By agent: its model's layers."""
-    across: dict[Across, None] = field(default_factory=dict)
+    adapted: list[str]
+    across: dict[tuple[str, str, str], int | None] = field(default_factory=dict)
+    """By edge (kind, sender, receiver): its topmost layer that is reached."""
 
-    def from_(self, answering: str, adapted: list[str]) -> tuple[Reach | Across, ...]:
+    def from_(self, answering: str) -> tuple[Reach | LatentMap | Across, ...]:
         self.across = {}
-        widest: dict[str, int | None] = {agent_of(answering): None}
+        widest: dict[str, int | None] = {}
+        mapped: set[str] = set()
         visited: dict[str, int | None] = {}
-        waiting: list[tuple[str, int | None]] = [(answering, None)]
+        waiting = [_Behind(answering, None, True)]
         while waiting:
-            activation, upto = waiting.pop()
-            if activation in visited and _width(visited[activation]) >= _width(upto):
+            now = waiting.pop()
+            agent = agent_of(now.activation)
+            if now.latents and now.activation in self.thinks and self.thinks[now.activation].align == "linear":
+                mapped.add(agent)
+            if now.activation in visited and _width(visited[now.activation]) >= _width(now.upto):
                 continue
-            visited[activation] = upto
-            for segment, reached in self._behind(activation, upto):
-                agent = agent_of(segment)
-                if agent not in widest or _width(reached) > _width(widest[agent]):
-                    widest[agent] = reached
-                waiting.append((segment, reached))
-        return (*(Reach(name, widest[name]) for name in adapted if name in widest), *self.across)
+            visited[now.activation] = now.upto
+            if agent not in widest or _width(now.upto) > _width(widest[agent]):
+                widest[agent] = now.upto
+            waiting += self._behind(now.activation, now.upto)
+        agents = (Reach(name, widest[name]) for name in self.adapted if name in widest)
+        maps = (LatentMap(name) for name in self.adapted if name in mapped)
+        edges = (
+            Across("hidden" if kind == "hidden" else "fuse", sender, receiver, layer)
+            for (kind, sender, receiver), layer in self.across.items()
+        )
+        return (*agents, *maps, *edges)
 
-    def _behind(self, activation: str, upto: int | None) -> Iterator[tuple[str, int | None]]:
-        """What the gradient that arrives at an activation goes on to, and up to which layer."""
+    def _behind(self, activation: str, upto: int | None) -> Iterator[_Behind]:
+        """What the gradient that arrives at an activation goes on to."""
         prefill, agent = self.prefills[activation], agent_of(activation)
         for view in prefill.sees:
             if not view.stop and view.until is None and (top := _top(view, upto, self.count[agent])) is not None:
-                yield view.segment, None if view.segment in self.thinking else top
+                yield _Behind(view.segment, None if self._feeds_back(view.segment) else top, True)
         for splice in prefill.splices:
             if not splice.cut:
-                self.across[Across("hidden", agent_of(splice.segment), agent)] = None
+                self.across["hidden", agent_of(splice.segment), agent] = None
                 if not splice.stop:
-                    yield splice.segment, None
+                    yield _Behind(splice.segment, None, True)
         for fuse in prefill.fuses:
-            top = _fused(fuse, upto, self.count[agent], self.count[agent_of(fuse.segment)])
+            sender = agent_of(fuse.segment)
+            own, theirs = self.count[agent], self.count[sender]
+            top = _fused(fuse, upto, own, theirs)
             if top is not None:
-                self.across[Across("fuse", agent_of(fuse.segment), agent)] = None
+                key = "fuse", sender, agent
+                layer = None
+                if own is not None and theirs is not None and _fused(fuse, None, own, theirs) != top:
+                    layer = top + own - theirs
+                if key not in self.across or _width(self.across[key]) < _width(layer):
+                    self.across[key] = layer
                 if not fuse.stop:
-                    yield fuse.segment, top
+                    yield _Behind(fuse.segment, top, False)
+
+    def _feeds_back(self, activation: str) -> bool:
+        return activation in self.thinks and not self.thinks[activation].stop
 
 
 def _top(view: View, upto: int | None, count: int | None) -> int | None:

@@ -22,7 +22,7 @@ from masc.compiler.facts import read_config
 from masc.compiler.graph import Graph
 from masc.compiler.pipeline import Compilation, lower
 from masc.compiler.plan import Answer, Lora, Loss, Plan, Prefill, Think, TrainSettings, agent_of
-from masc.compiler.reach import heard, with_reach
+from masc.compiler.reach import with_reach
 from masc.console import say
 from masc.dsl.diagnostics import did_you_mean, fail
 from masc.session import accepted, compile_source_of, data_path
@@ -239,7 +239,6 @@ def _sizes(plan: Plan) -> list[str]:
             found.append(repr(o.reaches))
         elif isinstance(o, Think):
             found.append(o.align)
-            found += ["heard"] * (o.align == "linear" and agent_of(o.activation) in heard(plan))
         elif isinstance(o, Prefill):
             found += [splice.shape for splice in o.splices]
             found += [repr((fuse.width, fuse.layers)) for fuse in o.fuses]

@@ -5,6 +5,7 @@ All of them are float32 (or whatever their parameters are made), over frozen mod
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -118,12 +119,12 @@ class Fuser(nn.Module):
     w (one for each head) a linear function of the same. Keys are taken back to position 0 before, and to the receiver's
     position after. Gates are real numbers that start at 0: an untrained fuser changes nothing, and gets gradient.
 
-    first, last: the receiver's layers that are fused; layer i is paired with the sender's i - shift.
+    layers: the receiver's that are fused, ascending; layer i is paired with the sender's i - shift.
     """
 
-    def __init__(self, sender: Base, receiver: Base, layers: range, width: int) -> None:
+    def __init__(self, sender: Base, receiver: Base, layers: Sequence[int], width: int) -> None:
         super().__init__()
-        self.first, self.shift = layers.start, receiver.layers - sender.layers
+        self.layers, self.shift = tuple(layers), receiver.layers - sender.layers
         theirs, own = sender.kv_shape, receiver.kv_shape
         self.keys = nn.ModuleList(_Projection(theirs, own, width) for _ in layers)
         self.values = nn.ModuleList(_Projection(theirs, own, width) for _ in layers)
@@ -132,7 +133,7 @@ class Fuser(nn.Module):
         self, fusion: Fusion, receiver: Base, layer: int, keys: Tensor, values: Tensor, place: Tensor
     ) -> tuple[Tensor, Tensor]:
         """What is added to keys and values [B, H, C, D] of a receiver's layer, whose columns stand at place [B, C]."""
-        at = layer - self.first
+        at = self.layers.index(layer)
         theirs, shift = fusion.sender.layers[layer - self.shift], self.shift
         from_, to = fusion.sender.place.gather(1, fusion.columns), place.gather(1, fusion.targets)
         sent = fusion.base.rotate(_pick(theirs[0], fusion.columns), -from_, layer - shift)
@@ -142,7 +143,7 @@ class Fuser(nn.Module):
         return _put(keys, fusion.targets, new_keys), _put(values, fusion.targets, new_values)
 
     def covers(self, layer: int) -> bool:
-        return self.first <= layer < self.first + len(self.keys)
+        return layer in self.layers
 
 
 class _Projection(nn.Module):
@@ -168,7 +169,7 @@ class _Projection(nn.Module):
         return turned
 
 
-def fuser(sender: Base, receiver: Base, layers: range, width: int, seed: int, name: str) -> Fuser:
+def fuser(sender: Base, receiver: Base, layers: Sequence[int], width: int, seed: int, name: str) -> Fuser:
     """A fresh fuser, the same on every device. layers: of the receiver, each with a counterpart in the sender."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, name))

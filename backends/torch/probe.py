@@ -15,7 +15,7 @@ from torch import Tensor
 
 from masc.backends.torch.adapters import derive
 from masc.backends.torch.attention import Columns, Watch
-from masc.backends.torch.segments import Past, Piece, Segment, by_segment, columns_of, joined, piece, seen_of
+from masc.backends.torch.segments import Past, Piece, Segment, by_segment, columns_of, full_of, joined, piece, seen_of
 from masc.compiler.plan import Fuse, Plan, Prefill, Read, Splice, agent_of
 
 Kind = Literal["swap", "noise", "layers", "watch"]
@@ -68,7 +68,8 @@ class Probe:
         """As `segments.look`, probed; and which columns came through the edge, bool [B, 1 or L, T] (None: none did)."""
         kept = by_segment(self.cut(prefill.activation).sees)
         pieces: list[Piece] = []
-        through: dict[int, tuple[str, bool]] = {}  # by place in `pieces`: what came through the edge, and if stopped
+        # By place in `pieces`: what came through the edge, and which of it a gradient goes back through (None: all).
+        through: dict[int, tuple[str, Tensor | None]] = {}
         for name, views in by_segment(prefill.sees).items():
             layers, columns = piece(views, segments, None, count, rotate)
             rest = kept.get(name, [])
@@ -83,15 +84,15 @@ class Probe:
                 continue
             if bool(still.any()):
                 pieces.append((layers, Columns(still, columns.place)))
-            through[len(pieces)] = name, all(view.stop for view in views)
+            through[len(pieces)] = name, full_of(views, segments[name], place, None, depth)
             pieces.append((layers, Columns(extra, columns.place)))
         if self.kind == "swap" and through:
             offset = self._offset([pieces[at][1] for at in through])
             for at in through:
                 pieces[at] = self._swapped(pieces[at], offset, rotate)
         else:
-            for at, (name, stop) in through.items():
-                pieces[at] = self._altered(pieces[at], name, stop)
+            for at, (name, full) in through.items():
+                pieces[at] = self._altered(pieces[at], name, full)
         past = joined(pieces, count)
         if past is None:
             return None, None
@@ -112,14 +113,18 @@ class Probe:
         moved = tuple((rotate(k[other], offset, i), v[other]) for i, (k, v) in enumerate(layers))
         return moved, Columns(columns.seen[other], columns.place[other] + offset[:, None])
 
-    def _altered(self, one: Piece, name: str, stop: bool) -> Piece:
+    def _altered(self, one: Piece, name: str, full: Tensor | None) -> Piece:
         layers, columns = one
         if self.kind == "noise":
             noisy = tuple((self.noise(k, name, i, 0), self.noise(v, name, i, 1)) for i, (k, v) in enumerate(layers))
             return noisy, columns
         if self.kind == "layers":
             return layers, replace(columns, seen=columns.seen & self._row(columns.seen))
-        return tuple((self.watched(k, stop), self.watched(v, stop)) for k, v in layers), columns
+        watched = []
+        for i, pair in enumerate(layers):
+            here = None if full is None else full[:, i if full.shape[1] > 1 else 0, None, :, None]
+            watched.append((self.watched(pair[0], here), self.watched(pair[1], here)))
+        return tuple(watched), columns
 
     def _row(self, seen: Tensor) -> Tensor:
         assert self.layers is not None
@@ -140,12 +145,18 @@ class Probe:
         wanted, has = (one.float().pow(2).sum(-1, keepdim=True).sqrt() for one in (tensor, drawn))
         return (drawn * (wanted / has.clamp_min(1e-12))).to(tensor.dtype)
 
-    def watched(self, tensor: Tensor, stop: bool = False) -> Tensor:
-        """The tensor, its gradient noted: also that of what a frozen agent sent, but none where the edge stops it."""
-        if stop or not torch.is_grad_enabled():
+    def watched(self, tensor: Tensor, full: Tensor | None = None) -> Tensor:
+        """The tensor, its gradient noted: also that of what a frozen agent sent, but none where the edge stops it
+        (full: where it does not, as a tensor that broadcasts; None: nowhere)."""
+        if not torch.is_grad_enabled():
             return tensor
         alias = tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
-        alias.register_hook(lambda gradient: self.squares.append(float(gradient.double().pow(2).sum())))
+
+        def note(gradient: Tensor) -> None:
+            crossed = gradient.double() if full is None else gradient.double() * full
+            self.squares.append(float(crossed.pow(2).sum()))
+
+        alias.register_hook(note)
         return alias
 
     def vectors(self, vectors: Tensor, name: str, stop: bool) -> Tensor:
@@ -154,7 +165,7 @@ class Probe:
             return vectors[self.other(len(vectors), vectors.device)]
         if self.kind == "noise":
             return self.noise(vectors, name, "vectors")
-        return self.watched(vectors, stop) if self.kind == "watch" else vectors
+        return self.watched(vectors) if self.kind == "watch" and not stop else vectors
 
     def segment(self, segment: Segment, name: str, stop: bool) -> Segment:
         """A segment whose keys and values are fused. stop: whether the edge stops gradients."""
@@ -166,10 +177,8 @@ class Probe:
             pairs = enumerate(segment.layers)
             noisy = tuple((self.noise(k, name, i, 0), self.noise(v, name, i, 1)) for i, (k, v) in pairs)
             return replace(segment, layers=noisy)
-        if self.kind == "watch":
-            return replace(
-                segment, layers=tuple((self.watched(k, stop), self.watched(v, stop)) for k, v in segment.layers)
-            )
+        if self.kind == "watch" and not stop:
+            return replace(segment, layers=tuple((self.watched(k), self.watched(v)) for k, v in segment.layers))
         return segment
 
     # -- attention -------------------------------------------------------------------------------------------------

@@ -144,8 +144,8 @@ class Program(nn.Module):
             key = reach_text(Across("fuse", sender, receiver))
             if key not in self.across:
                 theirs, own = self.base(sender), self.base(receiver)
-                low, high = fuse.layers[0] if fuse.layers else (0, own.layers - 1)
-                layers = range(max(low, own.layers - theirs.layers), min(high, own.layers - 1) + 1)
+                paired = range(max(0, own.layers - theirs.layers), own.layers)
+                layers = [i for i in paired if fuse.layers is None or any(a <= i <= b for a, b in fuse.layers)]
                 self.across[key] = fuser(theirs, own, layers, fuse.width, self.seed, key)
 
     def hidden_link(self, sender: str, receiver: str) -> nn.Module:

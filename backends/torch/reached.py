@@ -4,11 +4,12 @@ those of the end (`open`)."""
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from masc.backends.torch.program import Program
-from masc.compiler.plan import Loss, Reach
+from masc.compiler.plan import Across, LatentMap, Loss, Reach
 from masc.compiler.plan_text import reach_text
-from masc.compiler.reach import heard, with_reach
+from masc.compiler.reach import with_reach
 
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 _SEEN = re.compile(r"\.[kv]_proj\.")
@@ -17,25 +18,33 @@ _SEEN = re.compile(r"\.[kv]_proj\.")
 
 def reached(program: Program) -> tuple[str, ...]:
     """The names, out of `program.trainable()`, of what some loss reaches: adapters as far up as the plan says
-    (`Reach.layer`), links, and fusers whole. The tests hold it against autograd."""
+    (`Reach.layer`), fusers too (`Across.layer`), and links. The tests hold it against autograd."""
     # Of the models as they are: when this was compiled they may not have been there to count their layers.
     plan = with_reach(program.plan, {agent.model: program.base(agent.name).layers for agent in program.plan.agents})
     losses = [o for o in plan.operations if isinstance(o, Loss)]
     found = [r for loss in losses for r in loss.reaches]
     adapters = [r for r in found if isinstance(r, Reach)]
-    agents = {r.agent for r in adapters}
-    across = {reach_text(r) for r in found if not isinstance(r, Reach)}
-    thoughtful = heard(plan) & agents
+    maps = {r.agent for r in found if isinstance(r, LatentMap)}
+    across = [r for r in found if isinstance(r, Across)]
 
     def reaches(name: str) -> bool:
         owner = program.owner(name)
         if name.startswith("across."):
-            return owner in across
+            return any(_fused(program, name, r) for r in across if reach_text(replace(r, layer=None)) == owner)
         if name.startswith("links."):
-            return owner in thoughtful
+            return owner in maps
         return any(_inside(name, r.layer, program.base(owner).layers) for r in adapters if r.agent == owner)
 
     return tuple(name for name in program.trainable() if reaches(name))
+
+
+def _fused(program: Program, name: str, reach: Across) -> bool:
+    """Whether a parameter of an edge is one of those that a loss reaches: of a fuser, by the layer it is for."""
+    if reach.edge == "hidden" or reach.layer is None:
+        return True
+    key = reach_text(replace(reach, layer=None))
+    place = int(name.removeprefix(f"across.{key}.").split(".")[1])
+    return program.fuser(reach.sender, reach.receiver).layers[place] <= reach.layer
 
 
 def _inside(name: str, upto: int | None, layers: int) -> bool:

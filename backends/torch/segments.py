@@ -141,12 +141,10 @@ def piece(
     depth = 1 if all(view.layers is None for view in views) else count
     seen = seen_of(views, segment, columns, opening, depth)
     offset = _offset(views[0].shift, segments)
-    stop = all(view.stop for view in views)
+    full = full_of(views, segment, columns, opening, depth)
     layers = []
     for layer, (keys, values) in enumerate(segment.layers):
-        keys, values = keys[:, :, columns], values[:, :, columns]
-        if stop:
-            keys, values = keys.detach(), values.detach()
+        keys, values = let_through(keys[:, :, columns], full, layer), let_through(values[:, :, columns], full, layer)
         layers.append((keys if offset is None else rotate(keys, offset, layer), values))
     place = segment.place[:, columns]
     return tuple(layers), Columns(seen, place if offset is None else place + offset[:, None])
@@ -173,6 +171,23 @@ def seen_of(views: Sequence[View], segment: Segment, columns: slice, opening: Op
             shown = shown & opening.rows(view.until)[:, None]
         seen |= shown[:, None] & _layer_row(view, depth, real.device)[None, :, None]
     return seen
+
+
+def full_of(
+    views: Sequence[View], segment: Segment, columns: slice, opening: Opening | None, depth: int
+) -> Tensor | None:
+    """Through which of some columns a gradient goes back, bool [B, depth, C]; None: through all that are seen."""
+    if not any(view.stop for view in views):
+        return None
+    return seen_of([view for view in views if not view.stop], segment, columns, opening, depth)
+
+
+def let_through(tensor: Tensor, full: Tensor | None, layer: int) -> Tensor:
+    """Keys or values [B, H, C, D] of a layer, through which a gradient goes back in some columns only (`full_of`)."""
+    if full is None:
+        return tensor
+    here = full[:, layer if full.shape[1] > 1 else 0]
+    return torch.where(here[:, None, :, None], tensor, tensor.detach())
 
 
 def _layer_row(view: View, depth: int, device: torch.device) -> Tensor:

@@ -59,6 +59,41 @@ agent b on m { user "{q} b" think 1 adapt lora(rank = 4) }
 agent c on m { user "{q} c" adapt lora(rank = 4) answer }
 graph g(q) -> answer { a -> b : kv(gradient = stop)  [a, b] -> c : kv }
 """,
+    "other layers, other gradients": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" adapt lora(rank = 4) }
+agent b on m { user "{q} b" adapt lora(rank = 4) }
+agent c on m { user "{q} c" adapt lora(rank = 4) answer }
+graph g(q) -> answer {
+  a -> b : kv(layers = 0..0)  b -> c : kv  a -> c : kv(carry = own, layers = 2..2, gradient = stop)
+}
+""",
+    "latents in full, the prompt stopped": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" think 1 (align = linear, gradient = stop) adapt lora(rank = 4) }
+agent b on m { user "{q} b" adapt none }
+agent c on m { user "{q} c" adapt lora(rank = 4) answer }
+graph g(q) -> answer {
+  a -> b : kv(carry = latents, layers = 0..1)  b -> c : kv  a -> c : kv(carry = own, gradient = stop)
+}
+""",
+    "fused into low layers only": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" adapt lora(rank = 4) }
+agent b on m { user "{q} b" adapt lora(rank = 4) }
+agent c on m { user "{q} c" adapt lora(rank = 4) answer }
+graph g(q) -> answer { a -> b : fuse(width = 4)  b -> c : kv(carry = own, layers = 0..1) }
+""",
+    "a map that only a stopped view shows": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" think 1 (align = linear) adapt lora(rank = 4) }
+agent b on m { user "{q} b" adapt lora(rank = 4) answer }
+graph g(q) -> answer { a -> b : kv(gradient = stop)  a -> b : fuse(width = 4) }
+""",
     "low layers only, no latents": chain(("a", 0, "norm"), ("b", 0, "norm"), edge="kv(layers = 0..1)"),
     "a chain without latents": chain(("a", 0, "norm"), ("b", 0, "norm"), ("c", 0, "norm"), ("d", 0, "norm")),
     "low layers through a middle agent": """
@@ -93,6 +128,48 @@ def test_gradient_reaches_exactly_what_the_plan_says(name: str, tiny: Path) -> N
     assert got == want
     again = touched(program, recompute=True)
     assert again == want
+
+
+def test_a_stopped_view_beside_another_of_its_segment_lets_nothing_through(tiny: Path) -> None:
+    """What the edges say, whatever the plan makes of them."""
+    names = {name for name in touched(make_program(MORE["other layers, other gradients"], tiny)) if ".a." in name}
+    assert names
+    assert all(".layers.0." in name and ("k_proj" in name or "v_proj" in name) for name in names)
+
+
+def test_stop_and_open_are_told_apart_row_by_row(tiny: Path) -> None:
+    """`c` sees all of `a` without a gradient, its latents with one, and while the channel is open all of it with one: a
+    row whose channel is closed gives the prompt's keys no gradient."""
+    text = """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" think 2 (align = norm, gradient = stop) adapt lora(rank = 4, targets = [v_proj]) }
+agent b on m { user "{q} b" adapt none }
+agent c on m { user "{q} c" adapt none answer }
+graph g(q) -> answer {
+  a -> b : kv(carry = latents, open = 10)
+  b -> c : kv
+  a -> c : kv(carry = own, gradient = stop)
+}
+"""
+    program = make_program(text, tiny)
+    seen: dict[int, torch.Tensor] = {}
+
+    def noted(self: Walk, prefill: Prefill, *rest: Any) -> None:
+        own(self, prefill, *rest)
+        if prefill.activation == "a#1":
+            values = self.segments["a#1"].layers[0][1]
+            values.register_hook(lambda gradient: seen.update({len(seen): gradient.abs().amax((1, 3))}))
+
+    own = Walk._activate
+    Walk._activate = noted  # type: ignore[method-assign]
+    try:
+        program(ROWS, opening=Opening(5, torch.tensor([0.2, 0.8, 0.4, 0.6]))).loss.backward()
+    finally:
+        Walk._activate = own  # type: ignore[method-assign]
+    prompt = seen[0][:, :-2].amax(1) > 0
+    assert prompt.tolist() == [False, True, False, True]
+    assert bool((seen[0][:, -2:] > 0).all())
 
 
 @pytest.mark.parametrize("name", ["trace", "stack", "layers", "an answer in the middle", "own"])

@@ -36,10 +36,28 @@ CASES = {
         {"b": "sees [a] at end(a)", "c": "sees [a] at end(a)", "d": "sees [a, b, c] at max(end(b), end(c))"},
         "a.kv(-1), b, c.kv(-1), d",
     ),
-    "two paths, seen once: union of positions, gradient if any has one": (
+    "two paths: all is seen, the gradient passes where one of them lets it": (
         "a/2 b d!",
         ["a -> b : kv(carry = latents)", "b -> d : kv", "a -> d : kv(carry = own, gradient = stop)"],
-        {"b": "sees [a.latents] at end(a)", "d": "sees [a, b] at end(b)"},
+        {"b": "sees [a.latents] at end(a)", "d": "sees [a.latents, b, a stop] at end(b)"},
+        "a, b.kv(-1), d",
+    ),
+    "two paths: other layers, other gradients": (
+        "a b d!",
+        ["a -> b : kv(layers = 0..0)", "b -> d : kv", "a -> d : kv(carry = own, layers = 2..2, gradient = stop)"],
+        {"d": "sees [a layers=0..0, b, a layers=2..2 stop] at end(b)"},
+        "a.kv(0), b.kv(-1), d",
+    ),
+    "two paths: latents in some layers, all of it in others": (
+        "a/2 b d!",
+        ["a -> b : kv(carry = latents, layers = 0..1)", "b -> d : kv", "a -> d : kv(carry = own, layers = 2..3)"],
+        {"d": "sees [a.latents layers=0..1, b, a layers=2..3] at end(b)"},
+        "a, b.kv(-1), d",
+    ),
+    "two paths: one that is stopped and no wider says nothing": (
+        "a/2 b d!",
+        ["a -> b : kv", "b -> d : kv", "a -> d : kv(carry = latents, gradient = stop)"],
+        {"d": "sees [a, b] at end(b)"},
         "a, b.kv(-1), d",
     ),
     "two paths, union of layers": (

@@ -13,9 +13,11 @@ from masc.compiler.graph_text import print_graph
 from masc.compiler.pipeline import compile_source
 from masc.compiler.plan import (
     ALIGNS,
+    Across,
     Answer,
     BaseModel,
     End,
+    LatentMap,
     Lora,
     Loss,
     Plan,
@@ -28,7 +30,8 @@ from masc.compiler.plan import (
     TrainSettings,
     View,
 )
-from masc.compiler.plan_json import dump_plan, load_plan
+from masc.compiler.plan_json import decode_plan, dump_plan, load_plan
+from masc.compiler.plan_parse import parse
 from masc.compiler.plan_text import parse_plan, print_plan
 from masc.compiler.ranges import intersection, union, within
 from masc.dsl.diagnostics import MascError
@@ -63,7 +66,16 @@ operations = st.one_of(
     st.builds(Prefill, segments, some(views), some(st.builds(End, segments, parts, some(segments)))),
     st.builds(Think, segments, counts, st.sampled_from(ALIGNS), st.booleans()),
     st.builds(Answer, segments, names, st.builds(Sampling, counts, numbers, numbers, counts, some(st.text()))),
-    st.builds(Loss, names, names, some(st.builds(Reach, names, st.none() | st.integers(-1, 99)))),
+    st.builds(
+        Loss,
+        names,
+        names,
+        some(
+            st.builds(Reach, names, st.none() | st.integers(-1, 99))
+            | st.builds(LatentMap, names)
+            | st.builds(Across, st.sampled_from(["hidden", "fuse"]), names, names, st.none() | counts)
+        ),
+    ),
 )
 targets = st.lists(names, min_size=1, max_size=3).map(tuple)
 agents = st.builds(
@@ -98,8 +110,8 @@ plans = st.builds(
 @settings(max_examples=150, deadline=None)
 @given(plans)
 def test_every_plan_can_be_read_back(plan: Plan) -> None:
-    assert parse_plan(print_plan(plan)) == plan
-    assert load_plan(dump_plan(plan)) == plan
+    assert parse(print_plan(plan)) == plan
+    assert decode_plan(dump_plan(plan)) == plan
 
 
 GOLDEN = """\
