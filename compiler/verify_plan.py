@@ -127,7 +127,8 @@ class _State:
     agents: Mapping[str, PlanAgent]
     outputs: tuple[str, ...]
     written: set[str] = field(default_factory=set)
-    thought: dict[str, Think] = field(default_factory=dict)
+    thought: set[str] = field(default_factory=set)
+    aligned: dict[str, str] = field(default_factory=dict)
     said: set[str] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
     given: set[str] = field(default_factory=set)
@@ -155,9 +156,9 @@ class _State:
         self.stage = stage
         if isinstance(operation, Think):
             yield 1 <= operation.steps < _MOST, "an agent that thinks has steps"
-            aligned = [o.align for o in self.thought.values() if agent_of(o.activation) == agent_of(self.current)]
-            yield set(aligned) <= {operation.align}, "an agent aligns its latent steps alike in all rounds"
-            self.thought[operation.activation] = operation
+            align = self.aligned.setdefault(agent_of(self.current), operation.align)
+            yield align == operation.align, "an agent aligns its latent steps alike in all rounds"
+            self.thought.add(operation.activation)
         else:
             yield from self._answer(operation)
 
@@ -200,7 +201,7 @@ class _State:
         yield alike, "keys and values stay on one model"
         parts: list[View | End | Splice] = [*places, *o.splices]
         latent = {x.segment for x in parts if x.part == "latents"}
-        yield self.thought.keys() >= latent, "latent positions are there where they are seen"
+        yield self.thought >= latent, "latent positions are there where they are seen"
         yield from _views(o.sees)
         yield _different(o.at), "an end is named once"
         for kind in (o.reads, o.splices, o.fuses):
