@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from masc.compiler import bounds
 from masc.compiler.plan import Answer, Plan, Sampling, agent_of
 
 
@@ -21,15 +21,10 @@ class Decoding:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        checks = {
-            "temperature": (0 <= (self.temperature or 0) < math.inf, "at least 0"),
-            "top_p": (self.top_p is None or 0 < self.top_p <= 1, "above 0 and at most 1"),
-            "max_tokens": (self.max_tokens is None or self.max_tokens >= 1, "at least 1"),
-            "seed": (0 <= (self.seed or 0) < 2**63, "at least 0 and below 2^63"),
-        }
-        for name, (right, limit) in checks.items():
-            if not right:
-                raise ValueError(f"{name} = {getattr(self, name)} must be {limit}")
+        for name, limits in bounds.ANSWER.items():
+            value = getattr(self, name)
+            if value is not None and (wrong := limits.complaint(name, value)) is not None:
+                raise ValueError(wrong)
 
     def of(self, answer: Answer) -> Answer:
         """An answer as it is decoded now."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masc.compiler.artifact import atomic_write
+from masc.compiler.artifact import atomic_write, versions
+from masc.compiler.decoding import Decoding
 from masc.compiler.files import check_file
 from masc.console import bar, say
 from masc.dsl.diagnostics import fail
@@ -19,9 +22,9 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 
-def stream(program: Program, row: Row) -> None:
+def stream(program: Program, row: Row, decoding: Decoding) -> None:
     """Print one answer as it is decoded."""
-    for piece in program.generate([row], stream=True):
+    for piece in program.generate([row], stream=True, **asdict(decoding)):
         print(piece, end="", flush=True)
     print()
 
@@ -34,40 +37,81 @@ def check_out(out: Path) -> None:
     check_file(_partial(out))
 
 
-def run_rows(program: Program, rows: Sequence[Row], inputs: Sequence[str], out: Path, batch: int, about: str) -> None:
+def run_rows(
+    program: Program, rows: Sequence[Row], read: Sequence[Row], out: Path, batch: int, decoding: Decoding
+) -> None:
     """Answer every row. Answers are appended to `OUT.partial` batch by batch, so that a run that was stopped goes on
-    where it was; at the end they are written to `out` in the order of the rows. about: what else decides the answers.
-    """
+    where it was; at the end they are written to `out` in the order of the rows, each row with all of its columns. read:
+    the rows as the graph reads them."""
     from masc.backends.torch.evaluate import say_all
 
+    outputs = program.plan.outputs
+    apart = _apart(rows, outputs)
+    for name, other in apart.items():
+        say(f"the rows have a column `{name}` as well: it is `{other}` in {out}")
     partial = _partial(out)
-    done = read_partial(partial, mark_of(program, rows, about))
+    done = read_partial(partial, mark_of(program, rows, read, decoding))
     with partial.open("a", encoding="utf-8") as file, bar() as progress:
         task = progress.add_task("run", total=len(rows), completed=len(done))
-        for i, said in say_all(program, rows, batch, frozenset(done)):
-            done[i] = {name: said[name].text for name in program.plan.outputs}
+        for i, said in say_all(program, read, batch, frozenset(done), decoding=decoding):
+            done[i] = {name: said[name].text for name in outputs}
             file.write(json.dumps({"index": i, "said": done[i]}, ensure_ascii=False) + "\n")
             file.flush()
             progress.advance(task)
-    lines = [
-        json.dumps({**{name: row[name] for name in inputs}, **done[i]}, ensure_ascii=False) + "\n"
-        for i, row in enumerate(rows)
-    ]
+    kept = [{apart.get(name, name): value for name, value in row.items()} for row in rows]
+    lines = [_line(row | done[i]) for i, row in enumerate(kept)]
     atomic_write(out, "".join(lines))
     partial.unlink()
     say(f"{len(rows)} answers -> {out}")
+
+
+def _apart(rows: Sequence[Row], outputs: Sequence[str]) -> dict[str, str]:
+    """Columns that are called like an output, and what they are called beside it: neither is lost."""
+    columns = {name for row in rows for name in row}
+    found: dict[str, str] = {}
+    for name in (name for name in outputs if name in columns):
+        other = f"{name}_in_data"
+        while other in columns or other in outputs:
+            other += "_"
+        found[name] = other
+    return found
+
+
+def _line(row: Row) -> str:
+    """A row as a line of JSON. Columns that nobody reads may hold what JSON has no word for: no number becomes null,
+    anything else its text."""
+    try:
+        return json.dumps(row, ensure_ascii=False, default=str, allow_nan=False) + "\n"
+    except ValueError:
+        return json.dumps(_finite(row), ensure_ascii=False, default=str) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _partial(out: Path) -> Path:
     return out.with_name(out.name + ".partial")
 
 
-def mark_of(program: Program, rows: Sequence[Row], about: str) -> str:
-    """A hash of all that the answers depend on: the rows, the graph, the base models, the trained weights."""
+def mark_of(program: Program, rows: Sequence[Row], read: Sequence[Row], decoding: Decoding) -> str:
+    """A hash of all that the answers depend on: the rows, what the graph reads of them, the plan (with what is cut, set
+    or made text), how it decodes, the base models, the weights as they are (trained, of a checkpoint or fresh), how
+    numbers are computed and by which versions."""
     digest = hashlib.sha256()
-    records = [[record.name, record.target, record.hash] for record in program.model_records()]
-    known = [list(map(dict, rows)), program.plan.fingerprint(decoding=True), records, about]
-    digest.update(json.dumps(known, sort_keys=True).encode())
+    known = {
+        "rows": [[dict(row) for row in rows], [dict(row) for row in read]],
+        "plan": program.plan.fingerprint(decoding=True),
+        "decoding": asdict(decoding),
+        "models": [[record.name, record.target, record.hash] for record in program.model_records()],
+        "numbers": [*(str(program.base(agent.name).model.dtype) for agent in program.plan.agents), program.device.type],
+        "versions": versions(),
+    }
+    digest.update(json.dumps(known, sort_keys=True, default=str).encode())
     for name, tensor in program.state_dict(trainable_only=True).items():
         digest.update(f"{name} {tensor.dtype}\n".encode())
         digest.update(_bytes(tensor))

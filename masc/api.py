@@ -61,12 +61,20 @@ def load(
     device: str | None = None,
     cut: Sequence[tuple[str, str]] = (),
     channel: Mode = "graph",
+    set: Mapping[str, Any] | None = None,
+    checkpoint: int | str | None = None,
 ) -> Program:
     """Load an artifact folder (`relay.masc`) with its trained weights. Hashes and versions are checked; MascError
-    says what does not fit. The graph is the one that was compiled, whatever has become of the file since."""
+    says what does not fit. The graph is the one that was compiled, whatever has become of the file since.
+
+    set: params that are others than those of the artifact, where its weights fit all the same (`latents`). checkpoint:
+    take the weights of this step's, or of the `"last"` one."""
     from masc.session import open_program
 
-    return open_program(Path(path), dtype=dtype, device=device, cut=tuple(cut), channel=channel)
+    which = None if checkpoint is None else str(checkpoint)
+    return open_program(
+        Path(path), dtype=dtype, device=device, cut=tuple(cut), channel=channel, sets=_texts(set), checkpoint=which
+    )
 
 
 def train(

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from masc import streams
-from masc.commands import comparison, formatting, init, language, lsp, models, pictures, teams
+from masc.commands import comparison, formatting, init, language, lsp, models, pictures, running, teams
 from masc.console import report, say
 from masc.dsl.diagnostics import fail
 from masc.foreign import translated
@@ -31,8 +31,8 @@ app.command()(language.check)
 app.command()(formatting.fmt)
 app.command("compile")(teams.compile_)
 app.command()(teams.train)
-app.command()(teams.run)
-app.command("eval")(teams.eval_)
+app.command()(running.run)
+app.command("eval")(running.eval_)
 app.command()(comparison.compare)
 app.command()(comparison.audit)
 app.command()(pictures.draw)

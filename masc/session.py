@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,10 @@ from masc.compiler.artifact import (
     state,
     write_artifact,
 )
+from masc.compiler.decoding import AS_WRITTEN, Decoding
+from masc.compiler.fits import misfits
 from masc.compiler.pipeline import Compilation, Cut, compile_file
-from masc.compiler.plan import Mode, Plan
+from masc.compiler.plan import Mode, Plan, TrainSettings
 from masc.console import bar, report, say
 from masc.dsl.diagnostics import MascError, errors, fail
 
@@ -107,47 +108,125 @@ def _recorded_base(folder: Path) -> Path | None:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What an argument means, up to date and sound, no model loaded yet. altered: edges are cut, or all are text."""
+    """What an argument means, up to date and sound, no model loaded yet. path: the source; artifact: whose weights are
+    taken; checkpoint: the folder of the one whose are taken instead; altered: what runs is not what is kept."""
 
+    path: Path
     compilation: Compilation
     artifact: Artifact
-    altered: bool
+    cut: Cut = ()
+    channel: Mode = "graph"
+    checkpoint: Path | None = None
+    altered: bool = False
 
     @property
     def plan(self) -> Plan:
         return self.compilation.require()
 
 
-def find(argument: Path | None, cut: Cut = (), channel: Mode = "graph") -> Found:
-    """The artifact of a file or folder. What is missing is compiled; what is stale is refused."""
-    path = locate(argument, Path())
-    root = artifact_of(path)
+def find(
+    argument: Path | None,
+    cut: Cut = (),
+    channel: Mode = "graph",
+    sets: Mapping[str, str] | None = None,
+    checkpoint: str | None = None,
+    weights: Path | None = None,
+) -> Found:
+    """The artifact of a file or folder. What is missing is compiled; what is stale is refused.
+
+    sets: params that are others than those of the artifact, which stays as it is. checkpoint: `last`, or the step of
+    the one to take. weights: another artifact, whose weights are taken. Errors: E0671 weights that do not fit what is
+    run, or of which there are none; E0673 `sets` that mean nothing here; E0674 no such checkpoint.
+    """
+    path, sets = locate(argument, Path()), sets or {}
+    _check_sets(sets)
+    root = artifact_of(path if weights is None else locate(weights, Path()))
     compilation = compile_remembering(path, root, {})
+    if weights is not None:
+        if not Layout(root).manifest.exists():
+            raise fail("E0671", f"there is no artifact `{root}` to take weights of")
+    else:
+        compilation.require()
+        _bring_up_to_date(path, root, compilation)
+    artifact = read_artifact(root)
+    report(artifact.warnings)
+    if weights is not None and not (artifact.manifest.trained or checkpoint):
+        raise fail("E0671", f"`{root}` holds no trained weights", hint=_unfinished(artifact))
+    if sets:
+        compilation = compile_remembering(path, root, sets)
+    altered = bool(cut or sets or weights) or channel != "graph"
+    chosen = None if checkpoint is None else _checkpoint(artifact, checkpoint)
+    if artifact.manifest.trained or chosen is not None:
+        _check_fit(artifact, compilation.require(), [f"{name}={value}" for name, value in sets.items()])
+    if cut or channel != "graph":
+        compilation = compile_remembering(path, root, sets, cut, channel)
     compilation.require()
+    return Found(path, compilation, artifact, cut, channel, chosen, altered)
+
+
+def _check_sets(sets: Mapping[str, str]) -> None:
+    """E0673: what belongs to training has no meaning for what is trained."""
+    names = {field.name for field in dataclasses.fields(TrainSettings)} - {"eval_data"}
+    if wrong := next((name for name in sets if name in names), None):
+        hint = "`--seed` decides what is sampled" if wrong == "seed" else "`masc train` takes it"
+        raise fail("E0673", f"`{wrong}` is a setting of training and changes nothing here", hint=hint)
+
+
+def _bring_up_to_date(path: Path, root: Path, compilation: Compilation) -> None:
+    """Compile what is missing. E0614 where the file is another graph by now."""
     if (found := state(root, compilation)) == "missing":
         write_artifact(root, compilation)
         say(f"compiled {path} -> {root}")
     elif found == "stale":
         again = " ".join(["masc compile", *(f"--set {name}={value}" for name, value in compilation.set)])
-        raise fail(
-            "E0614",
-            f"`{path}` has changed since `{root}` was compiled",
-            hint=f"`{again}` brings it up to date; trained weights are kept if the plan is the same",
-        )
-    artifact = read_artifact(root)
-    report(artifact.warnings)
-    altered = bool(cut) or channel != "graph"
-    if altered:
-        compilation = compile_remembering(path, root, {}, cut, channel)
-        compilation.require()
-    return Found(compilation, artifact, altered)
+        hint = f"`{again}` brings it up to date"
+        if has_weights(Layout(root)):
+            hint = (
+                f"give `{root}` instead of the file, and what was trained runs as it was; `--weights {root}` runs the "
+                f"changed file with its weights; `{again} --force` throws them away"
+            )
+        raise fail("E0614", f"`{path}` has changed since `{root}` was compiled", hint=hint)
+
+
+def _check_fit(artifact: Artifact, plan: Plan, said: list[str]) -> None:
+    """E0671 where the weights do not fit the graph that is run; a word where they were trained for another one."""
+    root = artifact.layout.root
+    if plan.fingerprint() == artifact.plan.fingerprint():
+        return
+    if wrong := misfits(artifact.plan, plan):
+        hint = "train it: `masc train`"
+        raise fail("E0671", f"the weights of `{root}` do not fit this graph: {'; '.join(wrong[:3])}", hint=hint)
+    what = f"with {', '.join(said)} it" if said else "it"
+    say(f"warning: {what} is another graph than the one that the weights of {root} were trained for; they fit it")
+
+
+def _checkpoint(artifact: Artifact, which: str) -> Path:
+    """The folder of a checkpoint: `last`, or its step."""
+    from masc.backends.torch.checkpoints import every, step_of
+
+    found = {step_of(path): path for path in every(artifact.layout.checkpoints)}
+    if which == "last" and found:
+        return found[max(found)]
+    if which.isdecimal() and int(which) in found:
+        return found[int(which)]
+    there = f"there are those of step {', '.join(map(str, sorted(found)))}" if found else "there are none"
+    if which != "last" and not which.isdecimal():
+        there = f"say `last`, or a step; {there}"
+    raise fail("E0674", f"`{artifact.layout.root}` has no checkpoint `{which}`", hint=there)
 
 
 def open_program(
-    argument: Path | None, *, dtype: str, device: str | None, cut: Cut = (), channel: Mode = "graph"
+    argument: Path | None,
+    *,
+    dtype: str,
+    device: str | None,
+    cut: Cut = (),
+    channel: Mode = "graph",
+    sets: Mapping[str, str] | None = None,
+    checkpoint: str | None = None,
 ) -> Program:
     """The program of a file or artifact, with its trained weights if it has any."""
-    return load_program(find(argument, cut, channel), dtype=dtype, device=device)
+    return load_program(find(argument, cut, channel, sets, checkpoint), dtype=dtype, device=device)
 
 
 def load_program(found: Found, *, dtype: str | None, device: str | None) -> Program:
@@ -156,49 +235,99 @@ def load_program(found: Found, *, dtype: str | None, device: str | None) -> Prog
     from masc.backends.torch.build import build, fast_dtype
 
     compilation, artifact = found.compilation, found.artifact
-    check_weights(artifact)
+    if found.checkpoint is None:
+        check_weights(artifact)
     dtype = dtype or fast_dtype(device)
     program = build(found.plan, compilation.base, dtype=dtype, device=device, seed=artifact.manifest.seed)
     program.compilation = compilation
     program.altered = found.altered
-    if artifact.manifest.trained:
-        _check_models(artifact, program)
+    if found.checkpoint is not None:
+        _load_checkpoint(found.checkpoint, program)
+    elif artifact.manifest.trained:
+        _check_models({record.name: record.hash for record in artifact.manifest.models}, artifact.layout.root, program)
         program.load_weights(artifact.layout.root)
         program.loaded_from = artifact.layout.root.resolve()
-    else:
-        say("not trained yet: fresh adapters, which change nothing")
+    elif program.trainable():
+        say(f"not trained yet: {_fresh(program)}" + (f"; {told}" if (told := _unfinished(artifact)) else ""))
     return program
 
 
-def _check_models(artifact: Artifact, program: Program) -> None:
-    recorded = {record.name: record.hash for record in artifact.manifest.models}
+def _load_checkpoint(path: Path, program: Program) -> None:
+    """Put the weights of a checkpoint into a program. E0608 where it is damaged or does not fit, E0615 where it was
+    trained on another base model."""
+    from masc.backends.torch.checkpoints import DamagedError, put_weights, read
+
+    try:
+        found = read(path)
+    except DamagedError as error:
+        raise fail("E0608", f"the checkpoint `{path}` is damaged: {error}", hint="take another one") from None
+    models = found.state.get("belongs", {}).get("models", {})
+    _check_models(models if isinstance(models, dict) else {}, path, program)
+    put_weights(found, program.trainable())
+
+
+def _fresh(program: Program) -> str:
+    """What weights are that nobody trained."""
+    if program.across:
+        return "adapters are fresh and change nothing, links between agents are as they start"
+    return "fresh adapters, which change nothing"
+
+
+def _unfinished(artifact: Artifact) -> str | None:
+    """What can be done with checkpoints that no finished run came of."""
+    from masc.backends.torch.checkpoints import every, step_of
+
+    if not (found := every(artifact.layout.checkpoints)):
+        return None
+    step = step_of(found[-1])
+    return f"training stopped after step {step}: `masc train --resume` goes on, `--checkpoint last` takes its weights"
+
+
+def _check_models(recorded: Mapping[str, str | None], where: Path, program: Program) -> None:
+    """E0615 where the base models are not those whose hashes are recorded."""
     for record in program.model_records():
-        if recorded.get(record.name) not in (None, record.hash):
+        if recorded.get(record.name) not in (None, "", record.hash):
             raise fail(
                 "E0615",
-                f"model `{record.name}` ({record.target}) is not the one that `{artifact.layout.root}` was trained on",
+                f"model `{record.name}` ({record.target}) is not the one that `{where}` was trained on",
                 hint="put the model back, or train again with --force",
             )
 
 
 def eval_rows_of(
-    found: Found, data: Path | None, scorer: str, output: str | None, task: str | None = None
+    found: Found,
+    data: Path | None,
+    scorer: str,
+    output: str | None,
+    task: str | None = None,
+    named: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """The rows to score, checked: a file's, or those of a task. E0611 where the output does not exist."""
+    """The rows to score, checked: a file's, or those of a task. named: what columns of the graph are called there.
+    E0611 where the output does not exist."""
     from masc.backends.torch.data import check_columns, check_output, columns_of, read_rows
     from masc.backends.torch.tasks import load_task, read_task
+    from masc.columns import in_data
 
     plan = found.plan
     if output is not None:
         check_output(plan, output)
-    columns = columns_of(plan, labels=not runs_code(scorer), texts=False)
+    columns = in_data(columns_of(plan, labels=not runs_code(scorer), texts=False), named or {})
+    path = eval_path(found, data, task)
     if task is None:
-        return read_rows(data_path(data, plan.train.eval_data, found.compilation.base, "eval_data"), columns)
-    if data is not None:
-        return read_task(task, data, columns)
+        assert path is not None
+        return read_rows(path, columns)
+    if path is not None:
+        return read_task(task, path, columns)
     rows = load_task(task)
     check_columns(rows, columns, f"the task `{task}`")
     return rows
+
+
+def eval_path(found: Found, data: Path | None, task: str | None = None) -> Path | None:
+    """The file that the rows to score are in; None: they are a public data set's."""
+    if task is not None:
+        return data
+    return data_path(data, found.plan.train.eval_data, found.compilation.base, "eval_data")
 
 
 def evaluate(
@@ -208,19 +337,23 @@ def evaluate(
     output: str | None,
     batch: int,
     allow_code_execution: bool,
+    repeat: int = 1,
+    decoding: Decoding = AS_WRITTEN,
 ) -> tuple[Report, list[Item]]:
     """Score a program on rows, with a progress bar."""
     from masc.backends.torch.evaluate import evaluate as run
 
     warn_of_walls(scorer, allow_code_execution)
     with bar() as progress:
-        task = progress.add_task("eval", total=len(rows))
+        task = progress.add_task("eval", total=len(rows) * repeat)
         return run(
             program,
             rows,
             scorer,
             batch=batch,
             output=output,
+            repeat=repeat,
+            decoding=decoding,
             allow_code_execution=allow_code_execution,
             tick=lambda count: progress.advance(task, count),
         )
@@ -232,21 +365,6 @@ def warn_of_walls(scorer: str, allow_code_execution: bool) -> None:
 
     if scorer == "code" and allow_code_execution and (missing := open_walls()):
         say(f"warning: here the code that is run is not wholly shut in: {', and '.join(missing)}")
-
-
-def report_rows(result: Report) -> list[tuple[str, str]]:
-    def number(value: float) -> str:
-        return f"{value:.4g}" if math.isfinite(value) else "-"
-
-    return [
-        ("accuracy", f"{result.accuracy:.1%}  ({result.correct} of {result.items})"),
-        ("95% interval", f"{result.low:.1%} to {result.high:.1%}"),
-        ("gold perplexity", number(result.gold_perplexity)),
-        ("decoded perplexity", number(result.decoded_perplexity)),
-        ("tokens decoded", str(result.tokens_decoded)),
-        ("latent steps", str(result.latent_steps)),
-        ("wall time", f"{result.seconds:.1f} s"),
-    ]
 
 
 def data_path(given: Path | None, written: str | None, base: Path, entry: str) -> Path:
@@ -269,6 +387,7 @@ def train(
     sets: Mapping[str, str],
     data: Path | None,
     eval_data: Path | None,
+    columns: Mapping[str, str],
     resume: bool,
     force: bool,
     scorer: str,
@@ -277,7 +396,8 @@ def train(
 ) -> None:
     """Train an artifact: compile what is missing, train, write the weights."""
     from masc import training
-    from masc.backends.torch.data import columns_of, read_rows
+    from masc.backends.torch.data import columns_of
+    from masc.columns import checked, read, renamed
 
     path = locate(argument, Path())
     root = artifact_of(path)
@@ -286,10 +406,11 @@ def train(
     _check_earlier(root, compilation, resume, force)
     report(training.remembered(compilation, path, sets))
     settings = plan.train
-    columns = columns_of(plan, labels=True)
-    rows = read_rows(data_path(data, settings.data, compilation.base, "data"), columns)
-    eval_path = eval_data or (compilation.base / settings.eval_data if settings.eval_data else None)
-    eval_rows = read_rows(eval_path, columns_of(plan, labels=True, texts=False)) if eval_path else None
+    named = checked(columns, plan)
+    train_path = data_path(data, settings.data, compilation.base, "data")
+    rows = renamed(read(train_path, columns_of(plan, labels=True), named), named)
+    test_path = eval_data or (compilation.base / settings.eval_data if settings.eval_data else None)
+    eval_rows = renamed(read(test_path, columns_of(plan, True, False), named), named) if test_path else None
 
     from masc.backends.torch.build import build, fast_dtype  # here, for it takes seconds: what is wrong shows before
 

@@ -260,3 +260,14 @@ def restore(found: Checkpoint, parameters: Mapping[str, nn.Parameter], optimizer
             optimizer.state[parameter] = {
                 key: tensor.clone() if key == "step" else tensor.to(parameter.device) for key, tensor in own.items()
             }
+
+
+@torch.no_grad()
+def put_weights(found: Checkpoint, parameters: Mapping[str, nn.Parameter]) -> None:
+    """Put the weights alone into a program, which may have no use for all of them: its edges may be cut, or all of them
+    be text. E0608 where one is missing or of another shape."""
+    for name, parameter in parameters.items():
+        if name not in found.weights or found.weights[name].shape != parameter.shape:
+            raise fail("E0608", f"the checkpoint `{found.path}` does not fit: `{name}` is not in it, or of another shape")
+    for name, parameter in parameters.items():
+        parameter.copy_(found.weights[name])

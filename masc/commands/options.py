@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from masc.compiler.decoding import Decoding
 from masc.compiler.plan import Mode
 
 File = Annotated[
@@ -20,6 +21,18 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, ... \\[default: a G
 Dtype = Annotated[
     str | None, typer.Option(help="Of the frozen base: bfloat16 or float32 \\[default: bfloat16 where that is fast]")
 ]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="NAME=COLUMN", help="Read what the graph calls NAME from this column of the data"),
+]
+Checkpoint = Annotated[
+    str | None, typer.Option(metavar="last|STEP", help="Take the weights of a checkpoint, not those of the last run")
+]
+Weights = Annotated[Path | None, typer.Option(help="Take the weights of this artifact, where they fit the file")]
+Temperature = Annotated[float | None, typer.Option(help="Of the outputs; 0: greedy \\[default: the graph's]")]
+TopP = Annotated[float | None, typer.Option("--top-p", help="Of the outputs \\[default: the graph's]")]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Of the outputs \\[default: the graph's]")]
+Seed = Annotated[int | None, typer.Option(help="What is sampled is drawn from it \\[default: the graph's]")]
 Batch = Annotated[int, typer.Option(min=1, help="Rows decoded together")]
 
 
@@ -66,3 +79,21 @@ def read_inputs(items: list[str] | None) -> dict[str, str]:
             raise typer.BadParameter(f"`{item}` is not NAME=TEXT", param_hint="--input")
         row[name] = value
     return row
+
+
+def read_columns(items: list[str] | None) -> dict[str, str]:
+    """Name in the graph -> column of the data."""
+    columns: dict[str, str] = {}
+    for item in items or []:
+        name, equals, column = item.partition("=")
+        if not equals or not name.strip() or not column:
+            raise typer.BadParameter(f"`{item}` is not NAME=COLUMN", param_hint="--column")
+        columns[name.strip()] = column
+    return columns
+
+
+def read_decoding(temperature: float | None, top_p: float | None, max_tokens: int | None, seed: int | None) -> Decoding:
+    try:
+        return Decoding(temperature, top_p, max_tokens, seed)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None

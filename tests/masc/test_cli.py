@@ -233,7 +233,7 @@ def test_the_text_channel_from_the_same_artifact(masc: Command, folder: Path) ->
     answered = masc("run", "--channel", "text", "--data", "test.jsonl", "--out", "said.jsonl")
     assert answered.code == 0, answered.err
     lines = [json.loads(line) for line in (folder / "said.jsonl").read_text().splitlines()]
-    assert {tuple(line) for line in lines} == {("code", "answer")}
+    assert {tuple(line) for line in lines} == {("code", "word", "answer")}
     assert masc("run", "--channel", "text", "--input", "code=one two").code == 0
     assert masc("eval", "--channel", "words").code == 2
 

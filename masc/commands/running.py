@@ -1,0 +1,147 @@
+"""Commands that use a team: run, eval."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from masc.commands.options import (
+    Batch,
+    Channel,
+    Checkpoint,
+    Columns,
+    Cuts,
+    Device,
+    Dtype,
+    File,
+    MaxTokens,
+    Seed,
+    Sets,
+    Temperature,
+    TopP,
+    Weights,
+    check_place,
+    read_columns,
+    read_cuts,
+    read_decoding,
+    read_inputs,
+    read_sets,
+    require,
+)
+from masc.console import table
+from masc.dsl.diagnostics import fail
+
+
+def run(
+    file: File = None,
+    inputs: Annotated[
+        list[str] | None, typer.Option("--input", metavar="NAME=TEXT", help="An input of the graph")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Rows of inputs: JSON lines, CSV, Parquet")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the answers go, JSON lines; resumed if it is there")] = None,
+    column: Columns = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    max_tokens: MaxTokens = None,
+    seed: Seed = None,
+    set_: Sets = None,
+    cut: Cuts = None,
+    channel: Channel = "graph",
+    checkpoint: Checkpoint = None,
+    weights: Weights = None,
+    batch: Batch = 16,
+    dtype: Dtype = None,
+    device: Device = None,
+) -> None:
+    """Run a team: stream one answer, or answer a file of rows."""
+    from masc import answers, checks, columns, session
+    from masc.backends.torch.data import columns_of
+
+    row, named = read_inputs(inputs), read_columns(column)
+    require("not together with --data" if data is not None and row else None, "--input")
+    require("it needs --out FILE" if data is not None and out is None else None, "--data")
+    require("it needs --data FILE" if data is None and out is not None else None, "--out")
+    require("it needs --data FILE" if data is None and named else None, "--column")
+    decoding = read_decoding(temperature, top_p, max_tokens, seed)
+    check_place(dtype, device)
+    if out is not None:
+        answers.check_out(out)
+    found = session.find(file, read_cuts(cut), channel, read_sets(set_), checkpoint, weights)
+    used = columns_of(found.plan, labels=False)
+    if data is None or out is None:
+        if used and not row:
+            raise typer.BadParameter("give either --input NAME=TEXT (once for each input) or --data FILE")
+        checks.check_inputs(row, found.plan.inputs, used)
+        answers.stream(session.load_program(found, dtype=dtype, device=device), row, decoding)
+        return
+    rows = columns.read(data, used, columns.checked(named, found.plan, labels=False))
+    program = session.load_program(found, dtype=dtype, device=device)
+    answers.run_rows(program, rows, columns.renamed(rows, named), out, batch, decoding)
+
+
+def eval_(
+    file: File = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Rows to score \\[default: the task's, or the file's `eval_data`]")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="A public data set: gsm8k, gpqa-diamond, humaneval, ...")] = None,
+    scorer: Annotated[
+        str | None, typer.Option(help="exact, number, choice or code \\[default: the task's, or exact]")
+    ] = None,
+    output: Annotated[str | None, typer.Option(help="Which output is scored \\[default: the first]")] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Sampled answers to each row: avg@k, pass@k, majority")] = 1,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    max_tokens: MaxTokens = None,
+    seed: Seed = None,
+    column: Columns = None,
+    set_: Sets = None,
+    cut: Cuts = None,
+    channel: Channel = "graph",
+    checkpoint: Checkpoint = None,
+    weights: Weights = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many rows")] = None,
+    batch: Batch = 16,
+    out: Annotated[Path | None, typer.Option(help="Also write the numbers as JSON, with where they come from")] = None,
+    items: Annotated[Path | None, typer.Option(help="Also write each answer as JSON lines")] = None,
+    allow_code_execution: Annotated[
+        bool, typer.Option("--allow-code-execution", help="Run what the model wrote, for the scorer code")
+    ] = False,
+    dtype: Dtype = None,
+    device: Device = None,
+) -> None:
+    """Score a team on a file of rows or on a public data set."""
+    from dataclasses import asdict
+
+    from masc import checks, columns, provenance, reporting, session
+    from masc.backends.torch.evaluate import check_repeat
+    from masc.backends.torch.tasks import TASKS
+    from masc.compiler.files import atomic_write, check_file
+
+    if task is not None:
+        require(checks.task_problem(task), "--task")
+    scorer = scorer or ("exact" if task is None else TASKS[task].scorer)
+    require(checks.scorer_problem(scorer, code=True), "--scorer")
+    decoding = read_decoding(temperature, top_p, max_tokens, seed)
+    check_place(dtype, device)
+    if scorer == "code" and not allow_code_execution:
+        raise fail("E0611", "the code scorer runs what the model wrote", hint="allow it with --allow-code-execution")
+    for path in (out, items):
+        if path is not None:
+            check_file(path)
+    found = session.find(file, read_cuts(cut), channel, read_sets(set_), checkpoint, weights)
+    check_repeat(found.plan, repeat, decoding)
+    named = columns.checked(read_columns(column), found.plan)
+    rows = columns.renamed(session.eval_rows_of(found, data, scorer, output, task, named)[:limit], named)
+    program = session.load_program(found, dtype=dtype, device=device)
+    result, scored = session.evaluate(program, rows, scorer, output, batch, allow_code_execution, repeat, decoding)
+    if out is not None:  # files first: what cannot be printed is not lost
+        where = provenance.of_data(rows, task, session.eval_path(found, data, task), named)
+        about = provenance.of(found, program, data=where, batch=batch)
+        atomic_write(out, json.dumps({**result.json(), "run": about}, indent=1, ensure_ascii=False) + "\n")
+    if items is not None:
+        atomic_write(items, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in scored))
+    print(table(reporting.report_rows(result)))

@@ -1,0 +1,69 @@
+"""Where numbers come from: what the JSON of `eval`, `compare` and `audit` says beside them, so that they can be had
+again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from masc.compiler.artifact import versions, weights_hash
+
+if TYPE_CHECKING:
+    from masc.backends.torch.program import Program
+    from masc.session import Found
+
+
+def of(found: Found, program: Program, *, data: Mapping[str, Any], batch: int) -> dict[str, Any]:
+    """All that decides what a program says to rows, but for the decoding, which the report holds. data: `of_data`."""
+    return {
+        "time": now(),
+        "versions": dict(versions()),
+        "file": str(found.path),
+        "artifact": str(found.artifact.layout.root),
+        "weights": weights_of(found),
+        "models": [
+            {"name": record.name, "target": record.target, "sha256": record.hash} for record in program.model_records()
+        ],
+        "plan": found.plan.fingerprint(decoding=True),
+        "set": dict(found.compilation.set),
+        "channel": found.channel,
+        "cut": [":".join(pair) for pair in found.cut],
+        "data": data,
+        "batch": batch,
+        "dtype": str(program.base(program.plan.agents[0].name).model.dtype).removeprefix("torch."),
+        "device": str(program.device),
+    }
+
+
+def weights_of(found: Found) -> dict[str, Any]:
+    """Which weights: those of the artifact (its manifest's hash), of a checkpoint (its file's), or fresh ones of a
+    seed."""
+    if found.checkpoint is not None:
+        path = found.checkpoint / "weights.safetensors"
+        return {"checkpoint": found.checkpoint.name, "sha256": hash_of(path)}
+    if found.artifact.manifest.trained:
+        return {"sha256": found.artifact.manifest.weights or weights_hash(found.artifact.layout)}
+    return {"fresh": True, "seed": found.artifact.manifest.seed}
+
+
+def of_data(
+    rows: Sequence[Mapping[str, Any]], task: str | None, path: Path | None, named: Mapping[str, str]
+) -> dict[str, Any]:
+    """Which rows: a file with its hash, or a public data set. rows: those that were used, of the first ones on."""
+    known: dict[str, Any] = {} if task is None else {"task": task}
+    if path is not None:
+        known |= {"path": str(path.absolute()), "sha256": hash_of(path)}
+    return known | {"rows": len(rows), "columns": dict(named)}
+
+
+def hash_of(path: Path) -> str:
+    """The sha256 of a file, as `sha256sum` tells it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
