@@ -25,11 +25,11 @@ from masc.compiler.artifact import (
     write_artifact,
 )
 from masc.compiler.decoding import AS_WRITTEN, Decoding
-from masc.compiler.fits import misfits
 from masc.compiler.pipeline import Compilation, Cut, compile_file
 from masc.compiler.plan import Mode, Plan, TrainSettings
 from masc.console import bar, report, say
 from masc.dsl.diagnostics import MascError, errors, fail
+from masc.weights import check_fit, check_models, checkpoint_of, fresh, load_checkpoint, unfinished
 
 if TYPE_CHECKING:
     from masc.backends.torch.evaluate import Item, Report
@@ -151,13 +151,13 @@ def find(
     artifact = read_artifact(root)
     report(artifact.warnings)
     if weights is not None and not (artifact.manifest.trained or checkpoint):
-        raise fail("E0671", f"`{root}` holds no trained weights", hint=_unfinished(artifact))
+        raise fail("E0671", f"`{root}` holds no trained weights", hint=unfinished(artifact))
     if sets:
         compilation = compile_remembering(path, root, sets)
     altered = bool(cut or sets or weights) or channel != "graph"
-    chosen = None if checkpoint is None else _checkpoint(artifact, checkpoint)
+    chosen = None if checkpoint is None else checkpoint_of(artifact, checkpoint)
     if artifact.manifest.trained or chosen is not None:
-        _check_fit(artifact, compilation.require(), [f"{name}={value}" for name, value in sets.items()])
+        check_fit(artifact, compilation.require(), [f"{name}={value}" for name, value in sets.items()])
     if cut or channel != "graph":
         compilation = compile_remembering(path, root, sets, cut, channel)
     compilation.require()
@@ -188,33 +188,6 @@ def _bring_up_to_date(path: Path, root: Path, compilation: Compilation) -> None:
         raise fail("E0614", f"`{path}` has changed since `{root}` was compiled", hint=hint)
 
 
-def _check_fit(artifact: Artifact, plan: Plan, said: list[str]) -> None:
-    """E0671 where the weights do not fit the graph that is run; a word where they were trained for another one."""
-    root = artifact.layout.root
-    if plan.fingerprint() == artifact.plan.fingerprint():
-        return
-    if wrong := misfits(artifact.plan, plan):
-        hint = "train it: `masc train`"
-        raise fail("E0671", f"the weights of `{root}` do not fit this graph: {'; '.join(wrong[:3])}", hint=hint)
-    what = f"with {', '.join(said)} it" if said else "it"
-    say(f"warning: {what} is another graph than the one that the weights of {root} were trained for; they fit it")
-
-
-def _checkpoint(artifact: Artifact, which: str) -> Path:
-    """The folder of a checkpoint: `last`, or its step."""
-    from masc.backends.torch.checkpoints import every, step_of
-
-    found = {step_of(path): path for path in every(artifact.layout.checkpoints)}
-    if which == "last" and found:
-        return found[max(found)]
-    if which.isdecimal() and int(which) in found:
-        return found[int(which)]
-    there = f"there are those of step {', '.join(map(str, sorted(found)))}" if found else "there are none"
-    if which != "last" and not which.isdecimal():
-        there = f"say `last`, or a step; {there}"
-    raise fail("E0674", f"`{artifact.layout.root}` has no checkpoint `{which}`", hint=there)
-
-
 def open_program(
     argument: Path | None,
     *,
@@ -242,56 +215,14 @@ def load_program(found: Found, *, dtype: str | None, device: str | None) -> Prog
     program.compilation = compilation
     program.altered = found.altered
     if found.checkpoint is not None:
-        _load_checkpoint(found.checkpoint, program)
+        load_checkpoint(found.checkpoint, program)
     elif artifact.manifest.trained:
-        _check_models({record.name: record.hash for record in artifact.manifest.models}, artifact.layout.root, program)
+        check_models({record.name: record.hash for record in artifact.manifest.models}, artifact.layout.root, program)
         program.load_weights(artifact.layout.root)
         program.loaded_from = artifact.layout.root.resolve()
     elif program.trainable():
-        say(f"not trained yet: {_fresh(program)}" + (f"; {told}" if (told := _unfinished(artifact)) else ""))
+        say(f"not trained yet: {fresh(program)}" + (f"; {told}" if (told := unfinished(artifact)) else ""))
     return program
-
-
-def _load_checkpoint(path: Path, program: Program) -> None:
-    """Put the weights of a checkpoint into a program. E0608 where it is damaged or does not fit, E0615 where it was
-    trained on another base model."""
-    from masc.backends.torch.checkpoints import DamagedError, put_weights, read
-
-    try:
-        found = read(path)
-    except DamagedError as error:
-        raise fail("E0608", f"the checkpoint `{path}` is damaged: {error}", hint="take another one") from None
-    models = found.state.get("belongs", {}).get("models", {})
-    _check_models(models if isinstance(models, dict) else {}, path, program)
-    put_weights(found, program.trainable())
-
-
-def _fresh(program: Program) -> str:
-    """What weights are that nobody trained."""
-    if program.across:
-        return "adapters are fresh and change nothing, links between agents are as they start"
-    return "fresh adapters, which change nothing"
-
-
-def _unfinished(artifact: Artifact) -> str | None:
-    """What can be done with checkpoints that no finished run came of."""
-    from masc.backends.torch.checkpoints import every, step_of
-
-    if not (found := every(artifact.layout.checkpoints)):
-        return None
-    step = step_of(found[-1])
-    return f"training stopped after step {step}: `masc train --resume` goes on, `--checkpoint last` takes its weights"
-
-
-def _check_models(recorded: Mapping[str, str | None], where: Path, program: Program) -> None:
-    """E0615 where the base models are not those whose hashes are recorded."""
-    for record in program.model_records():
-        if recorded.get(record.name) not in (None, "", record.hash):
-            raise fail(
-                "E0615",
-                f"model `{record.name}` ({record.target}) is not the one that `{where}` was trained on",
-                hint="put the model back, or train again with --force",
-            )
 
 
 def eval_rows_of(

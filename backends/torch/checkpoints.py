@@ -268,6 +268,7 @@ def put_weights(found: Checkpoint, parameters: Mapping[str, nn.Parameter]) -> No
     be text. E0608 where one is missing or of another shape."""
     for name, parameter in parameters.items():
         if name not in found.weights or found.weights[name].shape != parameter.shape:
-            raise fail("E0608", f"the checkpoint `{found.path}` does not fit: `{name}` is not in it, or of another shape")
+            what = f"`{name}` is not in it, or of another shape"
+            raise fail("E0608", f"the checkpoint `{found.path}` does not fit: {what}", hint="take another one")
     for name, parameter in parameters.items():
         parameter.copy_(found.weights[name])
