@@ -150,7 +150,8 @@ def _classify(reading: _Reading, name: syntax.Name, lone: bool = False) -> str |
 
 def _edge(reading: _Reading, edge: syntax.Edge) -> list[Link]:
     scope, channel = reading.scope, edge.channel
-    options = resolve_channel(scope, channel) if channel else None
+    plain = syntax.Channel(edge.span, syntax.Name(edge.span, "kv"), ())  # between agents, where none is written
+    options = resolve_channel(scope, channel or plain)
     found: list[Link] = []
     kinds = [[(name, _classify(reading, name)) for name in stage.names] for stage in edge.stages]
     said: set[str] = set()
@@ -176,14 +177,8 @@ def _edge(reading: _Reading, edge: syntax.Edge) -> list[Link]:
                         scope.complain("E0308", message, receiver.span, hint, _declared(reading, receiver))
                     said.add("E0308")
                     scope.lost.add("graph")
-                elif channel is None:
-                    if "E0307" not in said:
-                        message = f"the edge from `{sender.text}` to `{receiver.text}` does not say what it carries"
-                        scope.complain("E0307", message, span, "add `: kv` at the end of the line")
-                    said.add("E0307")
-                    scope.lost.add("graph")
                 elif options is not None:
-                    found += _link(reading, sender, receiver, channel, options)
+                    found += _link(reading, sender, receiver, channel or plain, options)
     return found
 
 

@@ -186,7 +186,7 @@ class Group(Node):
 
 @dataclass(frozen=True)
 class Edge(Item):
-    """`a -> [b, c] -> d : kv`: two stages or more; without a channel the last stage is an output."""
+    """`a -> [b, c] -> d : kv`: two stages or more. Without a channel: `kv` between agents, else who gives an output."""
 
     stages: tuple[Group, ...]
     channel: Channel | None

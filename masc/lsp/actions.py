@@ -59,8 +59,6 @@ def _fixes(diagnostic: Diagnostic, span: Span) -> Iterator[Action]:
         yield action(f"Insert `{mark}`", *_before(span, f"{blank}{mark}"))
     elif diagnostic.code == "E0106" and (match := _CLOSE.match(hint)) and match[1] == '"':
         yield action('Close with `"`', Span(span.source, span.end, span.end), '"')
-    elif diagnostic.code == "E0307":
-        yield action("Add `: kv`", Span(span.source, span.end, span.end), " : kv")
     elif diagnostic.code == "W0205" and (gone := _from_list(span)) is not None:
         yield action(f"Take `{span.text}` out of the import", gone, "")
 

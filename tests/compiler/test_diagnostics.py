@@ -119,9 +119,9 @@ def test_two_cycles_are_two_errors() -> None:
 
 
 def test_several_errors_in_one_file_in_its_order() -> None:
-    edges = ["a -> bb : kv(cary = own)", "a -> a : kv", "a -> c", "x -> c : kv"]
+    edges = ["a -> bb : kv(cary = own)", "a -> a : kv", "x -> c : kv"]
     compilation = compile_source(source("a b/-1 c!".replace("/-1", ""), *edges, model="nope"))
-    assert said(compilation) == ["E0501", "E0201", "E0401", "E0303", "E0307", "E0201"]
+    assert said(compilation) == ["E0501", "E0201", "E0401", "E0303", "E0201"]
     assert compilation.graph is not None
     assert compilation.plan is None
 
@@ -205,3 +205,29 @@ def test_open_zero_is_no_opening() -> None:
     compilation = compile_source(source("a/1 b!", "a -> b : kv(carry = latents, open = 0)"))
     assert compilation.graph is not None
     assert compilation.graph.edges[0].open is None
+
+
+@pytest.mark.parametrize(
+    ("without", "with_"),
+    [
+        (["a -> b"], ["a -> b : kv"]),
+        (["a -> b -> c", "c -> answer"], ["a -> b -> c : kv", "c -> answer"]),
+        (["a -> b -> c -> answer"], ["a -> b -> c : kv", "c -> answer"]),
+        (["[a, b] -> c"], ["[a, b] -> c : kv"]),
+        (["a -> [b, c]", "[b, c] -> d : hidden"], ["a -> [b, c] : kv", "[b, c] -> d : hidden"]),
+        (["b -> c : kv(merge = stack)", "a -> c"], ["b -> c : kv(merge = stack)", "a -> c : kv(merge = stack)"]),
+        (["repeat 2 { a -> c  c -> a }"], ["repeat 2 { a -> c : kv  c -> a : kv }"]),
+    ],
+)
+def test_an_edge_without_a_channel_is_kv(without: list[str], with_: list[str]) -> None:
+    names = sorted({name for name in "abcd" if f"{name} " in " ".join(with_).replace(",", " ").replace("]", " ")})
+    agents = " ".join(f"{name}/1" for name in names) + "!"
+    plans = [compile_source(source(agents, *edges)).require() for edges in (without, with_)]
+    assert plans[0] == plans[1]
+
+
+def test_an_edge_without_a_channel_is_held_to_what_kv_is() -> None:
+    found = only(source("a b!", "a -> b", "a -> b : kv"), "E0304")
+    assert "`kv` edge" in found.message
+    assert only(source("a b!", "a -> b -> anser"), "E0201").hint == "did you mean `answer`?"
+    assert said(compile_source(source("a! b!", "a -> answer -> b"))) == ["E0308"]
