@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from masc.compiler.facts import ModelFacts
 from masc.compiler.graph import Agent, Edge, Graph
-from masc.compiler.models import layers_diagnostic, ridge_note, window_note
+from masc.compiler.models import check_prompt, layers_diagnostic, ridge_note, window_note
 from masc.compiler.plan import Slot, agent_of
 from masc.compiler.resolved import Link, Resolved, Rounds
 from masc.compiler.unroll import groups, useful
@@ -30,6 +30,7 @@ def check(resolved: Resolved, graph: Graph, facts: Mapping[str, ModelFacts]) -> 
         *_merges(resolved),
         *_supervised(resolved, graph),
         *_ridges(resolved, facts),
+        *_told(resolved, facts),
     ]
 
 
@@ -247,3 +248,14 @@ def _ridges(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Dia
         if agent.align == "ridge" and agent.steps and agent.model in facts and facts[agent.model].tied:
             think = next(m for m in resolved.written[name].members if isinstance(m, syntax.Think))
             yield ridge_note(name, think.span)
+
+
+def _told(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diagnostic]:
+    """Whether each agent's model can be told its prompt."""
+    targets = {model.name: model.target for model in resolved.models}
+    for name in resolved.mentions:
+        agent = resolved.agent(name)
+        if agent.model in facts:
+            says = (m for m in resolved.written[name].members if isinstance(m, syntax.Say) and m.role.text == "system")
+            system = next((member.span for member in says), None)
+            yield from check_prompt(agent, facts[agent.model], targets[agent.model], agent.span, system)

@@ -9,13 +9,13 @@ says so (`models.window_note`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from masc.dsl.diagnostics import Diagnostic, MascError, fail
+from masc.compiler.reading import read_json
+from masc.dsl.diagnostics import Diagnostic, fail
 from masc.dsl.source import Span
 
 ALLOWED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo2")
@@ -39,6 +39,8 @@ _WHY = {
 # What a config.json leaves out has the default of its own configuration class.
 _TIED = {"gemma": True, "gemma3_text": True}
 _HEAD_DIM = {"gemma": 256, "gemma3_text": 256, "qwen3": 128}
+_KV_HEADS = {"mistral": 8, "qwen2": 32, "qwen3": 32, "gemma": 16, "gemma3_text": 4}
+_MOST_LAYERS = 10_000
 # The others have full attention in every layer, whatever their config.json says of windows.
 _WINDOW = {"mistral": 4096, "qwen2": 4096, "qwen3": 4096, "gemma3_text": 4096}
 _WINDOW_ON_REQUEST = ("qwen2", "qwen3")
@@ -62,7 +64,10 @@ class Rope:
 class ModelFacts:
     """`max_positions` None: not said; `ropes`: the rotary embeddings, that of layers with full attention first;
     `windowed`: the layers that see only the last `window` positions, the reader's own included (None and empty: no
-    layer is limited); `unrotated`: layers without rotary embedding; `unlike`: what else masc does not follow."""
+    layer is limited); `unrotated`: layers without rotary embedding; `unlike`: what else masc does not follow.
+
+    Of the rest of its folder (`model_folder`): `alone`, `led`: why its chat template cannot be used for an agent
+    without, or with, a system text (None: it can); `unembedded`: added tokens that its embedding has no row for."""
 
     model_type: str
     layers: int
@@ -77,13 +82,16 @@ class ModelFacts:
     windowed: tuple[int, ...]
     unrotated: tuple[int, ...]
     unlike: tuple[str, ...]
+    alone: str | None = None
+    led: str | None = None
+    unembedded: tuple[str, ...] = ()
 
 
 def read_config(folder: Path, span: Span | None = None) -> ModelFacts:
     """The facts of the model in a folder. Raises MascError (E0502, E0503) where there is no readable `config.json`."""
     path = folder / "config.json"
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except FileNotFoundError:
         raise fail(
             "E0502",
@@ -111,13 +119,18 @@ def _facts(config: Mapping[str, Any]) -> ModelFacts:
     hidden = _count(config, "hidden_size", "n_embd", "d_model")
     heads = _count(config, "num_attention_heads", "n_head", "n_heads", "num_heads")
     layers = _count(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    if layers > _MOST_LAYERS:
+        raise ValueError(f"it says that there are {layers:,} layers")
+    kv_heads = _count(config, "num_key_value_heads", default=_kv_heads(config, kind, heads))
+    if kind in ALLOWED and heads % kv_heads:
+        raise ValueError(f"{heads} heads cannot share {kv_heads} heads of keys and values")
     window, windowed = _windows(config, kind, layers)
     return ModelFacts(
         model_type=kind,
         layers=layers,
         hidden=hidden,
         heads=heads,
-        kv_heads=_count(config, "num_key_value_heads", default=heads),
+        kv_heads=kv_heads,
         head_dim=_count(config, "head_dim", default=_HEAD_DIM.get(kind, hidden // heads)),
         tied=bool(config.get("tie_word_embeddings", _TIED.get(kind, False))),
         max_positions=_count(config, "max_position_embeddings", "n_positions", default=0) or None,
@@ -127,6 +140,11 @@ def _facts(config: Mapping[str, Any]) -> ModelFacts:
         unrotated=tuple(i for i, rotated in enumerate(config.get("no_rope_layers") or ()) if not rotated),
         unlike=tuple(what for name, what in _UNLIKE.items() if config.get(name)),
     )
+
+
+def _kv_heads(config: Mapping[str, Any], kind: str, heads: int) -> int:
+    """What holds where config.json names no heads of keys and values; null means as many as there are heads."""
+    return heads if "num_key_value_heads" in config else _KV_HEADS.get(kind, heads)
 
 
 def _count(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
@@ -228,12 +246,3 @@ def _rotary_problems(ropes: Iterable[Rope]) -> Iterable[tuple[str, str | None]]:
         partial = dict(rope.parameters).get("partial_rotary_factor", 1.0)
         if partial != 1.0:
             yield f"only a part ({partial:g}) of each head is rotated", None
-
-
-def facts_or_diagnostics(folder: Path, target: str, span: Span | None) -> tuple[ModelFacts | None, list[Diagnostic]]:
-    """Read and check in one go: the facts (None where they could not be read) and what is wrong with them."""
-    try:
-        facts = read_config(folder, span)
-    except MascError as error:
-        return None, list(error.diagnostics)
-    return facts, check_facts(facts, target, span)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
-from masc.compiler.facts import ALLOWED, ModelFacts, check_facts, facts_or_diagnostics, read_config
-from masc.compiler.plan import Plan, Prefill, Think
+from masc.compiler.facts import ALLOWED, ModelFacts, check_facts, read_config
+from masc.compiler.model_folder import look_at
+from masc.compiler.model_folder.headers import whole
+from masc.compiler.plan import Plan, Prefill, Template, Think
 from masc.compiler.registry import REGISTRY
 from masc.dsl.cache import cache_folder, user_cache
-from masc.dsl.diagnostics import Diagnostic, did_you_mean
+from masc.dsl.diagnostics import Diagnostic, MascError, did_you_mean
 from masc.dsl.source import Span
 
 __all__ = [
@@ -24,7 +26,9 @@ __all__ = [
     "check_facts",
     "check_model",
     "check_plan",
+    "check_prompt",
     "locate_model",
+    "look_into",
     "read_config",
     "registry_folder",
     "resolve_target",
@@ -42,6 +46,17 @@ class Location:
     target: str
     folder: Path | None
     revision: str | None = None
+
+
+class Prompted(Protocol):
+    """An agent of a graph or of a plan, as far as its prompt goes."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def system(self) -> Template | None: ...
+    @property
+    def user(self) -> Template: ...
 
 
 def registry_folder(name: str) -> Path:
@@ -83,7 +98,43 @@ def check_model(target: str, base: Path, span: Span | None = None) -> tuple[Mode
         note = f"`{target}` is not on disk yet: the checks of the model itself are deferred until it is fetched"
         fetch = f"`masc models fetch {target}` fetches it now" if location.kind == "registry" else None
         return None, [Diagnostic("I0501", note, span, hint=fetch)]
-    return facts_or_diagnostics(location.folder, target, span)
+    facts, found = look_into(location.folder, target, span)
+    if facts is not None and location.kind == "hub" and not whole(location.folder):
+        note = f"the weights of `{target}` are not on disk yet: they are looked at once they are fetched"
+        weights = ("E0531", "E0532")
+        found = [d for d in found if d.code not in weights] + [Diagnostic("I0501", note, span)]
+    return facts, found
+
+
+def look_into(folder: Path, target: str, span: Span | None = None) -> tuple[ModelFacts | None, list[Diagnostic]]:
+    """The facts of the model in a folder (None where its config.json cannot be read), and all that is wrong with it:
+    its type, and what `model_folder` finds."""
+    try:
+        facts = read_config(folder, span)
+    except MascError as error:
+        return None, list(error.diagnostics)
+    if refused := check_facts(facts, target, span):
+        return facts, refused
+    seen = look_at(folder, facts)
+    facts = replace(facts, alone=seen.alone, led=seen.led, unembedded=seen.unembedded)
+    return facts, [finding.about(target, span) for finding in seen.findings]
+
+
+def check_prompt(
+    agent: Prompted, facts: ModelFacts, target: str, span: Span | None = None, system: Span | None = None
+) -> Iterator[Diagnostic]:
+    """What an agent's model cannot be told. span: the agent; system: its system text."""
+    if agent.system is not None and facts.led is not None and facts.alone is None:
+        message = f"the model `{target}` cannot be told `{agent.name}`'s system text: its chat template {facts.led}"
+        hint = "write what it says at the beginning of `user`"
+        yield Diagnostic("E0538", message, system or span, hint=hint)
+    if agent.system is None and facts.alone is not None and facts.led is None:  # else it is said of the model
+        message = f"the model `{target}` cannot be told `{agent.name}`'s prompt: its chat template {facts.alone}"
+        yield Diagnostic("E0538", message, span, hint=f"give `{agent.name}` a `system` text")
+    said = "".join(part for part in (*(agent.system or ()), *agent.user) if isinstance(part, str))
+    if lost := [token for token in facts.unembedded if token in said]:
+        message = f"the prompt of `{agent.name}` holds `{lost[0]}`, and the model `{target}` has no vector for it"
+        yield Diagnostic("E0536", message, span, hint="the tokenizer has more tokens than the embedding has rows")
 
 
 def check_plan(plan: Plan, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
@@ -93,6 +144,9 @@ def check_plan(plan: Plan, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
     for model in plan.models:
         if model.name in facts:
             found += check_facts(facts[model.name], model.target)
+    for agent in plan.agents:
+        if agent.model in facts:
+            found += check_prompt(agent, facts[agent.model], targets[agent.model])
     for operation in plan.operations:
         if isinstance(operation, Prefill):
             name = plan.agent(operation.activation.rpartition("#")[0]).model
@@ -104,9 +158,9 @@ def check_plan(plan: Plan, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
                 beyond = layers_diagnostic(fuse.layers[-1][1], facts[name]) if fuse.layers else None
                 found += [beyond] if beyond else []
         elif isinstance(operation, Think) and operation.align == "ridge":
-            agent = plan.agent(operation.activation.rpartition("#")[0])
-            if agent.model in facts and facts[agent.model].tied:
-                found.append(ridge_note(agent.name))
+            thinker = plan.agent(operation.activation.rpartition("#")[0])
+            if thinker.model in facts and facts[thinker.model].tied:
+                found.append(ridge_note(thinker.name))
     return list(dict.fromkeys(found))
 
 

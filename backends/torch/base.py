@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -20,8 +19,50 @@ from masc.backends.torch import adapters
 from masc.backends.torch.align import embedding_table, mean_norm, ridge_map, soft
 from masc.backends.torch.attention import NAME, Columns, block_mask
 from masc.backends.torch.segments import KeysValues, Past
+from masc.compiler.model_folder.finding import some
 from masc.compiler.plan import Lora
-from masc.dsl.diagnostics import fail
+from masc.dsl.diagnostics import MascError, fail
+
+
+def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The model and the tokenizer of a folder, no code of the folder run, nothing asked of the network or the user.
+
+    E0530 where the weights are not exactly the model's own: what a checkpoint lacks would be drawn at random. E0616 for
+    whatever else speaks against it, E0702 where the memory is not enough.
+    """
+    asked: Any = {"trust_remote_code": False, "local_files_only": True}
+    try:
+        transformers_logging.disable_progress_bar()
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=NAME, use_safetensors=True, output_loading_info=True, **asked
+        )
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **asked)
+    except Exception as error:  # transformers and tokenizers raise whatever goes wrong in them
+        raise no_memory(error) or fail("E0616", f"cannot load the model in {folder}: {first_line(error)}") from None
+    finally:
+        transformers_logging.enable_progress_bar()
+    model, info = loaded
+    wrong = {what: sorted(map(str, info.get(f"{what}_keys") or ())) for what in ("missing", "mismatched", "unexpected")}
+    if found := [f"{what} {some(names)}" for what, names in wrong.items() if names]:
+        message = f"the weights in {folder} are not those of its config.json: {'; '.join(found)}"
+        raise fail("E0530", message, hint="copy or fetch the model again")
+    return model, tokenizer
+
+
+def no_memory(error: Exception) -> MascError | None:
+    """E0702 where a library says in its own way that memory is not enough."""
+    text = str(error).lower()
+    if (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "can't allocate memory" in text
+        or (isinstance(error, RuntimeError) and "out of memory" in text)
+    ):
+        return fail("E0702", "there is not enough memory for the model", hint="a smaller model, or `dtype bfloat16`")
+    return None
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class Base(nn.Module):
@@ -29,14 +70,7 @@ class Base(nn.Module):
 
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
         super().__init__()
-        try:
-            transformers_logging.disable_progress_bar()
-            self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=NAME)
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder)
-        except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
-            raise fail("E0616", f"cannot load the model in {folder}: {error}") from None
-        finally:
-            transformers_logging.enable_progress_bar()
+        self.model, self.tokenizer = load(folder, dtype)
         self.folder = folder
         self.model.requires_grad_(False)
         self.model.eval()

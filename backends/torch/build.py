@@ -9,7 +9,7 @@ import torch
 from masc.backends.torch.base import Base
 from masc.backends.torch.fetch import resolve
 from masc.backends.torch.program import Program
-from masc.compiler.models import check_plan, read_config
+from masc.compiler.models import check_plan, look_into
 from masc.compiler.plan import Plan
 from masc.dsl.diagnostics import MascError, errors, fail
 
@@ -33,15 +33,18 @@ def build(
     """A Program with fresh adapters. here: the folder that relative model folders are relative to; device: "cpu",
     "cuda", ... (None: the GPU if there is one); seed of the adapters (None: the train settings').
 
-    Errors: E0509 a model that cannot be had, E0616 one that cannot be loaded, those of `check_plan` that had to wait
-    until the model's config was there.
+    Errors: E0509 a model that cannot be had, E0616 one that cannot be loaded, what is wrong with its folder
+    (`models.look_into`), those of `check_plan` that had to wait until it was there.
     """
     if dtype not in DTYPES:
         raise fail("E0405", f"unknown dtype `{dtype}`", hint=f"known are {', '.join(DTYPES)}")
     folders = {model.name: resolve(model.target, here) for model in plan.models}
-    found = {name: read_config(folder) for name, folder in folders.items()}
-    if wrong := errors(check_plan(plan, found)):
-        raise MascError(wrong)
+    targets = {model.name: model.target for model in plan.models}
+    looks = {name: look_into(folder, targets[name]) for name, folder in folders.items()}
+    found = {name: facts for name, (facts, _) in looks.items() if facts is not None}
+    wrong = errors([said for _, whole in looks.values() for said in whole] + check_plan(plan, found))
+    if wrong:
+        raise MascError(dict.fromkeys(wrong))
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     bases = {name: Base(folder, DTYPES[dtype]).to(place) for name, folder in folders.items()}
     return Program(plan, bases, plan.train.seed if seed is None else seed)

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from filelock import FileLock
 
+from masc.compiler.model_folder.headers import whole
 from masc.compiler.models import check_model, locate_model, registry_folder
 from masc.compiler.registry import REGISTRY, RegistryModel, Wheel
 from masc.dsl.diagnostics import MascError, did_you_mean, fail
@@ -31,7 +32,7 @@ def resolve(target: str, base: Path, progress: bool = True) -> Path:
         raise MascError(check_model(target, base)[1])
     if location.kind == "registry":
         return fetch(target, progress)
-    if location.kind == "hub" and not (location.folder and _whole(location.folder)):
+    if location.kind == "hub" and not (location.folder and whole(location.folder)):
         return _from_hub(target)
     assert location.folder is not None
     return location.folder
@@ -130,12 +131,13 @@ def _convert(gguf: Path, out: Path, template: str | None, progress: bool) -> Non
         model: Any = AutoModelForCausalLM.from_pretrained(
             gguf.parent,
             gguf_file=gguf.name,
+            trust_remote_code=False,
             dtype=torch.float32,
             quantization_config=GgufConfig(dequantize=True),
         )
         vars(model.config).pop("_model_name_or_path", None)  # the name of a training run, from the GGUF's metadata
         model.to(torch.bfloat16).save_pretrained(out)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
         tokenizer.chat_template = tokenizer.chat_template or template
         tokenizer.save_pretrained(out)
     finally:
@@ -155,15 +157,6 @@ def _from_hub(target: str) -> Path:
         message = f"cannot fetch `{target}` from the Hugging Face hub: {_first_line(error)}"
         hint = f"is there a network? without one, name a local folder or a registry model ({', '.join(REGISTRY)})"
         raise fail("E0509", message, hint=hint) from error
-
-
-def _whole(folder: Path) -> bool:
-    """Whether a snapshot has all its weights: one that was interrupted may have its config only."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        return all((folder / shard).is_file() for shard in shards)
-    return any(folder.glob("*.safetensors"))
 
 
 def _sha256(path: Path) -> str:

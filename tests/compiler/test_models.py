@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import fill
 
 from masc.compiler.facts import ALLOWED, Rope, check_facts, read_config
 from masc.compiler.models import check_model, check_plan, locate_model, registry_folder, resolve_target, window_note
@@ -18,7 +19,9 @@ from teams import said, source, team
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
+    "vocab_size": 260,
     "hidden_size": 32,
+    "intermediate_size": 48,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
@@ -38,6 +41,10 @@ def model(folder: Path, **changes: Any) -> Path:
     config = {k: v for k, v in (LLAMA | changes).items() if v != "left out"}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+def whole_model(folder: Path, **changes: Any) -> Path:
+    return fill(model(folder, **changes))
 
 
 def test_facts(tmp_path: Path) -> None:
@@ -263,7 +270,7 @@ def test_not_on_disk_is_deferred() -> None:
 
 def test_registry_model_in_the_cache() -> None:
     for name in REGISTRY:
-        model(registry_folder(name))
+        whole_model(registry_folder(name))
         facts, found = check_model(name, Path())
         assert facts is not None
         assert found == []
@@ -288,6 +295,11 @@ def test_hub_model_in_its_cache(tmp_path: Path) -> None:
     location = locate_model("org/name", Path())
     assert location is not None
     assert location.revision == "abc"
+    cut_off, found = check_model("org/name", Path())
+    assert cut_off is not None
+    assert "I0501" in [d.code for d in found]
+    assert "E0532" not in [d.code for d in found]
+    fill(location.folder or Path())
     assert check_model("org/name", Path())[1] == []
 
 
@@ -301,13 +313,13 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
     file = tmp_path / "x.mas"
     file.write_text(source("a!", "a", model="./tiny").text)
     assert said(compile_file(file)) == ["E0502"]
-    model(tmp_path / "tiny")
+    whole_model(tmp_path / "tiny")
     plan = compile_file(file).require()
     assert plan.models[0].target == str(tmp_path / "tiny")
 
 
 def test_layers_beyond_the_model(tmp_path: Path) -> None:
-    folder = str(model(tmp_path / "m"))
+    folder = str(whole_model(tmp_path / "m"))
     compilation = compile_source(source("a b!", "a -> b : kv(layers = 1..3)", model=folder))
     assert said(compilation) == ["E0508"]
     (found,) = compilation.diagnostics
@@ -325,7 +337,7 @@ def test_plan_checked_after_fetching(tmp_path: Path) -> None:
 
 
 def test_ridge_on_tied_embeddings(tmp_path: Path) -> None:
-    folder = str(model(tmp_path / "m", tie_word_embeddings=True))
+    folder = str(whole_model(tmp_path / "m", tie_word_embeddings=True))
     text = source("a/2 b!", "a -> b : kv", model=folder)
     text = type(text)("x.mas", text.text.replace("think 2", "think 2 (align = ridge)"))
     compilation = compile_source(text)
@@ -334,7 +346,7 @@ def test_ridge_on_tied_embeddings(tmp_path: Path) -> None:
 
 
 def test_known_layers_make_reaches_exact(tmp_path: Path) -> None:
-    plan = team("a b c!", "a -> b -> c : kv", model=str(model(tmp_path / "m")))
+    plan = team("a b c!", "a -> b -> c : kv", model=str(whole_model(tmp_path / "m")))
     loss = plan.operations[-1]
     assert [r.layer for r in loss.reaches] == [2, 2, None]  # type: ignore[union-attr]
 

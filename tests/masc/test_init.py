@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from folders import fill
 
 from courier import Command
 from masc.compiler.pipeline import compile_file
@@ -77,8 +78,9 @@ def test_nobody_answers(masc: Command, here: Path, monkeypatch: pytest.MonkeyPat
 def test_a_model_in_a_folder_is_found_from_the_new_one(masc: Command, here: Path) -> None:
     (here / "tiny").mkdir()
     config = {"model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3}
-    config |= {"num_attention_heads": 4, "vocab_size": 99, "max_position_embeddings": 512}
+    config |= {"num_attention_heads": 4, "vocab_size": 260, "max_position_embeddings": 512}
     (here / "tiny" / "config.json").write_text(json.dumps(config))
+    fill(here / "tiny")
     assert masc("init", "team", "-y", "--model", "tiny").code == 0
     assert 'model base = "../tiny"' in (here / "team" / "team.mas").read_text()
     assert masc("check", "team").code == 0

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+from folders import fill
 
 from editor import MAIN, ROLES, Desk, cursor, desk
 from masc.lsp.hover import hover
 
 CONFIG = {
     "model_type": "llama",
+    "vocab_size": 260,
     "hidden_size": 32,
     "intermediate_size": 48,
     "num_hidden_layers": 3,
@@ -28,9 +30,10 @@ def shown(at: Desk) -> str:
 
 
 def local(text: str, folder: Path, **changes: object) -> str:
-    """The text with the model on disk: as far as its config.json, which is all that the compiler reads."""
+    """The text with the model on disk, as far as the compiler looks at it."""
     (folder / "m").mkdir(exist_ok=True)
     (folder / "m" / "config.json").write_text(json.dumps(CONFIG | changes))
+    fill(folder / "m")
     return text.replace("no-one/not-on-disk", "./m")
 
 
