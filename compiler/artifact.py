@@ -59,6 +59,8 @@ _TEMPORARY = ".tmp-weights-"
 _WEIGHTS = ("adapters", "channels.safetensors")
 _OWN = ("adapters", "checkpoints")
 """Folders of the artifact's own, where the copy of an imported file would be taken for what training left."""
+DISTRIBUTION = "masc-lang"
+"""What masc is installed as: `masc` was taken."""
 LIBRARIES = ("masc", "torch", "transformers", "peft", "safetensors", "accelerate")
 
 
@@ -139,7 +141,7 @@ def versions() -> tuple[tuple[str, str], ...]:
     found = []
     for name in LIBRARIES:
         try:
-            found.append((name, metadata.version(name)))
+            found.append((name, metadata.version(DISTRIBUTION if name == "masc" else name)))
         except metadata.PackageNotFoundError:
             continue
     return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     command += ["--no-build-isolation", "--wheel-dir", str(out), str(tree)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (built,) = out.glob("masc-*.whl")
+    (built,) = out.glob("masc_lang-*.whl")
     with zipfile.ZipFile(built) as archive:
         return set(archive.namelist())
 
@@ -36,7 +37,7 @@ def test_only_masc_is_at_the_top(wheel: set[str]) -> None:
     assert "masc" in top
     assert len(top) == 2
     (info,) = top - {"masc"}
-    assert info.startswith("masc-")
+    assert info.startswith("masc_lang-")
     assert info.endswith(".dist-info")
 
 
@@ -54,3 +55,27 @@ def test_the_data_is_in_it(wheel: set[str]) -> None:
     explained = {f"masc/dsl/explain/{page.name}" for page in (ROOT / "dsl" / "explain").glob("*.md")}
     assert explained
     assert explained <= wheel
+
+
+def test_nobody_is_told_to_install_a_name_that_is_not_ours() -> None:
+    """On PyPI `masc` is another project."""
+    found = []
+    for path in (
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("dsl/explain/*.md"),
+        *ROOT.glob("masc/**/*.py"),
+    ):
+        found += [(path, line) for line in re.findall(r"(?:pip|uv|pipx|poetry)\W.*", path.read_text(encoding="utf-8"))]
+    for path in (ROOT / "editors").rglob("*.[jm][sd]"):
+        if "node_modules" not in path.parts:
+            found += [(path, line) for line in re.findall(r"pip install.*", path.read_text(encoding="utf-8"))]
+    assert found
+    assert not [(path, line) for path, line in found if re.search(r"install[^`\n]*[\s\"']masc(\[|[\s\"'`]|$)", line)]
+
+
+def test_what_is_installed_says_its_version() -> None:
+    import masc
+    from masc.compiler.artifact import versions
+
+    assert dict(versions())["masc"] == masc.__version__

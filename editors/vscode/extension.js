@@ -7,7 +7,11 @@ let client;
 
 async function start() {
   const [command, ...args] = workspace.getConfiguration("masc").get("command");
-  const documents = [{ language: "mas" }, { language: "yaml", scheme: "file" }];
+  const documents = [
+    { language: "mas", scheme: "file" },
+    { language: "mas", scheme: "untitled" },
+    { language: "yaml", scheme: "file" },
+  ];
   const options = {
     documentSelector: documents,
     synchronize: { fileEvents: workspace.createFileSystemWatcher("**/*.{mas,yaml,yml}") },
@@ -16,7 +20,7 @@ async function start() {
   try {
     await client.start();
   } catch (error) {
-    const help = 'Install it with `pip install "masc[lsp]"`, or say in the setting `masc.command` where it is.';
+    const help = 'Install it with `pip install '.[lsp]'` in masc's folder, or say in the setting `masc.command` where it is.';
     window.showErrorMessage(`The masc language server did not start: ${error.message ?? error} ${help}`);
   }
 }

@@ -21,7 +21,7 @@ def lsp(
         if error.name != "pygls":
             raise
         message = "the language server needs the package `pygls`, which is not installed"
-        raise fail("E0630", message, hint='pip install "masc[lsp]"') from None
+        raise fail("E0630", message, hint="pip install pygls, or in masc's folder: pip install '.[lsp]'") from None
     from masc.lsp.server import serve
 
     serve()

@@ -52,7 +52,7 @@ async function main() {
   assert.deepStrictEqual(made[1].server, { command: "/venv/bin/masc", args: ["lsp"] });
   broken = true;
   await commands["masc.restart"]();
-  assert.match(shown[0], /did not start: spawn masc ENOENT.*pip install "masc\[lsp\]"/);
+  assert.match(shown[0], /did not start: spawn masc ENOENT.*pip install '\.\[lsp\]'/);
   await extension.deactivate();
   const described = require("../package.json").contributes.commands.map((command) => command.command);
   assert.deepStrictEqual(described, Object.keys(commands));
