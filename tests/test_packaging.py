@@ -71,7 +71,7 @@ def test_nobody_is_told_to_install_a_name_that_is_not_ours() -> None:
         if "node_modules" not in path.parts:
             found += [(path, line) for line in re.findall(r"pip install.*", path.read_text(encoding="utf-8"))]
     assert found
-    assert not [(path, line) for path, line in found if re.search(r"install[^`\n]*[\s\"']masc(\[|[\s\"'`]|$)", line)]
+    assert not [(path, line) for path, line in found if re.search(r"install[^`\n]*[\s\"']masc(\[|[\s\"`]|$)", line)]
 
 
 def test_what_is_installed_says_its_version() -> None:
