@@ -11,15 +11,17 @@ something (other names, an owner that we may not give) it is copied over the old
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from masc.dsl.diagnostics import fail
 
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 _LONGEST_STEM = 40  # characters of a file's name in that of its temporary file: names have at most 255 bytes
 
 
@@ -34,6 +36,16 @@ def atomic_write(path: Path, content: str | bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def sweep(folder: Path, names: Iterable[str]) -> None:
+    """Take away the temporary files that writers of these files left in a folder when they were killed. Nobody may be
+    writing them now."""
+    stems = {name[:_LONGEST_STEM] for name in names}
+    for path in folder.glob(".*.tmp"):
+        if (found := _TEMPORARY.fullmatch(path.name)) and found[1] in stems:
+            with suppress(OSError):
+                path.unlink()
 
 
 @contextmanager

@@ -35,10 +35,8 @@ def remembered(compilation: Compilation, path: Path, sets: Mapping[str, str]) ->
     found = []
     for name in kept:
         said, written = getattr(now, name), getattr(plain.train, name)
-        if said != written:
-            message = (
-                f"{name} = {said}, remembered from an earlier `--set`, counts, and not the file's {name} = {written}"
-            )
+        if said != written and written is not None:
+            message = f"{name} = {said} counts, remembered from an earlier `--set`, not the file's {name} = {written}"
             hint = f"say `--set {name}={written}`, or `masc compile`, which forgets what `--set` said"
             found.append(Diagnostic("W0605", message, hint=hint))
     return found

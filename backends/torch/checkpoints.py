@@ -120,7 +120,11 @@ def remove(path: Path) -> None:
         return
     aside = path.with_name(f".tmp-old-{os.getpid()}-{path.name}")
     path.rename(aside)
-    shutil.rmtree(aside)
+    try:
+        shutil.rmtree(aside)
+    except BaseException:  # stopped in the middle of it: half of it is of no use to anybody
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
 
 
 def sweep(folder: Path) -> None:

@@ -168,7 +168,8 @@ def _refusals(path: str, before: Origin, now: Origin) -> Iterator[Diagnostic]:
         count = "" if before.rows == now.rows else f": {before.rows} rows, not {now.rows}"
         yield other(f"was trained on other data{count}", "give the same rows in the same order")
     if before.kept != now.kept:
-        yield other("was trained beside other weights of what is not trained itself", "load those weights")
+        what = "was trained beside other weights that stay as they are (`requires_grad` switched off)"
+        yield other(what, "load those, and switch off the same")
     for name, what in (("seed", "seed"), ("batch", "batch"), ("accumulate", "accumulate")):
         if getattr(before, name) != getattr(now, name):
             yield other(
@@ -199,32 +200,29 @@ def _lines(before: str, now: str) -> str:
     return "; ".join(shown) + more
 
 
-_NO_EFFECT = {
-    "data": None,
-    "eval_data": None,
-    "dtype": None,  # the program's counts, and that is compared
-    "seed": None,
-    "batch": None,
-    "accumulate": None,
-    "checkpoint": "the weights are the same either way",
-    "max_length": "it refuses rows, and changes none",
+_SCHEDULE = ("steps", "rate", "warmup")
+_EFFECTS = {
+    "clip": "from here on",
+    "weight_decay": "from here on",
     "save_every": "from here on",
     "keep": "from here on",
     "eval_every": "from here on",
-    "clip": "from here on",
-    "weight_decay": "from here on",
+    "max_length": "it refuses rows, and changes none",
+    "checkpoint": "the weights are the same either way",
 }
+"""What the other settings do when they change. Those that are in neither must not change (`Origin`), or say where the
+rows are, which are compared themselves."""
 
 
 def remarks(path: str, step: int, before: TrainSettings, now: TrainSettings) -> list[Diagnostic]:
-    """W0601 for each setting that differs from the run that goes on, with what it does."""
+    """W0601 for the settings that differ from the run that goes on, with what that does."""
     found = []
-    for field in fields(TrainSettings):
-        old, new = getattr(before, field.name), getattr(now, field.name)
-        if old == new or _NO_EFFECT.get(field.name, "") is None:
-            continue
-        effect = _NO_EFFECT.get(field.name) or _rates(step, before, now)
-        found.append(Diagnostic("W0601", f"`{path}` was trained with {field.name} = {old}, now it is {new}: {effect}"))
+    schedule = [name for name in _SCHEDULE if getattr(before, name) != getattr(now, name)]
+    for names in [schedule, *([name] for name in _EFFECTS if getattr(before, name) != getattr(now, name))]:
+        if names:
+            old, new = (" and ".join(f"{name} = {getattr(s, name)}" for name in names) for s in (before, now))
+            effect = _EFFECTS.get(names[0]) or _rates(step, before, now)
+            found.append(Diagnostic("W0601", f"`{path}` was trained with {old}, now it is {new}: {effect}"))
     return found
 
 

@@ -32,7 +32,7 @@ from masc.backends.torch.step import Stepper
 from masc.backends.torch.trackers import Trackers
 from masc.compiler import bounds
 from masc.compiler.plan import Loss, TrainSettings
-from masc.compiler.writing import check_file, check_folder
+from masc.compiler.writing import check_file, check_folder, sweep
 from masc.dsl.diagnostics import Diagnostic, MascError, errors, fail
 
 Listener = Callable[[Metrics], None]
@@ -286,6 +286,9 @@ class Run:
             return
         folder = self.folder / "checkpoints"
         checkpoints.sweep(folder)
+        # Of this run's own files, and where the folder is an artifact of those too that stand beside them.
+        own = [path.name for path in self.folder.glob("*") if path.suffix in (".mas", ".yaml", ".yml")]
+        sweep(self.folder, [*own, "metrics.jsonl", "manifest.json", "plan.json"])
         step = 0 if self.found is None else self.found.step
         for path in checkpoints.every(folder):
             if checkpoints.step_of(path) > step:  # of a run that is given up, or damaged

@@ -1,0 +1,152 @@
+"""What `masc train` says, remembers and refuses, and how it stops."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from courier import GRAPH, Command
+from masc import training
+
+CPU = ("--device", "cpu", "--set", "dtype=float32")
+
+
+def manifest_set(folder: Path) -> dict[str, str]:
+    found = json.loads((folder / "courier.masc/manifest.json").read_text())["set"]
+    assert isinstance(found, dict)
+    return found
+
+
+def rates(folder: Path) -> list[float]:
+    lines = [json.loads(line) for line in (folder / "courier.masc/metrics.jsonl").read_text().splitlines()]
+    return [line["rate"] for line in lines if "rate" in line]
+
+
+def test_what_is_refused_is_not_remembered(masc: Command, folder: Path) -> None:
+    """Nor is anything else written: a refused resume leaves the artifact as it was, and the next one goes on."""
+    assert masc("train", *CPU).code == 0
+    before = {path: path.read_bytes() for path in (folder / "courier.masc").rglob("*") if path.is_file()}
+    for changed, told in (("batch=3", "batch = 2, not 3"), ("seed=1", "seed"), ("dtype=bfloat16", "dtype")):
+        refused = masc("train", "--resume", "--device", "cpu", "--set", changed)
+        assert (refused.code, "E0608" in refused.err, told in refused.err) == (1, True, True), refused.err
+    (folder / "other.jsonl").write_text('{"code": "7", "word": "c"}\n')
+    assert "other data: 6 rows, not 1" in masc("train", "--resume", "--data", "other.jsonl", "--device", "cpu").err
+    assert {path: path.read_bytes() for path in (folder / "courier.masc").rglob("*") if path.is_file()} == before
+    assert "batch" not in manifest_set(folder)
+    again = masc("train", "--resume", "--device", "cpu")
+    assert (again.code, "W0" in again.err) == (0, False), again.err
+
+
+def test_another_base_model(masc: Command, folder: Path) -> None:
+    from support import make_model
+
+    assert masc("train", *CPU).code == 0
+    before = (folder / "courier.masc/manifest.json").read_bytes()
+    make_model(folder / "tiny", seed=3)
+    refused = masc("train", "--resume", "--device", "cpu")
+    assert (refused.code, "E0615" in refused.err) == (1, True), refused.err
+    assert (folder / "courier.masc/manifest.json").read_bytes() == before
+
+
+def test_an_edited_file_counts_and_is_told(masc: Command, folder: Path) -> None:
+    assert masc("train", *CPU).code == 0
+    (folder / "courier.mas").write_text(GRAPH.replace("steps 6", "steps 8\n  rate 1e-3"))
+    done = masc("train", "--resume", "--device", "cpu")
+    assert done.code == 0, done.err
+    assert "W0601" in done.err
+    told = " ".join(done.err.split())
+    assert "with steps = 6 and rate = 0.0002, now it is steps = 8 and rate = 0.001" in told
+    *_, last, following, _ = found = rates(folder)
+    assert len(found) == 8
+    assert f"step 6 ran at a rate of {last:.2g}, step 7 runs at {following:.2g}" in told
+    (folder / "courier.mas").write_text(GRAPH.replace("batch 2", "batch 3"))
+    assert "batch = 2, not 3" in masc("train", "--resume", "--device", "cpu").err
+
+
+def test_what_an_earlier_set_overrules_is_told(masc: Command, folder: Path) -> None:
+    assert masc("train", *CPU, "--set", "steps=2").code == 0
+    assert "W0605" not in masc("train", "--resume", *CPU, "--set", "steps=2").err
+    for how in ("--resume", "--force"):
+        told = " ".join(masc("train", how, "--device", "cpu").err.split())
+        assert "W0605" in told
+        assert "steps = 2 counts, remembered from an earlier `--set`, not the file's steps = 6" in " ".join(
+            told.split()
+        )
+    assert masc("train", "--resume", *CPU, "--set", "steps=6").code == 0
+    assert len(rates(folder)) == 6
+
+
+def test_a_run_goes_on_in_its_dtype(masc: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine that would have chosen another one."""
+    monkeypatch.setattr("masc.backends.torch.build.fast_dtype", lambda _: "float32")
+    assert masc("train", "--device", "cpu", "--set", "steps=2").code == 0
+    monkeypatch.setattr("masc.backends.torch.build.fast_dtype", lambda _: "bfloat16")
+    again = masc("train", "--resume", "--device", "cpu", "--set", "steps=3")
+    assert again.code == 0, again.err
+    assert "float32 on cpu" in again.err
+
+
+def test_positions_are_not_called_tokens(masc: Command, folder: Path) -> None:
+    said = masc("train", *CPU, "--set", "steps=1").err
+    assert "positions/s" in said
+    assert "tokens/s" not in said
+
+
+@pytest.mark.parametrize(
+    ("after", "told"), [(1, "before the first checkpoint"), (3, "that of step 2"), (6, "last step")]
+)
+def test_where_it_stopped_is_said(
+    after: int, told: str, masc: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from masc.backends.torch.program import Program
+    from masc.backends.torch.step import Stepper
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    take = Stepper.take
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            Stepper,
+            "take",
+            lambda *given: interrupted() if given[1] == after else take(*given),  # type: ignore[func-returns-value]
+        )
+        patched.setattr(Program, "save", interrupted)
+        stopped = masc("train", "courier.mas", *CPU)
+    assert stopped.code == 130
+    assert told in stopped.err
+    assert "masc train courier.mas" in stopped.err
+    again = masc("train", "courier.mas", *(["--resume"] if after > 1 else []), *CPU)
+    assert again.code == 0, again.err
+
+
+def test_sigterm_stops_it_at_once(folder: Path) -> None:
+    """Exit code 143, as a shell has it; what is there is whole, and how to go on is said."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "masc", "train", *CPU, "--set", "steps=100000", "--set", "save_every=1"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        import time
+
+        deadline = time.monotonic() + 240
+        while not (folder / "courier.masc/checkpoints/step-000003").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == training.TERMINATED == 143, said
+    assert "--resume` goes on from there" in said
+    assert "Traceback" not in said
+    assert all(path.name.startswith("step-") for path in (folder / "courier.masc/checkpoints").iterdir())
