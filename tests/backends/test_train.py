@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -152,54 +145,3 @@ def test_resuming_on_other_data_is_refused(tiny: Path, tmp_path: Path) -> None:
 def test_a_bad_row_is_named(tiny: Path) -> None:
     with pytest.raises(MascError, match="row 2 has no column `answer`"):
         train(make_program(TEXT, tiny), [ROWS[0], {"q": "x"}], steps=1)
-
-
-RUN = """
-import sys
-from pathlib import Path
-sys.path[:0] = [sys.argv[1]]
-import torch
-torch.set_num_threads(1)
-from support import ROWS, make_program
-from test_train import TEXT
-from masc.backends.torch.train import train
-program = make_program(TEXT, Path(sys.argv[2]), awake=False)
-train(program, ROWS, steps=14, batch=2, save_every=3, rate=1e-3, directory=sys.argv[3], resume=sys.argv[4] == "resume",
-      listen=lambda metrics: print("step", metrics["step"], flush=True))
-"""
-
-
-@pytest.mark.parametrize("kills", [1, 2])
-def test_killed_and_resumed_ends_with_the_same_weights(kills: int, tiny: Path, tmp_path: Path) -> None:
-    """kill -9 at a random step; bit-equal weights and an equal loss curve, with dropout and an opening channel."""
-    here = str(Path(__file__).parent)
-    paths = os.pathsep.join([here, str(Path(__file__).parents[1] / "helpers")])
-
-    def start(folder: Path, how: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", RUN, here, str(tiny), str(folder), how]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": paths})
-
-    whole = start(tmp_path / "whole", "fresh")
-    assert whole.wait() == 0
-    step = random.SystemRandom().randrange(1, 7)
-    for kill in range(kills):
-        process = start(tmp_path / "killed", "resume" if kill else "fresh")
-        assert process.stdout is not None
-        wanted = f"step {step + 5 * kill}\n"
-        while process.stdout.readline() not in {wanted, ""}:
-            pass
-        time.sleep(random.SystemRandom().random() * 0.05)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert start(tmp_path / "killed", "resume").wait() == 0
-    ends = [
-        load_file(tmp_path / name / "checkpoints" / "step-000014" / "weights.safetensors")
-        for name in ("whole", "killed")
-    ]
-    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
-    curves = []
-    for name in ("whole", "killed"):
-        lines = [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
-        curves.append([(m["step"], m["loss"], m["grad_norm"], m["rate"]) for m in lines])
-    assert curves[0] == curves[1]
-    assert [step for step, *_ in curves[0]] == list(range(1, 15))

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -157,32 +153,6 @@ def test_a_remembered_set_can_be_forgotten(masc: Command, folder: Path) -> None:
         assert "remembered" in result.err
     assert masc("compile").code == 0
     assert manifest(folder / "courier.masc")["set"] == {}
-
-
-def test_killed_and_resumed_is_bit_equal(masc: Command, folder: Path) -> None:
-    root, many = folder / "courier.masc", ("--set", "steps=30", "--set", "save_every=1", "--device", "cpu")
-    assert masc("compile").code == 0
-    shutil.copytree(root, folder / "killed.masc")
-    assert masc("train", *many).code == 0
-    killed = folder / "killed.masc"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "masc", "train", str(killed), *many], stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    try:
-        deadline = time.monotonic() + 240
-        while not (killed / "checkpoints/step-000003").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not (killed / "adapters").exists(), "killed in the middle"
-    resumed = masc("train", killed, "--resume", "--device", "cpu")
-    assert resumed.code == 0, resumed.err
-    assert adapters(killed) == adapters(root)
-    steps = [json.loads(line)["step"] for line in (killed / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [*range(1, 31), 30]
 
 
 # -- files of answers -------------------------------------------------------------------------------------------------

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,27 +125,22 @@ def test_where_it_stopped_is_said(
     assert again.code == 0, again.err
 
 
-def test_sigterm_stops_it_at_once(folder: Path) -> None:
-    """Exit code 143, as a shell has it; what is there is whole, and how to go on is said."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "masc", "train", *CPU, "--set", "steps=100000", "--set", "save_every=1"],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    try:
-        import time
+def test_sigterm_stops_it_at_once(masc: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 143, as a shell has it, and how to go on; whoever handled the signal before does so again."""
+    from masc.backends.torch.step import Stepper
 
-        deadline = time.monotonic() + 240
-        while not (folder / "courier.masc/checkpoints/step-000003").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=120)
-    finally:
-        process.kill()
-    assert process.returncode == training.TERMINATED == 143, said
-    assert "--resume` goes on from there" in said
-    assert "Traceback" not in said
-    assert all(path.name.startswith("step-") for path in (folder / "courier.masc/checkpoints").iterdir())
+    take, before = Stepper.take, signal.getsignal(signal.SIGTERM)
+
+    def struck(stepper: Stepper, step: int, *more: Any) -> Any:
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take(stepper, step, *more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Stepper, "take", struck)
+        stopped = masc("train", *CPU)
+    assert stopped.code == training.TERMINATED == 143, stopped.err
+    assert "stopped after step 3 of 6; the newest checkpoint is that of step 2" in stopped.err
+    assert "`masc train --resume` goes on from there" in stopped.err
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert masc("train", "--resume", *CPU).code == 0
