@@ -1,7 +1,8 @@
 """The text channel: the same team, but every edge carries words. It is the baseline that a latent team is held against.
 
 What an agent would have seen of others as keys and values, hidden states or a fused cache, it reads as text: with
-`carry = trace` of all whose segments it would have seen, else of the sender alone. Nobody thinks in latent steps.
+`carry = trace` of all whose segments it would have seen, else of the sender alone. Nobody thinks in latent steps. An
+agent's `answer` line says how it decodes, also where it counts for nothing but this channel.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ from masc.compiler.graph import Edge, Graph
 from masc.compiler.plan import Sampling, agent_of
 from masc.compiler.schedule import order
 
-SAMPLING = Sampling()
-"""How an agent speaks that was never meant to (it has no `answer` line)."""
+
+def unasked(graph: Graph) -> Sampling:
+    """How an agent speaks that has no `answer` line: with the temperature, top-p and seed of the one that gives the
+    first output, and with as many tokens, but no fewer than an `answer` line without options gives."""
+    first = next((graph.agent(agent_of(activation)).answer for _, activation in graph.outputs), None) or Sampling()
+    return replace(first, max_tokens=max(first.max_tokens, Sampling().max_tokens), stop=())
 
 
 def as_text(graph: Graph, cut: Collection[tuple[str, str]] = ()) -> Graph:
@@ -41,8 +46,9 @@ def as_text(graph: Graph, cut: Collection[tuple[str, str]] = ()) -> Graph:
         for sender, edge in found.items()
     )
     telling = {agent_of(edge.sender) for edge in edges}
+    how = unasked(graph)
     agents = (
-        replace(agent, steps=0, answer=agent.answer or (SAMPLING if agent.name in telling else None))
+        replace(agent, steps=0, answer=agent.answer or (how if agent.name in telling else None))
         for agent in graph.agents
     )
     return replace(graph, agents=tuple(agents), edges=edges)

@@ -7,6 +7,7 @@ channel (`channel.py`) is one more.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from masc.compiler.graph import Activation, Agent, Graph
 from masc.compiler.plan import Lora, Slot, Template, agent_of
@@ -41,6 +42,21 @@ def pooled(graph: Graph, output: str, lora: Lora | None = None) -> Graph:
     for text in own:
         user = (*user, "\n\n", *text) if user else text
     return _one(graph, output, replace(agent, system=_own(graph, agent.system), user=_joined(user)), lora)
+
+
+def is_latent_chain(graph: Graph) -> bool:
+    """Whether a graph is what LatentMAS and DiffMAS run: one chain of at least two agents, each active once, of which
+    all but the last think in latent steps and hand on the whole trace of keys and values."""
+    order_of = order(graph)
+    links = {(edge.sender, edge.receiver) for edge in graph.edges if edge.kind == "kv" and edge.carry == "trace"}
+    return (
+        len(order_of) > 1
+        and len(graph.edges) == len(links)
+        and links == set(pairwise(order_of))
+        and all(graph.agent(agent_of(name)).steps > 0 for name in order_of[:-1])
+        and len({agent_of(name) for name in order_of}) == len(order_of)
+        and all(edge.layers is None for edge in graph.edges)
+    )
 
 
 def unread(graph: Graph, output: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -60,6 +61,11 @@ def sampling_text(sampling: Sampling) -> str:
     if sampling.stop:
         words.append(f"stop at {', '.join(map(repr, sampling.stop))}")
     return ", ".join(words)
+
+
+def words_of(known: Mapping[str, Any]) -> str:
+    """The same of what `decodings_json` gives for one agent."""
+    return sampling_text(Sampling(**{**known, "stop": tuple(known["stop"])}))
 
 
 def samples_anything(plan: Plan, decoding: Decoding = AS_WRITTEN) -> bool:

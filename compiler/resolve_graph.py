@@ -256,8 +256,14 @@ def _outputs(reading: _Reading, graph: syntax.Graph, written: Mapping[str, synta
             hint = f"write `{giving[-1]} -> {output}`"
         scope.complain("E0309", f"no agent gives the output `{output}`", reading.outputs[output], hint)
     given = reading.giving | {give.agent for give in reading.gives.values()}
+    sending = {link.edge.sender for link in reading.links.values()}
     for name in answering if not open_outputs else ():
-        if name not in given and name not in telling:
+        if name in given or name in telling:
+            continue
+        if name in sending:
+            message = f"`{name}` is not asked to say anything: its `answer` line counts with `--channel text` alone"
+            scope.complain("I0675", message, _answer(written[name]))
+        else:
             message = f"`{name}` answers, but its text goes nowhere"
             hint = f"remove the line, or make it an output: `{name} -> ...`"
             scope.complain("E0313", message, _answer(written[name]), hint)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +14,7 @@ from masc.compiler.decoding import Decoding
 from masc.compiler.files import check_file
 from masc.console import bar, say
 from masc.dsl.diagnostics import fail
+from masc.provenance import finite
 
 if TYPE_CHECKING:
     from masc.backends.torch.program import Program
@@ -83,15 +83,7 @@ def _line(row: Row) -> str:
     try:
         return json.dumps(row, ensure_ascii=False, default=str, allow_nan=False) + "\n"
     except ValueError:
-        return json.dumps(_finite(row), ensure_ascii=False, default=str) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(name): _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return json.dumps(finite(row), ensure_ascii=False, default=str) + "\n"
 
 
 def _partial(out: Path) -> Path:

@@ -155,16 +155,19 @@ def compare(
     """
     from masc import comparison, comparison_runs
     from masc.comparison_report import lines_of, write_report
+    from masc.provenance import of_comparison
 
     comparison_runs.check_rows(rows or [])
     file = Path(path)
-    plan = _compilation(file, set).require()
+    first = _compilation(file, set)
+    plan = first.require()
     output = options.pop("output", None) or plan.outputs[0]
     task = comparison_runs.Task(train_rows, test_rows, scorer, output, **options)
     swept = {name: [_text(value) for value in values] for name, values in (sweep or {}).items()}
     found = comparison.compare(file, Path(out), task, rows=rows, seeds=seeds, sets=_texts(set), sweep=swept)
     lines = lines_of(found)
-    write_report(lines, Path(out), f"{plan.name}: {len(test_rows)} test rows")
+    about = of_comparison(file, first, task, seeds=seeds, sets=_texts(set), sweep=swept)
+    write_report(lines, Path(out), f"{plan.name}: {len(test_rows)} test rows", about)
     return lines
 
 
@@ -184,11 +187,10 @@ def audit(
     output: the one whose answers count (None: all together)."""
     from masc import auditing, session
 
-    file = Path(path)
-    found = session.find(file)
-    return auditing.audit_of(
-        found, file, rows, scorer, batch=batch, watched=watched, output=output, dtype=dtype, device=device
-    )
+    found = session.find(Path(path))
+    auditing.audited(found)
+    program = session.load_program(found, dtype=dtype, device=device)
+    return auditing.audit_of(found, program, rows, scorer, batch=batch, watched=watched, output=output)
 
 
 def load_task(name: str, split: str | None = None) -> list[dict[str, Any]]:

@@ -9,58 +9,53 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masc.compiler.artifact import artifact_of, locate
 from masc.compiler.plan import agent_of
 from masc.dsl.diagnostics import fail
-from masc.session import Found, compile_remembering, load_program
+from masc.provenance import finite
+from masc.session import Found, compile_remembering
 
 if TYPE_CHECKING:
     from masc.backends.scoring.registry import Function
     from masc.backends.torch.audit import Audit, EdgeAudit
+    from masc.backends.torch.program import Program
 
 
 def audit_of(
     found: Found,
-    argument: Path | None,
+    program: Program,
     rows: Sequence[Mapping[str, Any]],
     scorer: str | Function,
     *,
     batch: int = 16,
     watched: int = 16,
     output: str | None = None,
-    dtype: str | None = None,
-    device: str | None = None,
     tick: Callable[[str], None] | None = None,
 ) -> Audit:
-    """Audit every edge of what was found. argument: where it was found. Errors: E0605 fewer than two rows, E0611 a
-    graph without edges."""
-    from masc.backends.torch.audit import audit, edges_of
+    """Audit every edge of what was found; program: of it. Errors: E0605 fewer than two rows."""
+    from masc.backends.torch.audit import audit
 
-    graph = found.compilation.graph
-    assert graph is not None
-    pairs = [(agent_of(edge.sender), agent_of(edge.receiver), edge.kind) for edge in graph.edges]
-    path = locate(argument, Path())
     edges = []
-    for sender, receiver, kinds in edges_of(found.plan, pairs):
-        cut = compile_remembering(path, artifact_of(path), {}, ((sender, receiver),)).require()
+    for sender, receiver, kinds in audited(found):
+        cut = compile_remembering(found.path, found.artifact.layout.root, {}, ((sender, receiver),)).require()
         edges.append((sender, receiver, kinds, cut))
-    if not edges:
-        raise fail("E0611", "the graph has no edges to audit")
-    program = load_program(found, dtype=dtype, device=device)
     return audit(program, edges, rows, scorer, batch=batch, watched=watched, output=output, tick=tick)
 
 
-def to_json(audit: Audit) -> str:
-    return json.dumps(_finite(asdict(audit)), indent=1) + "\n"
+def audited(found: Found) -> list[tuple[str, str, tuple[str, ...]]]:
+    """The edges to audit: sender, receiver, kinds. E0611 for a graph without any."""
+    from masc.backends.torch.audit import edges_of
+
+    graph = found.compilation.graph
+    assert graph is not None
+    edges = edges_of(found.plan, [(agent_of(e.sender), agent_of(e.receiver), e.kind) for e in graph.edges])
+    if not edges:
+        raise fail("E0611", "the graph has no edges to audit")
+    return edges
 
 
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN: an end of an interval that is not known is null."""
-    if isinstance(value, dict):
-        return {name: _finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def to_json(audit: Audit, about: Mapping[str, Any]) -> str:
+    """about: where the numbers come from."""
+    return json.dumps(finite({**asdict(audit), "run": about}), indent=1, ensure_ascii=False) + "\n"
 
 
 def weights_of(path: Path) -> dict[tuple[str, str], float]:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masc.comparison_runs import Run, Task, asked, mark, plan_of, runs, title_of
+from masc.comparison_runs import Run, Task, asked, label_of, mark, plan_of, runs, title_of
 from masc.compiler.files import atomic_write
 from masc.compiler.plan import Lora, Plan
 from masc.console import bar, report, say
@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """One run. values: what the sweep set; report: `evaluate.Report` as a dict; parameters: trained ones; tokens,
-    positions: answer tokens and all positions that it was trained on, summed; agreement: mean over rows (None: not
-    measured); right: for each test row its score, 0 to 1."""
+    """One run. label: what the row is called; values: what the sweep set; report: `evaluate.Report` as a dict;
+    parameters: trained ones; tokens, positions: answer tokens and all positions that it was trained on, summed;
+    agreement: mean over rows (None: not measured); right: for each test row its score, 0 to 1."""
 
     row: str
+    label: str
     values: dict[str, str]
     seed: int
     folder: str
@@ -79,7 +80,8 @@ def _result(run: Run, out: Path, task: Task, listen: Callable[[dict[str, Any]], 
     if file.exists():
         say(f"{title}: done before")
         known = json.loads(file.read_text(encoding="utf-8"))
-        return Result(**{**known, "row": run.row, "values": run.values, "seed": run.seed})
+        known |= {"row": run.row, "label": label_of(run.row, run.compilation), "values": run.values, "seed": run.seed}
+        return Result(**known)
     say(f"{title}: running")
     program, rank = build_row(run, task)
     if run.trains:
@@ -88,6 +90,7 @@ def _result(run: Run, out: Path, task: Task, listen: Callable[[dict[str, Any]], 
     found, right, agreed = _evaluate(program, task)
     result = Result(
         row=run.row,
+        label=label_of(run.row, run.compilation),
         values=run.values,
         seed=run.seed,
         folder=folder.name,

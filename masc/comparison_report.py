@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from masc.comparison import Result
 from masc.comparison_runs import BASELINE, ROWS
+from masc.compiler.decoding import words_of
 from masc.compiler.files import atomic_write
+from masc.provenance import finite
 
 COLUMNS = (
     "row",
@@ -32,12 +36,17 @@ COLUMNS = (
 @dataclass(frozen=True)
 class Line:
     """One line of the table: a row at one value of the sweep, the mean over its seeds. Shares are 0 to 1, perplexities
-    of one token (None: not finite), seconds of decoding and scoring all test rows. interval: Wilson's, of as many items
-    as there are test rows, however many seeds. against: the difference to the fine-tuned single agent with its 95%
-    interval (paired bootstrap over items; NaN for fewer items than it needs); None on that row, and where it was not
-    run."""
+    of one token (None: not finite), seconds of decoding and scoring all test rows.
+
+    title: what the row is called. seeds: of how many runs it is the mean: one where nothing depends on the seed.
+    interval: Wilson's, of as many items as there are test rows, however many seeds. against: the difference to the
+    fine-tuned single agent with its 95% interval (paired bootstrap over items; NaN for fewer items than it needs); None
+    on that row, and where it was not run. decoding: how each output, and each agent that says something to others,
+    decodes.
+    """
 
     row: str
+    title: str
     values: tuple[tuple[str, str], ...]
     seeds: int
     accuracy: float
@@ -50,10 +59,11 @@ class Line:
     latent_steps: float
     seconds: float
     parameters: int
+    decoding: tuple[tuple[str, str], ...] = ()
 
     @property
     def label(self) -> str:
-        return ", ".join([ROWS[self.row][0], *(f"{name} = {value}" for name, value in self.values)])
+        return ", ".join([self.title, *(f"{name} = {value}" for name, value in self.values)])
 
 
 def lines_of(results: Sequence[Result]) -> list[Line]:
@@ -75,8 +85,9 @@ def lines_of(results: Sequence[Result]) -> list[Line]:
         found.append(
             Line(
                 row,
+                group[0].label,
                 values,
-                len(group),
+                len({result.folder for result in group}),
                 accuracy,
                 wilson(sum(right), len(right)),
                 against,
@@ -87,6 +98,7 @@ def lines_of(results: Sequence[Result]) -> list[Line]:
                 _mean([r.report["latent_steps"] for r in group]) or 0.0,
                 _mean([r.report["seconds"] for r in group]) or 0.0,
                 group[0].parameters,
+                tuple((name, words_of(known)) for name, known in group[0].report.get("decoding", {}).items()),
             )
         )
     return found
@@ -135,16 +147,33 @@ def cells(line: Line) -> list[str]:
     ]
 
 
+def notes(lines: Sequence[Line]) -> list[str]:
+    """How what is said was decoded: by the text agents, and by all others, row by row where they differ."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        if line.decoding:
+            titles = found.setdefault("; ".join(f"{name}: {words}" for name, words in line.decoding), [])
+            titles += [line.title] if line.title not in titles else []
+    rest = [how for how, titles in found.items() if titles != [ROWS["text"][0]]]
+    shown = []
+    for how, titles in found.items():
+        whose = ", ".join(titles) if how not in rest or len(rest) > 1 or len(found) == 1 else "all others"
+        shown.append(f"Decoding, {'all rows' if len(found) == 1 else whose}: {how}")
+    return shown
+
+
 def text_table(lines: Sequence[Line]) -> str:
-    """Aligned columns for a terminal."""
+    """Aligned columns for a terminal, and below them how answers were decoded."""
     rows = [list(COLUMNS), *map(cells, merged(lines))]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    shown = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*shown, *(["", *found] if (found := notes(lines)) else [])])
 
 
 def markdown_table(lines: Sequence[Line]) -> str:
     rows = [list(COLUMNS), ["---", *["---:"] * (len(COLUMNS) - 1)], *map(cells, merged(lines))]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
+    shown = "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |\n" for row in rows)
+    return shown + "".join(f"\n{note}\n" for note in notes(lines))
 
 
 def csv_table(lines: Sequence[Line]) -> str:
@@ -166,14 +195,19 @@ def csv_table(lines: Sequence[Line]) -> str:
     return file.getvalue()
 
 
-def write_report(lines: Sequence[Line], out: Path, title: str) -> list[Path]:
-    """Write `table.md`, `table.csv`, `plot.svg` and `plot.png`; returns their paths."""
+def write_report(lines: Sequence[Line], out: Path, title: str, about: Mapping[str, Any]) -> list[Path]:
+    """Write `table.md`, `table.csv`, `table.json`, `plot.svg` and `plot.png`; returns their paths. about: where the
+    numbers come from."""
     out.mkdir(parents=True, exist_ok=True)
+    found = {
+        "lines": [{**asdict(line), "values": dict(line.values), "decoding": dict(line.decoding)} for line in lines]
+    }
     atomic_write(out / "table.md", markdown_table(lines))
     atomic_write(out / "table.csv", csv_table(lines))
+    atomic_write(out / "table.json", json.dumps(finite({**found, "run": about}), indent=1, ensure_ascii=False) + "\n")
     plots = [out / "plot.svg", out / "plot.png"]
     plot(lines, plots, title)
-    return [out / "table.md", out / "table.csv", *plots]
+    return [out / "table.md", out / "table.csv", out / "table.json", *plots]
 
 
 def plot(lines: Sequence[Line], paths: Sequence[Path], title: str) -> None:
@@ -190,7 +224,7 @@ def plot(lines: Sequence[Line], paths: Sequence[Path], title: str) -> None:
             points = ((float(line.values[0][1]), line) for line in lines if line.row == row)
             group = sorted(points, key=lambda point: point[0])
             x, y = [at for at, _ in group], [100 * line.accuracy for _, line in group]
-            axes.plot(x, y, marker="o", label=ROWS[row][0])
+            axes.plot(x, y, marker="o", label=next(line.title for _, line in group))
             low, high = ([100 * line.interval[end] for _, line in group] for end in (0, 1))
             axes.fill_between(x, low, high, alpha=0.12)
         axes.set(xlabel=swept[0], ylabel="accuracy, %", ylim=(-3, 103), title=title)

@@ -17,7 +17,7 @@ from typing import Any
 from masc.backends.scoring.registry import Function, runs_code, scorer_of
 from masc.compiler.artifact import model_hash
 from masc.compiler.channel import as_text
-from masc.compiler.controls import alone, pooled, stopped, unread
+from masc.compiler.controls import alone, is_latent_chain, pooled, stopped, unread
 from masc.compiler.facts import read_config
 from masc.compiler.graph import Graph
 from masc.compiler.pipeline import Compilation, lower
@@ -32,12 +32,14 @@ ROWS: dict[str, tuple[str, bool]] = {
     "single-tuned": ("single agent, fine-tuned", True),
     "pooled-tuned": ("single agent that reads all prompts, fine-tuned", True),
     "text": ("text agents", False),
-    "latent": ("latent agents, untrained (LatentMAS)", False),
-    "stopped": ("latent agents, upstream gradient stopped", True),
-    "team": ("as written, end to end (DiffMAS)", True),
+    "latent": ("as written, untrained", False),
+    "stopped": ("as written, upstream gradient stopped", True),
+    "team": ("as written, end to end", True),
 }
 """The rows in the order of the table: what each is called, and whether it is trained."""
-WEIGHTS, ANSWERS = 5, 2
+PAPERS = {"latent": "LatentMAS", "team": "DiffMAS"}
+"""What a row is where the graph is a chain like theirs (arXiv 2511.20639, 2604.21794; `controls.is_latent_chain`)."""
+WEIGHTS, ANSWERS = 5, 3
 """Raised when what training makes, or what is found of it, changes for another reason than its inputs: earlier runs are
 then trained, or asked, again."""
 BASELINE = "single-tuned"
@@ -103,6 +105,11 @@ def task_of(
     return Task(train_rows, test_rows, scorer, output or plan.outputs[0], **options)
 
 
+def path_of(compilation: Compilation, given: Path | None, entry: str) -> Path:
+    """The file of the rows to train on (entry `data`) or to score (`eval_data`)."""
+    return data_path(given, getattr(compilation.require().train, entry), compilation.base, entry)
+
+
 def runs(
     path: Path,
     task: Task,
@@ -155,6 +162,12 @@ def check_rows(rows: Sequence[str]) -> None:
 
 def title_of(row: str, values: Mapping[str, str]) -> str:
     return " ".join([row, *(f"{name}={value}" for name, value in values.items())])
+
+
+def label_of(row: str, compilation: Compilation) -> str:
+    """What a row is called in the table."""
+    paper = PAPERS.get(row) if is_latent_chain(_graph(compilation)) else None
+    return ROWS[row][0] + (f" ({paper})" if paper else "")
 
 
 def hidden_inputs(compilation: Compilation, output: str) -> tuple[str, ...]:

@@ -4,15 +4,20 @@ again."""
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masc.backends.scoring.registry import scorer_of
 from masc.compiler.artifact import versions, weights_hash
 
 if TYPE_CHECKING:
     from masc.backends.torch.program import Program
+    from masc.comparison_runs import Task
+    from masc.compiler.pipeline import Compilation
     from masc.session import Found
 
 
@@ -56,6 +61,9 @@ def of_data(
     known: dict[str, Any] = {} if task is None else {"task": task}
     if path is not None:
         known |= {"path": str(path.absolute()), "sha256": hash_of(path)}
+    elif task is None:  # from Python: nobody but the rows themselves can tell which they are
+        text = json.dumps([dict(row) for row in rows], sort_keys=True, default=str)
+        known |= {"rows_sha256": hashlib.sha256(text.encode()).hexdigest()}
     return known | {"rows": len(rows), "columns": dict(named)}
 
 
@@ -67,3 +75,44 @@ def hash_of(path: Path) -> str:
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def of_comparison(
+    path: Path,
+    first: Compilation,
+    task: Task,
+    *,
+    seeds: Sequence[int],
+    sets: Mapping[str, str],
+    sweep: Mapping[str, Sequence[str]],
+    train: Path | None = None,
+    test: Path | None = None,
+) -> dict[str, Any]:
+    """The same of a comparison. train, test: the files that the rows are from, where they are from files."""
+    return {
+        "time": now(),
+        "versions": dict(versions()),
+        "file": str(path),
+        "models": [{"name": model.name, "target": model.target} for model in first.require().models],
+        "set": dict(sets),
+        "sweep": {name: list(values) for name, values in sweep.items()},
+        "seeds": list(seeds),
+        "scorer": scorer_of(task.scorer, allow_code_execution=True).name,
+        "output": task.output,
+        "train": of_data(task.train_rows, None, train, {}),
+        "test": of_data(task.test_rows, None, test, {}),
+        "samples": task.samples,
+        "sampled": task.sampled,
+        "batch": task.batch,
+        "dtype": task.dtype or first.require().train.dtype,
+        "device": task.device,
+    }
+
+
+def finite(value: Any) -> Any:
+    """JSON knows no NaN: a number that is not known is null."""
+    if isinstance(value, Mapping):
+        return {str(name): finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from masc.compiler.decoding import sampling_text
-from masc.compiler.plan import Sampling
+from masc.compiler.decoding import words_of
 
 if TYPE_CHECKING:
     from masc.backends.torch.evaluate import Report
@@ -35,8 +34,5 @@ def report_rows(result: Report) -> list[tuple[str, str]]:
         ("latent steps", str(result.latent_steps)),
         ("wall time", f"{result.seconds:.1f} s"),
     ]
-    rows += [
-        (f"decoding, {name}", sampling_text(Sampling(**{**known, "stop": tuple(known["stop"])})))
-        for name, known in result.decoding.items()
-    ]
+    rows += [(f"decoding, {name}", words_of(known)) for name, known in result.decoding.items()]
     return rows

@@ -55,7 +55,7 @@ def compare(
     if scorer == "code" and not allow_code_execution:
         raise fail("E0611", "the code scorer runs what the model wrote", hint="allow it with --allow-code-execution")
 
-    from masc import comparison, comparison_runs
+    from masc import comparison, comparison_runs, provenance
     from masc.comparison_report import lines_of, text_table, write_report
 
     comparison_runs.check_rows(names or [])
@@ -73,12 +73,14 @@ def compare(
             "that reads everything is the row pooled-tuned"
         )
     folder = out or artifact_of(path).with_suffix(".compare")
-    results = comparison.compare(
-        path, folder, task, rows=names, seeds=[int(part) for part in numbers], sets=sets, sweep=sweep
-    )
+    chosen = [int(part) for part in numbers]
+    results = comparison.compare(path, folder, task, rows=names, seeds=chosen, sets=sets, sweep=sweep)
     lines = lines_of(results)
+    read = {"train": comparison_runs.path_of(first, train, "data") if task.train_rows else None}
+    read["test"] = comparison_runs.path_of(first, test, "eval_data")
+    about = provenance.of_comparison(path, first, task, seeds=chosen, sets=sets, sweep=sweep, **read)
     # Files first: what cannot be printed is not lost.
-    files = write_report(lines, folder, f"{first.require().name}: {len(task.test_rows)} test rows")
+    files = write_report(lines, folder, f"{first.require().name}: {len(task.test_rows)} test rows", about)
     print(text_table(lines))
     for written in files:
         say(f"-> {written}")
@@ -103,7 +105,7 @@ def audit(
     device: Device = None,
 ) -> None:
     """Say what each edge of a trained team carries."""
-    from masc import auditing, checks, session
+    from masc import auditing, checks, provenance, session
     from masc.compiler.files import atomic_write, check_file
 
     require(checks.scorer_problem(scorer, code=False), "--scorer")
@@ -112,11 +114,13 @@ def audit(
         check_file(out)
     found = session.find(file)
     rows = session.eval_rows_of(found, data, scorer, None)[:limit]
-    result = auditing.audit_of(
-        found, file, rows, scorer, batch=batch, watched=watched, output=output, dtype=dtype, device=device, tick=say
-    )
+    auditing.audited(found)
+    program = session.load_program(found, dtype=dtype, device=device)
+    result = auditing.audit_of(found, program, rows, scorer, batch=batch, watched=watched, output=output, tick=say)
     if out is not None:  # before anything is printed: what cannot be printed is not lost
-        atomic_write(out, auditing.to_json(result))
+        where = provenance.of_data(rows, None, session.eval_path(found, data), {})
+        about = provenance.of(found, program, data=where, batch=batch) | {"scorer": scorer, "output": output}
+        atomic_write(out, auditing.to_json(result, about))
     print(auditing.text_table(result))
     if out is not None:
         say(f"-> {out}")

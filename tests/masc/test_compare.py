@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,9 +14,9 @@ import pytest
 from courier import Command
 from masc.comparison import Result, build_row, compare, trained_parameters
 from masc.comparison_report import lines_of
-from masc.comparison_runs import _HASHES, Run, Task, mark, plan_of, runs, task_of
+from masc.comparison_runs import _HASHES, Run, Task, label_of, mark, plan_of, runs, task_of
 from masc.compiler.pipeline import compile_file
-from masc.compiler.plan import Loss, Prefill, Think
+from masc.compiler.plan import LatentMap, Loss, Prefill, Think
 from support import make_other
 
 TEAM = """
@@ -188,7 +189,7 @@ train { data "train.jsonl" eval_data "test.jsonl" answer <- answer steps 1 }
 
 
 def test_a_link_that_nobody_hears_is_another_team(team: Path) -> None:
-    """The loss reaches the same agents, but the map behind the latent steps only where they are seen: another rank."""
+    """The loss reaches the map behind the latent steps only where they are seen: another rank."""
     found = {}
     for more in ("", "  guide -> judge : kv"):
         team.write_text(DEAF.replace("(width = 4)", f"(width = 4){more}"))
@@ -196,7 +197,7 @@ def test_a_link_that_nobody_hears_is_another_team(team: Path) -> None:
         (loss,) = (o for o in run.compilation.require().operations if isinstance(o, Loss))
         found[mark(run, task(team))] = loss.reaches
     assert len(found) == 2
-    assert len(set(found.values())) == 1
+    assert [any(isinstance(r, LatentMap) for r in reaches) for reaches in found.values()] == [False, True]
 
 
 def test_a_comma_that_is_no_sweep(team: Path, masc: Command) -> None:
@@ -281,6 +282,49 @@ def test_other_decoding_asks_again_and_trains_nothing(team: Path) -> None:
     assert len(marks) == 2
 
 
+CHAIN = """
+mas 1
+model m = "./tiny"
+agent guide on m { user "{clue}" think 1 adapt lora(rank = 2) }
+agent judge on m { user "{q}?" adapt lora(rank = 2) answer (max_tokens = 3, temperature = 0.5, stop = "z") }
+graph team(q, clue) -> answer { guide -> judge : kv }
+train { data "train.jsonl" eval_data "test.jsonl" answer <- answer batch 2 steps 1 }
+"""
+
+
+def test_only_a_chain_that_hands_on_its_trace_is_called_like_the_papers(team: Path) -> None:
+    def labels() -> set[str]:
+        return {label_of(row, run.compilation) for row, run in all_runs(team, ["latent", "team"]).items()}
+
+    team.write_text(CHAIN)
+    assert labels() == {"as written, untrained (LatentMAS)", "as written, end to end (DiffMAS)"}
+    for old, new in (
+        (": kv", ": kv(carry = own)"),
+        ("think 1", ""),
+        (": kv", ": hidden"),
+        (": kv", ": kv(layers = 0..0)"),
+    ):
+        team.write_text(CHAIN.replace(old, new))
+        assert labels() == {"as written, untrained", "as written, end to end"}
+
+
+def test_a_row_that_no_seed_decides_counts_once(team: Path, masc: Command) -> None:
+    team.write_text(CHAIN)
+    done = masc("compare", team, "--rows", "single,text,team", "--samples", 0, "--seeds", "0,1")
+    assert done.code == 0, done.err
+    assert "as written, end to end (DiffMAS) (2 seeds)" in done.out
+    assert done.out.count("seeds)") == 1
+    # What the text agents are given is said: as the one that answers, with as many tokens as an `answer` line gives.
+    assert "Decoding, text agents: guide: at most 128 tokens, temperature 0.5, top-p 1, seed 0; answer:" in done.out
+    team.write_text(
+        CHAIN.replace("think 1", "think 1 answer (max_tokens = 7)").replace(": kv", ": kv  judge -> answer")
+    )
+    done = masc("compare", team, "--rows", "single,text", "--samples", 0)
+    assert done.code == 0, done.err
+    assert "Decoding, text agents: guide: at most 7 tokens, greedy; answer: at most 3 tokens, temp" in done.out
+    assert "Decoding, all others: answer: at most 3 tokens, temperature 0.5, top-p 1, seed 0, stop at 'z'" in done.out
+
+
 def test_the_seed_orders_the_data_of_all_rows_alike(team: Path) -> None:
     one, two = (compare(team, team.parent / "x", task(team), rows=["single-tuned", "team"], seeds=[s]) for s in (0, 1))
     assert one[0].tokens == one[1].tokens
@@ -305,8 +349,9 @@ def test_a_sweep_runs_again_only_what_depends_on_it(team: Path, masc: Command) -
     assert len(list((team.parent / "swept" / "runs").glob("latent-*"))) == 2
     assert [int(float(line["latent_steps"])) for line in lines] == [0, 0, 6, 9]
     # In the tables for people the row that does not depend on the value stands once.
-    shown = [line.split(" | ")[0] for line in (team.parent / "swept" / "table.md").read_text().splitlines()[2:]]
-    untrained = "| latent agents, untrained (LatentMAS), steps_of_thought"
+    table = (team.parent / "swept" / "table.md").read_text().partition("\n\n")[0]
+    shown = [line.split(" | ")[0] for line in table.splitlines()[2:]]
+    untrained = "| as written, untrained, steps_of_thought"
     assert shown == ["| single agent", f"{untrained} = 0", f"{untrained} = 1"]
     assert (team.parent / "swept" / "plot.png").read_bytes().startswith(b"\x89PNG")
 
@@ -318,14 +363,24 @@ def test_the_command(team: Path, masc: Command) -> None:
     assert "single agent, fine-tuned (2 seeds)" in done.out
     assert "2 of 3 test rows are training rows" in done.err
     out = team.parent / "team.compare"
-    markdown = (out / "table.md").read_text().splitlines()
+    table, _, below = (out / "table.md").read_text().partition("\n\n")
+    markdown = table.splitlines()
     assert len(markdown) == 2 + 3
-    assert "as written, end to end (DiffMAS)" in markdown[-1]
+    assert "as written, end to end (2 seeds)" in markdown[-1]  # no chain: not what DiffMAS is
+    assert "as written, untrained (2 seeds)" in markdown[-2]  # its link is drawn from the seed
+    assert "Decoding, all rows: answer: at most 3 tokens, greedy" in below
+    found = json.loads((out / "table.json").read_text())
+    assert [line["row"] for line in found["lines"]] == ["single-tuned", "latent", "team"]
+    assert found["run"]["test"]["sha256"] == hashlib.sha256((team.parent / "test.jsonl").read_bytes()).hexdigest()
+    assert (found["run"]["scorer"], found["run"]["seeds"], found["run"]["test"]["rows"]) == ("exact", [0, 1], 3)
     artifact = next(out.glob("runs/team-*/team.masc"))
     audited = masc("audit", artifact, "--data", "test.jsonl", "--watched", 1, "-o", "audit.json")
     assert audited.code == 0, audited.err
     assert "guide -> writer (hidden):" in audited.out
-    edges = json.loads((team.parent / "audit.json").read_text())["edges"]
+    written = json.loads((team.parent / "audit.json").read_text())
+    assert written["run"]["weights"]["sha256"] == json.loads((artifact / "manifest.json").read_text())["weights"]
+    assert written["run"]["data"]["path"] == str((team.parent / "test.jsonl").absolute())
+    edges = written["edges"]
     assert [(e["sender"], e["receiver"]) for e in edges] == [
         ("guide", "writer"),
         ("guide", "judge"),
@@ -365,7 +420,9 @@ def test_wrong_options(team: Path, masc: Command, options: tuple[str, ...], code
 def test_a_mean_over_seeds_and_its_interval(team: Path) -> None:
     def result(row: str, seed: int, right: list[bool]) -> Result:
         report = {"gold_perplexity": 2.0 + seed, "decoded_perplexity": None, "tokens_decoded": 10, "latent_steps": 0}
-        return Result(row, {}, seed, "", {**report, "seconds": 1.0}, 5, None, 1, 1, 1, 1.0, None, right)
+        return Result(
+            row, row, {}, seed, f"{row}-{seed}", {**report, "seconds": 1.0}, 5, None, 1, 1, 1, 1.0, None, right
+        )
 
     few = [True, False, False, False] * 10
     many = [True, True, True, False] * 10
