@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from masc.dsl.comments import Places
 from masc.dsl.diagnostics import Diagnostic, did_you_mean
+from masc.dsl.limits import ALIKE
 from masc.dsl.source import Span
 from masc.dsl.syntax import Allow, File
 
@@ -37,25 +38,34 @@ def silence(files: Sequence[File], found: Iterable[Diagnostic], complete: bool) 
 def _in_file(file: File, found: list[Diagnostic], complete: bool) -> list[Diagnostic]:
     places = Places(file)
     told: list[Diagnostic] = []
+    by_code: dict[str, list[Diagnostic]] = {}
+    by_item: dict[tuple[str, Span], list[Diagnostic]] = {}
+    for d in found:
+        if d.span is not None and d.span.source is file.span.source:
+            by_code.setdefault(d.code, []).append(d)
+            if (item := places.innermost(d.span.start)) is not None:
+                by_item.setdefault((d.code, item.span), []).append(d)
+    gone: set[int] = set()
     for allow in file.allows:
         written = _ALLOW.fullmatch(allow.text)
         codes = _CODE.findall(written[1]) if written else []
         if not codes:
             told.append(Diagnostic("W0209", "this comment is for masc, and means nothing", allow.span, hint=_FORM))
         for code in codes:
-            if (complaint := _unknown(code, allow)) is not None:
+            if (complaint := _unknown(code, allow, len(told) < ALIKE)) is not None:
                 told.append(complaint)
                 continue
-            rest = [d for d in found if d.code != code or not _about(allow, d.span, file, places)]
-            if complete and len(rest) == len(found) and code.startswith(("W02", "W03")):
+            about = by_code.pop(code, []) if allow.whole else by_item.pop((code, allow.item), []) if allow.item else []
+            silenced = {id(d) for d in about} - gone
+            gone |= silenced
+            if complete and not silenced and code.startswith(("W02", "W03")):
                 message = f"there is no {code} to allow here"
                 hint = "take the comment out; it is about the item that it stands beside or above"
                 told.append(Diagnostic("W0208", message, allow.span, hint=hint))
-            found = rest
-    return [*found, *told]
+    return [*(d for d in found if id(d) not in gone), *told]
 
 
-def _unknown(code: str, allow: Allow) -> Diagnostic | None:
+def _unknown(code: str, allow: Allow, looked_up: bool) -> Diagnostic | None:
     from masc.dsl.explain import codes
 
     known = [name for name in codes() if not name.startswith("E")]
@@ -63,14 +73,5 @@ def _unknown(code: str, allow: Allow) -> Diagnostic | None:
         return None
     if code in codes():
         return Diagnostic("W0209", f"{code} is an error, and errors cannot be allowed", allow.span)
-    hint = did_you_mean(code, known) or _FORM
+    hint = (did_you_mean(code, known) if looked_up else None) or _FORM
     return Diagnostic("W0209", f"there is no code `{code[:20]}`", allow.span, hint=hint)
-
-
-def _about(allow: Allow, span: Span | None, file: File, places: Places) -> bool:
-    if span is None or span.source is not file.span.source:
-        return False
-    if allow.whole:
-        return True
-    item = places.innermost(span.start)
-    return item is not None and item.span == allow.item

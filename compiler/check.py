@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice, pairwise
 
 from masc.compiler.facts import ModelFacts
 from masc.compiler.graph import Agent, Edge, Graph
@@ -13,6 +13,7 @@ from masc.compiler.resolved import Link, Resolved, Rounds
 from masc.compiler.unroll import groups, useful
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean
+from masc.dsl.limits import ALIKE, SHOWN
 from masc.dsl.source import Span
 
 _WIDTH = {"latents": 0, "own": 1, "trace": 2}
@@ -21,8 +22,8 @@ _WIDTH = {"latents": 0, "own": 1, "trace": 2}
 def check(resolved: Resolved, graph: Graph, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
     """All complaints about the graph. `facts`: by model's name, as far as they are known."""
     return [
-        *_cycles(resolved),
-        *_inside(resolved),
+        *islice(_cycles(resolved), ALIKE),
+        *islice(_inside(resolved), ALIKE),
         *_unreachable(resolved, graph),
         *_unused(resolved),
         *_prompts(resolved),
@@ -42,17 +43,21 @@ def _cycles(resolved: Resolved) -> Iterator[Diagnostic]:
     pairs = [(group[edge.sender], group[edge.receiver]) for edge in outer]
     links = {pair: edge for pair, edge in zip(pairs, outer, strict=True) if pair[0] != pair[1]}
     while links := _core(links):
-        senders = {sender for sender, _ in links}
-        path = [next(group[name] for name in resolved.mentions if group[name] in senders)]
-        while path[-1] not in path[:-1]:
-            path.append(next(r for s, r in links if s == path[-1]))
-        path = path[path.index(path[-1]) :]
-        edges = [links[pair] for pair in pairwise(path)]
-        shown = " -> ".join(path)
-        labels = [Label(edge.span, "and on from here") for edge in edges[1:]]
+        onward = dict(reversed(links))
+        path = dict.fromkeys([next(group[name] for name in resolved.mentions if group[name] in onward)])
+        last = onward[next(iter(path))]
+        while last not in path:
+            path[last] = None
+            last = onward[last]
+        walked = [*path]
+        names = [*walked[walked.index(last) :], last]
+        gone = set(names)
+        edges = [links[pair] for pair in pairwise(names)]
+        shown = " -> ".join(names if len(names) <= SHOWN else [*names[: SHOWN - 2], "...", *names[-2:]])
+        labels = [Label(edge.span, "and on from here") for edge in edges[1:SHOWN]]
         hint = "agents run one after another: remove one of these edges, or let them take turns: `repeat 2 { ... }`"
         yield Diagnostic("E0305", f"these agents wait for each other: {shown}", edges[0].span, tuple(labels), hint)
-        links = {pair: edge for pair, edge in links.items() if not {*pair} & {*path}}
+        links = {pair: edge for pair, edge in links.items() if not gone & {*pair}}
 
 
 def _core(links: dict[tuple[str, str], Edge]) -> dict[tuple[str, str], Edge]:
@@ -78,10 +83,14 @@ def _core(links: dict[tuple[str, str], Edge]) -> dict[tuple[str, str], Edge]:
 def _inside(resolved: Resolved) -> Iterator[Diagnostic]:
     """Edges between the agents of one repeat stand in it: outside, nobody could say when they run."""
     group = groups(resolved)
+    repeats: dict[str, Rounds] = {}
+    for item in resolved.body:
+        if isinstance(item, Rounds):
+            repeats.setdefault(group[item.agents[0]], item)
     for item in resolved.body:
         if isinstance(item, Link) and group[item.edge.sender] == group[item.edge.receiver]:
             sender, receiver = item.edge.sender, item.edge.receiver
-            rounds = next(r for r in resolved.body if isinstance(r, Rounds) and group[r.agents[0]] == group[sender])
+            rounds = repeats[group[sender]]
             message = f"`{sender}` and `{receiver}` take turns in a `repeat`, and this edge stands outside of it"
             label = Label(rounds.span, "the `repeat`")
             yield Diagnostic("E0321", message, item.edge.span, (label,), "write it into the `repeat`, at its turn")
@@ -124,14 +133,16 @@ def _placeholders(resolved: Resolved, names: tuple[str, ...] | None = None) -> I
 
 def _prompts(resolved: Resolved) -> Iterator[Diagnostic]:
     inputs = [name.text for name in resolved.inputs]
+    taken = set(inputs)
+    unknown = 0
     between: dict[tuple[str, str], list[Edge]] = {}
     for link in resolved.links:
         between.setdefault((link.edge.sender, link.edge.receiver), []).append(link.edge)
     for receiver in resolved.mentions:
-        fields = {field.name.text for field in resolved.written[receiver].fields}
+        known = {field.name.text for field in resolved.written[receiver].fields}
         for part in _placeholders(resolved, (receiver,)):
             edges = between.get((part.name, receiver), [])
-            if part.name in inputs or part.name in fields or any(e.kind in ("text", "hidden") for e in edges):
+            if part.name in taken or part.name in known or any(e.kind in ("text", "hidden") for e in edges):
                 continue
             edge = edges[0] if edges else None
             if edge is not None:
@@ -143,9 +154,10 @@ def _prompts(resolved: Resolved) -> Iterator[Diagnostic]:
             message = f"`{part.name}` is not an input of the graph"
             if part.name in resolved.written:
                 message += f", and the agent of that name sends nothing to `{receiver}`"
-            hint = did_you_mean(part.name, inputs)
+            unknown += 1
+            hint = did_you_mean(part.name, inputs) if unknown <= ALIKE else None
             if hint is None:
-                hint = f"the inputs are {', '.join(inputs)}" if inputs else "the graph has no inputs"
+                hint = f"the inputs are {_listed(inputs)}" if inputs else "the graph has no inputs"
                 hint += f"; `{{{{{part.name}}}}}` stands for the word in braces"
             if "graph" not in resolved.lost or part.name not in resolved.written:
                 yield Diagnostic("E0207", message, part.span, hint=hint)
@@ -200,6 +212,10 @@ def _unpaired(edge: Edge, sender: ModelFacts, receiver: ModelFacts, span: Span) 
         yield Diagnostic("E0326", message, span, hint=hint)
 
 
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
 def _slots(agent: Agent) -> set[str]:
     return {part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)}
 
@@ -233,8 +249,12 @@ def _merges(resolved: Resolved) -> Iterator[Diagnostic]:
 def _supervised(resolved: Resolved, graph: Graph) -> Iterator[Diagnostic]:
     """An agent whose every word to others is an output already has no text of its own to supervise."""
     outputs = {activation: output for output, activation in graph.outputs}
+    telling: dict[str, set[str]] = {}
+    for edge in graph.edges:
+        if edge.kind == "text":
+            telling.setdefault(agent_of(edge.sender), set()).add(edge.sender)
     for name, _ in resolved.labels:
-        own = {edge.sender for edge in graph.edges if edge.kind == "text" and agent_of(edge.sender) == name}
+        own = telling.get(name, set())
         if own and own <= outputs.keys():
             output = outputs[min(own)]
             message = f"what `{name}` says is the output `{output}`: there is no other text of it to supervise"

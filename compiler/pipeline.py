@@ -13,10 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from masc.compiler.alike import few_alike
 from masc.compiler.allow import silence
 from masc.compiler.channel import as_text
 from masc.compiler.check import check
 from masc.compiler.consequences import independent
+from masc.compiler.extent import too_large
 from masc.compiler.facts import ModelFacts
 from masc.compiler.files import is_artifact
 from masc.compiler.graph import Graph
@@ -163,6 +165,8 @@ def _schedule(state: State) -> State:
 def _place(state: State) -> State:
     if state.graph is None or state.plan is None:
         return state
+    if (complaint := too_large(state.graph)) is not None:
+        return replace(state, plan=None).noting([complaint])
     pairs = _cut_edges(state.graph, state.cut)
     plan, found = place(state.graph, state.plan, pairs)
     plan = with_reach(plan, {name: facts.layers for name, facts in state.facts.items()})
@@ -255,12 +259,12 @@ def _run(state: State) -> Compilation:
 
 def _compiled(state: State) -> Compilation:
     importers, copies = ({}, ()) if state.program is None else (state.program.importers, state.program.copies())
-    sources = [*importers, state.source]
+    places = {source: place for place, source in enumerate([*importers, state.source], start=1)}
     as_written = not (state.broken or state.cut or state.set or state.channel != "graph")
     files = _files(state)
     loud = silence(files, independent(files, dict.fromkeys(state.diagnostics)), complete=as_written)
     noted = point_back(loud, importers)
-    found = tuple(sorted(noted, key=lambda d: _place_of(d, sources)))
+    found = tuple(few_alike(sorted(noted, key=lambda d: _place_of(d, places))))
     plan = None if state.broken else state.plan
     said = tuple(state.set.items())
     return Compilation(state.file, state.graph, plan, found, state.source, state.base, said, state.facts, copies)
@@ -295,9 +299,9 @@ def _plain(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _place_of(diagnostic: Diagnostic, sources: list[Source | None]) -> tuple[int, int]:
+def _place_of(diagnostic: Diagnostic, places: Mapping[Source | None, int]) -> tuple[int, int]:
     """Diagnostics come in the order of the files, the main one last; those about something else come first."""
     span = diagnostic.span
-    if span is None or span.source not in sources:
+    if span is None or span.source not in places:
         return 0, 0
-    return 1 + sources.index(span.source), span.start
+    return places[span.source], span.start

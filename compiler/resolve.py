@@ -19,6 +19,7 @@ from masc.compiler.unused import unused
 from masc.compiler.values import Scope, duplicate
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean
+from masc.dsl.limits import PROMPTS
 from masc.dsl.source import Span
 
 
@@ -95,6 +96,7 @@ def _instances(
     """The agents that the graph makes of templates, by name."""
     scope = main.scope
     found: dict[str, _Member] = {}
+    size = 0
     for statement in instances(graph.body):
         name, template = statement.name.text, statement.template.text
         first = found[name].agent.span if name in found else main.places.get(("agent", name))
@@ -110,6 +112,12 @@ def _instances(
         home = templates[template]
         given = read_arguments(scope, home.written, statement)
         agent = read_template(home.unit.scope, home.written, statement.name, given)
+        size += sum(len(part) for part in (*(agent.system or ()), *agent.user) if isinstance(part, str))
+        if size > PROMPTS:
+            message = f"up to here the prompts of the agents made of templates have more than {PROMPTS:,} characters"
+            scope.complain("E0217", message, statement.span, "fewer agents, or a shorter template")
+            main.foreign |= {other.name.text for other in instances(graph.body)} - found.keys()
+            break
         found[name] = _Member(agent, home, ours=True)
     return found
 
@@ -123,8 +131,9 @@ def _no_template(
         hint = f"write `{name}` itself in the edges, or give it fields: `agent {name}(field: text) on ...`"
         scope.complain("E0213", f"`{name}` is an agent, not a template", statement.template.span, hint, label)
         return
-    hint = did_you_mean(name, list(templates)) or f"declare it: `agent {name}(field: text) on ...`"
-    scope.complain("E0201", f"there is no template `{name}`", statement.template.span, hint)
+    declare = f"declare it: `agent {name}(field: text) on ...`"
+    message = f"there is no template `{name}`"
+    scope.complain("E0201", message, statement.template.span, lambda: did_you_mean(name, templates) or declare)
 
 
 def _misused(scope: Scope, graph: syntax.Graph, members: Mapping[str, _Member], templates: Mapping[str, Home]) -> None:
@@ -147,7 +156,8 @@ def _models(main: Unit, crew: list[_Member]) -> tuple[tuple[Model, ...], tuple[A
     """
     taken = {name: model for name, model in main.models.items() if ("model", name) not in main.origins}
     known = [model for member in crew if (model := member.home.model) is not None]
-    near = [model for model in known if any(model is other for other in main.models.values())]
+    here = {id(model) for model in main.models.values()}
+    near = [model for model in known if id(model) in here]
     for model in (*near, *known):
         _name_of(taken, model)
     agents = []

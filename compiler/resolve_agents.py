@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
 
 from masc.compiler import bounds
@@ -22,6 +23,7 @@ from masc.compiler.values import (
 )
 from masc.dsl import syntax
 from masc.dsl.diagnostics import did_you_mean
+from masc.dsl.limits import PROMPT
 
 THINK: dict[str, Reader] = {"align": word(*ALIGNS), "gradient": word("full", "stop")}
 LORA: dict[str, Reader] = {
@@ -52,7 +54,7 @@ def read_agent(
             continue
         first[word_of] = member
         if isinstance(member, syntax.Say):
-            prompts[word_of] = _template(member.prompt, fields or {})
+            prompts[word_of] = _template(scope, called, member.prompt, fields or {})
         elif isinstance(member, syntax.Think):
             found["steps"] = _steps(scope, member)
             found |= read_options(scope, member.options, THINK, "`think`")
@@ -97,16 +99,21 @@ def _adapt(scope: Scope, member: syntax.Adapt) -> Lora | None:
     return Lora(**read_options(scope, member.options, LORA, "`lora`"))
 
 
-def _template(prompt: syntax.Prompt, fields: Mapping[str, Constant]) -> Template:
+def _template(scope: Scope, called: syntax.Name, prompt: syntax.Prompt, fields: Mapping[str, Constant]) -> Template:
     """Text and slots in turn. A field's text is text: braces in it are no placeholders."""
-    parts: list[str | Slot] = []
-    for part in prompt.parts:
-        if isinstance(part, syntax.Placeholder) and part.name not in fields:
-            parts.append(Slot(part.name))
-            continue
-        text = fields[part.name].text if isinstance(part, syntax.Placeholder) else part
-        if parts and isinstance(parts[-1], str):
-            parts[-1] += text
-        elif text:
-            parts.append(text)
-    return tuple(parts)
+    parts = [_filled(part, fields) for part in prompt.parts]
+    if (size := sum(len(part) for part in parts if isinstance(part, str))) > PROMPT:
+        message = f"a prompt of `{called.text}` has {size:,} characters: there may be {PROMPT:,}"
+        scope.complain("E0217", message, called.span, "long texts are inputs, columns of the data")
+        return ()
+    joined: list[str | Slot] = []
+    for is_text, group in groupby(parts, key=lambda part: isinstance(part, str)):
+        run = list(group)
+        joined += ["".join(part for part in run if isinstance(part, str))] if is_text else run
+    return tuple(part for part in joined if part != "")
+
+
+def _filled(part: str | syntax.Placeholder, fields: Mapping[str, Constant]) -> str | Slot:
+    if isinstance(part, str):
+        return part
+    return fields[part.name].text if part.name in fields else Slot(part.name)

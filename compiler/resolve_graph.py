@@ -14,11 +14,8 @@ from masc.compiler.resolved import Give, Link, Rounds, links_of
 from masc.compiler.values import Scope, duplicate, numeric, read_value
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Label, did_you_mean
+from masc.dsl.limits import EDGES, SHOWN
 from masc.dsl.source import Span
-
-MOST = 10_000
-"""How many edges a graph may have once its repeats are unrolled: more is a slip, and would fill the memory."""
-
 
 ROUNDS = numeric(bounds.REPEAT)
 
@@ -47,9 +44,13 @@ class _Reading:
     mentions: dict[str, None] = field(default_factory=dict)
     links: dict[tuple[str, str, str], Link] = field(default_factory=dict)
     gives: dict[str, Give] = field(default_factory=dict)
+    given: dict[str, Give] = field(default_factory=dict)
+    """By agent: the first output that it gives."""
     giving: set[str] = field(default_factory=set)
     """Agents with an edge to an output, whether it was accepted or complained about."""
     groups: int = 0
+    written: int = 0
+    """How many edges the lines so far stand for."""
 
 
 def resolve_graph(
@@ -69,7 +70,7 @@ def resolve_graph(
                 message = f"`{name}` is both an agent and an {what} of the graph"
                 label = Label(agents[name].span, "the agent")
                 scope.complain("E0204", message, span, "rename one of them", label)
-    body = _merging_alike(_body(reading, graph.body, 1))
+    body = _limited(reading, graph, _merging_alike(_body(reading, graph.body, 1)))
     _outputs(reading, graph, written)
     telling = tuple(dict.fromkeys(x.edge.sender for x in reading.links.values() if x.edge.kind == "text"))
     return Wiring(inputs, outputs, tuple(reading.mentions), body, telling, tuple(reading.gives.values()))
@@ -80,7 +81,8 @@ def _unique(scope: Scope, what: str, names: tuple[syntax.Name, ...], first: dict
         if name.text in first:
             duplicate(scope, f"the {what} `{name.text}`", name.span, first[name.text])
         first.setdefault(name.text, name.span)
-    return tuple({name.text: name for name in reversed(names)}[text] for text in first)
+    named = {name.text: name for name in reversed(names)}
+    return tuple(named[text] for text in first)
 
 
 def _body(reading: _Reading, statements: tuple[syntax.Statement, ...], depth: int) -> tuple[Link | Rounds, ...]:
@@ -94,6 +96,16 @@ def _body(reading: _Reading, statements: tuple[syntax.Statement, ...], depth: in
         elif isinstance(statement, syntax.Repeat):
             found += _rounds(reading, statement, depth)
     return tuple(found)  # instances are agents by now
+
+
+def _limited(reading: _Reading, graph: syntax.Graph, body: tuple[Link | Rounds, ...]) -> tuple[Link | Rounds, ...]:
+    """The body, if it unrolls to no more edges than there may be; else with one round of each repeat."""
+    edges = sum(item.runs if isinstance(item, Rounds) else 1 for item in body)
+    if edges > EDGES:
+        message = f"this graph unrolls to {edges:,} edges: there may be {EDGES:,}"
+        reading.scope.complain("E0322", message, graph.name.span, "fewer rounds do, or fewer edges in them")
+        return tuple(item.once() if isinstance(item, Rounds) else item for item in body)
+    return body
 
 
 def _merging_alike(body: tuple[Link | Rounds, ...]) -> tuple[Link | Rounds, ...]:
@@ -117,8 +129,8 @@ def _rounds(reading: _Reading, statement: syntax.Repeat, depth: int) -> list[Rou
     count = read_value(scope, ROUNDS, "repeat", statement.count) or 1
     body = _body(reading, statement.body, depth + 1)
     rounds = Rounds(count, body, span)
-    if depth == 1 and (edges := rounds.runs) > MOST:  # the outermost one counts all that stand in it
-        message = f"this `repeat` unrolls to {edges} edges: there may be {MOST}"
+    if depth == 1 and (edges := rounds.runs) > EDGES:  # the outermost one counts all that stand in it
+        message = f"this `repeat` unrolls to {edges:,} edges: there may be {EDGES:,}"
         scope.complain("E0322", message, statement.count.span, "fewer rounds do")
         rounds = rounds.once()
     if not body:
@@ -139,12 +151,17 @@ def _classify(reading: _Reading, name: syntax.Name, lone: bool = False) -> str |
     reading.scope.lost.add("graph")
     if text in reading.unread:
         return None
-    message = f"there is no agent `{text}`"
-    hint = did_you_mean(text, [*reading.agents, *([] if lone else reading.outputs)])
     if text in reading.inputs:
         message = f"`{text}` is an input, and edges join agents"
         hint = f"an agent reads it where its prompt says `{{{text}}}`"
-    reading.scope.complain("E0201", message, name.span, hint)
+        reading.scope.complain("E0201", message, name.span, hint)
+        return None
+    reading.scope.complain(
+        "E0201",
+        f"there is no agent `{text}`",
+        name.span,
+        lambda: did_you_mean(text, [*reading.agents, *([] if lone else reading.outputs)]),
+    )
     return None
 
 
@@ -157,6 +174,8 @@ def _edge(reading: _Reading, edge: syntax.Edge) -> list[Link]:
     said: set[str] = set()
     for left, right in pairwise(kinds):
         reading.groups += 1
+        if _too_many(reading, edge, len(left) * len(right)):
+            break
         for sender, kind in left:
             for receiver, other in right:
                 span = sender.span.to(receiver.span)
@@ -180,6 +199,19 @@ def _edge(reading: _Reading, edge: syntax.Edge) -> list[Link]:
                 elif options is not None:
                     found += _link(reading, sender, receiver, channel or plain, options)
     return found
+
+
+def _too_many(reading: _Reading, edge: syntax.Edge, count: int) -> bool:
+    """Whether these edges are more than there may be with those before; complained about once."""
+    before, reading.written = reading.written, reading.written + count
+    if reading.written <= EDGES:
+        return False
+    if before <= EDGES:
+        message = f"with this line the graph has {reading.written:,} edges: there may be {EDGES:,}"
+        hint = "`[a, b] -> [c, d]` is every pair: an agent in between takes fewer"
+        reading.scope.complain("E0322", message, edge.span, hint)
+        reading.scope.lost.add("graph")
+    return True
 
 
 def _declared(reading: _Reading, output: syntax.Name) -> Label:
@@ -215,10 +247,9 @@ def _give(reading: _Reading, give: Give) -> None:
         label = Label(first.span, "first given here" if same else f"`{first.agent}` gives it here")
         scope.complain("E0304" if same else "E0310", message, give.span, "keep one of them", label)
         return
-    for other in reading.gives.values():
-        if other.agent == give.agent:
-            message = f"`{give.agent}` has one answer, and it is the output `{other.output}` already"
-            scope.complain("E0312", message, give.span, "let another agent give it", Label(other.span, "given here"))
+    if (other := reading.given.setdefault(give.agent, give)) is not give:
+        message = f"`{give.agent}` has one answer, and it is the output `{other.output}` already"
+        scope.complain("E0312", message, give.span, "let another agent give it", Label(other.span, "given here"))
     if reading.agents[give.agent].answer is None:
         message = f"`{give.agent}` gives the output `{give.output}`, but it has no `answer` line"
         label = Label(reading.agents[give.agent].span, f"`{give.agent}` is declared here")
@@ -243,8 +274,9 @@ def _outputs(reading: _Reading, graph: syntax.Graph, written: Mapping[str, synta
         reading.gives[output] = Give(giving[0], output, reading.agents[giving[0]].span)
     if not reading.gives and len(reading.outputs) == 1 and len(giving) > 1:
         output = open_outputs.pop()
-        both = " and ".join(f"`{name}`" for name in giving)
-        labels = [Label(_answer(written[name]), f"`{name}` answers") for name in giving]
+        both = " and ".join(f"`{name}`" for name in giving[:SHOWN])
+        both += f" and {len(giving) - SHOWN} more" if len(giving) > SHOWN else ""
+        labels = [Label(_answer(written[name]), f"`{name}` answers") for name in giving[:SHOWN]]
         hint = f"say which: `{giving[-1]} -> {output}`"
         scope.complain("E0310", f"{both} could both give the output `{output}`", reading.outputs[output], hint, *labels)
         return

@@ -62,8 +62,9 @@ class Unit:
             return self.models[name]
         self.scope.lost.add("model")
         if name not in self.foreign:
-            hint = did_you_mean(name, list(self.models)) or f'declare it: `model {name} = "smollm2-135m"`'
-            self.scope.complain("E0201", f"there is no model `{name}`", agent.model.span, hint)
+            declare = f'declare it: `model {name} = "smollm2-135m"`'
+            message = f"there is no model `{name}`"
+            self.scope.complain("E0201", message, agent.model.span, lambda: did_you_mean(name, self.models) or declare)
         return None
 
 

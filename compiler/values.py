@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from masc.compiler.bounds import LAST_LAYER, Bounds
 from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean
 from masc.dsl.formatter import format_value
+from masc.dsl.limits import ALIKE
 from masc.dsl.source import Span
 from masc.dsl.syntax import List, Literal, Name, Option, Range, Value
 
@@ -35,8 +37,17 @@ class Scope:
     used: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
     notes: list[Diagnostic] = field(default_factory=list)
+    told: Counter[str] = field(default_factory=Counter)
+    """How many complaints there were of each code."""
 
-    def complain(self, code: str, message: str, span: Span, hint: str | None = None, *labels: Label) -> None:
+    def complain(
+        self, code: str, message: str, span: Span, hint: str | Callable[[], str | None] | None = None, *labels: Label
+    ) -> None:
+        """Note a complaint. A hint that takes time to find is given as a function: after very many of one code none is
+        looked for, since they will not all be told (see `alike.py`)."""
+        self.told[code] += 1
+        if callable(hint):
+            hint = hint() if self.told[code] <= ALIKE else None
         self.notes.append(Diagnostic(code, message, span, labels, hint))
 
     def constant(self, value: Value) -> tuple[Any, tuple[Label, ...]]:
@@ -48,9 +59,9 @@ class Scope:
         if (param := self.params.get(value.text)) is None:
             self.lost.add("use")
             if "param" not in self.lost:
-                known = did_you_mean(value.text, list(self.params))
-                hint = known or f"declare it: `param {value.text}: int = 1`; text stands in quotes"
-                self.complain("E0201", f"there is no parameter `{value.text}`", value.span, hint)
+                declare = f"declare it: `param {value.text}: int = 1`; text stands in quotes"
+                message = f"there is no parameter `{value.text}`"
+                self.complain("E0201", message, value.span, lambda: did_you_mean(value.text, self.params) or declare)
             raise BadValueError
         self.used.add(value.text)
         return param.value, (Label(param.span, f"`{value.text}` is {show(param.value)} here"),)

@@ -9,7 +9,7 @@ from lark import Token, Tree
 
 from masc.dsl import strings
 from masc.dsl import syntax as s
-from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.diagnostics import Diagnostic, Faults
 from masc.dsl.excerpt import Excerpt
 from masc.dsl.source import Span
 
@@ -21,7 +21,7 @@ class Builder:
 
     def __init__(self, excerpt: Excerpt) -> None:
         self.excerpt = excerpt
-        self.diagnostics: list[Diagnostic] = []
+        self.diagnostics = Faults()
 
     def file(self, tree: Tree[Token]) -> s.File:
         version, *declarations = self._kids(tree)

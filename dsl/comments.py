@@ -99,7 +99,7 @@ def attach(file: File, comments: Iterable[Comment], line_start: Callable[[int], 
                     place, about = header, file
                 place += [None, comment.text] if _after_empty_line(source.text, comment.start) else [comment.text]
         if comment.text.startswith(FOR_MASC):
-            end = comment.start + len(source.text[comment.start :].split("\n", 1)[0].rstrip())
+            end = comment.start + len(_line(source.text, comment.start).rstrip())
             item_span = about.span if isinstance(about, Item) else None
             allows.append(Allow(Span(source, comment.start, end), comment.text, item_span, about is file))
 
@@ -116,6 +116,12 @@ def attach(file: File, comments: Iterable[Comment], line_start: Callable[[int], 
         trailing=version,
         allows=tuple(allows),
     )
+
+
+def _line(text: str, start: int) -> str:
+    """The rest of a line."""
+    end = text.find("\n", start)
+    return text[start : end if end >= 0 else len(text)]
 
 
 class Places:

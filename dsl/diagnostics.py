@@ -7,10 +7,15 @@ a wrong and a right example, stands in `dsl/explain/*.md` (`masc explain E0201`)
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from heapq import nlargest
 
+from masc.dsl.limits import FAULTS
 from masc.dsl.source import Span
+
+_LONGEST, _MOST = 100, 60
+"""Of a name that is compared with others, and of how many of these: comparing takes the square of both."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,15 @@ class Diagnostic:
         return {"E": "error", "W": "warning", "I": "info"}[self.code[0]]
 
 
+class Faults(list[Diagnostic]):
+    """What is found wrong in a text. Where there is something wrong at every character, as in a file that is no program
+    at all, the first of it is enough."""
+
+    def append(self, diagnostic: Diagnostic) -> None:
+        if len(self) < FAULTS:
+            super().append(diagnostic)
+
+
 class MascError(Exception):
     """Wrong input: the diagnostics say what and where. At least one of them is an error."""
 
@@ -57,7 +71,21 @@ def errors(diagnostics: Iterable[Diagnostic]) -> list[Diagnostic]:
     return [d for d in diagnostics if d.severity == "error"]
 
 
-def did_you_mean(wrong: str, known: Sequence[str]) -> str | None:
-    """The hint for a misspelt name, or None where nothing known is near it."""
-    near = difflib.get_close_matches(wrong, known, n=1, cutoff=0.6)
+def did_you_mean(wrong: str, known: Collection[str]) -> str | None:
+    """The hint for a misspelt name, or None where nothing known is near it. Names of a paragraph's length are none, and
+    of very many only those are compared in full that begin and end most like it."""
+    if len(wrong) > _LONGEST:
+        return None
+    names = [name for name in known if len(name) <= _LONGEST]
+    if len(names) > _MOST:
+        names = nlargest(_MOST, names, key=lambda name: _ends_alike(wrong, name))
+    near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.6)
     return f"did you mean `{near[0]}`?" if near else None
+
+
+def _ends_alike(a: str, b: str) -> int:
+    """How many characters two names share at the beginning and at the end: all but some of a slip in one place."""
+    shortest = min(len(a), len(b))
+    first = next((i for i in range(shortest) if a[i] != b[i]), shortest)
+    last = next((i for i in range(shortest - first) if a[-1 - i] != b[-1 - i]), shortest - first)
+    return first + last

@@ -6,17 +6,25 @@ team of agents needs, and below what a slip, or a file made to do harm, would ta
 
 from __future__ import annotations
 
-FILE = 4 << 20
+FILE = 2 << 20
 """Bytes of one file."""
 PROGRAM = 8 << 20
 """Bytes of a file and all that it imports."""
 TOKENS = 400_000
 """Words, numbers, texts and marks in one file."""
-AGENTS = 10_000
-"""Agents in a graph."""
 EDGES = 10_000
 """Edges of a graph, every repeat unrolled."""
-VIEWS = 500_000
-"""Segments that all activations together see: with `carry = trace` their number grows with the square of a chain."""
+VIEWS = 250_000
+"""Segments that all edges together carry: with `carry = trace` their number grows with the square of a chain."""
+REACHES = 250_000
+"""Segments that all losses together reach back through."""
+PROMPT = 2 << 20
+"""Characters of one prompt of an agent, values of a template's fields put in."""
+PROMPTS = 32 << 20
+"""Characters of the prompts of all agents that a graph makes of templates."""
+FAULTS = 1000
+"""Faults of one kind of texts (stray marks, escapes that are none) that are looked at in one file."""
 ALIKE = 100
 """Diagnostics with one code that are told of one program."""
+SHOWN = 10
+"""Names or places that one diagnostic tells of many."""

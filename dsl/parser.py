@@ -51,7 +51,7 @@ def parse(source: Source) -> tuple[File | None, list[Diagnostic]]:
     """The tree of a `.mas` file and what is wrong with it. After errors it holds what could be read, or is None."""
     excerpt = Excerpt(source, source.text)
     tokens = tokenize(excerpt)
-    if tokens.too_deep:
+    if tokens.unreadable:
         return None, list(tokens.diagnostics)
     run = _Run(excerpt, tokens, "file")
     tree = run.parse(run.version())
@@ -68,7 +68,7 @@ def parse(source: Source) -> tuple[File | None, list[Diagnostic]]:
 def parse_statements(excerpt: Excerpt) -> tuple[tuple[Statement, ...], tuple[Comment, ...], list[Diagnostic]]:
     """The statements of a graph in a text that holds nothing else (a YAML scalar), and the comments among them."""
     tokens = tokenize(excerpt)
-    if tokens.too_deep:
+    if tokens.unreadable:
         return (), tokens.comments, list(tokens.diagnostics)
     run = _Run(excerpt, tokens, "body")
     builder = Builder(excerpt)
@@ -253,8 +253,10 @@ class _Run:
         return self._first_on_line(token) and (token.type in choices or (token.type in KEYWORDS and "NAME" in choices))
 
     def _first_on_line(self, token: Token) -> bool:
-        start, _ = _place(token)
-        return not self.excerpt.text[self.excerpt.text.rfind("\n", 0, start) + 1 : start].strip()
+        text, (start, _) = self.excerpt.text, _place(token)
+        while start and text[start - 1].isspace() and text[start - 1] != "\n":
+            start -= 1
+        return start == 0 or text[start - 1] == "\n"
 
     def _declares(self, token: Token) -> bool:
         """Whether a declaration begins here, whatever the automaton waits for."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
-from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.diagnostics import Diagnostic, Faults
 from masc.dsl.excerpt import Excerpt
 from masc.dsl.source import Span
 from masc.dsl.syntax import Placeholder
@@ -23,8 +23,8 @@ _INT = re.compile(r"-?[0-9]+")
 _FLOAT = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-_LONG = re.compile(r'"""(?:[^"\\]|\\.|"(?!""))*"""', re.DOTALL)
-_SHORT = re.compile(r'"(?:[^"\\\n]|\\[^\n])*"')
+_LONG = re.compile(r'"""(?:[^"\\]++|\\.|"(?!""))*+"""', re.DOTALL)
+_SHORT = re.compile(r'"(?:[^"\\\n]++|\\[^\n])*+"')
 
 _ESCAPES = (
     r"(?P<pair>\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})"
@@ -116,7 +116,7 @@ def _prompt(
     pattern: re.Pattern[str], excerpt: Excerpt, lines: Iterable[tuple[int, int]], report: Report
 ) -> tuple[Part, ...]:
     parts: list[Part] = []
-    found: list[Diagnostic] = []
+    found = Faults()
     for number, (start, end) in enumerate(lines):
         parts += ["\n"] if number else []
         parts += _parts(pattern, excerpt, start, end, found.append)

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 
 import lark
@@ -13,8 +14,9 @@ from lark import Lark, Token
 
 from masc.dsl.cache import cache_folder
 from masc.dsl.comments import Comment
-from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.diagnostics import Diagnostic, Faults
 from masc.dsl.excerpt import Excerpt
+from masc.dsl.limits import FAULTS, TOKENS
 from masc.dsl.strings import HALF, half_alone, is_closed, is_name
 
 DEEPEST = 64
@@ -64,13 +66,14 @@ def _tables() -> Path:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a text is made of. The last token is `$END`; `open_string` says that a string swallowed the text's end."""
+    """What a text is made of. The last token is `$END`; `open_string` says that a string swallowed the text's end;
+    `unreadable`: there are too many tokens, or brackets too deep in each other, to read on."""
 
     tokens: tuple[Token, ...]
     comments: tuple[Comment, ...]
     diagnostics: tuple[Diagnostic, ...]
     open_string: bool = False
-    too_deep: bool = False
+    unreadable: bool = False
 
 
 def tokenize(excerpt: Excerpt) -> Tokens:
@@ -78,14 +81,17 @@ def tokenize(excerpt: Excerpt) -> Tokens:
     tokens: list[Token] = []
     comments: list[Comment] = []
     # Files are UTF-8 and cannot hold halves of characters; a text that an editor or a program gives can.
-    diagnostics = [half_alone(excerpt.span(*half.span())) for half in HALF.finditer(excerpt.text)]
-    depth, end, open_string, too_deep = 0, 0, False, False
+    diagnostics = Faults(half_alone(excerpt.span(*half.span())) for half in islice(HALF.finditer(excerpt.text), FAULTS))
+    count, depth, end, open_string, too_deep = 0, 0, 0, False, False
     for token in grammar().lex(excerpt.text, dont_ignore=True):
         start, stop = token.start_pos or 0, token.end_pos or 0
         span = excerpt.span(start, stop)
         match token.type:
             case "BLANK":
                 continue
+            case _ if (count := count + 1) > TOKENS:
+                message = f"this file is too long: it has more than {TOKENS:,} words, marks and comments"
+                return Tokens((), (), (Diagnostic("E0216", message, span),), unreadable=True)
             case "COMMENT":
                 comments.append(Comment(span.start, token[1:].strip()))
                 continue

@@ -44,7 +44,7 @@ from masc.dsl import strings
 from masc.dsl import syntax as s
 from masc.dsl.build import bad_number
 from masc.dsl.comments import Comment, attach
-from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean, errors
+from masc.dsl.diagnostics import Diagnostic, Faults, Label, did_you_mean, errors
 from masc.dsl.excerpt import Excerpt
 from masc.dsl.parser import VERSION, parse_statements
 from masc.dsl.source import Source, Span
@@ -86,7 +86,7 @@ def parse_yaml(source: Source) -> tuple[s.File | None, list[Diagnostic]]:
 class _Reader:
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.diagnostics: list[Diagnostic] = []
+        self.diagnostics = Faults()
         self.comments: list[Comment] = []
 
     def file(self, root: yaml.Node | None) -> s.File:

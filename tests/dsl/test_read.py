@@ -13,7 +13,7 @@ from masc.compiler.files import locate
 from masc.compiler.pipeline import compile_file
 from masc.dsl.diagnostics import Diagnostic, Label, MascError
 from masc.dsl.explain import codes, explain
-from masc.dsl.limits import FILE
+from masc.dsl.limits import FILE, PROGRAM
 from masc.dsl.read import read, read_source
 from masc.dsl.regular import TooLargeError, read_regular
 from masc.dsl.render import render, to_json
@@ -175,9 +175,10 @@ def test_texts_that_were_not_read_from_a_file_have_the_same_limit() -> None:
 
 
 def test_a_program_of_many_large_files(tmp_path: Path) -> None:
-    for name in "abc":
-        (tmp_path / f"{name}.mas").write_text(f'mas 1\nmodel {name} = "x/{"y" * (FILE - 100)}"\n')
+    names = "abcde"
+    for name in names:
+        (tmp_path / f"{name}.mas").write_text(f'mas 1\nmodel {name} = "x/{"y" * (PROGRAM // 4 - 40)}"\n')
     main = tmp_path / "main.mas"
-    main.write_text('mas 1\nimport "a.mas" (a)\nimport "b.mas" (b)\nimport "c.mas" (c)\n')
+    main.write_text("mas 1\n" + "".join(f'import "{name}.mas" ({name})\n' for name in names))
     found = [d for d in compile_file(main).diagnostics if d.code == "E0215"]
-    assert [d.span.text for d in found if d.span] == ['"c.mas"']
+    assert [d.span.text for d in found if d.span] == ['"d.mas"']
