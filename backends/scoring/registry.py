@@ -10,7 +10,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from masc.backends.scoring.named import choice, exact, gist_of_choice, gist_of_number, number, plain
+from masc.backends.scoring.choices import choice, option_of
+from masc.backends.scoring.exact import answer_text, exact
+from masc.backends.scoring.mathematics import expression_of
+from masc.backends.scoring.mathematics import math as mathematics
+from masc.backends.scoring.numbers import Number, number, number_of
 from masc.dsl.diagnostics import did_you_mean, fail
 
 Row = Mapping[str, Any]
@@ -26,7 +30,7 @@ class Scorer:
     name: str
     help: str
     function: Function
-    gist: Callable[[str, str], str] = lambda said, gold: plain(said)
+    gist: Callable[[str, str], str] = lambda said, gold: answer_text(said)
     runs_code: bool = False
     mark: str = ""
     """Of a function of the user's: a hash of its text, by which a comparison knows that it has changed."""
@@ -54,10 +58,31 @@ def _run(sandbox: str, said: str, gold: str, row: Row) -> bool:
     return passes(program_of(said, row))
 
 
+def _gist_of_number(said: str, gold: str) -> str:
+    found = number_of(said)
+    if found is None:
+        return answer_text(said)
+    return f"= {found.value}" if isinstance(found, Number) else f"= {found.text}"
+
+
+def _gist_of_choice(said: str, gold: str) -> str:
+    found = option_of(said, gold)
+    if found is None:
+        return answer_text(said)
+    return f"= {', '.join(sorted(found))}" if isinstance(found, frozenset) else f"= {found}"
+
+
+def _gist_of_expression(said: str, gold: str) -> str:
+    """The number where there is one, since two ways to write an expression are not held against each other."""
+    found = number_of(said)
+    return f"= {found.value}" if isinstance(found, Number) else answer_text(expression_of(said) or said)
+
+
 _DECLARED = (
     Scorer("exact", "the same text, but for blanks and a full stop at the end", _named(exact)),
-    Scorer("number", "the same number, however it is written", _named(number), gist_of_number),
-    Scorer("choice", "the same option is named", _named(choice), gist_of_choice),
+    Scorer("number", "the same number, however it is written", _named(number), _gist_of_number),
+    Scorer("math", "the same value or expression, by math-verify", _named(mathematics), _gist_of_expression),
+    Scorer("choice", "the same option is chosen", _named(choice), _gist_of_choice),
     Scorer("code", "the code passes the row's tests", partial(_run, "auto"), runs_code=True),
 )
 SCORERS: dict[str, Scorer] = {scorer.name: scorer for scorer in _DECLARED}

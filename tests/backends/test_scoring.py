@@ -12,122 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from masc.backends.scoring.named import choice, exact, number
 from masc.backends.torch import code_scorer
 from masc.backends.torch.code_scorer import open_walls, passes, program_of
 from masc.backends.torch.evaluate import evaluate, say_all
 from masc.backends.torch.statistics import wilson
 from masc.dsl.diagnostics import MascError
 from support import ROWS, chain, make_model, make_program
-
-
-@pytest.mark.parametrize(
-    ("said", "gold", "right"),
-    [
-        ("red fox", "red fox", True),
-        (" red  fox.\n", "red fox", True),
-        ("Red fox", "red fox", False),
-        ("red", "red fox", False),
-    ],
-)
-def test_exact(said: str, gold: str, right: bool) -> None:
-    assert exact(said, gold) is right
-
-
-@pytest.mark.parametrize(
-    ("said", "gold", "right"),
-    [
-        ("so 3 * 4 = 12.", "12", True),
-        ("It costs $1,200", "1200", True),
-        ("12.0", "12", True),
-        ("-3", "3", False),
-        ("12 boxes, then 5 eggs", "12", False),
-        ("none", "12", False),
-        ("", "12", False),
-        ("31", "#### 31", True),
-        (".5", "0.5", True),
-        ("5-7", "7", True),
-        ("5 - 7 is -2", "-2", True),
-        ("-1,200.50", "-1200.5", True),
-        ("−3", "-3", True),
-        ("-$3", "-3", True),
-        ("$5-$7", "7", True),
-        ("GPT-4", "4", True),
-        ("(a)-3", "3", True),
-        ("2026-01-05", "5", True),
-        ("3.", "3", True),
-        ("1/2", "2", True),
-        ("1/2", "0.5", False),
-        ("50%", "50", True),
-        ("1,2", "2", True),
-        ("1,2", "12", False),
-        ("1,2000", "2000", True),
-        ("9" * 5000, "9" * 5000, True),
-        ("9" * 5000, "9" * 4999 + "8", False),
-        ("12", "", False),
-        ("12", "none", False),
-    ],
-)
-def test_number(said: str, gold: str, right: bool) -> None:
-    assert number(said, gold) is right
-
-
-@pytest.mark.parametrize(
-    ("said", "gold", "right"),
-    [
-        ("B", "B", True),
-        ("The answer is (B).", "B", True),
-        ("A thing: the answer is C", "C", True),
-        ("Because", "B", False),
-        ("answer3", "answer3", True),
-        ("The right one is Answer 3, not answer4", "answer3", True),
-        ("answer4 or answer3", "answer3", False),
-        ("Yes, it is", "yes", True),
-        ("Nothing fits", "no", False),
-        ("No.", "no", True),
-        ("no-one", "no", False),
-        ("no", "nothing", False),
-        ("", "no", False),
-        ("It depends (mostly)", "it depends (mostly)", True),
-        ("C++ is", "C++", True),
-        ("anything", "", False),
-        ("", "", True),
-        (" \n", " ", True),
-        ("because", "b", False),
-        ("b", "b", True),
-        ("b", "B", True),
-        ("B", "b", True),
-        ("b) a dog", "B", True),
-        ("answer: (b)", "B", True),
-        ("answer: (b)", "(b)", True),
-        ("The answer is b.", "b", True),
-        ("The answer is **B**", "B", True),
-        ("The answer is option b", "B", True),
-        ("answer: a", "a", True),
-        ("a", "A", True),
-        ("a dog", "A", False),
-        ("It is a dog", "a", False),
-        ("The answer is a dog", "a", False),
-        ("A dog", "A", False),
-        ("A dog: B", "B", True),
-        ("A is right", "A", True),
-        ("The answer is A and not B", "A", True),
-        ("To answer a question: B", "B", True),
-        ("To answer a question: B", "A", False),
-        ("I think it is C", "C", True),
-        ("I'm for D", "I", False),
-        ("My answer I think is D", "D", True),
-        ("I", "I", True),
-        ("The U.S.A. did: C", "C", True),
-        ("An A-level: C", "C", True),
-        ("(c) is wrong, so B", "C", True),
-        ("Let us see.\nb. the dog", "B", True),
-        ("e.g. (d)", "D", True),
-        ("nothing", "D", False),
-    ],
-)
-def test_choice(said: str, gold: str, right: bool) -> None:
-    assert choice(said, gold) is right
 
 
 def test_wilson_against_known_values() -> None:
