@@ -84,15 +84,31 @@ def train(
     *,
     directory: Path_ | None = None,
     resume: bool = False,
+    force: bool = False,
     listen: Callable[[dict[str, Any]], None] | None = None,
+    evaluate: Callable[[Program], dict[str, Any]] | None = None,
+    trackers: Sequence[str] = (),
     **settings: Any,
 ) -> list[dict[str, Any]]:
-    """Train a program in place, end to end; returns each step's metrics. settings: `train` entries (steps=500,
-    rate=1e-4, ...) that differ from the file's. directory: keep `checkpoints/` and `metrics.jsonl` there; resume: go
-    on from them."""
+    """Train a program in place, end to end; returns each step's metrics. rows: an iterable of dicts, a data frame or a
+    data set. settings: `train` entries (steps=500, rate=1e-4, ...) that differ from the file's. directory: keep
+    `checkpoints/` and `metrics.jsonl` there; resume: go on from them; force: forget them. listen: called with each
+    step's metrics. evaluate: called every `eval_every` steps and at the end, in place of the loss over eval_rows.
+    trackers: accelerate's names. What may surprise on going on is a Python warning."""
     from masc.backends.torch.train import train as run
 
-    return run(program, rows, eval_rows, directory=directory, resume=resume, listen=listen, **settings)
+    return run(
+        program,
+        rows,
+        eval_rows,
+        directory=directory,
+        resume=resume,
+        force=force,
+        listen=listen,
+        evaluate=evaluate,
+        trackers=trackers,
+        **settings,
+    )
 
 
 def evaluate(

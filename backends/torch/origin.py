@@ -29,11 +29,13 @@ _LINES = 3
 
 @dataclass(frozen=True)
 class Origin:
-    """plan: its essence; models: content hashes by name; data: a hash of what the plan reads of the rows; kept: one of
-    the adapters and links that are not trained (`requires_grad` switched off); dtype: of the base models."""
+    """plan: its essence; models, bases: hashes of their files and of their weights, by name; data: a hash of what the
+    plan reads of the rows; kept: one of the adapters and links that are not trained (`requires_grad` switched off);
+    dtype: of the base models."""
 
     plan: str
     models: Mapping[str, str]
+    bases: Mapping[str, str]
     data: str
     rows: int
     kept: str
@@ -59,6 +61,7 @@ def origin_of(program: Program, rows: Sequence[Row], settings: TrainSettings, pr
     return Origin(
         plan=_essence(program.plan),
         models={record.name: record.hash or "" for record in program.model_records()},
+        bases={model.name: _content(program, model.name) for model in program.plan.models},
         data=hash_of(program.plan, rows, texts=True),
         rows=len(rows),
         kept=_kept(program),
@@ -97,6 +100,22 @@ def hash_of(plan: Plan, rows: Sequence[Row], texts: bool) -> str:
     return digest.hexdigest()
 
 
+def _content(program: Program, model: str) -> str:
+    """A base model's weights as they were loaded (of large files only parts are hashed): the sums of the rows and of
+    the columns of each tensor, its numbers taken for integers."""
+    digest = hashlib.sha256()
+    for name, parameter in program.bases[f"model_{model}"].named_parameters():
+        if ".lora_" not in name and parameter.numel() > 0:
+            numbers = parameter.detach().contiguous().view(_INTEGERS[parameter.element_size()])
+            for axis in range(numbers.dim()) or (0,):
+                sums = numbers.sum(axis, dtype=torch.int64)
+                digest.update(f"{name} {axis}\n".encode() + sums.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
 def _kept(program: Program) -> str:
     """The adapters and links that stay as they are, by their bytes."""
     digest = hashlib.sha256()
@@ -125,7 +144,7 @@ def read(state: Mapping[str, Any]) -> tuple[Origin, Around, dict[str, Any]]:
         raise ValueError("`settings` is not an object")
     origin = Origin(**_fields(state, "belongs", Origin))
     near = Around(**_fields(state, "around", Around))
-    types = {"plan": str, "models": dict, "data": str, "kept": str, "dtype": str}
+    types = {"plan": str, "models": dict, "bases": dict, "data": str, "kept": str, "dtype": str}
     for name, found in asdict(origin).items():
         if type(found) is not types.get(name, int):
             raise ValueError(f"`{name}` is {found!r:.40}")
@@ -159,7 +178,7 @@ def _refusals(path: str, before: Origin, now: Origin) -> Iterator[Diagnostic]:
     if before.plan != now.plan:
         yield other(f"was trained for another graph: {_lines(before.plan, now.plan)}", "put the graph back")
     for name in sorted(set(before.models) & set(now.models)):
-        if before.models[name] != now.models[name]:
+        if (before.models[name], before.bases.get(name)) != (now.models[name], now.bases.get(name)):
             message = f"`{path}` was trained on another base model: the files of `{name}` have changed"
             yield Diagnostic("E0615", message, hint=f"put the model back, {over}")
     if before.dtype != now.dtype:

@@ -128,7 +128,7 @@ def prepare(
         raise ValueError("resume=True needs the directory of the run that goes on")
     folder = None if directory is None else Path(directory)
     known, known_eval = rows_of(rows, "rows"), None if eval_rows is None else rows_of(eval_rows, "eval_rows")
-    _check_rows(program, known, known_eval, evaluate is None)
+    _check_rows(program, known, known_eval, evaluate is None, settings.max_length)
     parameters = _parameters(program)
     run = Run(
         program=program,
@@ -158,7 +158,7 @@ def prepare(
     return run
 
 
-def _check_rows(program: Program, rows: list[Row], eval_rows: list[Row] | None, texts: bool) -> None:
+def _check_rows(program: Program, rows: list[Row], eval_rows: list[Row] | None, texts: bool, max_length: int) -> None:
     if not rows:
         raise fail("E0605", "there are no rows to train on")
     for given, told in ((rows, True), (eval_rows or [], texts)):
@@ -166,7 +166,11 @@ def _check_rows(program: Program, rows: list[Row], eval_rows: list[Row] | None, 
         for i, row in enumerate(given):
             for column in columns:
                 value(row, column, i)
-    program.check_lengths(rows)
+    before, program.max_length = program.max_length, max_length
+    try:
+        program.check_lengths(rows)
+    finally:
+        program.max_length = before
 
 
 def _parameters(program: Program) -> dict[str, torch.nn.Parameter]:

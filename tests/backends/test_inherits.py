@@ -225,3 +225,11 @@ def test_rows_of_other_kinds_train_alike(tiny: Path, plain: dict[str, torch.Tens
 def test_what_is_no_rows_is_told(rows: Any, tiny: Path) -> None:
     with pytest.raises(TypeError, match="rows"):
         train(make_program(TEXT, tiny), rows, **SETTINGS)
+
+
+def test_a_row_that_is_too_long_is_told_before_the_first_step(tiny: Path, tmp_path: Path) -> None:
+    program = make_program(TEXT, tiny)
+    with pytest.raises(MascError, match="E0606"):
+        train(program, [*ROWS, {"q": "x" * 900, "answer": "y"}], directory=tmp_path, **{**SETTINGS, "max_length": 700})
+    assert list(tmp_path.iterdir()) == []
+    assert program.max_length == 0

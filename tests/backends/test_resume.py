@@ -138,6 +138,15 @@ def test_another_base_model_is_refused(tiny: Path, run: Path, tmp_path: Path) ->
     assert snapshot(run) == before
 
 
+def test_a_base_model_that_differs_in_the_middle(tiny: Path, run: Path) -> None:
+    """Of large files the hash knows the ends alone; the weights are looked at as they were loaded."""
+    program = make_program(TEXT, tiny)
+    weight = program.base("a").model.get_decoder().layers[1].mlp.up_proj.base_layer.weight
+    weight.data[3], weight.data[4] = weight.data[4].clone(), weight.data[3].clone()
+    with pytest.raises(MascError, match="E0615"):
+        train(program, ROWS, ROWS[:2], directory=run, resume=True, **SETTINGS)
+
+
 def test_columns_that_are_not_read_do_not_matter(tiny: Path, run: Path) -> None:
     resume(tiny, run, rows=[{"id": i, **row} for i, row in enumerate(ROWS)])
 
