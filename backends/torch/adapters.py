@@ -1,7 +1,8 @@
 """One LoRA adapter per agent on one frozen base, in PEFT's own layers and file format.
 
-PEFT's `set_adapter` would take `requires_grad` from every other adapter and silently drop its gradients, so
-switching here only changes which adapter the layers apply.
+PEFT's `set_adapter` would take `requires_grad` from every other adapter and silently drop its gradients, and which
+adapter is active is state of PEFT's layers, which threads share. So here the layers ask the thread that runs them which
+adapter to apply; nothing about a layer changes.
 """
 
 from __future__ import annotations
@@ -9,6 +10,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -66,6 +70,9 @@ def add(base: nn.Module, agent: str, lora: Lora, seed: int) -> None:
             if ".lora_A." in name:  # drawn here, in float32 on the CPU, so that dtype and device change nothing
                 nn.init.kaiming_uniform_(parameter.data, a=5**0.5)
             parameter.data = parameter.data.to(device)
+    for layer in layers_of(base):
+        if agent in layer.lora_A:
+            _make_contextual(layer, agent)
 
 
 def derive(seed: int, *names: str | int) -> int:
@@ -96,23 +103,92 @@ def aliases(base: nn.Module, agent: str) -> Aliases:
     return {name: (module, module.weight.view_as(module.weight)) for name, module in named.items()}  # type: ignore[operator,arg-type]
 
 
+@dataclass(frozen=True)
+class Applied:
+    """What passes run under. agent: whose adapter (None: nobody's); weights: by linear layer of the adapter, what
+    stands for its weight; still: no dropout; noise: what dropout draws from (None: torch's own generator)."""
+
+    agent: str | None = None
+    weights: Mapping[nn.Module, Tensor] = field(default_factory=dict)
+    still: bool = False
+    noise: torch.Generator | None = None
+
+
+_NOTHING = Applied()
+_APPLIED: ContextVar[Applied] = ContextVar("masc_applied", default=_NOTHING)
+"""Of each thread its own: any number of them may run one model at once, each under another agent's adapter."""
+
+
 @contextmanager
-def using(layers: list[LoraLayer], agent: str | None, aliases: Aliases | None = None) -> Iterator[None]:
-    """Apply one agent's adapter (None: no adapter), by way of aliases if there are any, and then what was applied
-    before."""
-    before = [layer._active_adapter for layer in layers]
-    for layer in layers:
-        layer._active_adapter = [agent] if agent else []
-    real = [(module, module._parameters["weight"]) for module, _ in (aliases or {}).values()]
-    for module, alias in (aliases or {}).values():
-        module._parameters["weight"] = alias  # type: ignore[assignment]
+def using(agent: str | None, aliases: Aliases | None = None, noise: torch.Generator | None = None) -> Iterator[None]:
+    """Within it, this thread applies one agent's adapter (None: no adapter), by way of aliases if there are any."""
+    weights = dict((aliases or {}).values())
+    with _applying(Applied(agent, weights, _APPLIED.get().still, noise)):
+        yield
+
+
+@contextmanager
+def still(quiet: bool = True) -> Iterator[None]:
+    """Within it, nothing is dropped in this thread, whatever mode the modules are in."""
+    with _applying(replace(_APPLIED.get(), still=quiet)):
+        yield
+
+
+def is_still() -> bool:
+    return _APPLIED.get().still
+
+
+@contextmanager
+def _applying(applied: Applied) -> Iterator[None]:
+    token = _APPLIED.set(applied)
     try:
         yield
     finally:
-        for module, parameter in real:
-            module._parameters["weight"] = parameter
-        for layer, active in zip(layers, before, strict=True):
-            layer._active_adapter = active
+        _APPLIED.reset(token)
+
+
+class _Projection(nn.Linear):
+    """One half of an adapter, which may run with another tensor in its weight's place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = _APPLIED.get().weights.get(self, self.weight)
+        return nn.functional.linear(x, weight, self.bias)
+
+
+class _Dropout(nn.Dropout):
+    """Dropout that a thread can switch off for itself, and whose draws can be repeated: when an activation is computed
+    again in the backward pass, other threads may have drawn from torch's generator since."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        applied = _APPLIED.get()
+        if applied.still or not self.training or not self.p:
+            return x
+        if applied.noise is None:
+            return super().forward(x)
+        kept = torch.empty_like(x).bernoulli_(1 - self.p, generator=applied.noise)
+        return x * (kept / (1 - self.p))
+
+
+@cache
+def _contextual(kind: type[LoraLayer]) -> type[LoraLayer]:
+    """A class of PEFT's layers that applies what this thread applies, where PEFT's own keeps it in the layer."""
+
+    def active_adapters(self: LoraLayer) -> list[str]:
+        agent = _APPLIED.get().agent
+        return [] if agent is None else [agent]
+
+    return type(kind.__name__, (kind,), {"active_adapters": property(active_adapters), "contextual": True})
+
+
+def _make_contextual(layer: LoraLayer, agent: str) -> None:
+    """Let a layer, and the adapter that was just put on it, look up what this thread applies."""
+    if not getattr(type(layer), "contextual", False):
+        layer.__class__ = _contextual(type(layer))
+    for halves in (layer.lora_A, layer.lora_B):
+        halves[agent].__class__ = _Projection
+    dropout = layer.lora_dropout[agent]
+    if isinstance(dropout, nn.Dropout):
+        dropout.__class__ = _Dropout
 
 
 def save(base: nn.Module, agent: str, folder: Path) -> None:

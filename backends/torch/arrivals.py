@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def arriving(walk: Walk, prefill: Prefill) -> tuple[list[dict[str, Content]], Tensor | None]:
     """What fills an agent's placeholders, for each row, and the vectors [B, N, d] that are spliced into its prompt
     (None: there are none). While only lengths are measured there are none either."""
-    plan, probe = walk.program.plan, walk.probe
+    plan, probe = walk.plan, walk.probe
     spec = plan.agent(agent_of(prefill.activation))
     inputs = [p.name for p in (*(spec.system or ()), *spec.user) if isinstance(p, Slot) and p.name in plan.inputs]
     contents: list[dict[str, Content]] = [

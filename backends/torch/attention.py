@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,8 +28,8 @@ def _by_layer(
     layer: int = module.layer_idx  # type: ignore[assignment]
     if attention_mask is not None and attention_mask.shape[1] > 1:
         attention_mask = attention_mask[:, layer : layer + 1]
-    if _WATCHING:
-        _WATCHING[-1].note(layer, _weights(query, key, attention_mask, kwargs.get("scaling")))
+    if (watch := _WATCHING.get()) is not None:
+        watch.note(layer, _weights(query, key, attention_mask, kwargs.get("scaling")))
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
@@ -62,20 +63,17 @@ class Watch:
         self.queries[layer] = self.queries.get(layer, 0) + weights.shape[2]
 
 
-_WATCHING: list[Watch] = []
+_WATCHING: ContextVar[Watch | None] = ContextVar("masc_watching", default=None)
 
 
 @contextmanager
 def watching(watch: Watch | None) -> Iterator[None]:
-    """Within it, attention is noted (None: it is not)."""
-    if watch is None:
-        yield
-        return
-    _WATCHING.append(watch)
+    """Within it, the attention of this thread is noted (None: it is not)."""
+    token = _WATCHING.set(watch)
     try:
         yield
     finally:
-        _WATCHING.pop()
+        _WATCHING.reset(token)
 
 
 ALL_ATTENTION_FUNCTIONS.register(NAME, _by_layer)

@@ -140,18 +140,14 @@ def _measure(
     program: Program, rows: Sequence[Row], scorer: Scorer, batch: int, outputs: Sequence[str], how: Probe | Plan | None
 ) -> _Measured:
     """The scores (0 to 1; of several outputs the lowest), and the gold answers' log-likelihood, by row."""
-    before = program.plan
-    program.plan = how if isinstance(how, Plan) else before
     probe = how if isinstance(how, Probe) else None
-    try:
+    with program.running(how if isinstance(how, Plan) else program.plan):
         columns = {name: answer_columns(program.plan)[name][1] for name in outputs}
         right = [0.0] * len(rows)
         for i, said in say_all(program, rows, batch, probe=probe):
             scored = (scorer.score(said[name].text, value(rows[i], columns[name], i), rows[i]) for name in outputs)
             right[i] = min(scored)
         losses = answer_losses(program, rows, batch, outputs, probe)
-    finally:
-        program.plan = before
     return _Measured(right, [-loss for loss, _ in losses])
 
 

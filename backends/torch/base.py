@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,9 @@ def no_memory(error: Exception) -> MascError | None:
 def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
+TOKENIZING = threading.RLock()
+"""Held while a tokenizer works: whether special tokens are split is state of the tokenizer, which threads share."""
+
 
 class Base(nn.Module):
     """One frozen causal language model. It is in memory once, however many agents share it."""
@@ -83,10 +87,19 @@ class Base(nn.Module):
         adapters.add(self.model, agent, lora, seed)
         self._lora = adapters.layers_of(self.model)
 
-    def applying(self, agent: str | None, aliases: adapters.Aliases | None = None) -> AbstractContextManager[None]:
-        """Within it, the passes of this model run under one agent's adapter (or aliases of its parameters), or under
-        none."""
-        return adapters.using(self._lora, agent, aliases)
+    def applying(
+        self, agent: str | None, aliases: adapters.Aliases | None = None, noise: torch.Generator | None = None
+    ) -> AbstractContextManager[None]:
+        """Within it, what this thread runs runs under one agent's adapter (or aliases of its parameters), or under
+        none. noise: what dropout draws from."""
+        return adapters.using(agent, aliases, noise)
+
+    def drops(self, agent: str | None) -> bool:
+        """Whether dropout is on for an agent in this thread."""
+        if agent is None or adapters.is_still():
+            return False
+        found = [layer.lora_dropout[agent] for layer in self._lora if agent in layer.lora_dropout]
+        return any(isinstance(one, nn.Dropout) and one.p > 0 and one.training for one in found[:1])
 
     def train(self, mode: bool = True) -> Base:
         """The frozen model stays in evaluation mode; only the adapters' dropout follows."""
@@ -94,18 +107,6 @@ class Base(nn.Module):
         for layer in self._lora:
             layer.lora_dropout.train(mode)
         return self
-
-    @contextmanager
-    def still(self) -> Iterator[None]:
-        """Within it the adapters' dropout is off: what an agent says while others train is what it would say."""
-        before = [layer.lora_dropout.training for layer in self._lora]
-        for layer in self._lora:
-            layer.lora_dropout.train(False)
-        try:
-            yield
-        finally:
-            for layer, mode in zip(self._lora, before, strict=True):
-                layer.lora_dropout.train(mode)
 
     @property
     def device(self) -> torch.device:
@@ -160,7 +161,8 @@ class Base(nn.Module):
 
     def text(self, ids: Sequence[int]) -> str:
         """Decoded tokens without special ones, character for character: tidying would change earlier text."""
-        return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        with TOKENIZING:
+            return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     @property
     def tau(self) -> Tensor:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
@@ -16,10 +18,13 @@ from torch.nn import functional
 from masc.backends.torch import adapters
 from masc.backends.torch.base import Base
 from masc.backends.torch.data import answer_columns
+from masc.backends.torch.here import here, holding
 from masc.backends.torch.links import Fuser, fuser, hidden_link
 from masc.backends.torch.probe import Probe
 from masc.backends.torch.prompts import Row, answer_ids, value
+from masc.backends.torch.schedule import opening_draws
 from masc.backends.torch.segments import Opening
+from masc.backends.torch.trace import Patches, Trace, patches_of, trace_of
 from masc.backends.torch.walk import Walk, cut_at_stop
 from masc.compiler.artifact import Layout, ModelRecord, install_weights, model_hash, read_manifest, write_artifact
 from masc.compiler.decoding import AS_WRITTEN, Decoding
@@ -91,12 +96,11 @@ class Program(nn.Module):
 
     def __init__(self, plan: Plan, bases: Mapping[str, Base], seed: int = 0) -> None:
         super().__init__()
-        self.plan = plan
         self.seed = seed
+        self._plan = plan
         self.compilation: Compilation | None = None  # where the plan came from, for `save`
         self.altered = False  # the plan is not quite its file's: edges are cut, or all of them are text
         self.loaded_from: Path | None = None  # the artifact whose weights these are
-        self.max_length = 0  # positions of one sample; 0: the model's
         # The prefix keeps names such as `train` or `keys` apart from the module's own attributes.
         self.bases = nn.ModuleDict({f"model_{name}": base for name, base in bases.items()})
         self.links = nn.ParameterDict()
@@ -112,8 +116,7 @@ class Program(nn.Module):
                 adapted = plan.agent(name).lora is not None
                 self.links[name] = nn.Parameter(base.ridge.to(wide).clone(), requires_grad=adapted)
         self.across = nn.ModuleDict()
-        self.rounds: dict[str, dict[str, Tensor]] | None = None
-        """By activation and parameter: what it contributes to the gradient. None: it is not noted."""
+        self._told = False  # that channels stay closed without a `step`
         prefills = [op for op in plan.operations if isinstance(op, Prefill)]
         for prefill in prefills:
             self._link(prefill)
@@ -130,6 +133,39 @@ class Program(nn.Module):
         self.feeding = self.seen | self.sent | {fuse.segment for op in prefills for fuse in op.fuses}
         self.fused = dict.fromkeys(fused, frozenset(plan.inputs))
         self.eval()
+
+    # -- what may differ from thread to thread -----------------------------------------------------------------------
+
+    @property
+    def plan(self) -> Plan:
+        """What runs (in this thread: see `running`)."""
+        return here(self).plan or self._plan
+
+    @plan.setter
+    def plan(self, plan: Plan) -> None:
+        self._plan = plan
+
+    def running(self, plan: Plan) -> AbstractContextManager[None]:
+        """Within it, another plan over the same agents runs in this thread, such as one with an edge cut."""
+        return holding(self, plan=plan)
+
+    @property
+    def rounds(self) -> dict[str, dict[str, Tensor]] | None:
+        """By activation and parameter: what it contributes to the gradients of this thread. None: it is not noted."""
+        return here(self).rounds
+
+    @rounds.setter
+    def rounds(self, rounds: dict[str, dict[str, Tensor]] | None) -> None:
+        here(self).rounds = rounds
+
+    @property
+    def max_length(self) -> int:
+        """Positions of one sample, in this thread; 0: the model's."""
+        return here(self).max_length
+
+    @max_length.setter
+    def max_length(self, length: int) -> None:
+        here(self).max_length = length
 
     def _link(self, prefill: Prefill) -> None:
         """Make the trainable parts of an activation's edges, if they are not there yet: rounds share them."""
@@ -202,14 +238,30 @@ class Program(nn.Module):
         indices: Sequence[int] | None = None,
         texts: bool = True,
         probe: Probe | None = None,
+        step: int | None = None,
     ) -> Output:
         """Teacher-forced pass over rows. Every loss column must be there (E0604).
 
+        step: of training, from 0, in a loop of one's own: channels with `open = N` are as far open as they are then,
+        for the rows that the trainer would draw were these its batch. Without it they are as they are in the end
+        (W0310 once, in training mode).
+
         texts: False: outputs alone are scored; what agents say to each other is decoded as it is when the program runs,
-        though a column supervises it. opening: where training stands in its `open` phases; None: the final channels.
-        recompute: an agent's activations are computed again in the backward pass (`checkpoint = agent`). indices: the
-        rows' numbers in the data, for errors. probe: what is done to an edge (`masc audit`).
+        though a column supervises it. opening: as `step`, and for which rows they are open; None: for none. recompute:
+        an agent's activations are computed again in the backward pass (`checkpoint = agent`). indices: the rows'
+        numbers in the data, for errors. probe: what is done to an edge (`masc audit`).
         """
+        return self._forward(rows, self._opened(opening, step, len(rows)), recompute, indices, texts, probe)[0]
+
+    def _forward(
+        self,
+        rows: Sequence[Row],
+        opening: Opening | None = None,
+        recompute: bool = False,
+        indices: Sequence[int] | None = None,
+        texts: bool = True,
+        probe: Probe | None = None,
+    ) -> tuple[Output, Walk]:
         if not rows:
             raise ValueError("a forward pass needs at least one row")
         columns = {name: column for name, (_, column) in answer_columns(self.plan).items()}
@@ -228,7 +280,29 @@ class Program(nn.Module):
             outputs[answer.name] = Scored(base.logits(hidden[:, : target.shape[1]]), target)
         total = torch.stack([scored.losses.sum() for scored in outputs.values()]).sum()
         tokens = sum(int((scored.labels != -100).sum()) for scored in outputs.values())
-        return Output(outputs, total / tokens, tokens, walk.positions)
+        return Output(outputs, total / tokens, tokens, walk.positions), walk
+
+    def _opened(self, opening: Opening | None, step: int | None, count: int) -> Opening | None:
+        """Where a forward pass stands in the `open` phases."""
+        if step is not None:
+            if opening is not None:
+                raise ValueError("give `step` or `opening`, not both")
+            if step < 0:
+                raise ValueError(f"step = {step} is negative; the first one is 0")
+            return Opening(step, opening_draws(self.plan.train.seed, step, count).to(self.device))
+        if opening is None and self.training and torch.is_grad_enabled() and not self._told and self._opens:
+            self._told = True
+            warnings.warn(
+                "W0310: this graph has channels with `open`, and a forward pass without `step` runs with them closed: "
+                "call program(rows, step=...) with the number of the training step",
+                stacklevel=3,
+            )
+        return opening
+
+    @property
+    def _opens(self) -> bool:
+        views = (view for op in self.plan.operations if isinstance(op, Prefill) for view in op.sees)
+        return any(view.until is not None for view in views)
 
     def check_lengths(self, rows: Sequence[Row]) -> None:
         """E0606 for the first row that will not fit, before anything is run. Lengths alone: no model is called."""
@@ -255,13 +329,54 @@ class Program(nn.Module):
     ) -> list[dict[str, Said]]:
         """Decode everything that is said for a batch of rows: by output, and by activation what agents tell each other.
         indices: the rows' numbers in the whole data (for seeds and errors). samples: which sample of its row each one
-        is, from 0 (None: the first); what is drawn depends on nothing but seed, row and sample."""
-        walk = Walk(self, rows, None, False, None, indices, probe, decoding, samples)
-        said: list[dict[str, Said]] = [{} for _ in rows]
-        for activation, answer in walk.steps():
-            for i, item in enumerate(self._finish(walk, activation, answer)):
-                said[i][answer.name] = item
+        is, from 0 (None: the first); what is drawn depends on nothing but seed, row and sample. Nothing is dropped,
+        whatever mode the program is in."""
+        return self._say(Walk(self, rows, None, False, None, indices, probe, decoding, samples))
+
+    @torch.no_grad()
+    def _say(self, walk: Walk) -> list[dict[str, Said]]:
+        said: list[dict[str, Said]] = [{} for _ in walk.rows]
+        with adapters.still():
+            for activation, answer in walk.steps():
+                for i, item in enumerate(self._finish(walk, activation, answer)):
+                    said[i][answer.name] = item
         return said
+
+    # -- looking and changing ----------------------------------------------------------------------------------------
+
+    def trace(self, rows: Sequence[Row], *, forced: bool = False, step: int | None = None) -> Trace:
+        """What happens, turn by turn, when the program runs on rows: prompts, latents, keys and values, texts (`Turn`
+        has the shapes).
+
+        forced: a teacher-forced pass instead, as `program(rows, step=step)`, with its gradient graph and `output`.
+        """
+        if forced:
+            output, walk = self._forward(rows, self._opened(None, step, len(rows)))
+            answers = [{name: walk.texts[a.activation][i] for name, a in self._answers()} for i in range(len(rows))]
+            return trace_of(walk, answers, output)
+        if not rows:
+            raise ValueError("a trace needs at least one row")
+        walk = Walk(self, rows, None, False, None)
+        said = self._say(walk)
+        return trace_of(walk, [{name: one[name].text for name in self.plan.outputs} for one in said], None)
+
+    def _answers(self) -> list[tuple[str, Answer]]:
+        return [(op.output, op) for op in self.plan.operations if isinstance(op, Answer) and op.output is not None]
+
+    def patched(self, patches: Trace | Patches) -> AbstractContextManager[None]:
+        """Within it, in this thread, agents send something else: a whole Trace, or parts by activation and name.
+
+            with program.patched({("planner#1", "latents"): vectors}):
+                program.generate(rows)
+
+        Parts: `latents` (input embeddings of the latent steps, [B, m, d]), `keys` and `values` (a tensor for each
+        layer, [B, H, C, D]), `hidden` ([B, P + m, d]), `texts` (a string for each row); all shaped as in a `Turn` of
+        the same rows, padding included. A function is called with what would have been sent (of latents: one step at
+        a time) and returns what is sent. Gradients reach the patches, but for edges that stop them. Latents change what
+        the agent itself goes on with; the other parts only what others get. ValueError for an activation, part or shape
+        that is not there.
+        """
+        return holding(self, patches=patches_of(self, patches))
 
     def _finish(self, walk: Walk, activation: str, answer: Answer) -> list[Said]:
         state = walk.finish(activation, answer)
@@ -311,10 +426,10 @@ class Program(nn.Module):
             walk.texts[activation] = [text]
 
     def _stream(self, row: Row, decoding: Decoding) -> Iterator[str]:
-        # A generator's frame must not leave gradients switched off for its caller between pieces.
+        # A generator's frame must not leave gradients or dropout switched off for its caller between pieces.
         pieces = self._pieces(row, decoding)
         while True:
-            with torch.no_grad():
+            with torch.no_grad(), adapters.still():
                 piece = next(pieces, None)
             if piece is None:
                 return

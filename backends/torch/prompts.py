@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from masc.backends.torch.base import Base
+from masc.backends.torch.base import TOKENIZING, Base
 from masc.backends.torch.values import names_of, text_of
 from masc.compiler.plan import PlanAgent, Slot, Template
 from masc.dsl.diagnostics import fail
@@ -43,10 +43,12 @@ Content = str | Vectors
 @dataclass(frozen=True)
 class Prompt:
     """ids: token ids; where a vector stands, -1 - its number. spans: by placeholder, which columns hold its values,
-    each with how many of the value's characters there are up to its end (only if asked for)."""
+    each with how many of the value's characters there are up to its end (only if asked for). text: the prompt as it was
+    rendered, `<3 vectors>` where vectors stand."""
 
     ids: tuple[int, ...]
     spans: Mapping[str, tuple[tuple[int, int], ...]]
+    text: str = ""
 
 
 def prompt_of(
@@ -71,18 +73,22 @@ def prompt_of(
         ids.extend(token for token, _, _ in columns)
         run.clear()
 
+    shown: list[str] = []
     for place, piece in enumerate(_MARK.split(marked)):
         if place % 2 == 0:
             run.append((piece, None))
+            shown.append(piece)
             continue
         content = contents.get(names[int(piece)], "")
         if isinstance(content, str):
             run.append((content, names[int(piece)]))
+            shown.append(content)
         else:
             close()
             ids.extend(-1 - i for i in range(content.first, content.first + content.count))
+            shown.append(f"<{content.count} vectors>")
     close()
-    return Prompt(tuple(ids), found)
+    return Prompt(tuple(ids), found, "".join(shown))
 
 
 _MARK = re.compile("\ue000(\\d+)\ue001")
@@ -148,9 +154,10 @@ def _tokens(base: Base, run: Sequence[tuple[str, str | None]], spans: bool) -> l
     found: list[tuple[int, str | None, int]] = []
     at = 0
     for part, special in parts:
-        coded = base.tokenizer(
-            part, add_special_tokens=False, split_special_tokens=not special, return_offsets_mapping=spans
-        )
+        with TOKENIZING:
+            coded = base.tokenizer(
+                part, add_special_tokens=False, split_special_tokens=not special, return_offsets_mapping=spans
+            )
         ends = [at + end for _, end in coded.offset_mapping] if spans else [0] * len(coded.input_ids)
         found += [
             (i, *(_owner(owners, end) if spans else (None, 0))) for i, end in zip(coded.input_ids, ends, strict=True)
@@ -202,5 +209,6 @@ def answer_ids(base: Base, text: str) -> list[int]:
 
 
 def _ids(base: Base, text: str, special: bool) -> list[int]:
-    ids = base.tokenizer(text, add_special_tokens=False, split_special_tokens=not special).input_ids
+    with TOKENIZING:
+        ids = base.tokenizer(text, add_special_tokens=False, split_special_tokens=not special).input_ids
     return list(ids)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 
-from masc.backends.torch.adapters import Aliases
+from masc.backends.torch.adapters import Aliases, still
 from masc.backends.torch.attention import Columns
 from masc.backends.torch.base import Base, columns
 from masc.backends.torch.links import Fusion, fuse
@@ -35,21 +35,25 @@ class Block:
 @dataclass(frozen=True)
 class Thinking:
     """steps >= 1 latent steps; embed: the last hidden state [B, 1, d] to the next input embedding, the same shape;
-    stop: no gradient passes from a step to the one before."""
+    stop: no gradient passes from a step to the one before; given: [B, steps, d], input embeddings instead of those that
+    `embed` would make."""
 
     steps: int
     embed: Callable[[Tensor], Tensor]
     stop: bool
+    given: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Activated:
     """A new segment, and hidden states: last [B, 1, d] predicts the first token after prompt and latents, label [B,
-    A, d] what follows each label token that was read (A = 0 without a label)."""
+    A, d] what follows each label token that was read (A = 0 without a label). fed: [B, m, d], the input embeddings of
+    the latent positions."""
 
     segment: Segment
     last: Tensor
     label: Tensor
+    fed: Tensor
 
 
 @dataclass(frozen=True)
@@ -83,24 +87,28 @@ def activate(
     """
     layers = () if past is None else past.layers
     flat = tuple(tensor for pair in layers for tensor in pair)
+    # Drawn here, once: what is dropped is the same when the body runs again.
+    seed = int(torch.randint(1 << 62, (), device="cpu")) if base.drops(agent) else None
 
     def body(*tensors: Tensor) -> tuple[Tensor, ...]:
         pairs = tuple(zip(tensors[::2], tensors[1::2], strict=True))
-        with base.applying(agent, aliases):
-            new, last, after, hidden = _write(base, script, pairs, None if past is None else past.columns)
-        return (last, after, hidden, *(tensor for pair in new for tensor in pair))
+        noise = None if seed is None else torch.Generator(base.device).manual_seed(seed)
+        with base.applying(agent, aliases, noise), still(seed is None):
+            written = _write(base, script, pairs, None if past is None else past.columns)
+        states = written.last, written.after, written.hidden, written.fed
+        return (*states, *(tensor for pair in written.layers for tensor in pair))
 
     if recompute and torch.is_grad_enabled():
-        out = checkpoint(body, *flat, use_reentrant=False)
+        out = checkpoint(body, *flat, use_reentrant=False, preserve_rng_state=False)
     else:
         out = body(*flat)
-    last, after, hidden, tensors = out[0], out[1], out[2], out[3:]
+    last, after, hidden, fed, tensors = out[0], out[1], out[2], out[3], out[4:]
     steps = 0 if script.thinking is None else script.thinking.steps
     new = tuple(zip(tensors[::2], tensors[1::2], strict=True))
     segment = Segment(
         new, _real(script, steps), script.start, script.prompt.real.shape[1], steps, hidden if script.hidden else None
     )
-    return Activated(segment, last, after)
+    return Activated(segment, last, after, fed)
 
 
 def _real(script: Script, steps: int) -> Tensor:
@@ -112,10 +120,19 @@ def _real(script: Script, steps: int) -> Tensor:
     return torch.cat(parts if label is None else [*parts, label.real], dim=1)
 
 
-def _write(
-    base: Base, script: Script, layers: KeysValues, past: Columns | None
-) -> tuple[KeysValues, Tensor, Tensor, Tensor]:
-    """Keys and values of the new columns; hidden states: the last one, the label's, and those of prompt and latents."""
+@dataclass(frozen=True)
+class _Written:
+    """Keys and values of the new columns; hidden states: the last one, what follows the label's tokens, and those of
+    prompt and latents; the input embeddings of the latent positions."""
+
+    layers: KeysValues
+    last: Tensor
+    after: Tensor
+    hidden: Tensor
+    fed: Tensor
+
+
+def _write(base: Base, script: Script, layers: KeysValues, past: Columns | None) -> _Written:
     prompt, start, thinking, label = script.prompt, script.start, script.thinking, script.label
     first = 0 if past is None else past.seen.shape[2]
     cache = base.cache(None if past is None else Past(layers, past))
@@ -127,7 +144,8 @@ def _write(
         inputs, real = _beside(base, prompt, label), torch.cat([real, label.real], 1)
         place = torch.cat([place, _after(start + length, label)], 1)
         states = base.run(inputs, place, base.mask(past, real, place), cache)
-        return columns(cache, first), _at(states, length - 1), states[:, width:], states[:, :width]
+        label_states, prompt_states = states[:, width:], states[:, :width]
+        return _Written(columns(cache, first), _at(states, length - 1), label_states, prompt_states, states[:, :0])
     if script.fusions:
         last, states, seen = _fused(base, script, cache, past, first)
     else:
@@ -135,19 +153,23 @@ def _write(
         last = _at(states, length - 1)
         seen = Columns(real[:, None], place) if past is None else past.grow(real, place)
     one = torch.ones(len(start), 1, dtype=torch.bool, device=start.device)
-    thoughts = [states]
+    thoughts, fed = [states], [states[:, :0]]
     for step in range(0 if thinking is None else thinking.steps):
         assert thinking is not None
-        embedding = thinking.embed(last.detach() if thinking.stop else last)
+        if thinking.given is None:
+            embedding = thinking.embed(last.detach() if thinking.stop else last)
+        else:
+            embedding = thinking.given[:, step : step + 1].to(last.device, last.dtype)
         where = (start + length + step)[:, None]
         last = base.run(embedding, where, base.mask(seen, one, where), cache)
         seen = seen.grow(one, where)
         thoughts.append(last)
+        fed.append(embedding)
     after = last[:, :0]
     if label is not None and label.real.shape[1] > 0:
         where = _after(start + length + (0 if thinking is None else thinking.steps), label)
         after = base.run(label.inputs, where, base.mask(seen, label.real, where), cache)
-    return columns(cache, first), last, after, torch.cat(thoughts, 1)
+    return _Written(columns(cache, first), last, after, torch.cat(thoughts, 1), torch.cat(fed, 1))
 
 
 def _fused(

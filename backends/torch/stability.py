@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from masc.backends.scoring.registry import Function, scorer_of
@@ -44,19 +44,12 @@ def agreement(
     return [sum(n * (n - 1) for n in Counter(gists).values()) / pairs for gists in found]
 
 
-@contextmanager
-def _sampling(program: Program, seed: int) -> Iterator[None]:
+def _sampling(program: Program, seed: int) -> AbstractContextManager[None]:
     """Within it, every answer is sampled."""
-    before = program.plan
     sampled = {
         o: replace(o, sampling=replace(o.sampling, temperature=TEMPERATURE, top_p=TOP_P, seed=seed))
-        for o in before.operations
+        for o in program.plan.operations
         if isinstance(o, Answer)
     }
-    program.plan = replace(
-        before, operations=tuple(sampled[o] if isinstance(o, Answer) else o for o in before.operations)
-    )
-    try:
-        yield
-    finally:
-        program.plan = before
+    operations = tuple(sampled[o] if isinstance(o, Answer) else o for o in program.plan.operations)
+    return program.running(replace(program.plan, operations=operations))

@@ -16,10 +16,12 @@ from masc.backends.torch.align import align
 from masc.backends.torch.arrivals import arriving, fusions_of, sent
 from masc.backends.torch.attention import watching
 from masc.backends.torch.base import Base, pad
+from masc.backends.torch.here import here
 from masc.backends.torch.probe import Probe
 from masc.backends.torch.prompts import Prompt, Row, answer_ids, prompt_of, value
 from masc.backends.torch.rollout import Activated, Block, Decoded, Script, Thinking, activate, decode
 from masc.backends.torch.segments import Opening, Past, Segment, look, start_of
+from masc.backends.torch.trace import patched_segment, patched_texts, patched_thinking
 from masc.compiler.decoding import AS_WRITTEN, Decoding
 from masc.compiler.plan import Answer, Prefill, Sampling, Think, agent_of
 from masc.dsl.diagnostics import MascError, fail
@@ -47,6 +49,8 @@ class Walk:
         probe: what is done to an edge, to find out whether it matters. samples: which sample of its row each one is,
         from 0 (None: the first of each); others are drawn with other seeds."""
         self.program, self.rows, self.opening, self.recompute = program, rows, opening, recompute
+        self.here = replace(here(program))
+        self.plan = program.plan
         self.columns = columns
         self.probe, self.decoding = probe, decoding
         self.samples = [0] * len(rows) if samples is None else list(samples)
@@ -58,13 +62,14 @@ class Walk:
         self.texts: dict[str, list[str]] = {}
         """By activation, what it said to other agents: a text for each row."""
         self.labels: dict[str, Block] = {}
-        self.fused = {op.activation for op in program.plan.operations if isinstance(op, Prefill) and op.fuses}
+        self.fused = {op.activation for op in self.plan.operations if isinstance(op, Prefill) and op.fuses}
         self.positions = 0
+        self._settled: set[str] = set()
 
     def steps(self) -> Iterator[tuple[str, Answer]]:
         """Run the plan; stop at each answer, when its activation's segment is there up to the answer (with a label:
         past it). While decoding, whoever takes an answer calls `finish` before the next step."""
-        plan = self.program.plan
+        plan = self.plan
         thinks = {op.activation: op for op in plan.operations if isinstance(op, Think)}
         answers = {op.activation: op for op in plan.operations if isinstance(op, Answer)}
         for operation in plan.operations:
@@ -79,7 +84,7 @@ class Walk:
     def measure(self) -> None:
         """Walk over the plan with segments that hold no keys and values, for their lengths alone. What agents will say
         to each other is not known yet, and counts as nothing."""
-        plan = self.program.plan
+        plan = self.plan
         thinks = {op.activation: op.steps for op in plan.operations if isinstance(op, Think)}
         answers = {op.activation: op for op in plan.operations if isinstance(op, Answer)}
         for prefill in (op for op in plan.operations if isinstance(op, Prefill)):
@@ -102,7 +107,7 @@ class Walk:
 
     def _check_end(self, base: Base, agent: str, end: Tensor) -> None:
         """Nothing is cut off silently: past the model's last position is an error (E0606). end: long [B]."""
-        limits = [n for n in (base.max_positions, self.program.max_length) if n]
+        limits = [n for n in (base.max_positions, self.here.max_length) if n]
         worst = int(end.argmax())
         if limits and int(end[worst]) > min(limits):
             raise fail(
@@ -115,8 +120,9 @@ class Walk:
     # -- writing segments ------------------------------------------------------------------------------------------
 
     def _activate(self, prefill: Prefill, think: Think | None, answer: Answer | None) -> None:
+        self._settle()
         name, agent = prefill.activation, agent_of(prefill.activation)
-        spec, base = self.program.plan.agent(agent), self.program.base(agent)
+        spec, base = self.plan.agent(agent), self.program.base(agent)
         contents, vectors = arriving(self, prefill)
         spans = self.program.fused.get(name, frozenset())
         prompts = [prompt_of(base, spec, filled, spans) for filled in contents]
@@ -128,7 +134,7 @@ class Walk:
             prompt=prompt,
             start=start_of(prefill.at, self.segments, prompt.real),
             fusions=fusions_of(self, prefill, prompts),
-            thinking=None if think is None else self._thinking(base, agent, think),
+            thinking=None if think is None else self._thinking(base, agent, think, len(prompts)),
             hidden=name in self.program.sent,
         )
         self.prompts[name] = prompts
@@ -165,7 +171,7 @@ class Walk:
 
     def _aliases(self, base: Base, adapter: str | None, name: str) -> adapters.Aliases | None:
         """Where gradients are told by round: aliases that note what this activation contributes to each."""
-        rounds = self.program.rounds
+        rounds = self.here.rounds
         if rounds is None or adapter is None or not torch.is_grad_enabled():
             return None
         made = adapters.aliases(base.model, adapter)
@@ -186,8 +192,8 @@ class Walk:
             width = full.inputs.shape[1] - (name not in self.program.seen)
             return Block(full.inputs[:, :width], full.real[:, :width])
         agent = agent_of(name)
-        with torch.no_grad(), base.still():
-            adapter = agent if self.program.plan.agent(agent).lora is not None else None
+        with torch.no_grad(), adapters.still():
+            adapter = agent if self.plan.agent(agent).lora is not None else None
             self.activated[name] = activate(base, adapter, script, past)
             *_, said = self.decode(name, answer)
         self.texts[name] = [cut_at_stop(base.text(one.ids), answer.sampling) for one in said]
@@ -195,15 +201,28 @@ class Walk:
             return None
         return _padded(base, [[*one.ids, *([] if one.end is None else [one.end])] for one in said])
 
-    def _thinking(self, base: Base, agent: str, think: Think) -> Thinking:
-        if think.align == "soft":
-            return Thinking(think.steps, base.soft, think.stop)
+    def _thinking(self, base: Base, agent: str, think: Think, batch: int) -> Thinking:
         matrix: Tensor | None = None
         if think.align == "ridge":
             matrix = base.ridge
         elif think.align == "linear":
             matrix = self.program.links[agent]
-        return Thinking(think.steps, partial(align, tau=base.tau, matrix=matrix), think.stop)
+        embed = base.soft if think.align == "soft" else partial(align, tau=base.tau, matrix=matrix)
+        thinking = Thinking(think.steps, embed, think.stop)
+        if self.here.patches is None:
+            return thinking
+        return patched_thinking(self.here.patches, think.activation, thinking, batch, base.width)
+
+    def _settle(self) -> None:
+        """Put patches in the place of what earlier activations wrote and said, once they are through."""
+        patches = self.here.patches
+        if patches is None:
+            return
+        for name in self.segments.keys() - self._settled:
+            self.segments[name] = patched_segment(patches, name, self.segments[name])
+            if name in self.texts:
+                self.texts[name] = patched_texts(patches, name, self.texts[name])
+        self._settled |= self.segments.keys()
 
     # -- decoding --------------------------------------------------------------------------------------------------
 
@@ -218,7 +237,7 @@ class Walk:
         """Decode one answer; yields the state after each token."""
         answer = self.decoding.of(answer)
         program, agent = self.program, agent_of(activation)
-        base, spec = program.base(agent), program.plan.agent(agent)
+        base, spec = program.base(agent), self.plan.agent(agent)
         activated = self.activated[activation]
         drawn = zip(self.indices, self.samples, strict=True)
         seeds = [adapters.derive(answer.sampling.seed, answer.name, i, *([k] if k else [])) for i, k in drawn]
