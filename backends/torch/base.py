@@ -65,6 +65,7 @@ def no_memory(error: Exception) -> MascError | None:
 def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
+
 TOKENIZING = threading.RLock()
 """Held while a tokenizer works: whether special tokens are split is state of the tokenizer, which threads share."""
 

@@ -31,7 +31,7 @@ from masc.compiler.decoding import AS_WRITTEN, Decoding
 from masc.compiler.pipeline import Compilation
 from masc.compiler.plan import Across, Answer, Plan, Prefill, Think, agent_of
 from masc.compiler.plan_text import reach_text
-from masc.dsl.diagnostics import fail
+from masc.dsl.diagnostics import Diagnostic, fail
 
 
 @dataclass(frozen=True)
@@ -292,11 +292,12 @@ class Program(nn.Module):
             return Opening(step, opening_draws(self.plan.train.seed, step, count).to(self.device))
         if opening is None and self.training and torch.is_grad_enabled() and not self._told and self._opens:
             self._told = True
-            warnings.warn(
-                "W0310: this graph has channels with `open`, and a forward pass without `step` runs with them closed: "
-                "call program(rows, step=...) with the number of the training step",
-                stacklevel=3,
+            found = Diagnostic(
+                "W0310",
+                "this graph has channels with `open`, and a forward pass without `step` runs with them closed: "
+                "call `program(rows, step=...)` with the number of the training step",
             )
+            warnings.warn(f"{found.code}: {found.message}", stacklevel=4)
         return opening
 
     @property

@@ -12,7 +12,9 @@ import torch
 from graphs import GRAPHS, fan, pair
 from masc.backends.torch.reached import reached
 from masc.backends.torch.rollout import Thinking
+from masc.backends.torch.schedule import data_order
 from masc.backends.torch.segments import Opening
+from masc.backends.torch.train import train
 from masc.backends.torch.walk import Walk
 from masc.compiler.plan import Prefill
 from masc.compiler.reach import with_reach
@@ -324,6 +326,30 @@ def test_open_shows_more_to_the_samples_whose_channel_is_still_open(tiny: Path) 
             torch.testing.assert_close(half[row], want[row], atol=1e-4, rtol=0)
         for opening in (None, Opening(10, torch.full((4,), 0.99))):
             torch.testing.assert_close(program(ROWS, opening=opening).logits, shut, atol=1e-5, rtol=0)
+
+
+def test_in_a_loop_of_ones_own_channels_open_as_the_trainer_opens_them(tiny: Path, recwarn: Any) -> None:
+    text = chain(("a", 2, "norm"), ("b", 0, "norm"), edge="kv(carry = latents, open = 3)")
+    program, other = make_program(text, tiny), make_program(text, tiny)
+    settings: dict[str, Any] = {"steps": 4, "batch": len(ROWS), "warmup": 0.0, "rate": 1e-3, "clip": 0.0}
+    wanted = train(other, ROWS, **settings)
+    program.train()
+    optimizer = torch.optim.AdamW(program.trainable().values(), weight_decay=0.0)
+    order = data_order(program.plan.train.seed, len(ROWS))
+    for step in range(4):
+        for group in optimizer.param_groups:
+            group["lr"] = wanted[step]["rate"]
+        loss = program([ROWS[next(order)] for _ in ROWS], step=step).loss
+        assert loss.item() == pytest.approx(wanted[step]["loss"], rel=1e-4)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert not [w for w in recwarn if "W0310" in str(w.message)]
+    for _ in range(2):
+        program(ROWS)
+    assert len([w for w in recwarn if "W0310" in str(w.message)]) == 1
+    with pytest.raises(ValueError, match="negative"):
+        program(ROWS, step=-1)
 
 
 def test_fan_reaches_all_siblings(tiny: Path) -> None:
