@@ -53,7 +53,7 @@ class Stepper:
         for micro in range(settings.accumulate):
             at = (micro * world + rank) * settings.batch
             part = slice(at, at + settings.batch)
-            opening = Opening(step, draws[part].to(self.program.device)) if self._opens(step) else None
+            opening = Opening(step, draws[part].to(self.program.device))
             last = micro == settings.accumulate - 1
             with self.processes.exchanging(self.module, last):
                 out = self.module(
@@ -101,10 +101,6 @@ class Stepper:
         """No parameter has a gradient."""
         for parameter in self.parameters.values():
             parameter.grad = None
-
-    def _opens(self, step: int) -> bool:
-        views = [v for op in self.program.plan.operations if isinstance(op, Prefill) for v in op.sees]
-        return any(view.until is not None and step < view.until for view in views)
 
     @cached_property
     def _by_round(self) -> bool:
