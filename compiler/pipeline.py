@@ -23,7 +23,7 @@ from masc.compiler.facts import ModelFacts
 from masc.compiler.files import is_artifact
 from masc.compiler.graph import Graph
 from masc.compiler.imports import Program, point_back, read_program
-from masc.compiler.models import check_model
+from masc.compiler.models import check_model, resolve_target
 from masc.compiler.optimise import optimise
 from masc.compiler.place import place
 from masc.compiler.plan import Mode, Plan
@@ -88,6 +88,17 @@ class Compilation:
     facts: Mapping[str, ModelFacts] = field(default_factory=dict)
     imported: tuple[tuple[str, str], ...] = ()
 
+    @property
+    def of_the_text(self) -> tuple[Diagnostic, ...]:
+        """What there is to say where nobody wants to run it: a file that others can import from needs no graph."""
+        return tuple(d for d in self.diagnostics if d.code != "E0301") if self.library else self.diagnostics
+
+    @property
+    def library(self) -> bool:
+        """Whether the file is there to be imported from: it holds no graph, and nothing that only goes with one."""
+        kinds = {type(declaration) for declaration in self.file.declarations} if self.file else set()
+        return bool(kinds) and not kinds & {syntax.Graph, syntax.Train}
+
     def require(self) -> Plan:
         """The plan, or MascError with everything that was found."""
         if self.plan is None:
@@ -123,7 +134,7 @@ def _unroll(state: State) -> State:
 
 def _check(state: State) -> State:
     if state.resolved is None or state.graph is None:
-        return state
+        return state.noting(_check_models(state))
     facts: dict[str, ModelFacts] = {}
     found: list[Diagnostic] = []
     for model in state.resolved.models:
@@ -133,6 +144,20 @@ def _check(state: State) -> State:
             facts[model.name] = known
     found += check(state.resolved, state.graph, facts)
     return replace(state, facts=facts).noting(found + _check_cut(state.resolved, state.cut))
+
+
+def _check_models(state: State) -> list[Diagnostic]:
+    """What is wrong with the models of a file without a graph."""
+    if state.program is None:
+        return []
+    main = state.program.modules[-1]
+    models = [d.target for d in main.file.declarations if isinstance(d, syntax.Model)]
+    return [
+        complaint
+        for target in models
+        if isinstance(target.value, str) and target.value
+        for complaint in check_model(resolve_target(target.value, main.folder), state.base, target.span)[1]
+    ]
 
 
 def _check_cut(resolved: Resolved, cut: Cut) -> list[Diagnostic]:

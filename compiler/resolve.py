@@ -187,7 +187,7 @@ def _names(name: str, stem: str) -> Iterable[str]:
 
 def _only_graph(scope: Scope, graphs: list[syntax.Graph], file: syntax.File) -> syntax.Graph | None:
     if not graphs:
-        hint = "add one: `graph name(question) -> answer { ... }`"
+        hint = "add one: `graph name(question) -> answer { ... }`; or name the file that imports this one"
         end = max((d.span.end for d in file.declarations), default=file.span.start)
         scope.complain("E0301", "this file has no graph", Span(file.span.source, end, end), hint)
         return None

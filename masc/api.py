@@ -23,7 +23,7 @@ Path_ = str | Path
 
 def check(path: Path_, *, set: Mapping[str, Any] | None = None) -> list[Diagnostic]:
     """All that can be said about a file without loading a model. An empty list: nothing at all to remark."""
-    return list(_compilation(path, set).diagnostics)
+    return list(_compilation(path, set).of_the_text)
 
 
 def compile(

@@ -25,16 +25,18 @@ def check(
     if form not in {"text", "json", "sarif"}:
         raise typer.BadParameter(f"unknown format `{form}`: text, json or sarif", param_hint="--format")
     diagnostics: tuple[Diagnostic, ...]
+    library = False
     try:
         path = locate(file, Path())
-        diagnostics = compile_source_of(path, read_sets(set_)).diagnostics
+        compilation = compile_source_of(path, read_sets(set_))
+        diagnostics, library = compilation.of_the_text, compilation.library
     except MascError as error:
         diagnostics, path = error.diagnostics, file or Path()
     report(diagnostics, form)
     if errors(diagnostics):
         raise typer.Exit(1)
     if form == "text":
-        say(f"{path}: no errors")
+        say(f"{path}: no errors{'; it has no graph, so others import from it' if library else ''}")
 
 
 def explain(code: Annotated[str, typer.Argument(help="A code such as E0201")]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from masc.compiler.pipeline import Compilation, compile_source
-from masc.dsl import syntax
 from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.source import Source
 from masc.lsp.texts import real
@@ -20,9 +19,7 @@ def compiled(path: str, text: str, texts: Mapping[str, str]) -> Compilation:
 def by_file(path: str, compilation: Compilation) -> dict[str, tuple[Diagnostic, ...]]:
     """The diagnostics of a compilation by the real path of the file that they stand in, the main file always there."""
     found: dict[str, list[Diagnostic]] = {path: []}
-    for diagnostic in compilation.diagnostics:
-        if diagnostic.code == "E0301" and _library(compilation.file):
-            continue  # it is there to be imported from, and needs no graph
+    for diagnostic in compilation.of_the_text:
         where = path if diagnostic.span is None else real(diagnostic.span.source.path)
         found.setdefault(where, []).append(diagnostic)
     return {where: tuple(diagnostics) for where, diagnostics in found.items()}
@@ -35,9 +32,3 @@ def together(found: Iterable[tuple[Diagnostic, ...]]) -> tuple[Diagnostic, ...]:
         for d in diagnostics:
             unique.setdefault((d.code, d.message, d.span and (d.span.start, d.span.end)), d)
     return tuple(sorted(unique.values(), key=lambda d: d.span.start if d.span else 0))
-
-
-def _library(file: syntax.File | None) -> bool:
-    """Whether a file declares something that others can import, and nothing that only a program has."""
-    kinds = {type(declaration) for declaration in file.declarations} if file else set()
-    return bool(kinds & {syntax.Agent, syntax.Model, syntax.Param}) and syntax.Train not in kinds

@@ -13,7 +13,7 @@ import pytest
 from masc.compiler.artifact import base_of, read_artifact, write_artifact
 from masc.compiler.pipeline import Compilation, compile_file, compile_source
 from masc.compiler.plan_text import print_plan
-from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.diagnostics import Diagnostic, MascError
 from masc.dsl.regular import read_regular
 from masc.dsl.render import render, to_json
 from masc.dsl.source import Source
@@ -355,3 +355,26 @@ def test_what_an_editor_holds_is_read_instead_of_the_file(program: Write, tmp_pa
     held = {os.path.realpath(tmp_path / "roles.mas"): ROLES.replace("int = 3", "int = 7")}
     compilation = compile_source(Source(str(tmp_path / "relay.mas"), MAIN), base=tmp_path, texts=held)
     assert steps(compilation)["critic"] == 7
+
+
+LIBRARY = 'mas 1\nmodel m = "no-one/none"\nparam n: int = 2\nagent a on m {\n  user "x"\n  think n\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "read", "run"),
+    [
+        (LIBRARY, [], ["E0301"]),
+        ('mas 1\nmodel m = "no-one/none"\n', [], ["E0301"]),
+        ("mas 1\n", ["E0301"], ["E0301"]),
+        (LIBRARY + "train {\n  steps 3\n}\n", ["E0301"], ["E0301"]),
+        (LIBRARY.replace("on m", "on n"), ["E0201"], ["E0201", "E0301"]),
+        (LIBRARY.replace("no-one/none", "./nowhere"), ["E0502"], ["E0502", "E0301"]),
+        (LIBRARY.replace("think n", "think 1 (align = ridgy)"), ["E0405"], ["E0405", "E0301"]),
+    ],
+)
+def test_a_file_without_a_graph_is_fine_to_read_and_not_to_run(text: str, read: list[str], run: list[str]) -> None:
+    compilation = compile_source(Source("roles.mas", text))
+    assert [d.code for d in compilation.of_the_text if d.severity != "info"] == read
+    assert [d.code for d in compilation.diagnostics if d.severity != "info"] == run
+    with pytest.raises(MascError, match="E0301"):
+        compilation.require()

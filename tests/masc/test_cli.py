@@ -264,3 +264,13 @@ def test_fmt_keeps_comments(masc: Command, folder: Path) -> None:
 def test_explain(masc: Command) -> None:
     assert "E0201" in masc("explain", "E0201").out
     assert masc("explain", "E9999").code == 1
+
+
+def test_a_file_to_import_from_passes_check_alone(masc: Command, tmp_path: Path) -> None:
+    roles = tmp_path / "roles.mas"
+    roles.write_text('mas 1\nmodel m = "smollm2-135m"\nagent a on m {\n  user "x"\n}\n')
+    assert masc("check", str(roles)).code == 0
+    assert masc("check", str(roles), "--format", "json").out.strip() == "[]"
+    for command in (("compile",), ("draw",), ("train",), ("run", "--input", "question=x")):
+        done = masc(command[0], str(roles), *command[1:])
+        assert (done.code, "E0301" in done.err) == (1, True), command
