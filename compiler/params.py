@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from masc.compiler.other_names import meant
 from masc.compiler.values import Constant, Scope, plain, show
 from masc.dsl.diagnostics import Diagnostic, did_you_mean
 from masc.dsl.source import Source, Span
@@ -35,7 +36,8 @@ def declare(scope: Scope, param: Param, settings: Mapping[str, str]) -> None:
         got = (
             f"`{value.text}`" if isinstance(value, Name) else show(value.value if isinstance(value, Literal) else value)
         )
-        scope.complain("E0403", f"the parameter `{name}` takes {TYPES[kind][0]}, not {got}", value.span)
+        hint = meant(value.text, ("true", "false")) if kind == "bool" and isinstance(value, Name) else None
+        scope.complain("E0403", f"the parameter `{name}` takes {TYPES[kind][0]}, not {got}", value.span, hint)
         scope.lost.add("param")
         return
     scope.params[name] = Constant(constant, value.span if name in settings else param.span, plain(value))

@@ -157,6 +157,7 @@ def _check_models(state: State) -> list[Diagnostic]:
         for target in models
         if isinstance(target.value, str) and target.value
         for complaint in check_model(resolve_target(target.value, main.folder), state.base, target.span)[1]
+        if complaint.severity != "info"  # what is deferred, whoever runs it is told
     ]
 
 

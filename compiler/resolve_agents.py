@@ -8,6 +8,7 @@ from typing import Any
 
 from masc.compiler import bounds
 from masc.compiler.graph import Agent, Gradient
+from masc.compiler.other_names import meant
 from masc.compiler.plan import ALIGNS, Align, Lora, Sampling, Slot, Template
 from masc.compiler.values import (
     Constant,
@@ -22,7 +23,6 @@ from masc.compiler.values import (
     word,
 )
 from masc.dsl import syntax
-from masc.dsl.diagnostics import did_you_mean
 from masc.dsl.limits import PROMPT
 
 THINK: dict[str, Reader] = {"align": word(*ALIGNS), "gradient": word("full", "stop")}
@@ -93,7 +93,7 @@ def _adapt(scope: Scope, member: syntax.Adapt) -> Lora | None:
         read_options(scope, member.options, {}, "`adapt none`")
         return None
     if kind != "lora":
-        hint = did_you_mean(kind, ["lora", "none"])
+        hint = meant(kind, ["lora", "none"]) or "only adapters are trained: `lora(rank = 16)`, or `none`"
         scope.complain("E0405", f"`adapt` takes `lora(...)` or `none`, not `{kind}`", member.kind.span, hint)
         return Lora()
     return Lora(**read_options(scope, member.options, LORA, "`lora`"))

@@ -6,9 +6,9 @@ from typing import Any
 
 from masc.compiler import bounds
 from masc.compiler.graph import Carry, Open
+from masc.compiler.other_names import meant
 from masc.compiler.values import BadValueError, Reader, Scope, layers, numeric, read_options, word
 from masc.dsl import syntax
-from masc.dsl.diagnostics import did_you_mean
 
 _GRADIENT = word("full", "stop")
 CHANNELS: dict[str, dict[str, Reader]] = {
@@ -27,13 +27,16 @@ CHANNELS: dict[str, dict[str, Reader]] = {
 
 
 def resolve_channel(scope: Scope, channel: syntax.Channel) -> dict[str, Any] | None:
-    """The fields of an Edge that a channel decides; None where there is no such kind of edge (complained about)."""
+    """The fields of an Edge that a channel decides; None where it cannot be understood (complained about): with one of
+    its options it might be another edge, so that nothing shall be said about what it does."""
     kind = channel.kind.text
     if kind not in CHANNELS:
-        hint = did_you_mean(kind, list(CHANNELS)) or f"the channels are {', '.join(f'`{name}`' for name in CHANNELS)}"
+        hint = "write `kv(carry = latents)`" if kind in ("latent", "latents") else meant(kind, list(CHANNELS))
+        hint = hint or f"the channels are {', '.join(f'`{name}`' for name in CHANNELS)}"
         scope.complain("E0405", f"there is no channel `{kind}`", channel.kind.span, hint)
         scope.lost.add("graph")
         return None
+    before = len(scope.notes)
     options = read_options(scope, channel.options, CHANNELS[kind], f"`{kind}`", qualified="open")
     if kind == "hidden":
         options = {"carry": "latents"} | options
@@ -42,6 +45,9 @@ def resolve_channel(scope: Scope, channel: syntax.Channel) -> dict[str, Any] | N
     if steps := options.pop("open", 0):
         carry = _opened(scope, channel)
         options |= {"open": Open(steps, carry)} if carry else {}
+    if len(scope.notes) > before:
+        scope.lost.add("graph")
+        return None
     return {"kind": kind} | options
 
 

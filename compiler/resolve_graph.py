@@ -160,9 +160,16 @@ def _classify(reading: _Reading, name: syntax.Name, lone: bool = False) -> str |
         "E0201",
         f"there is no agent `{text}`",
         name.span,
-        lambda: did_you_mean(text, [*reading.agents, *([] if lone else reading.outputs)]),
+        lambda: did_you_mean(text, [*reading.agents, *([] if lone else reading.outputs)]) or _known(reading),
     )
     return None
+
+
+def _known(reading: _Reading) -> str | None:
+    """What an edge can join, where that is not too much to say."""
+    parts = [("agents are", list(reading.agents)), ("outputs", list(reading.outputs))]
+    said = [f"the {what} {', '.join(names)}" for what, names in parts if 0 < len(names) <= 8]
+    return "; ".join(said) or None
 
 
 def _edge(reading: _Reading, edge: syntax.Edge) -> list[Link]:
@@ -272,7 +279,7 @@ def _outputs(reading: _Reading, graph: syntax.Graph, written: Mapping[str, synta
     if not reading.gives and len(reading.outputs) == 1 and len(giving) == 1:
         output = open_outputs.pop()
         reading.gives[output] = Give(giving[0], output, reading.agents[giving[0]].span)
-    if not reading.gives and len(reading.outputs) == 1 and len(giving) > 1:
+    if not reading.gives and len(reading.outputs) == 1 and len(giving) > 1 and "graph" not in scope.lost:
         output = open_outputs.pop()
         both = " and ".join(f"`{name}`" for name in giving[:SHOWN])
         both += f" and {len(giving) - SHOWN} more" if len(giving) > SHOWN else ""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from masc.compiler import bounds
+from masc.compiler.other_names import meant
 from masc.compiler.params import argument
 from masc.compiler.plan import TrainSettings
 from masc.compiler.values import Reader, Scope, duplicate, numeric, read_value, text, word
@@ -51,7 +52,7 @@ def resolve_train(
                 scope.complain("E0201", f"the graph has no output `{name.text}`", name.span, hint)
             columns[name.text] = entry.column.text
         elif name.text not in TRAIN:
-            hint = did_you_mean(name.text, list(TRAIN)) or f"its entries are {', '.join(TRAIN)}"
+            hint = meant(name.text, list(TRAIN)) or f"its entries are {', '.join(TRAIN)}"
             scope.complain("E0401", f"`train` has no entry `{name.text}`", name.span, hint)
         else:
             found[name.text] = read_value(scope, TRAIN[name.text][1], name.text, entry.value)

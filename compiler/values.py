@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from masc.compiler.bounds import LAST_LAYER, Bounds
+from masc.compiler.other_names import meant
+from masc.dsl import strings
 from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean
 from masc.dsl.formatter import format_value
 from masc.dsl.limits import ALIKE
@@ -92,6 +94,14 @@ def show(value: object) -> str:
     return str(value)
 
 
+def _as_number(got: object, wants: str) -> str | None:
+    """The hint for a number that is written as another kind of value."""
+    number = strings.number(got) if isinstance(got, str) else got if isinstance(got, float) else None
+    if "number" not in wants or number is None or ("whole" in wants and number != int(number)):
+        return None
+    return f"write {int(number) if 'whole' in wants else number}"
+
+
 def plain(value: Value) -> str:
     """A literal as a prompt shows it: a text without its quotes, everything else as the formatter writes it."""
     return value.value if isinstance(value, Literal) and isinstance(value.value, str) else format_value(value)
@@ -100,8 +110,13 @@ def plain(value: Value) -> str:
 def _mismatch(
     scope: Scope, name: str, wants: str, got: object, value: Value, labels: Sequence[Label], hint: str | None = None
 ) -> BadValueError:
-    scope.complain("E0403", f"`{name}` takes {wants}, not {show(got)}", value.span, hint, *labels)
+    scope.complain(
+        "E0403", f"`{name}` takes {wants}, not {show(got)}", value.span, hint or _as_number(got, wants), *labels
+    )
     return BadValueError()
+
+
+_SHARES = {"warmup": "it is the share of the steps that leads up to `rate`, such as 0.05"}
 
 
 def numeric(bounds: Bounds) -> Reader:
@@ -113,7 +128,7 @@ def numeric(bounds: Bounds) -> Reader:
             raise _mismatch(scope, name, bounds.kind, got, value, labels)
         if not bounds.holds(got):
             message = f"`{name}` is {got}: it must be {bounds.limit(got)}"
-            scope.complain("E0404", message, value.span, None, *labels)
+            scope.complain("E0404", message, value.span, _SHARES.get(name), *labels)
             raise BadValueError
         number: int | float = got if bounds.whole else float(got)
         return number
@@ -132,12 +147,14 @@ def word(*words: str) -> Reader:
             return value.text
         wants = " or ".join(f"`{w}`" for w in words)
         if isinstance(value, Name) and value.text not in scope.params:
-            hint = did_you_mean(value.text, words)
+            hint = meant(value.text, words)
             scope.complain("E0405", f"`{name}` takes {wants}, not `{value.text}`", value.span, hint)
             raise BadValueError
         got, labels = scope.constant(value)
         if not isinstance(value, Name) or got not in words:
-            hint = f"without the quotes: `{got}`" if isinstance(got, str) and got in words else None
+            hint = (
+                f"without the quotes: `{got}`" if isinstance(got, str) and got in words else meant(plain(value), words)
+            )
             raise _mismatch(scope, name, wants, got, value, labels, hint)
         return str(got)
 
@@ -177,6 +194,10 @@ _PROJECTION = word(*PROJECTIONS)
 
 def _targets(scope: Scope, name: str, value: Value) -> tuple[str, ...]:
     """`all`, `attention`, `mlp`, or a list of linear projections."""
+    alone = plain(value)
+    if alone in PROJECTIONS and alone not in scope.params:
+        wants = "`all`, `attention`, `mlp` or a list of projections"
+        raise _mismatch(scope, name, wants, f"{alone}", value, (), f"write `[{alone}]`")
     if not isinstance(value, List):
         return (_GROUPS(scope, name, value),)
     if not value.items:
@@ -197,6 +218,8 @@ def _layers(scope: Scope, name: str, value: Value) -> tuple[int, int] | None:
     if not isinstance(value, Range):
         got, labels = scope.constant(value)
         hint = f"`{got}..{got}` is the one layer" if isinstance(got, int) and not isinstance(got, bool) else None
+        if isinstance(value, List) and value.items:
+            hint = f"write `{format_value(value.items[0])}..{format_value(value.items[-1])}`"
         raise _mismatch(scope, name, "`all` or a range such as `0..9`", got, value, labels, hint)
     if value.first < 0 or value.last < value.first:
         message = f"`{name}` is {value.first}..{value.last}: it must run upwards, from 0 or more"
@@ -230,7 +253,7 @@ def read_options(
     for option in options:
         name = option.name.text
         if name not in readers:
-            hint = did_you_mean(name, list(readers))
+            hint = meant(name, list(readers))
             hint = hint or (f"it takes {', '.join(readers)}" if readers else "it takes no options")
             scope.complain("E0401", f"{owner} has no option `{name}`", option.name.span, hint)
             continue

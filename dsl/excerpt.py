@@ -19,6 +19,12 @@ class Excerpt:
     text: str
     offsets: tuple[int, ...] | None = None
 
+    def line(self, offset: int) -> str:
+        """The line of the text that one of its characters is on."""
+        start = self.text.rfind("\n", 0, offset) + 1
+        end = self.text.find("\n", offset)
+        return self.text[start : end if end >= 0 else len(self.text)]
+
     def span(self, start: int, end: int) -> Span:
         """The place in the source of a range of characters of the text."""
         if self.offsets is None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from copy import copy
+from dataclasses import replace
 from difflib import get_close_matches
 
 from lark import Token, Tree
@@ -24,6 +25,7 @@ from masc.dsl.build import Builder
 from masc.dsl.comments import Comment, attach
 from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean, errors
 from masc.dsl.excerpt import Excerpt
+from masc.dsl.forms import form_of_line
 from masc.dsl.source import Source, Span
 from masc.dsl.syntax import File, Statement
 from masc.dsl.tokens import FIXED, KEYWORDS, Tokens, grammar, tokenize
@@ -59,7 +61,7 @@ def parse(source: Source) -> tuple[File | None, list[Diagnostic]]:
     file = builder.file(tree)
     swallowed = _place(tokens.tokens[-2])[0] if tokens.open_string else len(source.text)
     built = [d for d in builder.diagnostics if d.span is None or d.span.start < swallowed]
-    diagnostics = _in_order([*tokens.diagnostics, *run.diagnostics, *built])
+    diagnostics = _in_order([*run.hinted(tokens), *run.diagnostics, *built])
     if errors(diagnostics) and not file.declarations:
         return None, diagnostics
     return attach(file, tokens.comments), diagnostics
@@ -73,7 +75,7 @@ def parse_statements(excerpt: Excerpt) -> tuple[tuple[Statement, ...], tuple[Com
     run = _Run(excerpt, tokens, "body")
     builder = Builder(excerpt)
     statements = builder.body(run.parse(0))
-    return statements, tokens.comments, _in_order([*tokens.diagnostics, *run.diagnostics, *builder.diagnostics])
+    return statements, tokens.comments, _in_order([*run.hinted(tokens), *run.diagnostics, *builder.diagnostics])
 
 
 def _in_order(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
@@ -92,6 +94,8 @@ class _Run:
     def __init__(self, excerpt: Excerpt, tokens: Tokens, start: str) -> None:
         self.excerpt = excerpt
         self.tokens = tokens.tokens
+        self.base = "graph" if start == "body" else ""  # what the text is a part of
+        self.parenthesis_fed = False
         self.open_string = tokens.open_string
         self.diagnostics: list[Diagnostic] = []
         self.state: ParserState[int] = grammar().parse_interactive(start=start).parser_state
@@ -109,6 +113,8 @@ class _Run:
                 complaint = Diagnostic("E0102", message, self._span(second), hint=hint)
         else:
             length = 2 if first.type == "NAME" and second.type == "NUMBER" else int(first.type == "MAS")
+            if first.type == "MAS" or re.fullmatch(r"masc?\d*|version", first):
+                length = next(i for i, t in enumerate(self.tokens) if i and self._ends_version(first, t))
             near = did_you_mean(first, ["mas"]) if length else None
             hint = near or f"write `mas {VERSION}` on the first line"
             complaint = Diagnostic("E0101", "the version line is missing", self._span(first), hint=hint)
@@ -117,6 +123,11 @@ class _Run:
             start, end = _place(token)
             self.state.feed_token(Token(kind, text, start_pos=start, end_pos=end if length else start))
         return length
+
+    def _ends_version(self, first: Token, token: Token) -> bool:
+        """Whether a token belongs to the version line no more."""
+        between = self.excerpt.text[_place(first)[0] : _place(token)[0]]
+        return token.type == "$END" or token.type in KEYWORDS or "\n" in between
 
     def parse(self, position: int) -> Tree[Token]:
         """The whole text from a position on. ERROR tokens stand in the tree where items could not be read."""
@@ -194,7 +205,10 @@ class _Run:
         for kind in _FORGOTTEN:
             if kind in expected and _fits(self.state, [Token(kind, ""), *ahead]):
                 mark = FIXED[kind]
-                self._report("E0103", f"`{mark}` is missing before {_quoted(token)}", token)
+                if not (kind == "RPAR" and self.parenthesis_fed):  # the one that opens was missing: that has been said
+                    hint = form_of_line(*self._line(position, expected))
+                    self._report("E0103", f"`{mark}` is missing before {_quoted(token)}", token, hint)
+                self.parenthesis_fed = kind == "LPAR"
                 start, _ = _place(token)
                 self._feed(Token(kind, mark, start_pos=start, end_pos=start))
                 return position
@@ -281,9 +295,40 @@ class _Run:
             return
         elif token.type == "LPAR" and before.type == "NAME" and "ARROW" in expected:
             hint = f"a channel stands after a colon: `: {before}(...)`"
-        elif token.type in KEYWORDS or token.type in ("TRUE", "FALSE"):
+        elif (token.type in KEYWORDS or token.type in ("TRUE", "FALSE")) and not self._first_on_line(token):
             hint = f"`{token}` is a word of the language here"
+        hint = hint or form_of_line(*self._line(position, expected))
         self._report("E0103", f"expected {_phrase(expected)}, found {_quoted(token)}", token, hint)
+
+    def _line(self, position: int, expected: set[str]) -> tuple[str, str]:
+        """The line that could not be read, and the block that it is in. A token at the start of a line is not to blame
+        where what stands before it is not complete."""
+        complete = expected & {"$END", "RBRACE", "AGENT"}
+        at = position - 1 if position and not complete and self._first_on_line(self.tokens[position]) else position
+        return self.excerpt.line(_place(self.tokens[at])[0]), self.block(_place(self.tokens[at])[0])
+
+    def hinted(self, tokens: Tokens) -> list[Diagnostic]:
+        """What was found wrong with the tokens, with a hint for each stray character."""
+        strays = {_place(token)[0]: token for token in tokens.strays}
+        hints = {at: form_of_line(self.excerpt.line(at), self.block(at)) for at in strays}
+        found = {self.excerpt.span(*_place(token)): hints[at] for at, token in strays.items()}
+        return [replace(d, hint=d.hint or found.get(d.span)) if d.span else d for d in tokens.diagnostics]
+
+    def block(self, offset: int) -> str:
+        """The kind of the block that a place is in, "" outside of all of them."""
+        name, depth, declared = self.base, 0, ""
+        for token in self.tokens:
+            if _place(token)[0] > offset or token.type == "$END":
+                break
+            if self._declares(token):
+                declared, depth, name = str(token), 0, self.base
+            elif token.type == "LBRACE":
+                depth += 1
+                name = declared or self.base
+            elif token.type == "RBRACE":
+                depth = max(0, depth - 1)
+                name = name if depth else self.base
+        return name
 
     def _report(self, code: str, message: str, token: Token, hint: str | None = None) -> None:
         self.diagnostics.append(Diagnostic(code, message, self._span(token), hint=hint))

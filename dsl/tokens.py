@@ -74,15 +74,17 @@ class Tokens:
     diagnostics: tuple[Diagnostic, ...]
     open_string: bool = False
     unreadable: bool = False
+    strays: tuple[Token, ...] = ()
 
 
 def tokenize(excerpt: Excerpt) -> Tokens:
     """The tokens and comments of a text, for any text."""
     tokens: list[Token] = []
+    strays: list[Token] = []
     comments: list[Comment] = []
     # Files are UTF-8 and cannot hold halves of characters; a text that an editor or a program gives can.
     diagnostics = Faults(half_alone(excerpt.span(*half.span())) for half in islice(HALF.finditer(excerpt.text), FAULTS))
-    count, depth, end, open_string, too_deep = 0, 0, 0, False, False
+    count, depth, end, open_string, too_deep, lists = 0, 0, 0, False, False, 0
     for token in grammar().lex(excerpt.text, dont_ignore=True):
         start, stop = token.start_pos or 0, token.end_pos or 0
         span = excerpt.span(start, stop)
@@ -96,7 +98,9 @@ def tokenize(excerpt: Excerpt) -> Tokens:
                 comments.append(Comment(span.start, token[1:].strip()))
                 continue
             case "STRAY":
-                diagnostics.append(_stray(token, Diagnostic("E0110", f"`{_shown(token)}` means nothing here", span)))
+                stray = Diagnostic("E0110", f"`{_shown(token)}` means nothing here", span)
+                diagnostics.append(_stray(token, stray, lists > 0))
+                strays += [token] if len(strays) < FAULTS else []
                 continue
             case "STRING" if not is_closed(token):
                 quotes = '"""' if token.startswith('"""') else '"'
@@ -111,29 +115,33 @@ def tokenize(excerpt: Excerpt) -> Tokens:
                 diagnostics.append(Diagnostic("E0111", f"`{token}` cannot be a name", span, hint=hint))
             case "LPAR" | "LSQB" | "LBRACE":
                 depth += 1
+                lists = 0 if token.type == "LBRACE" else lists + 1
                 if depth > DEEPEST and not too_deep:
                     too_deep = True
                     diagnostics.append(Diagnostic("E0112", f"brackets are nested more than {DEEPEST} deep", span))
             case "RPAR" | "RSQB" | "RBRACE":
                 depth -= 1
+                lists = 0 if token.type == "RBRACE" else lists - 1
         tokens.append(token)
         end = stop
     tokens.append(Token("$END", "", start_pos=end, end_pos=end))
-    return Tokens(tuple(tokens), tuple(comments), tuple(diagnostics), open_string, too_deep)
+    return Tokens(tuple(tokens), tuple(comments), tuple(diagnostics), open_string, too_deep, tuple(strays))
 
 
 def _shown(token: str) -> str:
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in token[:20])
 
 
-def _stray(token: str, at: Diagnostic) -> Diagnostic:
+def _stray(token: str, at: Diagnostic, in_list: bool) -> Diagnostic:
     hints = {
-        "-": "an arrow is `->`; a name has no hyphen, write `_`",
         "'": 'strings stand in double quotes, `"..."`',
         "‘": 'strings stand in double quotes, `"..."`',
         "“": 'strings stand in straight double quotes, `"..."`',
         "”": 'strings stand in straight double quotes, `"..."`',
-        ";": "nothing separates statements here",
+        ";": "commas stand between options and values" if in_list else "nothing separates statements here",
+        "%": "a share is a number: 0.05 is five per cent",
+        "/*": "a comment starts with `#`",
+        "`": 'strings stand in double quotes, `"..."`',
         "//": "a comment starts with `#`",
         "<": "write `output <- column`",
         "→": "write `->`",

@@ -165,7 +165,8 @@ class _Reader:
         by_key = {key.value: value for key, value in entries}
         if not self._has(node, by_key, "an agent", ("on",), at=key):
             return None
-        model = self._name(by_key["on"])
+        declare = 'declare it, `models: {small: "smollm2-135m"}`, and write `on: small`'
+        model = self._name(by_key["on"], declare)
         fields = tuple(
             s.Field(self._across(field, type), word, kind)
             for field, type, word in (self._named(by_key["fields"], "fields") if "fields" in by_key else ())
@@ -317,12 +318,12 @@ class _Reader:
         self._wrong(node, "text", _in_quotes(node, self._span(node).text))
         return None
 
-    def _name(self, node: yaml.Node) -> s.Name | None:
+    def _name(self, node: yaml.Node, hint: str | None = None) -> s.Name | None:
         if not isinstance(node, yaml.ScalarNode) or _is_null(node):
             self._wrong(node, "a name")
             return None
         if not strings.is_name(node.value) or node.value in ("true", "false"):
-            hint = "a name is made of the letters a to z, digits and `_`; `true` and `false` are values"
+            hint = hint or "a name is made of the letters a to z, digits and `_`; `true` and `false` are values"
             self._report("E0111", f"`{node.value[:40]}` cannot be a name", node, hint)
             return None
         return s.Name(self._span(node), node.value)
