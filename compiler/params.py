@@ -36,8 +36,8 @@ def declare(scope: Scope, param: Param, settings: Mapping[str, str]) -> None:
         got = (
             f"`{value.text}`" if isinstance(value, Name) else show(value.value if isinstance(value, Literal) else value)
         )
-        hint = meant(value.text, ("true", "false")) if kind == "bool" and isinstance(value, Name) else None
-        scope.complain("E0403", f"the parameter `{name}` takes {TYPES[kind][0]}, not {got}", value.span, hint)
+        word = meant(value.text, ("true", "false")) if kind == "bool" and isinstance(value, Name) else None
+        scope.complain("E0403", f"the parameter `{name}` takes {TYPES[kind][0]}, not {got}", value.span, word)
         scope.lost.add("param")
         return
     scope.params[name] = Constant(constant, value.span if name in settings else param.span, plain(value))
