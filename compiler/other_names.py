@@ -90,7 +90,7 @@ _NOTES |= dict.fromkeys(
 _NOTES |= dict.fromkeys(("resume", "resume_from_checkpoint"), "go on with `masc train --resume`")
 _NOTES |= dict.fromkeys(("device", "gpus", "num_gpus", "devices"), "choose it with `masc train --device`")
 _NOTES |= dict.fromkeys(("report_to", "wandb", "tracker", "logger"), "choose it with `masc train --tracker`")
-_NOTES |= dict.fromkeys(("output_dir", "save_dir", "output", "out"), "choose it with `masc compile -o`")
+_NOTES |= dict.fromkeys(("output_dir", "save_dir"), "choose it with `masc compile -o`")
 _NOTES |= dict.fromkeys(("logging_steps", "log_every", "log_interval"), "every step is logged")
 _NOTES |= dict.fromkeys(("shuffle", "sampler"), "rows are drawn in an order that `seed` decides")
 
@@ -98,6 +98,8 @@ _NOTES |= dict.fromkeys(("shuffle", "sampler"), "rows are drawn in an order that
 def meant(wrong: str, known: Sequence[str]) -> str | None:
     """The hint for a name or a word that is none of the known ones: what is meant if it is called so elsewhere, else
     what looks like it."""
+    if not known:
+        return None
     lower = wrong.lower()
     if lower in known:
         return f"did you mean `{lower}`?"

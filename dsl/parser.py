@@ -206,7 +206,7 @@ class _Run:
             if kind in expected and _fits(self.state, [Token(kind, ""), *ahead]):
                 mark = FIXED[kind]
                 if not (kind == "RPAR" and self.parenthesis_fed):  # the one that opens was missing: that has been said
-                    hint = form_of_line(*self._line(position, expected))
+                    hint = form_of_line(*self._line(position, expected)) if kind == "LPAR" else None
                     self._report("E0103", f"`{mark}` is missing before {_quoted(token)}", token, hint)
                 self.parenthesis_fed = kind == "LPAR"
                 start, _ = _place(token)
