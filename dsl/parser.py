@@ -11,10 +11,12 @@ The driver feeds tokens to Lark's LALR automaton one by one. Where a token does 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cached_property
 
 from lark import Token, Tree
 from lark.exceptions import UnexpectedToken
@@ -316,19 +318,27 @@ class _Run:
 
     def block(self, offset: int) -> str:
         """The kind of the block that a place is in, "" outside of all of them."""
-        name, depth, declared = self.base, 0, ""
+        starts, kinds = self._blocks
+        return kinds[bisect_right(starts, offset) - 1]
+
+    @cached_property
+    def _blocks(self) -> tuple[list[int], list[str]]:
+        """Where a block begins or ends, and what stands from there on."""
+        starts, kinds = [0], [self.base]
+        declared, depth = self.base, 0
         for token in self.tokens:
-            if _place(token)[0] > offset or token.type == "$END":
-                break
+            kind = kinds[-1]
             if self._declares(token):
-                declared, depth, name = str(token), 0, self.base
+                declared, depth, kind = str(token), 0, self.base
             elif token.type == "LBRACE":
-                depth += 1
-                name = declared or self.base
+                depth, kind = depth + 1, declared
             elif token.type == "RBRACE":
                 depth = max(0, depth - 1)
-                name = name if depth else self.base
-        return name
+                kind = kind if depth else self.base
+            if kind != kinds[-1]:
+                starts.append(_place(token)[0])
+                kinds.append(kind)
+        return starts, kinds
 
     def _report(self, code: str, message: str, token: Token, hint: str | None = None) -> None:
         self.diagnostics.append(Diagnostic(code, message, self._span(token), hint=hint))
