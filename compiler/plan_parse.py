@@ -238,7 +238,8 @@ class _Reader:
             return Answer(activation, line.name() if line.has("->") else None, sampling)
         output = line.take("name", "segment", what="an output or a segment")
         line.need("column", "=")
-        column = line.name()
+        token = line.peek()
+        column = line.text() if token is not None and token.kind == "text" else line.name()
         line.need("reaches")
         return Loss(output, column, line.listed(lambda: _reach(line), ""))
 

@@ -29,7 +29,7 @@ think     `stop`: no gradient passes from a latent step to the one before
 reads, splices, fuses
           left out where there are none; `cut`: nothing comes across
 answer    `-> answer`: the output; nothing: the text goes to other agents alone
-loss      of an output, or of an activation whose text is supervised
+loss      of an output, or of an activation whose text is supervised; a column that is no word stands in quotes
 reaches   `planner`: all of its adapter; `critic.kv(29)`: of layer 29 only keys and values, all of the layers before it
           (-1: the last layer); `linear(planner)`: the matrix behind its latent steps; `hidden(a, b)`, `fuse(a, b)`: the
           link or fuser of an edge, `fuse(a, b, 9)`: its projections up to layer 9. Nothing after the word: nothing
@@ -63,6 +63,7 @@ from masc.compiler.plan import (
     Think,
     View,
 )
+from masc.compiler.verify_plan import NAME
 from masc.dsl.diagnostics import fail
 
 # What JSON may hold but a line of text had better not: controls, line separators, lone surrogates.
@@ -129,7 +130,7 @@ def _row(operation: Operation) -> tuple[str, ...]:
         return "answer", operation.activation, sampling + output
     assert isinstance(operation, Loss)
     reaches = ", ".join(reach_text(reach) for reach in operation.reaches)
-    return "loss", operation.output, f"column={operation.column} reaches {reaches}"
+    return "loss", operation.output, f"column={_word(operation.column)} reaches {reaches}"
 
 
 def view_text(view: View) -> str:
@@ -196,6 +197,11 @@ def template_text(template: Template) -> str:
             for part in template
         )
     )
+
+
+def _word(text: str) -> str:
+    """A name as it is, any other text in quotes."""
+    return text if NAME.fullmatch(text) else quote(text)
 
 
 def quote(text: str) -> str:

@@ -59,7 +59,8 @@ def prompt_of(
 
     spans: the placeholders whose columns are wanted.
     """
-    marked = _render(base, agent, contents)
+    marks = Marks.for_(base, agent)
+    marked = _render(base, agent, contents, marks)
     ids: list[int] = []
     found: dict[str, tuple[tuple[int, int], ...]] = {}
     names = _slots(agent, contents)
@@ -74,7 +75,7 @@ def prompt_of(
         run.clear()
 
     shown: list[str] = []
-    for place, piece in enumerate(_MARK.split(marked)):
+    for place, piece in enumerate(marks.split(marked)):
         if place % 2 == 0:
             run.append((piece, None))
             shown.append(piece)
@@ -91,7 +92,28 @@ def prompt_of(
     return Prompt(tuple(ids), found, "".join(shown))
 
 
-_MARK = re.compile("\ue000(\\d+)\ue001")
+@dataclass(frozen=True)
+class Marks:
+    """What stands for placeholders while a prompt goes through the chat template. start: characters that stand in no
+    text of the agent and not in the template either, so that nothing else can be taken for a mark."""
+
+    start: str
+
+    @classmethod
+    def for_(cls, base: Base, agent: PlanAgent) -> Marks:
+        written = [part for part in (*(agent.system or ()), *agent.user) if isinstance(part, str)]
+        known = "\0".join([*written, str(base.tokenizer.chat_template or "")])
+        start = "\ue000"
+        while start in known:  # one more than the longest run of them
+            start += "\ue000"
+        return cls(start + "\ue002")
+
+    def mark(self, number: int) -> str:
+        return f"{self.start}{number}\ue001"
+
+    def split(self, text: str) -> list[str]:
+        """Texts and, between them, the numbers of the marks."""
+        return re.split(f"{self.start}(\\d+)\ue001", text)
 
 
 def _slots(agent: PlanAgent, contents: Mapping[str, Content]) -> list[str]:
@@ -100,12 +122,12 @@ def _slots(agent: PlanAgent, contents: Mapping[str, Content]) -> list[str]:
     return list(dict.fromkeys([*own, *contents]))
 
 
-def _render(base: Base, agent: PlanAgent, contents: Mapping[str, Content]) -> str:
+def _render(base: Base, agent: PlanAgent, contents: Mapping[str, Content], found: Marks) -> str:
     """The prompt through the chat template, with marks where placeholders stand: a template never sees a value."""
     from jinja2.exceptions import TemplateError
 
     names = _slots(agent, contents)
-    marks = {name: f"\ue000{i}\ue001" for i, name in enumerate(names)}
+    marks = {name: found.mark(i) for i, name in enumerate(names)}
     own = {part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)}
     before = [
         f"{name}: {marks[name]}\n\n" if isinstance(content, str) else marks[name]

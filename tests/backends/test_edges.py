@@ -252,3 +252,15 @@ def test_answers_are_labels_with_one_end(tiny: Path) -> None:
     base = Base(tiny, torch.float32)
     assert answer_ids(base, "ab")[-1] == base.end_of_turn
     assert len(answer_ids(base, "ab")) == 3
+
+
+@pytest.mark.parametrize(
+    "odd", ["\ue0007\ue001", "\ue0000\ue001", "\ue000\ue0021\ue001", "\ue000" * 3, "\ue000\ue000\ue0020\ue001\ue000"]
+)
+def test_no_character_of_a_prompt_is_taken_for_a_placeholder(odd: str, tiny: Path) -> None:
+    """Whatever stands for placeholders inside masc is not what a prompt or a value may spell."""
+    program = make_program(chain(("a", 0, "norm")).replace("{q}", odd + "{q}" + odd), tiny)
+    prompt = program.trace([{"q": odd + "x", "answer": ""}])["a#1"].prompts[0]
+    assert f"{odd}{odd}x{odd}<|im_end|>" in prompt
+    ids = program.trace([{"q": odd + "x"}])["a#1"].ids[0]
+    assert program.base("a").tokenizer.decode(list(ids)) == prompt
