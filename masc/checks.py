@@ -32,7 +32,7 @@ def dtype_problem(name: str) -> str | None:
 
 def scorer_problem(name: str, code: bool) -> str | None:
     """`code`: whether the code scorer is one of the choices."""
-    from masc.backends.scoring.registry import scorer_problem as problem
+    from masc.backends.scoring.declarations import scorer_problem as problem
 
     return problem(name, code)
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from masc.backends.scoring.registry import Function, runs_code, scorer_of
+from masc.backends.scoring.registry import Function, declared, runs_code
 from masc.compiler.artifact import model_hash
 from masc.compiler.channel import as_text
 from masc.compiler.controls import alone, is_latent_chain, pooled, stopped, unread
@@ -223,7 +223,7 @@ def mark(run: Run, task: Task) -> str:
 
 def asked(run: Run, task: Task) -> str:
     """A hash of what a run is asked, and how: with the run's own all that a result depends on."""
-    how = scorer_of(task.scorer, allow_code_execution=True, sandbox=task.sandbox)
+    how = declared(task.scorer)
     scorer = [how.name, how.mark] if how.mark else how.name
     sampled = task.sampled if task.samples else 0
     decoding = [repr(o) for o in plan_of(run, task.output).operations if isinstance(o, Answer)]

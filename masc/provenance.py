@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masc.backends.scoring.registry import scorer_of
+from masc.backends.scoring.registry import declared
 from masc.compiler.artifact import versions, weights_hash
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def of_comparison(
         "set": dict(sets),
         "sweep": {name: list(values) for name, values in sweep.items()},
         "seeds": list(seeds),
-        "scorer": scorer_of(task.scorer, allow_code_execution=True).name,
+        "scorer": declared(task.scorer).name,
         "output": task.output,
         "train": of_data(task.train_rows, None, train, {}),
         "test": of_data(task.test_rows, None, test, {}),

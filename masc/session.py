@@ -268,13 +268,13 @@ def evaluate(
     output: str | None,
     batch: int,
     allow_code_execution: bool,
+    sandbox: str,
     repeat: int = 1,
     decoding: Decoding = AS_WRITTEN,
 ) -> tuple[Report, list[Item]]:
     """Score a program on rows, with a progress bar."""
     from masc.backends.torch.evaluate import evaluate as run
 
-    warn_of_walls(scorer, allow_code_execution)
     with bar() as progress:
         task = progress.add_task("eval", total=len(rows) * repeat)
         return run(
@@ -286,16 +286,9 @@ def evaluate(
             repeat=repeat,
             decoding=decoding,
             allow_code_execution=allow_code_execution,
+            sandbox=sandbox,
             tick=lambda count: progress.advance(task, count),
         )
-
-
-def warn_of_walls(scorer: str, allow_code_execution: bool) -> None:
-    """Say what would not hold back code that the model wrote and the scorer runs."""
-    from masc.backends.torch.code_scorer import open_walls
-
-    if scorer == "code" and allow_code_execution and (missing := open_walls()):
-        say(f"warning: here the code that is run is not wholly shut in: {', and '.join(missing)}")
 
 
 def data_path(given: Path | None, written: str | None, base: Path, entry: str) -> Path:

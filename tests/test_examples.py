@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 import masc
-from masc.backends.torch.code_scorer import passes, program_of
+from masc.backends.scoring.code import passes
 from masc.backends.torch.tasks import TASKS
 from masc.compiler.pipeline import compile_file
 from masc.compiler.plan import Prefill
 from masc.dsl.diagnostics import errors
+from support import WALLS
 
 ROOT = Path(__file__).resolve().parents[1] / "examples"
 EXAMPLES = sorted({path.parent for path in ROOT.glob("*/*.mas")})
@@ -80,7 +81,7 @@ def test_the_family_compiles_and_its_rows_fit(folder: Path) -> None:
     for row in few:
         assert {"question", "answer"} <= set(row)
         if folder.name.startswith("code"):
-            assert passes(program_of(row["answer"], row))
+            assert passes(row["answer"], row, WALLS)
         elif not folder.name.startswith("math"):
             assert row["question"].startswith("Please choose the correct answer to the question: ")
             assert f"{row['answer'].capitalize()}: " in row["question"]

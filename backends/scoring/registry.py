@@ -11,11 +11,12 @@ from functools import partial
 from typing import Any
 
 from masc.backends.scoring.choices import choice, option_of
+from masc.backends.scoring.declarations import DECLARED, scorer_problem
 from masc.backends.scoring.exact import answer_text, exact
 from masc.backends.scoring.mathematics import expression_of
 from masc.backends.scoring.mathematics import math as mathematics
 from masc.backends.scoring.numbers import Number, number, number_of
-from masc.dsl.diagnostics import did_you_mean, fail
+from masc.dsl.diagnostics import fail
 
 Row = Mapping[str, Any]
 Function = Callable[[str, str, Row], bool | float]
@@ -53,9 +54,9 @@ def _named(function: Callable[[str, str], bool]) -> Function:
 
 
 def _run(sandbox: str, said: str, gold: str, row: Row) -> bool:
-    from masc.backends.torch.code_scorer import passes, program_of
+    from masc.backends.scoring.code import passes
 
-    return passes(program_of(said, row))
+    return passes(said, row, sandbox)
 
 
 def _gist_of_number(said: str, gold: str) -> str:
@@ -78,35 +79,29 @@ def _gist_of_expression(said: str, gold: str) -> str:
     return f"= {found.value}" if isinstance(found, Number) else answer_text(expression_of(said) or said)
 
 
-_DECLARED = (
-    Scorer("exact", "the same text, but for blanks and a full stop at the end", _named(exact)),
-    Scorer("number", "the same number, however it is written", _named(number), _gist_of_number),
-    Scorer("math", "the same value or expression, by math-verify", _named(mathematics), _gist_of_expression),
-    Scorer("choice", "the same option is chosen", _named(choice), _gist_of_choice),
-    Scorer("code", "the code passes the row's tests", partial(_run, "auto"), runs_code=True),
-)
-SCORERS: dict[str, Scorer] = {scorer.name: scorer for scorer in _DECLARED}
+_COMPARED: dict[str, tuple[Function, Callable[[str, str], str]]] = {
+    "exact": (_named(exact), lambda said, gold: answer_text(said)),
+    "number": (_named(number), _gist_of_number),
+    "math": (_named(mathematics), _gist_of_expression),
+    "choice": (_named(choice), _gist_of_choice),
+    "code": (partial(_run, "auto"), lambda said, gold: answer_text(said)),
+}
+SCORERS: dict[str, Scorer] = {
+    one.name: Scorer(one.name, one.help, *_COMPARED[one.name], one.runs_code) for one in DECLARED
+}
 
 
-def scorer_problem(name: str, code: bool = True) -> str | None:
-    """A complaint about the name of a scorer, or None. code: whether one that runs code is among the choices."""
-    known = [scorer.name for scorer in SCORERS.values() if code or not scorer.runs_code]
-    if name in SCORERS and name not in known:
-        return f"the scorer `{name}` runs what a model wrote; only `masc eval` and `masc compare` can"
-    hint = did_you_mean(name, known) or f"known are {', '.join(known)}"
-    return None if name in known else f"unknown scorer `{name}`: {hint}"
+def declared(scorer: str | Function | Scorer) -> Scorer:
+    """What it is called and looks at, without leave or walls: nothing is run. E0611 no such scorer."""
+    if isinstance(scorer, str) and scorer in SCORERS:
+        return SCORERS[scorer]
+    return scorer_of(scorer)
 
 
 def runs_code(scorer: str | Function | Scorer) -> bool:
     """Whether it runs what a model wrote, and so needs the tests of a row rather than its gold answer."""
     found = SCORERS.get(scorer) if isinstance(scorer, str) else scorer
     return isinstance(found, Scorer) and found.runs_code
-
-
-def scorer_names(code: bool = True) -> str:
-    """The names as a list in a sentence: `exact, number, choice or code`."""
-    names = [scorer.name for scorer in SCORERS.values() if code or not scorer.runs_code]
-    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def scorer_of(
@@ -132,6 +127,9 @@ def scorer_of(
         raise fail(
             "E0611", f"the scorer `{scorer}` runs what the model wrote", hint="allow it with --allow-code-execution"
         )
+    from masc.backends.scoring.sandbox import sandbox_of
+
+    sandbox_of(sandbox)  # before anything is decoded
     return replace(found, function=partial(_run, sandbox))
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from masc.backends.scoring.code_text import has_tests
 from masc.backends.scoring.registry import Function, Scorer, scorer_of
-from masc.backends.torch.code_scorer import has_tests
 from masc.backends.torch.data import answer_columns
 from masc.backends.torch.probe import Probe
 from masc.backends.torch.program import Program, Said

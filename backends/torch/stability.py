@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
-from masc.backends.scoring.registry import Function, scorer_of
+from masc.backends.scoring.registry import Function, declared
 from masc.backends.torch.data import answer_columns
 from masc.backends.torch.evaluate import say_all
 from masc.backends.torch.program import Program
@@ -32,7 +32,7 @@ def agreement(
     scorer (`Scorer.gist`). All agents sample at temperature 0.6 and top-p 0.95, seeds 0, 1, ..."""
     if samples < 2:
         raise ValueError("agreement needs at least two samples")
-    gist = scorer_of(scorer, allow_code_execution=True).gist
+    gist = declared(scorer).gist
     output = output or program.plan.outputs[0]
     column = answer_columns(program.plan)[output][1]
     found: list[list[str]] = [[] for _ in rows]

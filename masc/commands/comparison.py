@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from masc.commands.options import Batch, Device, Dtype, File, check_place, read_sets, require
+from masc.backends.scoring.declarations import scorer_names
+from masc.commands.options import AllowCode, Batch, Device, Dtype, File, Sandbox, check_place, read_sets, require
 from masc.console import say
-from masc.dsl.diagnostics import fail
 
 
 def compare(
@@ -24,23 +24,23 @@ def compare(
         str | None, typer.Option(help="Names of rows, with commas between \\[default: all that say something]")
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of training, with commas between")] = "0",
-    scorer: Annotated[str, typer.Option(help="exact, number, choice or code")] = "exact",
+    scorer: Annotated[str, typer.Option(help=scorer_names())] = "exact",
     output: Annotated[str | None, typer.Option(help="Which output is scored \\[default: the first]")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many test rows")] = None,
     samples: Annotated[int, typer.Option(min=0, help="Sampled answers for the agreement; 0: none")] = 5,
     sampled: Annotated[int, typer.Option(min=1, help="Of how many test rows answers are sampled")] = 40,
     batch: Batch = 16,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="The folder \\[default: FILE.compare]")] = None,
-    allow_code_execution: Annotated[
-        bool, typer.Option("--allow-code-execution", help="Run what the model wrote, for the scorer code")
-    ] = False,
+    allow_code_execution: AllowCode = False,
+    sandbox: Sandbox = "auto",
     dtype: Dtype = None,
     device: Device = None,
 ) -> None:
     """Hold a team against single agents, text agents and its own ablations, on the same rows."""
     from masc import checks
+    from masc.backends.scoring.registry import scorer_of
     from masc.compiler.artifact import artifact_of, locate
-    from masc.session import accepted, compile_source_of, warn_of_walls
+    from masc.session import accepted, compile_source_of
 
     values = {name: _several(text) for name, text in read_sets(set_).items()}
     sets = {name: found[0] for name, found in values.items() if len(found) == 1}
@@ -52,8 +52,7 @@ def compare(
     wrong = next((part for part in numbers if not part.isdecimal() or int(part) >= 2**63), None)
     require(None if wrong is None else f"`{wrong}` is not a whole number", "--seeds")
     check_place(dtype, device)
-    if scorer == "code" and not allow_code_execution:
-        raise fail("E0611", "the code scorer runs what the model wrote", hint="allow it with --allow-code-execution")
+    scorer_of(scorer, allow_code_execution=allow_code_execution, sandbox=sandbox)
 
     from masc import comparison, comparison_runs, provenance
     from masc.comparison_report import lines_of, text_table, write_report
@@ -62,9 +61,8 @@ def compare(
     path = locate(file, Path())
     first = accepted(compile_source_of(path, {**sets, **{name: found[0] for name, found in sweep.items()}}))
     options = {"batch": batch, "samples": samples, "sampled": sampled, "dtype": dtype, "device": device}
-    options["allow_code_execution"] = allow_code_execution
+    options |= {"allow_code_execution": allow_code_execution, "sandbox": sandbox}
     task = comparison_runs.task_of(first, train, test, scorer, output, limit, names, **options)
-    warn_of_walls(scorer, allow_code_execution)
     if same := comparison_runs.leaked(task):
         say(f"warning: {same} of {len(task.test_rows)} test rows are training rows as well")
     if names is None and (hidden := comparison_runs.hidden_inputs(first, task.output)):
@@ -95,7 +93,7 @@ def _several(text: str) -> list[str]:
 def audit(
     file: File = None,
     data: Annotated[Path | None, typer.Option(help="JSON lines \\[default: the file's `eval_data`]")] = None,
-    scorer: Annotated[str, typer.Option(help="exact, number or choice")] = "exact",
+    scorer: Annotated[str, typer.Option(help=scorer_names(code=False))] = "exact",
     output: Annotated[str | None, typer.Option(help="Whose answers count \\[default: all outputs together]")] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first so many rows")] = None,
     watched: Annotated[int, typer.Option(min=1, help="Rows of which attention and gradients are taken")] = 16,

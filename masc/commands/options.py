@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from masc.backends.scoring.declarations import SANDBOXES
 from masc.compiler.decoding import Decoding
 from masc.compiler.plan import Mode
 
@@ -33,6 +34,10 @@ Temperature = Annotated[float | None, typer.Option(help="Of the outputs; 0: gree
 TopP = Annotated[float | None, typer.Option("--top-p", help="Of the outputs \\[default: the graph's]")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Of the outputs \\[default: the graph's]")]
 Seed = Annotated[int | None, typer.Option(help="What is sampled is drawn from it \\[default: the graph's]")]
+AllowCode = Annotated[
+    bool, typer.Option("--allow-code-execution", help="Run what the model wrote, for the scorer code")
+]
+Sandbox = Annotated[str, typer.Option(help=f"Behind which walls it is run: {', '.join(SANDBOXES)}")]
 Batch = Annotated[int, typer.Option(min=1, help="Rows decoded together")]
 
 

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from masc.backends.scoring.declarations import scorer_names
 from masc.commands.options import (
+    AllowCode,
     Batch,
     Channel,
     Checkpoint,
@@ -18,6 +20,7 @@ from masc.commands.options import (
     Dtype,
     File,
     MaxTokens,
+    Sandbox,
     Seed,
     Sets,
     Temperature,
@@ -32,7 +35,6 @@ from masc.commands.options import (
     require,
 )
 from masc.console import table
-from masc.dsl.diagnostics import fail
 
 
 def run(
@@ -88,9 +90,7 @@ def eval_(
         Path | None, typer.Option(help="Rows to score \\[default: the task's, or the file's `eval_data`]")
     ] = None,
     task: Annotated[str | None, typer.Option(help="A public data set: gsm8k, gpqa-diamond, humaneval, ...")] = None,
-    scorer: Annotated[
-        str | None, typer.Option(help="exact, number, choice or code \\[default: the task's, or exact]")
-    ] = None,
+    scorer: Annotated[str | None, typer.Option(help=f"{scorer_names()} \\[default: the task's, or exact]")] = None,
     output: Annotated[str | None, typer.Option(help="Which output is scored \\[default: the first]")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Sampled answers to each row: avg@k, pass@k, majority")] = 1,
     temperature: Temperature = None,
@@ -107,9 +107,8 @@ def eval_(
     batch: Batch = 16,
     out: Annotated[Path | None, typer.Option(help="Also write the numbers as JSON, with where they come from")] = None,
     items: Annotated[Path | None, typer.Option(help="Also write each answer as JSON lines")] = None,
-    allow_code_execution: Annotated[
-        bool, typer.Option("--allow-code-execution", help="Run what the model wrote, for the scorer code")
-    ] = False,
+    allow_code_execution: AllowCode = False,
+    sandbox: Sandbox = "auto",
     dtype: Dtype = None,
     device: Device = None,
 ) -> None:
@@ -117,6 +116,7 @@ def eval_(
     from dataclasses import asdict
 
     from masc import checks, columns, provenance, reporting, session
+    from masc.backends.scoring.registry import scorer_of
     from masc.backends.torch.evaluate import check_repeat
     from masc.backends.torch.tasks import TASKS
     from masc.compiler.files import atomic_write, check_file
@@ -127,8 +127,7 @@ def eval_(
     require(checks.scorer_problem(scorer, code=True), "--scorer")
     decoding = read_decoding(temperature, top_p, max_tokens, seed)
     check_place(dtype, device)
-    if scorer == "code" and not allow_code_execution:
-        raise fail("E0611", "the code scorer runs what the model wrote", hint="allow it with --allow-code-execution")
+    scorer_of(scorer, allow_code_execution=allow_code_execution, sandbox=sandbox)
     for path in (out, items):
         if path is not None:
             check_file(path)
@@ -137,7 +136,9 @@ def eval_(
     named = columns.checked(read_columns(column), found.plan)
     rows = columns.renamed(session.eval_rows_of(found, data, scorer, output, task, named)[:limit], named)
     program = session.load_program(found, dtype=dtype, device=device)
-    result, scored = session.evaluate(program, rows, scorer, output, batch, allow_code_execution, repeat, decoding)
+    result, scored = session.evaluate(
+        program, rows, scorer, output, batch, allow_code_execution, sandbox, repeat, decoding
+    )
     if out is not None:  # files first: what cannot be printed is not lost
         where = provenance.of_data(rows, task, session.eval_path(found, data, task), named)
         about = provenance.of(found, program, data=where, batch=batch)

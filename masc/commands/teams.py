@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from masc.backends.scoring.declarations import scorer_names
 from masc.commands.options import Columns, Device, File, Sets, check_place, read_columns, read_sets, require
 from masc.console import say
 from masc.streams import print_content
@@ -41,7 +42,7 @@ def train(
     set_: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint")] = False,
     force: Annotated[bool, typer.Option("--force", help="Throw earlier weights and checkpoints away")] = False,
-    scorer: Annotated[str, typer.Option(help="For evaluation during training: exact, number, choice")] = "exact",
+    scorer: Annotated[str, typer.Option(help=f"For evaluation during training: {scorer_names(code=False)}")] = "exact",
     tracker: Annotated[
         list[str] | None, typer.Option(help="Also log to tensorboard, wandb, ... (through accelerate)")
     ] = None,

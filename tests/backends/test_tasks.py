@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from masc.backends.scoring.code import passes
 from masc.backends.scoring.registry import SCORERS
-from masc.backends.torch.code_scorer import passes, program_of
 from masc.backends.torch.data import check_columns
 from masc.backends.torch.evaluate import evaluate
 from masc.backends.torch.tasks import TASKS, ask, load_task, read_task, task_problem
 from masc.dsl.diagnostics import MascError
-from support import chain, make_program
+from support import WALLS, chain, make_program
 
 OPTIONS = {"label": ["A", "B", "C", "D"], "text": ["wool", "iron", "glass", "milk"]}
 RECORDS: dict[str, dict[str, Any]] = {
@@ -108,8 +108,8 @@ def test_a_task_loads(name: str, hub: Path) -> None:
     if name in WANTED:
         assert (row["question"], row["answer"]) == WANTED[name]
     if TASKS[name].scorer == "code":
-        assert passes(program_of(row["answer"], row)), "the model solution passes its own tests"
-        assert not passes(program_of(row["answer"].replace("return", "return 1 +"), row))
+        assert passes(row["answer"], row, WALLS), "the model solution passes its own tests"
+        assert not passes(row["answer"].replace("return", "return 1 +"), row, WALLS)
     else:
         assert SCORERS[TASKS[name].scorer].score(f"The answer is {row['answer']}.", row["answer"], row) == 1
 
@@ -148,7 +148,7 @@ def test_files_as_published_or_as_rows(tmp_path: Path) -> None:
         file.write_text(json.dumps(RECORDS[name]) + "\n")
         (row,) = read_task(name, file, ("question",))
         assert told in row["question"]
-        assert passes(program_of(row["answer"], row))
+        assert passes(row["answer"], row, WALLS)
     plain = {"question": "q", "answer": "a", "prompt": "p", "test": "t"}
     file.write_text(json.dumps(plain) + "\n")
     for name in TASKS:
@@ -222,7 +222,7 @@ def test_columns_that_do_not_fit() -> None:
     with pytest.raises(MascError, match="row 1 of the task `gsm8k` has no column `quesion`") as caught:
         check_columns(rows, ("quesion",), "the task `gsm8k`")
     assert caught.value.diagnostics[0].hint == "did you mean `question`?"
-    with pytest.raises(MascError, match="column `question` of row 2 of it is list"):
+    with pytest.raises(MascError, match="column `question` of row 2 of it is a list"):
         check_columns(rows, ("question",), "it")
     with pytest.raises(MascError, match="it holds no rows"):
         check_columns([], ("question",), "it")
@@ -232,7 +232,7 @@ def test_a_task_is_evaluated(tiny: Path, hub: Path) -> None:
     program = make_program(chain(("b", 0, "norm")), tiny)
     for name in ("gsm8k", "mbpp"):
         rows = [{**row, "q": row["question"]} for row in load_task(name, root=hub)]
-        report, items = evaluate(program, rows, TASKS[name].scorer, allow_code_execution=True)
+        report, items = evaluate(program, rows, TASKS[name].scorer, allow_code_execution=True, sandbox=WALLS)
         assert report.items == 1
         assert report.gold_perplexity > 1
         assert items[0].gold == rows[0]["answer"]

@@ -169,13 +169,17 @@ def test_what_a_single_agent_lacks_is_said(team: Path, masc: Command) -> None:
     assert len((team.parent / "team.compare" / "table.csv").read_text().splitlines()) == 1 + 7
 
 
-def test_walls_that_are_open_are_said(team: Path, masc: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("masc.backends.torch.code_scorer.open_walls", lambda: ("a wall",))
+def test_code_is_run_behind_walls_or_not_at_all(team: Path, masc: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("masc.backends.scoring.sandbox._tried", lambda name: f"`{name}` is not installed")
     rows = [{**row, "test": "assert True"} for row in ROWS[:2]]
     (team.parent / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    done = masc("compare", team, "--rows", "single", "--samples", 0, "--scorer", "code", "--allow-code-execution")
-    assert done.code == 0, done.err
-    assert "not wholly shut in: a wall" in done.err
+    for command in (("compare", team, "--rows", "single", "--samples", 0), ("eval", team, "--data", "test.jsonl")):
+        refused = masc(*command, "--scorer", "code", "--allow-code-execution")
+        assert refused.code == 1
+        assert "E0660" in refused.err
+        assert "--sandbox none" in refused.err
+        wrong = masc(*command, "--scorer", "code", "--allow-code-execution", "--sandbox", "bwarp")
+        assert "unknown sandbox `bwarp`" in wrong.err
 
 
 DEAF = """

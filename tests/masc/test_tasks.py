@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from courier import GRAPH, Command, Result
+from support import WALLS
 
 ASKING = GRAPH.replace("{code}", "{question}").replace("courier(code)", "courier(question)").replace("word", "answer")
 PUBLISHED = {
@@ -67,7 +68,7 @@ def test_code_as_published(masc: Command, team: Path) -> None:
     assert refused.code == 1
     assert "E0611" in refused.err
     assert "--allow-code-execution" in refused.err
-    found = numbers(masc(*asked, "--allow-code-execution"), team)
+    found = numbers(masc(*asked, "--allow-code-execution", "--sandbox", WALLS), team)
     assert (found["items"], found["correct"]) == (1, 0)
     assert found["gold_perplexity"] > 1
 

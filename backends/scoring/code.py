@@ -1,0 +1,197 @@
+"""The code scorer: runs what a model wrote against a row's tests.
+
+No secret is safe in one process, so there are two, each behind walls of its own: one has the candidate's code, the
+other the tests, which call the candidate by value (`peer.py`). Only the second says whether the tests passed.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import secrets
+import selectors
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from functools import cache
+from typing import Any
+
+from masc.backends.scoring import code_sides, peer
+from masc.backends.scoring.code_text import code_of, has_tests, tests_of
+from masc.backends.scoring.sandbox import MEMORY, PROCESSES, Sandbox, sandbox_of
+
+SECONDS = 10
+"""How long the tests of a row may take."""
+_START = 10
+"""Seconds more for two interpreters to start."""
+
+__all__ = ["SECONDS", "has_tests", "holds", "passes", "run"]
+
+
+def passes(said: str, row: Mapping[str, Any], sandbox: str = "auto", seconds: int = SECONDS) -> bool:
+    """Whether the code of an answer passes the tests of its row. E0660 where there are no walls to run it behind."""
+    walls = sandbox_of(sandbox)
+    code = code_of(said, row)
+    if code is None:
+        return False
+    tests = tests_of(row)
+    return run(walls, code, tests.before, tests.tests, tests.wanted, tests.needed, seconds)
+
+
+def run(
+    walls: Sandbox,
+    code: list[str],
+    before: tuple[str, ...],
+    tests: tuple[str, ...],
+    wanted: tuple[str, ...] = (),
+    needed: tuple[str, ...] = (),
+    seconds: int = SECONDS,
+    start: int = _START,
+) -> bool:
+    """Whether tests come to their end with the candidate's code at the other end of the line."""
+    end = time.monotonic() + seconds + start
+    with ExitStack() as stack:
+        sides = []
+        for role in ("candidate_side", "tests_side"):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+            sides.append(stack.enter_context(_Side(walls, role, seconds, folder)))
+        candidate, judge = sides
+        candidate.write(json.dumps({"code": code, "wanted": wanted}).encode() + b"\n", end)
+        told = {"before": before, "tests": tests, "wanted": wanted, "needed": needed}
+        judge.write(json.dumps(told).encode() + b"\n", end)
+        sender, receiver = candidate, judge  # the candidate says first what it has
+        while (line := sender.read(end, sides)) is not None:
+            if sender is judge and line in (b"pass\n", b"fail\n"):
+                return line == b"pass\n"
+            if not line.startswith(b"[") or not receiver.write(line, end):
+                return False
+            sender, receiver = receiver, sender
+    return False
+
+
+class _Side:
+    """One of the two processes, with a pipe to it and one from it."""
+
+    def __init__(self, walls: Sandbox, role: str, seconds: int, folder: str) -> None:
+        self._walls, self._name = walls, f"masc-{secrets.token_hex(8)}"
+        self._process = subprocess.Popen(
+            walls.command(_program(role), seconds, self._name),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=folder,
+            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": folder, "TMPDIR": folder},
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
+        os.set_blocking(self._in, False)
+        os.set_blocking(self._out, False)
+        self._kept = b""
+
+    def __enter__(self) -> _Side:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._walls.stop(self._name)
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):
+                assert stream is not None
+                stream.close()
+
+    def write(self, data: bytes, end: float) -> bool:
+        """Whether all of it went in in time."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._in, selectors.EVENT_WRITE)
+            while data:
+                if not selector.select(max(0.0, end - time.monotonic())):
+                    return False
+                try:
+                    data = data[os.write(self._in, data) :]
+                except BlockingIOError:
+                    continue
+                except OSError:
+                    return False
+        return True
+
+    def read(self, end: float, sides: list[_Side]) -> bytes | None:
+        """The next line, None where none comes in time, it is too long, or a side takes too much memory."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._out, selectors.EVENT_READ)
+            while b"\n" not in self._kept:
+                left = end - time.monotonic()
+                if left <= 0 or len(self._kept) > peer.LARGEST:
+                    return None
+                if not selector.select(min(left, 0.1)):
+                    if any(side.memory() > MEMORY for side in sides):
+                        return None
+                    continue
+                chunk = os.read(self._out, 1 << 16)
+                if not chunk:
+                    return None
+                self._kept += chunk
+        line, _, self._kept = self._kept.partition(b"\n")
+        return line + b"\n"
+
+    def memory(self) -> int:
+        """Bytes that the process and all that it started hold."""
+        import psutil
+
+        total = 0
+        with suppress(psutil.Error):
+            for process in psutil.Process(self._process.pid).children(recursive=True):
+                with suppress(psutil.Error):
+                    total += process.memory_info().rss
+        return total
+
+
+@cache
+def _program(role: str) -> str:
+    """The text of one side: both files, and the call that starts it."""
+    text = inspect.getsource(peer) + inspect.getsource(code_sides)
+    return text.replace("from __future__ import annotations\n", "") + f"\n{role}()\n"
+
+
+# What walls must hold: each tries to get out, and fails inside.
+_PROBE = f"""
+import os, socket
+def out():
+    found = []
+    for kind, address in ((socket.AF_INET, ("127.0.0.1", 9)), (socket.AF_INET, ("192.0.2.1", 9))):
+        with socket.socket(kind, socket.SOCK_DGRAM) as plug:
+            try: plug.connect(address)
+            except OSError: pass
+            else: found.append("network") if address[0] != "127.0.0.1" else None
+    started = []
+    try:
+        for _ in range({PROCESSES + 8}):
+            child = os.fork()
+            if child == 0:
+                import time; time.sleep(30); os._exit(0)
+            started.append(child)
+        found.append("processes")
+    except OSError: pass
+    for child in started: os.kill(child, 9); os.waitpid(child, 0)
+    for folder in ("/", "/usr", "/tmp", "/dev", "/dev/shm", "/var/tmp"):
+        try: open(folder + "/masc-probe", "w").close()
+        except OSError: pass
+        else: found.append(folder)
+    return found
+"""
+
+
+def holds(walls: Sandbox, start: int) -> bool:
+    """Whether walls can be built here, and hold."""
+    if shutil.which(walls.name) is None:
+        return False
+    tests = ("assert out() == []",)
+    return run(walls, [_PROBE], (), tests, ("out",), ("out",), seconds=SECONDS, start=start)
