@@ -50,12 +50,14 @@ def run_rows(
     for name, other in apart.items():
         say(f"the rows have a column `{name}` as well: it is `{other}` in {out}")
     partial = _partial(out)
-    done = read_partial(partial, mark_of(program, rows, read, decoding))
+    done, cut_off = read_partial(partial, mark_of(program, rows, read, decoding))
     with partial.open("a", encoding="utf-8") as file, bar() as progress:
         task = progress.add_task("run", total=len(rows), completed=len(done))
         for i, said in say_all(program, read, batch, frozenset(done), decoding=decoding):
             done[i] = {name: said[name].text for name in outputs}
-            file.write(json.dumps({"index": i, "said": done[i]}, ensure_ascii=False) + "\n")
+            cut = any(said[name].cut for name in outputs)
+            cut_off += cut
+            file.write(json.dumps({"index": i, "said": done[i], "cut": cut}, ensure_ascii=False) + "\n")
             file.flush()
             progress.advance(task)
     kept = [{apart.get(name, name): value for name, value in row.items()} for row in rows]
@@ -63,6 +65,8 @@ def run_rows(
     atomic_write(out, "".join(lines))
     partial.unlink()
     say(f"{len(rows)} answers -> {out}")
+    if cut_off:
+        say(f"{cut_off} of them were cut off, by `max_tokens` or at the model's last position")
 
 
 def _apart(rows: Sequence[Row], outputs: Sequence[str]) -> dict[str, str]:
@@ -118,8 +122,9 @@ def _bytes(tensor: Any) -> bytes:
     return bytes(flat.numpy().tobytes())
 
 
-def read_partial(partial: Path, mark: str) -> dict[int, dict[str, str]]:
-    """The answers of a run that was stopped; afterwards the file holds just them. E0612 if that run was another one."""
+def read_partial(partial: Path, mark: str) -> tuple[dict[int, dict[str, str]], int]:
+    """The answers of a run that was stopped, and how many of them were cut off; afterwards the file holds just them.
+    E0612 if that run was another one."""
     entries = list(_whole_lines(partial.read_bytes())) if partial.exists() else []
     if entries and entries[0] != {"of": mark}:
         raise fail(
@@ -127,10 +132,10 @@ def read_partial(partial: Path, mark: str) -> dict[int, dict[str, str]]:
             f"`{partial}` is of other rows, another graph, other weights or other options",
             hint="delete it, or choose another --out",
         )
-    kept = [entry for entry in entries[1:] if set(entry) == {"index", "said"}]
+    kept = [entry for entry in entries[1:] if set(entry) == {"index", "said", "cut"}]
     lines = [{"of": mark}, *kept]
     atomic_write(partial, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    return {entry["index"]: entry["said"] for entry in kept}
+    return {entry["index"]: entry["said"] for entry in kept}, sum(bool(entry["cut"]) for entry in kept)
 
 
 def _whole_lines(data: bytes) -> Iterator[dict[str, Any]]:

@@ -31,6 +31,7 @@ def report_rows(result: Report) -> list[tuple[str, str]]:
         ("gold perplexity", number(result.gold_perplexity)),
         ("decoded perplexity", number(result.decoded_perplexity)),
         ("tokens decoded", str(result.tokens_decoded)),
+        ("cut off", f"{result.cut_off} of {result.items * result.repeat} answers"),
         ("latent steps", str(result.latent_steps)),
         ("wall time", f"{result.seconds:.1f} s"),
     ]

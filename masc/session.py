@@ -139,7 +139,7 @@ def find(
     run, or of which there are none; E0673 `sets` that mean nothing here; E0674 no such checkpoint.
     """
     path, sets = locate(argument, Path()), sets or {}
-    _check_sets(sets)
+    check_sets(sets, ("eval_data",))
     root = artifact_of(path if weights is None else locate(weights, Path()))
     compilation = compile_remembering(path, root, {})
     if weights is not None:
@@ -164,9 +164,9 @@ def find(
     return Found(path, compilation, artifact, cut, channel, chosen, altered)
 
 
-def _check_sets(sets: Mapping[str, str]) -> None:
-    """E0673: what belongs to training has no meaning for what is trained."""
-    names = {field.name for field in dataclasses.fields(TrainSettings)} - {"eval_data"}
+def check_sets(sets: Mapping[str, str], read: tuple[str, ...] = ()) -> None:
+    """E0673: what belongs to training has no meaning for what is trained. read: entries that have one all the same."""
+    names = {field.name for field in dataclasses.fields(TrainSettings)} - {*read}
     if wrong := next((name for name in sets if name in names), None):
         hint = "`--seed` decides what is sampled" if wrong == "seed" else "`masc train` takes it"
         raise fail("E0673", f"`{wrong}` is a setting of training and changes nothing here", hint=hint)

@@ -48,7 +48,7 @@ def say_all(
 ) -> Iterator[tuple[int, dict[str, Said]]]:
     """Decode every row not in `skip`; yields (row number, what was said by output), batch by batch."""
     for batch in batches(program, rows, [i for i in range(len(rows)) if i not in skip], size):
-        said = program.say([rows[i] for i in batch], batch, probe, decoding)
+        said = program.say([rows[i] for i in batch], batch, probe, decoding, cuts=True)
         yield from zip(batch, said, strict=True)
 
 
@@ -62,7 +62,7 @@ def say_samples(
     for at in range(0, len(drawn), size):
         part = drawn[at : at + size]
         indices, numbers = [i for i, _ in part], [sample for _, sample in part]
-        said = program.say([rows[i] for i in indices], indices, decoding=decoding, samples=numbers)
+        said = program.say([rows[i] for i in indices], indices, decoding=decoding, samples=numbers, cuts=True)
         yield from zip(indices, numbers, said, strict=True)
 
 
@@ -90,6 +90,8 @@ class Report:
     included."""
     tokens_decoded: int
     """Tokens of all outputs' answers without ends of turn, summed over all answers."""
+    cut_off: int
+    """Answers of the scored output that `max_tokens`, or the model's last position, cut off before they ended."""
     latent_steps: int
     """Latent steps of all agents, summed over all answers."""
     seconds: float
@@ -122,7 +124,7 @@ class Report:
 class Item:
     """One answer. index: its row's number in the data, from 0; said: all of it, with what is cut before scoring; gold:
     empty where code is scored without it; score: 0 to 1; correct: whether it is 1; sample: which of the row's answers
-    it is, from 0."""
+    it is, from 0; cut_off: whether it was, by `max_tokens` or at the model's last position."""
 
     index: int
     said: str
@@ -130,6 +132,7 @@ class Item:
     correct: bool
     score: float
     sample: int = 0
+    cut_off: bool = False
 
 
 @torch.no_grad()
@@ -181,7 +184,7 @@ def evaluate(
     for i, sample, said in say_samples(program, rows, batch, repeat, decoding):
         one = said[output]
         share = how.score(one.text, gold[i], rows[i])
-        items[i, sample] = Item(i, one.text, gold[i], share == 1.0, share, sample)
+        items[i, sample] = Item(i, one.text, gold[i], share == 1.0, share, sample, one.cut)
         logprob, scored = logprob + one.logprob, scored + one.scored
         tokens += sum(len(s.ids) for s in said.values())
         if tick is not None:
@@ -201,6 +204,7 @@ def evaluate(
         gold_perplexity=gold_perplexity,
         decoded_perplexity=_perplexity(-logprob, scored),
         tokens_decoded=tokens,
+        cut_off=sum(item.cut_off for item in items.values()),
         latent_steps=thinking * len(rows) * repeat,
         seconds=round(seconds, 3),
         scorer=how.name,

@@ -71,12 +71,13 @@ class Output:
 @dataclass(frozen=True)
 class Said:
     """One decoded answer. ids: its tokens, without the one that ended it; logprob over `scored` tokens (that one
-    included)."""
+    included); cut: it was cut off by `max_tokens`, or at the model's last position."""
 
     text: str
     ids: tuple[int, ...]
     logprob: float
     scored: int
+    cut: bool = False
 
 
 class _Decoding(TypedDict, total=False):
@@ -327,12 +328,14 @@ class Program(nn.Module):
         probe: Probe | None = None,
         decoding: Decoding = AS_WRITTEN,
         samples: Sequence[int] | None = None,
+        cuts: bool = False,
     ) -> list[dict[str, Said]]:
         """Decode everything that is said for a batch of rows: by output, and by activation what agents tell each other.
         indices: the rows' numbers in the whole data (for seeds and errors). samples: which sample of its row each one
-        is, from 0 (None: the first); what is drawn depends on nothing but seed, row and sample. Nothing is dropped,
+        is, from 0 (None: the first); what is drawn depends on nothing but seed, row and sample. cuts: an answer that
+        reaches the model's last position is cut off there, instead of being an error (E0606). Nothing is dropped,
         whatever mode the program is in."""
-        return self._say(Walk(self, rows, None, False, None, indices, probe, decoding, samples))
+        return self._say(Walk(self, rows, None, False, None, indices, probe, decoding, samples, cuts))
 
     @torch.no_grad()
     def _say(self, walk: Walk) -> list[dict[str, Said]]:
@@ -382,7 +385,7 @@ class Program(nn.Module):
     def _finish(self, walk: Walk, activation: str, answer: Answer) -> list[Said]:
         state = walk.finish(activation, answer)
         texts = walk.texts[activation]
-        return [Said(t, tuple(s.ids), s.logprob, s.scored) for t, s in zip(texts, state, strict=True)]
+        return [Said(t, tuple(s.ids), s.logprob, s.scored, s.cut) for t, s in zip(texts, state, strict=True)]
 
     @overload
     def generate(

@@ -225,6 +225,8 @@ class Decoded:
     done: bool = False
     end: int | None = None
     """The token that ended it, if one did."""
+    cut: bool = False
+    """It ended because there were no more tokens or positions for it."""
 
 
 def decode(

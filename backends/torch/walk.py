@@ -44,15 +44,17 @@ class Walk:
         probe: Probe | None = None,
         decoding: Decoding = AS_WRITTEN,
         samples: Sequence[int] | None = None,
+        cuts: bool = False,
     ) -> None:
         """columns: by answer (`Answer.name`) the data column that supervises it, for teacher forcing; None: decode.
         probe: what is done to an edge, to find out whether it matters. samples: which sample of its row each one is,
-        from 0 (None: the first of each); others are drawn with other seeds."""
+        from 0 (None: the first of each); others are drawn with other seeds. cuts: an answer that reaches the model's
+        last position ends there, which is told (`Decoded.cut`), instead of being an error (E0606)."""
         self.program, self.rows, self.opening, self.recompute = program, rows, opening, recompute
         self.here = replace(here(program))
         self.plan = program.plan
         self.columns = columns
-        self.probe, self.decoding = probe, decoding
+        self.probe, self.decoding, self.cuts = probe, decoding, cuts
         self.samples = [0] * len(rows) if samples is None else list(samples)
         self.indices = list(range(len(rows))) if indices is None else list(indices)
         self.segments: dict[str, Segment] = {}
@@ -230,7 +232,10 @@ class Walk:
         """Decode an answer to its end; other agents read it from `texts`."""
         *_, said = self.decode(activation, answer)
         base = self.program.base(agent_of(activation))
-        self.texts[activation] = [cut_at_stop(base.text(one.ids), answer.sampling) for one in said]
+        whole = [base.text(one.ids) for one in said]
+        self.texts[activation] = [cut_at_stop(text, answer.sampling) for text in whole]
+        for one, text, kept in zip(said, whole, self.texts[activation], strict=True):
+            one.cut = one.end is None and text == kept
         return said
 
     def decode(self, activation: str, answer: Answer) -> Iterator[list[Decoded]]:
@@ -252,7 +257,8 @@ class Walk:
                 sample.done = sample.done or any(stop in text for stop in answer.sampling.stop)
             self.segments[activation] = segment
             for sample, limit, i in zip(state, limits, self.indices, strict=True):
-                if sample.done and sample.end is None and len(sample.ids) == limit < answer.sampling.max_tokens:
+                ended = sample.done and sample.end is None and len(sample.ids) == limit
+                if ended and limit < answer.sampling.max_tokens and not self.cuts:
                     raise fail(
                         "E0606",
                         f"the answer to row {i + 1} runs past the model's {base.max_positions} positions",

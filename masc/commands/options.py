@@ -93,6 +93,8 @@ def read_columns(items: list[str] | None) -> dict[str, str]:
         name, equals, column = item.partition("=")
         if not equals or not name.strip() or not column:
             raise typer.BadParameter(f"`{item}` is not NAME=COLUMN", param_hint="--column")
+        if name.strip() in columns:
+            raise typer.BadParameter(f"`{name.strip()}` is given two columns", param_hint="--column")
         columns[name.strip()] = column
     return columns
 

@@ -69,6 +69,7 @@ def run(
     require("it needs --data FILE" if data is None and named else None, "--column")
     decoding = read_decoding(temperature, top_p, max_tokens, seed)
     check_place(dtype, device)
+    session.check_sets(read_sets(set_))
     if out is not None:
         answers.check_out(out)
     found = session.find(file, read_cuts(cut), channel, read_sets(set_), checkpoint, weights)

@@ -128,6 +128,24 @@ def test_decoding_out_of_range(masc: Command, folder: Path, option: str) -> None
     assert masc("run", "--input", "code=1", option).code == 2
 
 
+def test_an_answer_that_reaches_the_model_s_end_is_cut_off_and_told(masc: Command, folder: Path) -> None:
+    """A file of rows is not lost for one that runs on; one answer on the screen is an error."""
+    config = json.loads(Path("tiny/config.json").read_text())
+    Path("tiny/config.json").write_text(json.dumps(config | {"max_position_embeddings": 60}))
+    long = ("--max-tokens", "100000", "--temperature", "3")
+    found = report(masc, "--repeat", 2, *long)
+    assert found["cut_off"] > 0
+    assert found["tokens_decoded"] < 8 * 60
+    done = masc("eval", *long, "--items", "items.jsonl")
+    items = [json.loads(line) for line in Path("items.jsonl").read_text().splitlines()]
+    assert f"{sum(item['cut_off'] for item in items)} of 4 answers" in done.out
+    done = masc("run", "--data", "test.jsonl", "--out", "out.jsonl", *long)
+    assert done.code == 0, done.err
+    assert "of them were cut off" in done.err
+    seeds = [masc("run", "--input", "code=1", *long, "--seed", seed) for seed in range(4)]
+    assert any("E0606" in one.err for one in seeds)
+
+
 def test_a_changed_prompt_with_the_weights_of_before(masc: Command, trained: Path) -> None:
     before = files(trained)
     Path("courier.mas").write_text(GRAPH.replace("Code?", "The code?"))
@@ -174,6 +192,8 @@ def test_columns_of_any_name(masc: Command, folder: Path) -> None:
     said = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
     assert [set(row) for row in said] == [{"Secret Code", "正解", "id-no", "answer"}] * 4
     assert masc("run", "--input", "code=1", "--column", "code=x").code == 2
+    assert masc("eval", "--column", "code=x", "--column", "code=y").code == 2
+    assert "E0673" in masc("run", "--input", "code=1", "--set", "eval_data=x").err
 
 
 def test_a_run_that_was_stopped_is_gone_on_with_only_where_nothing_differs(
