@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from masc.compiler.artifact import atomic_write, versions
 from masc.compiler.decoding import Decoding
 from masc.compiler.files import check_file
+from masc.compiler.plan import Answer
 from masc.console import bar, say
 from masc.dsl.diagnostics import fail
 from masc.provenance import finite
@@ -27,6 +28,24 @@ def stream(program: Program, row: Row, decoding: Decoding) -> None:
     for piece in program.generate([row], stream=True, **asdict(decoding)):
         print(piece, end="", flush=True)
     print()
+
+
+def show(program: Program, row: Row, decoding: Decoding) -> None:
+    """Print, turn by turn, the prompt that each agent reads, as it is rendered, and what it says to others; then the
+    answer."""
+    trace = program.trace([row], decoding=decoding)
+    giving = {op.activation: op.output for op in program.plan.operations if isinstance(op, Answer) and op.output}
+    for name, turn in trace.turns.items():
+        steps = f", then {turn.latent} latent step{'s' * (turn.latent != 1)}" if turn.latent else ""
+        first = int(turn.positions[0, 0])
+        print(f"--- {name} reads {len(turn.ids[0])} tokens from position {first} on{steps}")
+        print(turn.prompts[0])
+        if turn.texts is not None and name not in giving:
+            print(f"--- {name} says")
+            print(turn.texts[0])
+    for name, text in trace.answers[0].items():
+        print(f"--- {name}")
+        print(text)
 
 
 def check_out(out: Path) -> None:

@@ -348,11 +348,14 @@ class Program(nn.Module):
 
     # -- looking and changing ----------------------------------------------------------------------------------------
 
-    def trace(self, rows: Sequence[Row], *, forced: bool = False, step: int | None = None) -> Trace:
+    def trace(
+        self, rows: Sequence[Row], *, forced: bool = False, step: int | None = None, decoding: Decoding = AS_WRITTEN
+    ) -> Trace:
         """What happens, turn by turn, when the program runs on rows: prompts, latents, keys and values, texts (`Turn`
         has the shapes).
 
         forced: a teacher-forced pass instead, as `program(rows, step=step)`, with its gradient graph and `output`.
+        decoding: of the outputs, where it is not the graph's.
         """
         if forced:
             output, walk = self._forward(rows, self._opened(None, step, len(rows)))
@@ -360,7 +363,7 @@ class Program(nn.Module):
             return trace_of(walk, answers, output)
         if not rows:
             raise ValueError("a trace needs at least one row")
-        walk = Walk(self, rows, None, False, None)
+        walk = Walk(self, rows, None, False, None, decoding=decoding)
         said = self._say(walk)
         return trace_of(walk, [{name: one[name].text for name in self.plan.outputs} for one in said], None)
 

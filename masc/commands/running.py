@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -54,6 +54,9 @@ def run(
     channel: Channel = "graph",
     checkpoint: Checkpoint = None,
     weights: Weights = None,
+    show: Annotated[
+        Literal["prompts"] | None, typer.Option(help="prompts: what each agent reads and says, turn by turn")
+    ] = None,
     batch: Batch = 16,
     dtype: Dtype = None,
     device: Device = None,
@@ -67,6 +70,7 @@ def run(
     require("it needs --out FILE" if data is not None and out is None else None, "--data")
     require("it needs --data FILE" if data is None and out is not None else None, "--out")
     require("it needs --data FILE" if data is None and named else None, "--column")
+    require("it shows one row, that of --input" if data is not None and show else None, "--show")
     decoding = read_decoding(temperature, top_p, max_tokens, seed)
     check_place(dtype, device)
     session.check_sets(read_sets(set_))
@@ -78,7 +82,8 @@ def run(
         if used and not row:
             raise typer.BadParameter("give either --input NAME=TEXT (once for each input) or --data FILE")
         checks.check_inputs(row, found.plan.inputs, used)
-        answers.stream(session.load_program(found, dtype=dtype, device=device), row, decoding)
+        program = session.load_program(found, dtype=dtype, device=device)
+        (answers.stream if show is None else answers.show)(program, row, decoding)
         return
     rows = columns.read(data, used, columns.checked(named, found.plan, labels=False))
     program = session.load_program(found, dtype=dtype, device=device)

@@ -279,3 +279,18 @@ def test_python_loads_the_same(masc: Command, trained: Path) -> None:
     assert found.decoding["answer"]["max_tokens"] == 2
     with pytest.raises(ValueError, match="whole one"):
         program.save("other.masc")
+
+
+def test_prompts_are_shown(masc: Command, folder: Path) -> None:
+    plain = masc("run", "--input", "code=33").out
+    shown = masc("run", "--input", "code=33", "--show", "prompts").out
+    assert "--- sender#1 reads" in shown
+    assert ", then 2 latent steps\n<|im_start|>user\n33<|im_end|>\n<|im_start|>assistant" in shown
+    assert "--- receiver#1 reads" in shown
+    assert "user\nCode?" in shown
+    assert shown.endswith(f"--- answer\n{plain}")
+    spoken = masc("run", "--input", "code=33", "--show", "prompts", "--channel", "text", "--max-tokens", 1).out
+    assert "--- sender#1 says\n" in spoken
+    assert "sender: " in spoken.partition("receiver#1 reads")[2]
+    assert masc("run", "--data", "test.jsonl", "--out", "o.jsonl", "--show", "prompts").code == 2
+    assert masc("run", "--input", "code=33", "--show", "weights").code == 2
