@@ -48,17 +48,12 @@ from masc.dsl.diagnostics import Diagnostic, Faults, Label, did_you_mean, errors
 from masc.dsl.excerpt import Excerpt
 from masc.dsl.parser import VERSION, parse_statements
 from masc.dsl.source import Source, Span
+from masc.dsl.yaml_meant import CALLED, FORMS, cut_off, escapes_meant, in_quotes, is_null
 from masc.dsl.yaml_text import comments, compose, excerpt, node_span
 
 _RANGE = re.compile(r"(-?[0-9]+)\.\.(-?[0-9]+)")
-_LATEX = "nabla|ne|neg?q?|newline|ni|nleq|ngeq|not|notin|nu|tan|tau|text[a-z]*|tfrac|theta|times|tilde|to|top|triangle"
-_MEANT = re.compile(rf'\\(?!(?:{_LATEX})(?![a-z]))(?:[nt]|u[0-9a-fA-F]{{4}}|")')
-"""What looks like an escape: `\\n`, and not `\\nabla`."""
-_CUT = re.compile(r"[ \t]+(#[\d{][^\n\r]*)")
-"""What looks like text and is a comment: ` #1`."""
 _NUMERIC = re.compile(r"-?[0-9.]+([eE][+-]?[0-9]+)?")
 _LED_BY = re.compile(r"""(supervise:[ \t]*\r?\n[ \t]*|(- *)+["']?|["'])\Z""")
-_NULLS = ("", "~", "null", "Null", "NULL")
 TOP = ("mas", "imports", "models", "params", "agents", "graph", "train")
 IMPORT, PARAM = ("from", "names"), ("type", "default")
 AGENT = ("on", "fields", "system", "user", "think", "adapt", "answer")
@@ -88,6 +83,7 @@ class _Reader:
         self.source = source
         self.diagnostics = Faults()
         self.comments: list[Comment] = []
+        self.meant: list[str] = []  # keys that the last mapping has, misspelt: nobody is told that they are missing
 
     def file(self, root: yaml.Node | None) -> s.File:
         start = Span(self.source, 0, 0)
@@ -97,7 +93,7 @@ class _Reader:
         entries = self._entries(root, "a file", TOP)
         span = self._span(root)
         version = [pair for pair in entries if pair[0].value == "mas"]
-        if not version:
+        if not version and "mas" not in self.meant:
             self._missing_version(Span(self.source, span.start, span.start))
         for key, node in version[:1]:
             span = self._span(key)
@@ -180,11 +176,10 @@ class _Reader:
         span = self._across(key, node)
         match key.value:
             case "system" | "user":
-                if not isinstance(node, yaml.ScalarNode) or _is_null(node):
-                    self._wrong(node, "text", _in_quotes(node, self._span(node).text))
+                if not isinstance(node, yaml.ScalarNode) or is_null(node):
+                    self._wrong(node, "text", in_quotes(node, self._span(node).text))
                     return None
-                self._warn_of_escapes(node)
-                self._warn_of_comment(node)
+                self.diagnostics += [*escapes_meant(self.source, node), *cut_off(self.source, node)]
                 parts = strings.yaml_prompt(excerpt(self.source, node), self.diagnostics.append)
                 return s.Say(span, s.Name(self._span(key), key.value), s.Prompt(self._span(node), parts))
             case "think" if isinstance(node, yaml.MappingNode):
@@ -244,7 +239,7 @@ class _Reader:
         statements: list[s.Statement] = []
         for item in [node] if isinstance(node, yaml.ScalarNode) else self._items(node):
             if isinstance(item, yaml.ScalarNode):
-                statements += [] if _is_null(item) else self._statements(excerpt(self.source, item))
+                statements += [] if is_null(item) else self._statements(excerpt(self.source, item))
             elif not isinstance(item, yaml.MappingNode):
                 self._wrong(item, 'a statement; in quotes if it starts with `[`: "[a, b] -> c : kv"')
             elif any(key.value in REPEAT for key, _ in item.value):
@@ -272,12 +267,12 @@ class _Reader:
         span = self._span(node)
         if isinstance(node, yaml.SequenceNode):
             return s.List(span, tuple(_each(node.value, self._value)))
-        if not isinstance(node, yaml.ScalarNode) or _is_null(node):
+        if not isinstance(node, yaml.ScalarNode) or is_null(node):
             self._wrong(node, "a value")
             return None
         text = node.value
         if node.style is not None:
-            self._warn_of_escapes(node)
+            self.diagnostics += escapes_meant(self.source, node)
             return s.Literal(span, text)
         if text in ("true", "false"):
             return s.Literal(span, text == "true")
@@ -292,34 +287,18 @@ class _Reader:
             self.diagnostics.append(bad_number(text, span))
             return None
         if number is None:
-            self._warn_of_escapes(node)
+            self.diagnostics += escapes_meant(self.source, node)
         return s.Literal(span, text if number is None else number)
-
-    def _warn_of_escapes(self, node: yaml.ScalarNode) -> None:
-        """W0210 for what would be an escape in double quotes, and is a backslash and a letter here."""
-        if node.style == '"' or (found := _MEANT.search(node.value)) is None:
-            return
-        message = f"`{found[0]}` is a backslash and what follows it: only double quotes have escapes"
-        hint = "write the text in double quotes" + (", or a new line" if node.style in ("|", ">") else "")
-        self.diagnostics.append(Diagnostic("W0210", message, excerpt(self.source, node).span(*found.span()), hint=hint))
-
-    def _warn_of_comment(self, node: yaml.ScalarNode) -> None:
-        """W0211 for a prompt that ends at a `#` that is no comment, by its look."""
-        end = self._span(node).end
-        if node.style is None and (found := _CUT.match(self.source.text, end)):
-            span = Span(self.source, *found.span(1))
-            message = f"the prompt ends before `{found[1][:20].rstrip()}`, which is a comment"
-            self.diagnostics.append(Diagnostic("W0211", message, span, hint="put the prompt in quotes"))
 
     def _text(self, node: yaml.Node) -> s.Literal | None:
         """A scalar where only a string can stand."""
-        if isinstance(node, yaml.ScalarNode) and not _is_null(node):
+        if isinstance(node, yaml.ScalarNode) and not is_null(node):
             return s.Literal(self._span(node), node.value)
-        self._wrong(node, "text", _in_quotes(node, self._span(node).text))
+        self._wrong(node, "text", in_quotes(node, self._span(node).text))
         return None
 
     def _name(self, node: yaml.Node, hint: str | None = None) -> s.Name | None:
-        if not isinstance(node, yaml.ScalarNode) or _is_null(node):
+        if not isinstance(node, yaml.ScalarNode) or is_null(node):
             self._wrong(node, "a name")
             return None
         if not strings.is_name(node.value) or node.value in ("true", "false"):
@@ -330,7 +309,7 @@ class _Reader:
 
     def _names(self, node: yaml.Node) -> tuple[s.Name, ...]:
         """A list of names; one alone may stand without brackets."""
-        one = isinstance(node, yaml.ScalarNode) and not _is_null(node)
+        one = isinstance(node, yaml.ScalarNode) and not is_null(node)
         return tuple(_each([node] if one else self._items(node), self._name))
 
     def _options(self, node: yaml.Node, besides: str | None = None) -> tuple[s.Option, ...]:
@@ -345,15 +324,16 @@ class _Reader:
     def _items(self, node: yaml.Node) -> list[yaml.Node]:
         if isinstance(node, yaml.SequenceNode):
             return list(node.value)
-        if not _is_null(node):
-            self._wrong(node, "a list")
+        if not is_null(node):
+            self._wrong(node, "a list", "a list is `[a, b]`, or lines that begin with `- `")
         return []
 
     def _entries(self, node: yaml.Node, what: str, known: Sequence[str] | None) -> list[Pair]:
         """The entries of a mapping whose keys are scalars; with `known`, only those that are known."""
+        self.meant = []
         if not isinstance(node, yaml.MappingNode):
-            if not _is_null(node):
-                self._wrong(node, "a mapping: `key: value`")
+            if not is_null(node):
+                self._wrong(node, "a mapping: `key: value`", FORMS.get(what))
             return []
         entries: dict[str, Pair] = {}
         for key, value in node.value:
@@ -364,7 +344,10 @@ class _Reader:
                 message = f"the key `{key.value}` stands here twice"
                 self.diagnostics.append(Diagnostic("E0122", message, self._span(key), (label,)))
             elif known is not None and key.value not in known:
-                hint = did_you_mean(key.value, known) or f"{what} has {', '.join(f'`{word}`' for word in known)}"
+                called = CALLED.get(key.value.lower())
+                near = f"did you mean `{called}`?" if called in known else did_you_mean(key.value, known)
+                hint = near or f"{what} has {', '.join(f'`{word}`' for word in known)}"
+                self.meant += [word for word in known if near and f"`{word}`" in near]
                 self._report("E0121", f"unknown key `{key.value[:40]}`", key, hint)
             else:
                 entries[key.value] = key, value
@@ -384,12 +367,12 @@ class _Reader:
     def _has(
         self, node: yaml.Node, entries: dict[str, yaml.Node], what: str, needed: Sequence[str], at: yaml.Node | None
     ) -> bool:
-        missing = [key for key in needed if key not in entries]
-        if missing and (isinstance(node, yaml.MappingNode) or _is_null(node)):
+        missing = [key for key in needed if key not in entries and key not in self.meant]
+        if missing and (isinstance(node, yaml.MappingNode) or is_null(node)):
             words = " and ".join(f"`{key}`" for key in missing)
             first = node.value[0][0] if isinstance(node, yaml.MappingNode) and node.value else node
-            self._report("E0124", f"{what} needs {words}", at or first)
-        return not missing
+            self._report("E0124", f"{what} needs {words}", at or first, FORMS.get(what))
+        return all(key in entries for key in needed)
 
     def _named(self, node: yaml.Node, what: str) -> Iterator[tuple[yaml.ScalarNode, yaml.Node, s.Name]]:
         """The entries of a mapping from names that the user chose."""
@@ -407,7 +390,7 @@ class _Reader:
         return Span(self.source, span.start, max(span.end, end))
 
     def _wrong(self, node: yaml.Node, wanted: str, hint: str | None = None) -> None:
-        found = "nothing" if _is_null(node) else f"`{str(node.value)[:40]}`"
+        found = "nothing" if is_null(node) else f"`{str(node.value)[:40]}`"
         if isinstance(node, yaml.CollectionNode):
             found = "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
         self._report("E0123", f"expected {wanted}, found {found}", node, hint)
@@ -423,15 +406,3 @@ class _Reader:
 def _each(items: Iterable[In], read: Callable[[In], Out | None]) -> list[Out]:
     """What could be read of each."""
     return [made for item in items if (made := read(item)) is not None]
-
-
-def _is_null(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.style is None and node.value in _NULLS
-
-
-def _in_quotes(node: yaml.Node, text: str) -> str | None:
-    """The hint for what is no text where text is wanted: YAML takes `{`, `[` and `- ` for its own, and `null`."""
-    if not isinstance(node, yaml.CollectionNode):
-        return f'text stands in quotes: "{text}"' if text else None
-    short = "\n" not in text and '"' not in text and len(text) <= 40
-    return "text that begins with `{`, `[` or `-` stands in quotes" + (f': "{text}"' if short else "")

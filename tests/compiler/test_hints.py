@@ -125,3 +125,37 @@ def test_a_models_name_in_yaml() -> None:
     text = "mas: 1\nagents:\n  a: {on: smollm2-135m, user: x}\n"
     (found,) = (d for d in compile_source(Source("x.yaml", text)).diagnostics if d.code == "E0111")
     assert 'models: {small: "smollm2-135m"}' in (found.hint or "")
+
+
+YAML = """\
+mas: 1
+models: {small: no-one/not-on-disk}
+agents:
+  a: {on: small, user: "{question}", think: 4}
+  b: {on: small, user: "{question}", answer: {max_tokens: 8}}
+graph: {name: g, inputs: [question], outputs: [answer], body: ["a -> b"]}
+train: {data: x.jsonl, steps: 20}
+"""
+YAML_CASES = [
+    ("mas: 1", "version: 1", "`mas`"),
+    ("models: {small: no-one/not-on-disk}", "models: [no-one/x]", 'models: {small: "smollm2-135m"}'),
+    ("a: {on: small", "a: {model: small", "`on`"),
+    ("a: {on: small, ", "a: {", "on: small"),
+    ("think: 4", "think: {align: ridge}", "steps: 10"),
+    ("think: 4", "adapter: lora", "`adapt`"),
+    ("answer: {max_tokens: 8}", "answer: 8", "{max_tokens: 128}"),
+    ("outputs: [answer]", "output: answer", "`outputs`"),
+    ("name: g, ", "", "graph: {name: team"),
+    ("inputs: [question]", "inputs: {question: text}", "`[a, b]`"),
+    ("steps: 20", "supervise: solution", "supervise: {answer: solution}"),
+    ("steps: 20", "lr: 1e-3", "`rate`"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "hint"), YAML_CASES, ids=lambda text: text.strip())
+def test_one_message_with_a_hint_in_yaml(old: str, new: str, hint: str) -> None:
+    assert old in YAML
+    found = compile_source(Source("x.yaml", YAML.replace(old, new, 1))).diagnostics
+    wrong = [d for d in found if d.severity == "error"]
+    assert len(wrong) == 1, [(d.code, d.message) for d in wrong]
+    assert hint in (wrong[0].hint or ""), wrong[0]
