@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from masc.backends.scoring.declarations import DECLARED
 from masc.backends.scoring.mathematics import math
 from masc.backends.scoring.reasoning import BLOCKS
 from masc.backends.scoring.registry import SCORERS
@@ -91,3 +93,18 @@ def test_answers_with_one_gist_are_one_answer() -> None:
         gist = SCORERS[scorer].gist
         assert len({gist(said, gold) for said in same}) == 1
         assert gist(other, gold) != gist(same[0], gold)
+
+
+def test_the_page_says_what_the_table_holds() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "scoring.md").read_text(encoding="utf-8")
+    for one in DECLARED:
+        assert f"| `{one.name}` | {one.help} |" in page
+    for mark in BLOCKS:
+        assert f"`{mark[0]}`" in page or "channel" in mark[0]
+    held = {(case["scorer"], case["said"], case["gold"]): case["right"] for case in CASES}
+    shown = 0
+    for section in re.split(r"^## `", page, flags=re.MULTILINE)[1:]:
+        for said, gold, verdict in re.findall(r"^- `(.*)` for `(.*)`: (right|wrong)$", section, re.MULTILINE):
+            assert held[section.split("`")[0], said, gold] is (verdict == "right"), said
+            shown += 1
+    assert shown > 30
