@@ -13,8 +13,9 @@ import torch
 from masc.backends.scoring.code_text import has_tests
 from masc.backends.scoring.registry import Function, Scorer, scorer_of
 from masc.backends.torch.data import answer_columns
+from masc.backends.torch.outputs import Said
 from masc.backends.torch.probe import Probe
-from masc.backends.torch.program import Program, Said
+from masc.backends.torch.program import Program
 from masc.backends.torch.prompts import Row, prompt_ids, value
 from masc.backends.torch.repeats import interval, majority, pass_at, sizes
 from masc.compiler.decoding import AS_WRITTEN, Decoding, decodings_json, samples_anything

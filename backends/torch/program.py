@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from masc.backends.torch import adapters
 from masc.backends.torch.base import Base
 from masc.backends.torch.data import answer_columns
-from masc.backends.torch.here import here, holding
-from masc.backends.torch.links import Fuser, fuser, hidden_link
+from masc.backends.torch.here import holding
+from masc.backends.torch.outputs import Output, Said, Scored
+from masc.backends.torch.parts import Parts
 from masc.backends.torch.probe import Probe
 from masc.backends.torch.prompts import Row, answer_ids, value
 from masc.backends.torch.schedule import opening_draws
@@ -28,56 +27,8 @@ from masc.backends.torch.trace import Patches, Trace, patches_of, trace_of
 from masc.backends.torch.walk import Walk, cut_at_stop
 from masc.compiler.artifact import Layout, ModelRecord, install_weights, model_hash, read_manifest, write_artifact
 from masc.compiler.decoding import AS_WRITTEN, Decoding
-from masc.compiler.pipeline import Compilation
-from masc.compiler.plan import Across, Answer, Plan, Prefill, Think, agent_of
-from masc.compiler.plan_text import reach_text
+from masc.compiler.plan import Answer, Prefill, agent_of
 from masc.dsl.diagnostics import Diagnostic, fail
-
-
-@dataclass(frozen=True)
-class Scored:
-    """One output's teacher-forced answer. logits: [B, A, V], float32; labels: long [B, A], -100 where padded;
-    logits[:, t] predicts labels[:, t]."""
-
-    logits: Tensor
-    labels: Tensor
-
-    @property
-    def losses(self) -> Tensor:
-        """Cross entropy of each answer token, [B, A], 0 where padded."""
-        flat = functional.cross_entropy(self.logits.flatten(0, 1), self.labels.flatten(), reduction="none")
-        return flat.view(self.labels.shape)
-
-
-@dataclass(frozen=True)
-class Output:
-    """What a forward pass gives. `outputs`: by output name; `logits` and `labels` are those of the first output.
-    loss: the mean over all answer tokens, scalar. tokens: how many those are. positions: real positions run through."""
-
-    outputs: Mapping[str, Scored]
-    loss: Tensor
-    tokens: int
-    positions: int
-
-    @property
-    def logits(self) -> Tensor:
-        return next(iter(self.outputs.values())).logits
-
-    @property
-    def labels(self) -> Tensor:
-        return next(iter(self.outputs.values())).labels
-
-
-@dataclass(frozen=True)
-class Said:
-    """One decoded answer. ids: its tokens, without the one that ended it; logprob over `scored` tokens (that one
-    included); cut: it was cut off by `max_tokens`, or at the model's last position."""
-
-    text: str
-    ids: tuple[int, ...]
-    logprob: float
-    scored: int
-    cut: bool = False
 
 
 class _Decoding(TypedDict, total=False):
@@ -89,145 +40,11 @@ class _Decoding(TypedDict, total=False):
     seed: int | None
 
 
-class Program(nn.Module):
+class Program(Parts):
     """A plan that runs. Call it with rows (dicts: inputs and answer columns by name) for a differentiable loss.
 
     bases: one frozen model for each model of the plan, by name. seed: fresh adapters are drawn from it.
     """
-
-    def __init__(self, plan: Plan, bases: Mapping[str, Base], seed: int = 0) -> None:
-        super().__init__()
-        self.seed = seed
-        self._plan = plan
-        self.compilation: Compilation | None = None  # where the plan came from, for `save`
-        self.altered = False  # the plan is not quite its file's: edges are cut, or all of them are text
-        self.loaded_from: Path | None = None  # the artifact whose weights these are
-        # The prefix keeps names such as `train` or `keys` apart from the module's own attributes.
-        self.bases = nn.ModuleDict({f"model_{name}": base for name, base in bases.items()})
-        self.links = nn.ParameterDict()
-        for agent in plan.agents:
-            if agent.lora is not None:
-                self.base(agent.name).add_adapter(agent.name, agent.lora, seed)
-        for operation in plan.operations:
-            name = agent_of(operation.activation) if isinstance(operation, Think) else ""
-            if isinstance(operation, Think) and operation.align == "linear" and name not in self.links:
-                base = self.base(name)
-                wide = torch.promote_types(base.ridge.dtype, torch.float32)
-                # `adapt none` freezes all of an agent.
-                adapted = plan.agent(name).lora is not None
-                self.links[name] = nn.Parameter(base.ridge.to(wide).clone(), requires_grad=adapted)
-        self.across = nn.ModuleDict()
-        self._told = False  # that channels stay closed without a `step`
-        prefills = [op for op in plan.operations if isinstance(op, Prefill)]
-        for prefill in prefills:
-            self._link(prefill)
-        # Segments that a later one sees, starts after or is moved by: their last token is read too. What `--cut` hides
-        # still counts, since positions stay.
-        self.seen = {view.segment for op in prefills for view in op.sees} | {
-            end.segment for op in prefills for end in op.at
-        }
-        self.seen |= {name for op in prefills for view in op.sees for name in view.shift}
-        self.seen |= {name for op in prefills for end in op.at for name in end.shift}
-        # Segments whose final hidden states are sent; those that gradients arrive at; whose prompts are aligned.
-        self.sent = {splice.segment for op in prefills for splice in op.splices}
-        fused = {name for op in prefills for fuse in op.fuses for name in (fuse.segment, op.activation)}
-        self.feeding = self.seen | self.sent | {fuse.segment for op in prefills for fuse in op.fuses}
-        self.fused = dict.fromkeys(fused, frozenset(plan.inputs))
-        self.eval()
-
-    # -- what may differ from thread to thread -----------------------------------------------------------------------
-
-    @property
-    def plan(self) -> Plan:
-        """What runs (in this thread: see `running`)."""
-        return here(self).plan or self._plan
-
-    @plan.setter
-    def plan(self, plan: Plan) -> None:
-        self._plan = plan
-
-    def running(self, plan: Plan) -> AbstractContextManager[None]:
-        """Within it, another plan over the same agents runs in this thread, such as one with an edge cut."""
-        return holding(self, plan=plan)
-
-    @property
-    def rounds(self) -> dict[str, dict[str, Tensor]] | None:
-        """By activation and parameter: what it contributes to the gradients of this thread. None: it is not noted."""
-        return here(self).rounds
-
-    @rounds.setter
-    def rounds(self, rounds: dict[str, dict[str, Tensor]] | None) -> None:
-        here(self).rounds = rounds
-
-    @property
-    def max_length(self) -> int:
-        """Positions of one sample, in this thread; 0: the model's."""
-        return here(self).max_length
-
-    @max_length.setter
-    def max_length(self, length: int) -> None:
-        here(self).max_length = length
-
-    def _link(self, prefill: Prefill) -> None:
-        """Make the trainable parts of an activation's edges, if they are not there yet: rounds share them."""
-        receiver = agent_of(prefill.activation)
-        for splice in prefill.splices:
-            sender = agent_of(splice.segment)
-            key = reach_text(Across("hidden", sender, receiver))
-            if key not in self.across:
-                self.across[key] = hidden_link(splice.shape, self.base(sender), self.base(receiver), self.seed, key)
-        for fuse in prefill.fuses:
-            sender = agent_of(fuse.segment)
-            key = reach_text(Across("fuse", sender, receiver))
-            if key not in self.across:
-                theirs, own = self.base(sender), self.base(receiver)
-                paired = range(max(0, own.layers - theirs.layers), own.layers)
-                layers = [i for i in paired if fuse.layers is None or any(a <= i <= b for a, b in fuse.layers)]
-                self.across[key] = fuser(theirs, own, layers, fuse.width, self.seed, key)
-
-    def hidden_link(self, sender: str, receiver: str) -> nn.Module:
-        """The link of the hidden edge between two agents."""
-        return self.across[reach_text(Across("hidden", sender, receiver))]
-
-    def fuser(self, sender: str, receiver: str) -> Fuser:
-        """The fuser of the fuse edge between two agents."""
-        found = self.across[reach_text(Across("fuse", sender, receiver))]
-        assert isinstance(found, Fuser)
-        return found
-
-    def base(self, agent: str) -> Base:
-        """The base model of an agent."""
-        base = self.bases[f"model_{self.plan.agent(agent).model}"]
-        assert isinstance(base, Base)
-        return base
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.parameters()).device
-
-    # -- parameters ------------------------------------------------------------------------------------------------
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        """Adapters and links by name, in a fixed order. Nothing else is ever trained or saved."""
-        return {name: p for name, p in self.named_parameters() if p.requires_grad}
-
-    def owner(self, parameter: str) -> str:
-        """The agent, or the edge (`hidden(a, b)`, `fuse(a, b)`), that a trainable parameter (by name) belongs to."""
-        if parameter.startswith("across."):
-            return parameter.split(".")[1]
-        if parameter.startswith("links."):
-            return parameter.removeprefix("links.")
-        return parameter.removesuffix(".weight").rpartition(".")[2]
-
-    def state_dict(  # type: ignore[override]
-        self, *args: Any, trainable_only: bool = False, **kwargs: Any
-    ) -> dict[str, Any]:
-        """As of any module; `trainable_only`: the adapters and links alone."""
-        state: dict[str, Any] = super().state_dict(*args, **kwargs)
-        if not trainable_only:
-            return state
-        names = self.trainable()
-        return {name: tensor for name, tensor in state.items() if name in names}
 
     # -- running ---------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,8 @@ from masc.compiler.plan import Prefill
 from masc.dsl.diagnostics import did_you_mean
 
 if TYPE_CHECKING:
-    from masc.backends.torch.program import Output, Program
+    from masc.backends.torch.outputs import Output
+    from masc.backends.torch.program import Program
     from masc.backends.torch.walk import Walk
 
 

@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 import torch
 
+from graphs import GRAPHS
 from masc.backends.torch.base import Base
+from masc.backends.torch.build import build
 from masc.backends.torch.prompts import answer_ids, prompt_ids
+from masc.backends.torch.reached import reached
 from masc.backends.torch.train import train
 from masc.compiler.plan import PlanAgent, Prefill, Slot
+from masc.compiler.plan_text import parse_plan, print_plan
 from masc.dsl.diagnostics import MascError
-from support import ROWS, chain, make_model, make_program
+from support import ROWS, chain, compile_plan, make_model, make_program, wake
 
 HEADERS = (
     "{% for m in messages %}<|header|>{{ m['role'] }}<|header|>{{ m['content'] }}<|im_end|>{% endfor %}"
@@ -264,3 +268,22 @@ def test_no_character_of_a_prompt_is_taken_for_a_placeholder(odd: str, tiny: Pat
     assert f"{odd}{odd}x{odd}<|im_end|>" in prompt
     ids = program.trace([{"q": odd + "x"}])["a#1"].ids[0]
     assert program.base("a").tokenizer.decode(list(ids)) == prompt
+
+
+def test_a_fuser_fuses_every_range_of_layers(tiny: Path) -> None:
+    """A plan may name several, though an edge of the language has one."""
+    text = print_plan(compile_plan(GRAPHS["fuse"], tiny)).replace("width=8", "layers=0..0+2..2 width=8")
+    program = build(parse_plan(text), tiny.parent, device="cpu")
+    wake(program)
+    fuser = program.fuser("a", "b")
+    assert fuser.layers == (0, 2)
+    fused = program(ROWS)
+    fused.loss.backward()
+    assert all(p.grad is not None and float(p.grad.abs().max()) > 0 for p in fuser.parameters())
+    assert set(reached(program)) >= {name for name in program.trainable() if name.startswith("across.")}
+    for at in (0, 1):
+        with torch.no_grad():
+            before = fuser.keys[at].gate.clone()
+            fuser.keys[at].gate.zero_()
+            assert not torch.equal(program(ROWS).logits, fused.logits)
+            fuser.keys[at].gate.copy_(before)
