@@ -21,6 +21,8 @@ def writing(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = _FULL.get(error.errno or 0, error.strerror or str(error))
-        hint = "the checkpoints that are there are whole: make room, then go on with --resume"
+        full = _FULL.get(error.errno or 0)
+        why = full or error.strerror or str(error)
+        what_to_do = "make room" if full else "put that right"
+        hint = f"the checkpoints that are there are whole: {what_to_do}, then go on with --resume"
         raise fail("E0703", f"{what} cannot be written: {why}", hint=hint) from error

@@ -144,7 +144,7 @@ def prepare(
         tell=tell or _warn,
     )
     if folder is not None:
-        check_folder(folder)
+        check_folder(folder / "checkpoints")
         check_file(folder / "metrics.jsonl")
         if resume:
             run.found, run.damaged = checkpoints.newest(folder / "checkpoints")

@@ -493,3 +493,9 @@ def test_a_full_disk_costs_nothing(
 def test_checkpoints_honour_the_umask(run: Path) -> None:
     for path in (run / LAST).iterdir():
         assert path.stat().st_mode & 0o044, path
+
+
+def test_a_file_where_the_checkpoints_should_be(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(MascError, match=r"E0612.*is not a folder"):
+        train(make_program(TEXT, tiny), ROWS, directory=tmp_path, force=True, **SETTINGS)
