@@ -18,12 +18,15 @@ _EDGE = r"0-9A-Za-z_\u00c0-\u024f"
 _ALONE = rf"(?<![{_EDGE}])(?<![{_EDGE}][.'’-]){{}}(?!['’-]?[{_EDGE}])(?!\.[A-Za-z])"
 _BRACKETED = r"[(\[{{<【「]\s*([A-Ja-j])\s*[)\]}}>】」]".replace("{{", "{").replace("}}", "}")
 _LETTER = re.compile(rf"{_BRACKETED}|{_ALONE.format('([A-J])')}")
-_SMALL_START = re.compile(rf"^\s*{_ALONE.format('([a-j])')}(?=[*_\"']*(?:[.):,;]|\s*$))", re.MULTILINE)
+_SMALL_START = re.compile(
+    rf"^\s*{_ALONE.format('([a-j])')}(?=[*_\"']*(?:[.):,;]|\s*$|\s+-\s|\s+is\s+(?:correct|right|the)\b))", re.MULTILINE
+)
 _SMALL = re.compile(
-    rf"{_ALONE.format('([a-j])')}(?=[*_\"'’”]*(?:[.):,;!]|\s*$|\s+(?:because|since|is|as)\b))", re.MULTILINE
+    rf"{_ALONE.format('([a-j])')}(?=[*_\"'’”]*(?:[.):,;!]|\s*$|\s+(?:because|since|is|as|-)(?!\w)))", re.MULTILINE
 )
 _SMALL_TOLD = re.compile(
-    r"(?:\b(?:answers?|option|choice|letter)\b|(?<=\W)is\b|:|=)[\s\"'“]*(?:the\s+)?(?:option|choice|letter)?[\s\"'“]*$",
+    r"(?:\b(?:answers?|option|choice|letter|choose|pick|select|say)\b|(?<=\W)is\b|[’']s\b|go with|:|=)[\s\"'“]*"
+    r"(?:the\s+)?(?:option|choice|letter)?[\s\"'“]*$",
     re.IGNORECASE,
 )
 _AS_A_WORD = re.compile(
@@ -139,9 +142,9 @@ def _letters(text: str) -> tuple[Found, ...]:
 
 
 def _whole_letter(text: str, several: bool) -> Any:
-    items = _letters(text) or [
-        Found(m.start(1), m.end(1), m[1].upper()) for m in re.finditer(r"^\W*([a-jA-J])(?!\w)", text)
-    ]
+    items: Sequence[Found] = _letters(text)
+    if not items and (alone := re.match(r"\W*([a-jA-J])(?!\w|\s+[a-z])", text)):
+        items = [Found(alone.start(1), alone.end(1), alone[1].upper())]
     if several and (letters := re.fullmatch(r"\W*([A-J]{2,5})\W*", text)):
         return frozenset(letters[1])
     return _grouped(text, items, 0, several) if items else None
@@ -251,7 +254,7 @@ def _named(text: str, items: Sequence[Found], word: str) -> Any:
     named = [i for i in items if re.match(rf"{re.escape(word)}|[a-z#]", text[i.start : i.end], re.IGNORECASE)]
     if named:
         return _unclaimed(text, named)
-    alone = re.fullmatch(r"\W*(\d{1,2})\W*(?:[.):]\s.*)?", text, re.DOTALL)
+    alone = re.fullmatch(r"\W*(\d{1,2})\W*(?:[.):\n]\s*.*)?", text, re.DOTALL)
     return str(int(alone[1])) if alone else None
 
 

@@ -32,14 +32,14 @@ class Claim:
 
 
 _NOUN = (
-    r"answers?|ans|solution|result|r[ée]ponse|respuesta|resposta|risposta|soluci[óo]n|antwort|l[öo]sung|ergebnis|antwoord"
+    r"answers?(?!\s+key)|ans|solution|result|r[ée]ponse|respuesta|resposta|risposta|soluci[óo]n|antwort|l[öo]sung|ergebnis|antwoord"
     r"|svar(?:et)?|odpowied[źz]|odpov[ěe][ďd]|cevap|yan[ıi]t|jawaban|[đd][áa]p [áa]n|ответ|відповідь|απάντηση"
     r"|(?:correct|right|best|final|chosen|my)\s+(?:option|choice|letter|one|statement|value|number)"
 )
 _NOUN_ALONE = r"答案|答え|解答|正解|正答|回答|정답|답|الإجابة|الجواب|उत्तर|คำตอบ"  # written without blanks between words
 _VERB = (
-    r"(?:\bis|\bare|\bwas|\bbe|\bequals|\bcomes to|\bes|\best|\bist|\blautet|\b[éèeеє](?=\s)|это|\bär|\ber|\bjest|\bje"
-    r"|\badalah|\blà|'s|’s|[是为為はاهोهٌ]|이|은|는|هو|هي|है|คือ|:|=|→|—|–|->|=>|-(?=\s|\())"
+    r"(?:\b(?:is|are|was|be|equals|comes to|es|est|ist|lautet|är|er|jest|je|adalah|là)\b|\b[éèeеє](?=\s)|это"
+    r"|'s|’s|[是为為はاهोهٌ]|이|은|는|هو|هي|है|คือ|:|=|→|—|–|->|=>|-(?=\s|\())"
 )
 _CUE = re.compile(
     rf"(?:(?<![^\W_])(?P<noun>(?:final\s+|correct\s+|right\s+)*(?:{_NOUN}))(?!\w)|(?:最终|最後の?|正确|最终的)?(?:{_NOUN_ALONE}))"
@@ -65,7 +65,9 @@ _NOT_AFTER = re.compile(
     (?: (?:is|are|was|were|seems?|looks?|would\s+be|must\s+be)?\s*
         (?:(?:clearly|obviously|also|simply|therefore|thus|definitely|probably|both|all)\s+)*
         (?: (?:is|are|was|would|can|could|does|do|did|has|will|should)?(?:\s*not|n['’]t|not)\b
-          | (?:wrong|incorrect|false|out|invalid|impossible|irrelevant|eliminated|excluded|ruled\s+out|too\s+\w+)\b )
+          | (?:wrong|incorrect|false|out|invalid|impossible|irrelevant|tempting|eliminated|excluded|ruled\s+out)\b
+          | too\s+\w+ )
+      | (?:is\s+)?\w+\s+but\s+(?:wrong|incorrect|not)\b | is\s+close\b
       | [?:–—-]\s*(?:no|nope|wrong|incorrect|false)\b(?!\s+[a-z])
       | (?:fails?|cannot|contradicts?|violates?|falsch|❌|✗|✘|×(?=\s*(?:$|\n))) )""",
     re.IGNORECASE | re.VERBOSE,
@@ -75,7 +77,7 @@ _YES_AFTER = re.compile(
     (?: (?:(?:is|was|must\s+be|has\s+to\s+be|should\s+be|seems)\s+)
         (?:(?:clearly|definitely|indeed|therefore|thus|the\s+only|the|most\s+likely|probably|our|my|your)\s+)*
         (?:final\s+|correct\s+|right\s+|best\s+|true\b|most\s+\w+\s+)*(?:answer|choice|option|one|solution|correct|right|best|true)\b(?!\s+to\s+(?:say|assume|an\s*other|a\s+different))
-      | (?:is|seems|sounds|looks)\s+(?:much\s+|far\s+)?better\b | fits\b | works\b
+      | (?:is|seems|sounds|looks)\s+(?:much\s+|far\s+)?(?:better|closer)\b | fits\b | works\b
       | [?:–—-]\s*(?:yes|correct|right|true)\b(?!\s+[a-z])
       | (?:(?:ist|es|est)\s+(?:die\s+|la\s+|le\s+)?(?:richtig\w*|correct\w*|réponse|antwort|respuesta))
       | (?:✓|✔|✅) )""",
@@ -96,6 +98,9 @@ _CONFIRMED = re.compile(
 _DENIED = re.compile(r"(?:not|n['’]t|in)\s*(?:correct|right|match\w*|work\w*)|\bwrong\b|\bshould\b", re.IGNORECASE)
 
 
+_NOT_THE_OTHER = re.compile(
+    r"[\s)\].\"'”,]{0,4}\(?\s*(?:(?:and|but)\s+)?not\s+[\"'(]*[A-Ja-j\d]\b", re.IGNORECASE
+)  # B (not A)
 # "B. Paris: correct", an option at the beginning of a line and the verdict at its end.
 _VERDICT = r"[^\n]*?(?:{}|(?:[:(–—=]|\s-)\s*[*_]*(?:this\s+is\s+|is\s+)?(?:{})\b)[^\n:]{{0,80}}$"
 _LINE_YES = re.compile(_VERDICT.format("✓|✔|✅|☑", "correct|right|true|yes"), re.IGNORECASE | re.MULTILINE)
@@ -116,8 +121,11 @@ def rejected(text: str, found: Found) -> bool:
     """Whether the text says of something that it is not the answer."""
     before = text[max(0, found.start - 60) : found.start]
     after = text[found.end : found.end + 100].split("\n")[0]
-    if _NOT_BEFORE.search(before) is not None or _NOT_AFTER.match(after) is not None:
+    denied = _NOT_AFTER.match(after) is not None and _NOT_THE_OTHER.match(after) is None
+    if denied or _NOT_BEFORE.search(before) is not None:
         return True
+    if _NOT_THE_OTHER.match(after):
+        return False
     return _starts_line(text, found.start) and _LINE_NO.match(text, found.end) is not None
 
 
@@ -176,6 +184,9 @@ def _claims(
         if claim is not None:
             found.append(claim)
     for item in items:
+        before_it = text[max(0, item.start - 40) : item.start]
+        if item.value is not None and _MUST_BE.search(before_it) and not rejected(text, item):
+            found.append(Claim(item.start, item.end, item.value, False))
         after_it = text[item.end : item.end + 120].split("\n")[0]
         verdict = _LINE_YES.match(text, item.end) if _starts_line(text, item.start) else None
         if item.value is not None and (_YES_AFTER.match(after_it) or verdict) and not rejected(text, item):
@@ -183,8 +194,12 @@ def _claims(
     return sorted(found, key=lambda claim: (claim.end, claim.start))
 
 
+_MUST_BE = re.compile(
+    r"\b(?:so|thus|hence|therefore)\s+(?:it|the answer)\s+(?:must|has to|should)\s+be\s+[\s\"'(]*$", re.I
+)
+_ASIDE = re.compile(r"\b(?:because|since|whereas|unlike)\b", re.IGNORECASE)
 _LINE_ENDS = re.compile(r"[ \t]*\n\s*")
-_UNSURE = re.compile(r"(?:n['’]t|\bnot|\bcould|\bmight|\bmay)\b", re.IGNORECASE)
+_UNSURE = re.compile(r"(?:n['’]t|\b(?:not|cannot|could|might|may))\b", re.IGNORECASE)
 
 
 def _cues(text: str) -> list[tuple[int, int, bool]]:
@@ -217,7 +232,7 @@ def _after(
     for i in range(first, len(items)):
         item = items[i]
         between = text[begin : item.start] if item.start >= begin else ""
-        if len(between) > reach or re.search(r"[.!?。]\s|\n|[。！]", between):
+        if len(between) > reach or _ASIDE.search(between) or re.search(r"[.!?。]\s|\n|[。！]", between):
             return None
         if any(after <= start <= item.start for start, _, _ in inside):
             return None  # the box says it better

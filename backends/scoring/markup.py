@@ -34,6 +34,7 @@ def _tags(text: str) -> str:
     text = re.sub(r"<(?:s|del|strike)>.*?</(?:s|del|strike)>|~~[^~\n]+~~", " ", text, flags=re.IGNORECASE)
     text = re.sub(r"<sup>\s*([-+\d]+)\s*</sup>", r"^(\1)", text, flags=re.IGNORECASE)
     text = re.sub(r"<(?:br|/p|/div|/li|/tr|/h\d)\s*/?>", "\n", text, flags=re.IGNORECASE)
+    text = re.sub(r"</(?:td|th)>", " ", text, flags=re.IGNORECASE)
     return html.unescape(re.sub(r"<(?![A-J]>)[a-zA-Z][^<>\n]*>|</[a-zA-Z][^<>\n]*>", "", text))
 
 
@@ -84,6 +85,7 @@ def _latex(text: str) -> str:
     text = re.sub(r"\\frac\s*\{\s*([^{}]*?)\s*\}\s*\{\s*([^{}]*?)\s*\}", _fraction, text)
     text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\1/\2", text)
     text = re.sub(r"\\frac\s*\{\s*([^{}]*?)\s*\}\s*(\d)", _fraction, text)
+    text = re.sub(r"\d*\.\d*\\overline\s*\{?\d+\}?", _endless, text)
     text = re.sub(r"\^\s*\{\s*([^{}]*)\s*\}", r"^(\1)", text)
     text = re.sub(r"\^\s*\(?\\circ\)?|\\degree|\^\(\\circ\)", "°", text)
     text = re.sub(r"\\([a-zA-Z]+)", lambda m: _SIGNS.get(m[0], m[0]), text)
@@ -92,9 +94,21 @@ def _latex(text: str) -> str:
     return re.sub(r"(?<![A-Za-z])(?:USD|EUR|GBP|INR|CAD|AUD|CHF|JPY|CNY|RMB|RM|Rs\.?)\s?(?=-?\d)", "", text)
 
 
+def _endless(found: re.Match[str]) -> str:
+    """`0.1\\overline{6}` as the fraction that it is."""
+    whole, _, rest = found[0].partition(".")
+    fixed, _, again = rest.partition("\\overline")
+    again = again.strip(" {}")
+    nines = int("9" * len(again) + "0" * len(fixed))
+    part = int(fixed + again) - int(fixed or "0")
+    return f"{int(whole or '0') * nines + part}/{nines}"
+
+
 def _fraction(found: re.Match[str]) -> str:
     above, below = found[1], found[2]
     simple = re.fullmatch(r"-?\d+(?:\.\d+)?", above) and re.fullmatch(r"\d+(?:\.\d+)?", below)
+    if re.fullmatch(r"\d+", above) and re.fullmatch(r"-\d+", below):
+        return f"-{above}/{below[1:]}"
     return f"{above}/{below}" if simple else f"({above})÷({below})"
 
 

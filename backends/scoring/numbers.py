@@ -39,7 +39,8 @@ _SCALES = {
 }  # fmt: skip
 # Longer forms first: grouped in the ways of several countries, then plain.
 _DIGITS = r"""(?:
-    \d{1,3}(?:\.\d{3})+,\d{1,2}(?![\d,])                    # 1.200,50
+    (?<![\d,])0,\d+(?![\d,])                               # 0,001
+  | \d{1,3}(?:\.\d{3})+,\d{1,2}(?![\d,])                    # 1.200,50
   | \d{1,3}(?:\.\d{3}){2,}(?![\d.])                         # 1.200.300
   | \d{1,3}(?:,\d{3})+(?![\d])(?:\.\d+)?                    # 1,200.50
   | \d{1,2}(?:,\d{2})+,\d{3}(?!\d)(?:\.\d+)?                # 12,34,567
@@ -62,7 +63,7 @@ _NUMBER = re.compile(
 _OTHER = re.compile(
     r"""(?<![\w.])(?:
     \d{4}-\d{1,2}-\d{1,2} | \d{1,2}/\d{1,2}/\d{2,4} | \d{1,2}\.\d{1,2}\.\d{4}        # dates
-  | \d+(?:\.\d+)?\s?:\s?\d+(?:\.\d+)?(?::\d+)*                                       # times, ratios
+  | \d+(?:\.\d+)?[ ]?:[ ]?\d+(?:\.\d+)?(?::\d+)*                                      # times, ratios
   | \d+(?:[.,]\d+){0,4}%?\s?[-\u2013]\s?\d+(?:[.,]\d+){0,4}%?(?=\s*(?:$|[.;,)]|\s[A-Za-z]))(?<!\d-\s\d)  # ranges
   | v?\d{1,3}(?:\.\d{1,2}){2,}                                                       # versions
   | \d+/\d+/\d+
@@ -79,21 +80,25 @@ _MAY_BE_SIGNED = re.compile(
     re.IGNORECASE,
 )
 _STRANGE_BEFORE = re.compile(r"[√±]\s*[({]?\s*$|\\sqrt\s*(?:\[\d+\])?\s*\{?\s*$|\\(?:log|ln|sin|cos|tan)\b[^\d]*$")
-_STRANGE_AFTER = re.compile(r"\s*(?:√|π|pi\b|\\sqrt|\\pi|!(?![=\s]|$)|[xyzin](?![\w'’-])|±|÷\s*\(|\\[a-z]+\{)")
+_STRANGE_AFTER = re.compile(
+    r"\s*(?:√|π|pi\b|\\sqrt|\\pi|!(?=\s*[}=.])|!(?![=\s]|$)|[xyzin](?![\w'’-])|±|÷\s*\(|\\[a-z]+\{)"
+)
 _NOT_THE_ANSWER = re.compile(
     r"\b(?:step|question|problem|part|figure|example|equation|option|choice|page|section|method|chapter|line|case|no\."
-    r"|version|gpt-?|nearest|rounded\s+to|round\s+to|to|out\s+of)\s*[#(]?\s*$",
+    r"|version|gpt-?|nearest|rounded\s+to|round\s+to|out\s+of)\s*[#(]?\s*$",
     re.IGNORECASE,
 )
 _BESIDE = re.compile(
     r"\d[^.\n=]*(?:,\s*which|\bbecause|\bsince|,\s*not|\brather than|\binstead of|\bcompared (?:to|with))\b[^.\n=]*$",
     re.I,
 )
+_BRACKET = re.compile(r"\d[^()]*\([^()]*$")  # a number before, then one in brackets
 _PLACES = re.compile(r"[\s-]*(?:decimal|significant|d\.?p\.?\b|s\.?f\.?\b|sig\.?\s*figs?)", re.IGNORECASE)
 _LINK = re.compile(r"\s*(?:[-+*×÷/\u2212\u2013]|x(?=\s*\d))\s*\(?\s*")
 _EQUALS = re.compile(r"=|≈|→|⇒|=>|\bequals\b|\bor about\b")
 _ASIDE = re.compile(
-    r"^[ \t#>*]*(?:check|checking|verification|verify|note|p\.?\s?s|explanation|proof|remark|hint)\b[^\n]{0,20}?:",
+    r"^[ \t#>*]*(?:check|checking|verification|verify|note|p\.?\s?s|explanation|proof|remark|hint)\b[^\n]{0,20}?:"
+    r"|(?<=\S)[ \t]*\n\s*\n(?=[ \t]*1[.)]\s)|\blet me know\b|\bfeel free\b|\bif you (?:have|need|want)\b",
     re.IGNORECASE | re.MULTILINE,
 )
 
@@ -138,7 +143,7 @@ def _value(match: re.Match[str]) -> Fraction | None:
     digits = re.sub(r"[ '’_]", "", match["digits"])
     if re.fullmatch(r"\d{1,3}(\.\d{3})+,\d{1,2}|\d{1,3}(\.\d{3}){2,}", digits):
         digits = digits.replace(".", "").replace(",", ".")
-    elif re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?|\d{1,2}(,\d{2})+,\d{3}(\.\d+)?", digits):
+    elif digits[:2] != "0," and re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?|\d{1,2}(,\d{2})+,\d{3}(\.\d+)?", digits):
         digits = digits.replace(",", "")
     else:
         digits = digits.replace(",", ".")
@@ -236,7 +241,11 @@ def _whole(text: str) -> Number | Other | None:
     rest = told[items[0].end :]
     if len(items) > 1 and re.match(r"\s*(?:[-+*×÷/\u2212&;]|,|and\b|or\b|x\b)", rest):
         return Other(re.sub(r"\s", "", told))
-    if re.search(r"\\sqrt|√|π|[({]\s*$", told[: items[0].start]) or re.match(r"\s*[-+*×÷/\u2212^]", rest):
+    if (
+        rest.startswith("!")
+        or re.search(r"\\sqrt|√|π|[({]\s*$", told[: items[0].start])
+        or re.match(r"\s*[-+*×÷/\u2212^]", rest)
+    ):
         return Other(re.sub(r"\s", "", told))
     return items[0].value  # type: ignore[no-any-return]
 
@@ -247,7 +256,8 @@ def _value_at(text: str, at: int, between: str, items: Sequence[Found]) -> Any:
     sentence = re.split(r"(?<=[^\d\s])[.!?]\s|(?<=\d)[.!?](?:\s|$)|\n", text[item.end :], maxsplit=1)[0]
     if re.match(r"\s*(?:because|since|as\b|for\b|,\s*(?:because|since|as|which|where|not)|\()", sentence):
         return item.value
-    equal = list(_EQUALS.finditer(sentence))
+    apart = re.search(r"[,;]\s*[A-Za-z]\w?\s*=", sentence)  # x = 7, y = 3: the first
+    equal = list(_EQUALS.finditer(sentence[: apart.start()] if apart else sentence))
     linked = _LINK.match(sentence) or re.match(r"\s*(?:%|percent)?\s*(?:of|times|plus|minus)\s+[\d(]", sentence)
     if equal and (linked or equal[0].start() < 12):
         first = item.end + equal[-1].end()
@@ -264,9 +274,9 @@ def _hedge(text: str, before: str, left: Found, right: Found) -> bool:
     """`3 or 5`, `between 5 and 7`."""
     link = text[left.end : right.start].lower()
     open_range = re.search(r"\b(?:between|from|either)\s*$", before, re.IGNORECASE)
-    return re.fullmatch(r"\s*,?\s*or\s*", link) is not None or bool(
-        open_range and re.fullmatch(r"\s*(?:and|to|or)\s*", link)
-    )
+    if re.fullmatch(r"\s*,?\s*or\s*", link):
+        return not same(left.value, right.value)  # `0.25 or 25%` is one
+    return open_range is not None and re.fullmatch(r"\s*(?:and|to|or)\s*", link) is not None
 
 
 def _unclaimed(text: str, items: Sequence[Found]) -> Any:
@@ -279,6 +289,7 @@ def _unclaimed(text: str, items: Sequence[Found]) -> Any:
     likely = [i for i in likely if not _BESIDE.search(text[max(0, i.start - 80) : i.start])] or likely
     if not likely:
         return None
+    likely = [i for i in likely if not _BRACKET.search(text[max(0, i.start - 60) : i.start])] or likely
     last = likely[-1]
     if len(items) > 1 and last in items and (at := items.index(last)) > 0:
         between = text[items[at - 1].end : last.start]
