@@ -41,7 +41,7 @@ def opening_draws(seed: int, step: int, count: int) -> torch.Tensor:
     opening channel is as even as it can be from step to step."""
     generator = torch.Generator().manual_seed(derive(seed, "open", step))
     order = torch.randperm(count, generator=generator, device="cpu")
-    return (order + torch.rand(1, generator=generator, device="cpu")) / count
+    return (order + torch.rand(1, generator=generator, device="cpu", dtype=torch.float32)) / count
 
 
 def due(every: int, step: int, steps: int) -> bool:

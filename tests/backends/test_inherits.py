@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from masc.backends.torch import train as trainer
+from masc.backends.torch.schedule import opening_draws
 from masc.backends.torch.train import train
 from masc.dsl.diagnostics import MascError
 from support import ROWS, chain, make_program
@@ -79,6 +80,21 @@ def test_what_is_switched_around_it_changes_nothing(tiny: Path, plain: dict[str,
     with torch.inference_mode():
         train(program, ROWS, **SETTINGS)
     assert same(weights(program), plain)
+
+
+def test_torchs_default_dtype_changes_nothing(tiny: Path) -> None:
+    """Nor which samples see an opening channel."""
+    text = chain(("a", 1, "norm"), ("b", 0, "norm"), edge="kv(carry = latents, open = 4)")
+    ends = []
+    for dtype in (torch.float32, torch.float64):
+        program = make_program(text, tiny)
+        torch.set_default_dtype(dtype)
+        try:
+            train(program, ROWS, **{**SETTINGS, "batch": 3})
+            ends.append({**weights(program), "drawn": opening_draws(0, 1, 3)})
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert same(*ends)
 
 
 def test_what_accelerate_is_told_elsewhere_changes_nothing(
