@@ -17,6 +17,10 @@ TYPES: dict[str, tuple[str, type | tuple[type, ...]]] = {
     "bool": ("true or false", bool),
     "text": ("a text in quotes", str),
 }
+INPUT = "input"
+"""The type of a template's field that stands for an input of the graph."""
+FIELD_TYPES: dict[str, str] = {kind: wants for kind, (wants, _) in TYPES.items()} | {INPUT: "an input of the graph"}
+"""What the fields of templates take, by type."""
 SAMPLES: dict[str, int | float | bool | str] = {"int": 1, "float": 0.5, "bool": True, "text": "x"}
 """A value of each type."""
 _BOOLS = {"true": True, "false": False}

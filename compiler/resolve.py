@@ -110,7 +110,7 @@ def _instances(
                 _no_template(scope, statement, members, templates)
             continue
         home = templates[template]
-        given = read_arguments(scope, home.written, statement)
+        given = read_arguments(scope, home.written, statement, [name.text for name in graph.inputs])
         agent = read_template(home.unit.scope, home.written, statement.name, given)
         size += sum(len(part) for part in (*(agent.system or ()), *agent.user) if isinstance(part, str))
         if size > PROMPTS:

@@ -116,4 +116,6 @@ def _template(scope: Scope, called: syntax.Name, prompt: syntax.Prompt, fields: 
 def _filled(part: str | syntax.Placeholder, fields: Mapping[str, Constant]) -> str | Slot:
     if isinstance(part, str):
         return part
-    return fields[part.name].text if part.name in fields else Slot(part.name)
+    if (given := fields.get(part.name)) is None:
+        return Slot(part.name)
+    return Slot(given.text) if given.slot else given.text

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from masc.compiler.params import TYPES
+from masc.compiler.params import FIELD_TYPES, TYPES
 from masc.compiler.resolve_agents import ANSWER, LORA, STEPS, THINK
 from masc.compiler.resolve_graph import ROUNDS
 from masc.compiler.resolve_train import TRAIN
@@ -68,7 +68,7 @@ def _agent() -> dict[str, Schema]:
     lora = _object(("lora",), {"lora": _object(LORA, _options(LORA)) | _nullable()}, needed=("lora",))
     return {
         "on": {"$ref": "#/$defs/name", "description": "The model that the agent runs on."},
-        "fields": _named({"enum": list(TYPES)}, "What an instance of the template gives."),
+        "fields": _named({"enum": list(FIELD_TYPES)}, "What an instance of the template gives."),
         "system": _PROMPT,
         "user": _PROMPT,
         "think": {"anyOf": [steps, options], "description": "Latent steps: nothing is decoded."},

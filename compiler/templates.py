@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Collection, Iterator, Mapping
 
 from masc.compiler.graph import Agent
-from masc.compiler.params import SAMPLES, TYPES, fit
+from masc.compiler.params import FIELD_TYPES, INPUT, SAMPLES, TYPES, fit
 from masc.compiler.resolve_agents import read_agent
 from masc.compiler.values import BadValueError, Constant, Scope, duplicate, plain, show
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Label, did_you_mean
+
+_LONE = re.compile(r"\{\{|\}\}")
+_PLACEHOLDER = re.compile(r"\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}")
 
 
 def check_fields(scope: Scope, template: syntax.Agent) -> None:
@@ -20,8 +24,8 @@ def check_fields(scope: Scope, template: syntax.Agent) -> None:
         if name in first:
             duplicate(scope, f"the field `{name}` of `{template.name.text}`", entry.name.span, first[name].span)
         first.setdefault(name, entry.name)
-        if kind not in TYPES:
-            hint = did_you_mean(kind, list(TYPES)) or f"the types are {', '.join(TYPES)}"
+        if kind not in FIELD_TYPES:
+            hint = did_you_mean(kind, FIELD_TYPES) or f"the types are {', '.join(FIELD_TYPES)}"
             scope.complain("E0405", f"there is no type `{kind}`", entry.type.span, hint)
 
 
@@ -43,8 +47,11 @@ def read_template(scope: Scope, template: syntax.Agent, name: syntax.Name, given
     return agent
 
 
-def read_arguments(scope: Scope, template: syntax.Agent, instance: syntax.Instance) -> dict[str, Constant]:
-    """The values for a template's fields, as far as they fit. `scope`: of the file with the instance."""
+def read_arguments(
+    scope: Scope, template: syntax.Agent, instance: syntax.Instance, inputs: Collection[str]
+) -> dict[str, Constant]:
+    """The values for a template's fields, as far as they fit. `scope`: of the file with the instance; `inputs`: of its
+    graph."""
     found: dict[str, Constant] = {}
     if len({entry.name.text for entry in template.fields}) < len(template.fields):
         return found  # nobody knows how many arguments were meant
@@ -57,18 +64,49 @@ def read_arguments(scope: Scope, template: syntax.Agent, instance: syntax.Instan
         hint = f"write `{instance.name.text} = {template.name.text}({example})` with values"
         scope.complain("E0214", message, instance.span, hint, label)
     for entry, value in zip(template.fields, instance.arguments, strict=False):
-        constant = _argument(scope, template, entry, value)
+        take = _input if entry.type.text == INPUT else _argument
+        constant = take(scope, template, entry, value, inputs)
         if constant is not None:
             found[entry.name.text] = constant
     return found
 
 
-def _argument(scope: Scope, template: syntax.Agent, entry: syntax.Field, value: syntax.Value) -> Constant | None:
+def _input(
+    scope: Scope, template: syntax.Agent, entry: syntax.Field, value: syntax.Value, inputs: Collection[str]
+) -> Constant | None:
+    """An input of the graph, by its bare name."""
+    if isinstance(value, syntax.Name) and value.text in inputs:
+        return Constant(value.text, value.span, value.text, slot=True)
+    label = Label(entry.span, "the field")
+    wants = f"`{template.name.text}` takes an input of the graph for `{entry.name.text}`"
+    if isinstance(value, syntax.Name) and value.text not in scope.params:
+        known = f"the inputs are {', '.join(inputs)}" if inputs else "the graph has no inputs"
+        hint = did_you_mean(value.text, inputs) or known
+        scope.complain("E0201", f"{wants}, and there is none called `{value.text}`", value.span, hint, label)
+        return None
+    text = value.value if isinstance(value, syntax.Literal) else None
+    name = str(text).strip("{}")
+    got = (
+        f"the parameter `{value.text}`" if isinstance(value, syntax.Name) else show(text if text is not None else value)
+    )
+    scope.complain("E0403", f"{wants}, not {got}", value.span, f"write `{name}`" if name in inputs else None, label)
+    return None
+
+
+def _argument(
+    scope: Scope, template: syntax.Agent, entry: syntax.Field, value: syntax.Value, inputs: Collection[str]
+) -> Constant | None:
+    if entry.type.text not in TYPES:
+        return None
+    if isinstance(value, syntax.Name) and value.text in inputs and value.text not in scope.params:
+        wants = FIELD_TYPES[entry.type.text]
+        message = f"`{template.name.text}` takes {wants} for `{entry.name.text}`, not the input `{value.text}`"
+        hint = f"a field that stands for an input has the type `{INPUT}`: `{entry.name.text}: {INPUT}`"
+        scope.complain("E0403", message, value.span, hint, Label(entry.type.span, "its type"))
+        return None
     try:
         got, labels = scope.constant(value)
     except BadValueError:
-        return None
-    if entry.type.text not in TYPES:
         return None
     fitting = fit(got, entry.type.text)
     if fitting is None:
@@ -77,7 +115,34 @@ def _argument(scope: Scope, template: syntax.Agent, entry: syntax.Field, value: 
         scope.complain("E0403", message, value.span, None, Label(entry.span, "the field"), *labels)
         return None
     text = scope.params[value.text].text if isinstance(value, syntax.Name) else plain(value)
-    return Constant(fitting, value.span, text)
+    if not isinstance(fitting, str):
+        return Constant(fitting, value.span, text)
+    if (said := _unescaped(scope, entry, value, text, inputs, labels)) is None:
+        return None
+    return Constant(said, value.span, said)
+
+
+def _unescaped(
+    scope: Scope,
+    entry: syntax.Field,
+    value: syntax.Value,
+    text: str,
+    inputs: Collection[str],
+    labels: tuple[Label, ...],
+) -> str | None:
+    """A text that will stand in prompts: `{{` and `}}` are braces there, and a brace alone would be taken for a
+    placeholder, which it could not be."""
+    lone = _LONE.sub("", text)
+    if "{" not in lone and "}" not in lone:
+        return text.replace("{{", "{").replace("}}", "}")
+    named = _PLACEHOLDER.search(lone)
+    if named is not None and named[1] in inputs:
+        hint = f"for an input, give the field the type `{INPUT}` (`{entry.name.text}: {INPUT}`) and write `{named[1]}`"
+    else:
+        hint = "write `{{` and `}}` for braces; a text holds no placeholders"
+    message = f"the text for `{entry.name.text}` holds a brace, and nothing is put in there"
+    scope.complain("E0410", message, value.span, hint, Label(entry.span, "the field"), *labels)
+    return None
 
 
 def instances(body: tuple[syntax.Statement, ...]) -> Iterator[syntax.Instance]:

@@ -24,11 +24,12 @@ class BadValueError(Exception):
 @dataclass(frozen=True)
 class Constant:
     """The value of a parameter or of a template's field. `span`: its declaration, or what replaced it (`--set`, an
-    argument); `text`: what it is in a prompt."""
+    argument); `text`: what it is in a prompt; `slot`: it is an input of the graph, and stands in prompts alone."""
 
     value: int | float | str | bool
     span: Span
     text: str
+    slot: bool = False
 
 
 @dataclass
@@ -66,6 +67,10 @@ class Scope:
                 self.complain("E0201", message, value.span, lambda: did_you_mean(value.text, self.params) or declare)
             raise BadValueError
         self.used.add(value.text)
+        if param.slot:
+            message = f"`{value.text}` is an input of the graph: it has a place in prompts alone"
+            self.complain("E0403", message, value.span, f"a prompt shows it where it says `{{{value.text}}}`")
+            raise BadValueError
         return param.value, (Label(param.span, f"`{value.text}` is {show(param.value)} here"),)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from masc.compiler.params import TYPES
 from masc.compiler.registry import REGISTRY
 from masc.dsl import syntax
 from masc.dsl.formatter import format_value
@@ -78,11 +79,15 @@ class _Offers:
             case "import":
                 yield from self._importable()
             case "type":
-                yield from (self.item(name, "word", about=about) for name, about in words.TYPES.items())
+                for name, about in words.TYPES.items():
+                    if name in TYPES or at.owner == "fields":
+                        yield self.item(name, "word", about=about)
             case "truth":
                 yield from (self.item(word, "word") for word in ("true", "false"))
             case "number":
                 yield from self._values()
+                if at.owner == "arguments" and self.graph is not None:
+                    yield from (self.item(name.text, "input") for name in self.graph.inputs)
             case "adapter":
                 yield from (self.item(name, "word", about=about) for name, about in words.ADAPTERS.items())
             case "channel":

@@ -248,6 +248,14 @@ class _Walk:
         elif isinstance(value, syntax.Name) and value.text not in own:
             yield from _mention(value.span, self._field(agent, value.text) or self._find("param", value.text))
 
+    def _argument(self, value: syntax.Value) -> Iterator[Mention]:
+        """A bare name is a parameter or an input of the graph."""
+        if isinstance(value, syntax.Name) and value.text in self.unit.inputs:
+            parameter = self._find("param", value.text)
+            yield from _mention(value.span, parameter or Symbol("input", value.text, self.unit.path))
+        else:
+            yield from self._value(value, ())
+
     def _body(self, body: Sequence[syntax.Statement]) -> Iterator[Mention]:
         for statement in body:
             match statement:
@@ -255,7 +263,7 @@ class _Walk:
                     yield self._defining("agent", statement.name)
                     yield from _mention(statement.template.span, self._find("agent", statement.template.text))
                     for argument in statement.arguments:
-                        yield from self._value(argument, ())
+                        yield from self._argument(argument)
                 case syntax.Lone():
                     yield from self._member(statement.name)
                 case syntax.Repeat():

@@ -234,9 +234,9 @@ def _in_brackets(tokens: Sequence[Token], opened: int, agent: str) -> Place:
     if head == "IMPORT":
         return Place(0, 0, "import", option=str(tokens[1]).strip('"'), taken=_texts(tokens[opened + 1 :]))
     if not any(token.type == "LBRACE" for token in tokens[:opened]):
-        return Place(0, 0, "type") if head == "AGENT" and last.type == "COLON" else Place(0, 0)
+        return Place(0, 0, "type", owner="fields") if head == "AGENT" and last.type == "COLON" else Place(0, 0)
     if head == "GRAPH" and further is not None and further.type == "EQUAL":
-        return Place(0, 0, "number") if last.type in ("LPAR", "COMMA") else Place(0, 0)
+        return Place(0, 0, "number", owner="arguments") if last.type in ("LPAR", "COMMA") else Place(0, 0)
     owner = str(before)
     if head == "AGENT" and owner not in ("lora", "none", "answer"):
         owner = "think"

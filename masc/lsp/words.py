@@ -30,6 +30,7 @@ TYPES: dict[str, str] = {
     "float": "A number.",
     "bool": "`true` or `false`.",
     "text": "A text in quotes.",
+    "input": "An input of the graph, for a template's prompt: `{field}` is that input's value.",
 }
 
 CHANNELS: dict[str, str] = {

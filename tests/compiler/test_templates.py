@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from masc.compiler.graph import Agent
-from masc.compiler.pipeline import Compilation, compile_source
+from masc.compiler.pipeline import Compilation, compile_file, compile_source
 from masc.compiler.plan import Lora, Slot
 from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.formatter import format_file
 from masc.dsl.read import read_source
 from masc.dsl.source import Source
+from masc.dsl.yaml_writer import format_yaml
 from teams import said
 
 TEAM = """\
@@ -84,7 +85,7 @@ def test_instances_in_a_repeat_are_known_everywhere() -> None:
 
 # the fields' types, the arguments, and the text of the prompt
 TEXTS = [
-    ("text", '"a {question} {{b}} c"', "a {question} {{b}} c"),
+    ("text", '"a {{question}} {{b}} c"', "a {question} {b} c"),
     ("text", '""', ""),
     ("int", "07", "7"),
     ("float", "2", "2"),
@@ -210,3 +211,109 @@ graph:
     compilation = compile_source(Source("x.yaml", text))
     assert said(compilation) == []
     assert compilation.require() == team().require()
+
+
+READERS = """\
+mas 1
+model m = "no-one/not-on-disk"
+param part: text = "a param"
+agent reader(part: input, how: text) on m {
+  system "You read {how}."
+  user "{how}: {part}, {part}"
+  think 2
+}
+agent solver on m {
+  user "{question}"
+  answer
+}
+graph g(question, left, right) -> answer {
+  a = reader(left, "slowly")
+  b = reader(right, part)
+  [a, b] -> solver : kv
+}
+"""
+
+
+def readers(old: str = "", new: str = "") -> Compilation:
+    assert old in READERS
+    return compile_source(Source("x.mas", READERS.replace(old, new)))
+
+
+def test_an_argument_may_be_an_input() -> None:
+    compilation = readers()
+    assert said(compilation) == []
+    plan = compilation.require()
+    assert plan.agent("a").user == ("slowly: ", Slot("left"), ", ", Slot("left"))
+    assert plan.agent("b").user == ("a param: ", Slot("right"), ", ", Slot("right"))
+
+
+def test_an_input_as_argument_means_what_the_placeholder_does() -> None:
+    written = (
+        READERS.replace("reader(part: input, how: text)", "a").replace("{how}", "slowly").replace("{part}", "{left}")
+    )
+    written = written.replace('  a = reader(left, "slowly")\n  b = reader(right, part)\n', "").replace("[a, b]", "a")
+    plan = readers("  b = reader(right, part)\n  [a, b]", "  a").require()
+    other = compile_source(Source("x.mas", written)).require()
+    assert plan.agent("a") == other.agent("a")
+
+
+def test_an_input_that_only_templates_read_is_read() -> None:
+    assert said(readers("reader(right, part)", "reader(left, part)")) == ["W0204"]
+    assert said(readers('"{question}"', '"Well?"')) == ["W0204"]
+
+
+def test_inputs_win_over_params_where_an_input_is_wanted() -> None:
+    text = READERS.replace("param part", 'param left: text = "no"\nparam part')
+    plan = compile_source(Source("x.mas", text)).require()
+    assert Slot("left") in plan.agent("a").user
+
+
+WRONG_INPUTS = [
+    ("reader(left,", 'reader("left",', "E0403", "write `left`"),
+    ("reader(left,", 'reader("{left}",', "E0403", "write `left`"),
+    ("reader(left,", "reader(3,", "E0403", None),
+    ("reader(left,", "reader(part,", "E0403", None),
+    ("reader(left,", "reader(lefft,", "E0201", "did you mean `left`?"),
+    ("reader(left,", "reader(a,", "E0201", "the inputs are question, left, right"),
+    ('"slowly"', "left", "E0403", "`how: input`"),
+    ('"slowly"', '"{right}"', "E0410", "the type `input`"),
+    ('"slowly"', '"{what}"', "E0410", "write `{{`"),
+    ('"slowly"', '"a } b"', "E0410", "write `{{`"),
+    ('"slowly"', '"{{{right}}}"', "E0410", None),
+    ('"a param"', '"{right}"', "E0410", "the type `input`"),
+    ("think 2", "think part", "E0403", "says `{part}`"),
+    ("part: input", "part: inputt", "E0405", "did you mean `input`?"),
+    ('part: text = "a', 'part: input = "a', "E0405", None),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "code", "hint"), WRONG_INPUTS)
+def test_what_is_no_input(old: str, new: str, code: str, hint: str | None) -> None:
+    found = [d for d in readers(old, new).diagnostics if d.severity == "error"]
+    assert {d.code for d in found} == {code}
+    assert hint is None or hint in (found[0].hint or "")
+
+
+def test_doubled_braces_in_an_argument_are_braces() -> None:
+    plan = readers('"slowly"', '"{{like}} }}this{{"').require()
+    assert plan.agent("a").user[0] == "{like} }this{: "
+
+
+def test_inputs_as_arguments_in_yaml_and_through_imports(tmp_path: Path) -> None:
+    head, _, tail = READERS.partition("agent solver")
+    (tmp_path / "readers.mas").write_text(head)
+    main = (
+        head.partition("agent reader")[0].replace("mas 1", 'mas 1\nimport "readers.mas" (reader)')
+        + "agent solver"
+        + tail
+    )
+    (tmp_path / "main.mas").write_text(main)
+    file, _ = read_source(Source("x.mas", main))
+    assert file is not None
+    (tmp_path / "main.yaml").write_text(format_yaml(file))
+    plans = [compile_file(tmp_path / name).require() for name in ("main.mas", "main.yaml")]
+    assert plans[0] == plans[1]
+    assert plans[0].agents[-2:] == readers().require().agents[-2:]
+    whole, _ = read_source(Source("x.mas", READERS))
+    assert whole is not None
+    assert compile_source(Source("x.yaml", format_yaml(whole))).require() == readers().require()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from masc.compiler.params import TYPES
+from masc.compiler.params import FIELD_TYPES
 from masc.compiler.resolve_agents import ANSWER, LORA, THINK
 from masc.compiler.resolve_channel import CHANNELS
 from masc.compiler.resolve_train import TRAIN
@@ -44,7 +44,7 @@ def test_textmate_has_the_keywords_of_the_grammar() -> None:
 
 
 def test_textmate_has_the_words_of_the_option_tables() -> None:
-    assert set(coloured("storage.type")) == set(TYPES)
+    assert set(coloured("storage.type")) == set(FIELD_TYPES)
     assert set(coloured("entity.name.type.channel")) == set(CHANNELS)
     assert set(coloured("entity.name.type.adapter")) == set(words.ADAPTERS)
     assert set(coloured("variable.parameter.entry")) == set(TRAIN)

@@ -53,7 +53,7 @@ def labels(folder: Path, text: str, **others: str) -> set[str]:
         (HEAD + "agent a on small {\n  thnk 3\n  ‸\n}" + GRAPH, {"system", "user", "think", "adapt", "answer"}),
         (HEAD + "agent a on small {\n  think ‸\n}" + GRAPH, {"many", "told", "depth"}),
         (HEAD + "agent a(deep: int) on small {\n  think ‸\n}" + GRAPH, {"deep", "many", "told", "depth"}),
-        (HEAD + "agent a(deep: ‸) on small {\n}" + GRAPH, {"int", "float", "bool", "text"}),
+        (HEAD + "agent a(deep: ‸) on small {\n}" + GRAPH, {"int", "float", "bool", "text", "input"}),
         (HEAD + "agent a on small {\n  think 3 (‸\n}" + GRAPH, {"align", "gradient"}),
         (
             HEAD + "agent a on small {\n  think 3 (align = ‸)\n}" + GRAPH,
@@ -80,7 +80,7 @@ def labels(folder: Path, text: str, **others: str) -> set[str]:
         (HEAD + GRAPH.replace(": text", ": kv(carry = own ‸)"), set()),
         (HEAD + GRAPH.replace(": text", ": kv(open = 40 as ‸)"), {"trace", "own", "latents", "many", "told", "depth"}),
         (HEAD + GRAPH.replace('expert("mathematics")', "‸"), {"expert"}),
-        (HEAD + GRAPH.replace('"mathematics"', "‸"), {"many", "told", "depth"}),
+        (HEAD + GRAPH.replace('"mathematics"', "‸"), {"many", "told", "depth", "question", "hint"}),
         (HEAD + GRAPH.replace("  tutor ->", "  repeat ‸\n  tutor ->"), {"many", "told", "depth"}),
         (HEAD + "train {\n  dtype ‸\n}", {"float32", "bfloat16", "many", "told", "depth"}),
         (HEAD + "train {\n  answer <- ‸\n}", set()),

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from masc.compiler.params import TYPES
+from masc.compiler.params import FIELD_TYPES
 from masc.compiler.resolve_agents import ANSWER, LORA, THINK
 from masc.compiler.resolve_channel import CHANNELS
 from masc.compiler.resolve_train import TRAIN
@@ -28,7 +28,7 @@ SPAN = Span(Source("x.mas", "x"), 0, 1)
 
 def test_every_keyword_type_and_channel_is_explained() -> None:
     assert set(words.KEYWORDS) == set(KEYWORDS.values())
-    assert set(words.TYPES) == set(TYPES)
+    assert set(words.TYPES) == set(FIELD_TYPES)
     assert set(words.CHANNELS) == set(CHANNELS)
 
 
