@@ -6,7 +6,9 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import Any
 
+from masc.compiler.reading import read_json
 from masc.compiler.writing import atomic_write, check_file, check_folder
 from masc.dsl.diagnostics import MascError, did_you_mean, fail
 from masc.dsl.limits import FILE
@@ -50,14 +52,25 @@ def model_hash(folder: Path) -> str:
 
 def is_artifact(folder: Path) -> bool:
     """Whether a folder is an artifact, of whatever name. One called `x.masc` is meant to be one even where it is
-    damaged; elsewhere a `manifest.json` alone may be anybody's."""
+    damaged; another is one if its manifest is masc's, or, where that is damaged, its plan."""
     if folder.suffix == ".masc":
         return True
     manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        return (folder / ".masc-install" / "manifest.json").is_file()  # the very first install was cut off
+    body = _object(manifest) or {}
+    if "format" in body and isinstance(body.get("fingerprint"), str) and isinstance(body.get("source"), str):
+        return True
+    plan = _object(folder / "plan.json") or {}
+    return isinstance(plan.get("plan"), dict) and "operations" in plan["plan"]
+
+
+def _object(path: Path) -> dict[str, Any] | None:
     try:
-        return manifest.is_file() and ((folder / "plan.json").is_file() or b'"fingerprint"' in manifest.read_bytes())
-    except OSError:
-        return False
+        body = read_json(path)
+    except (OSError, ValueError):
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def artifact_of(source: Path) -> Path:

@@ -85,6 +85,7 @@ def train(
     directory: Path_ | None = None,
     resume: bool = False,
     force: bool = False,
+    init_from: Path_ | None = None,
     listen: Callable[[dict[str, Any]], None] | None = None,
     evaluate: Callable[[Program], dict[str, Any]] | None = None,
     trackers: Sequence[str] = (),
@@ -94,9 +95,14 @@ def train(
     data set. settings: `train` entries (steps=500, rate=1e-4, ...) that differ from the file's. directory: keep
     `checkpoints/` and `metrics.jsonl` there; resume: go on from them; force: forget them. listen: called with each
     step's metrics. evaluate: called every `eval_every` steps and at the end, in place of the loss over eval_rows.
-    trackers: accelerate's names. What may surprise on going on is a Python warning."""
+    trackers: accelerate's names. init_from: an artifact whose adapters are the beginning (see `Program.init_from`).
+    What may surprise on going on is a Python warning."""
     from masc.backends.torch.train import train as run
 
+    if init_from is not None:
+        if resume:
+            raise ValueError("a run that is resumed has begun already: give either resume or init_from")
+        program.init_from(init_from)
     return run(
         program,
         rows,

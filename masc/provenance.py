@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masc.backends.scoring.registry import declared
-from masc.compiler.artifact import versions, weights_hash
+from masc.compiler.artifact import versions
 
 if TYPE_CHECKING:
     from masc.backends.torch.program import Program
@@ -50,7 +50,7 @@ def weights_of(found: Found) -> dict[str, Any]:
         path = found.checkpoint / "weights.safetensors"
         return {"checkpoint": found.checkpoint.name, "sha256": hash_of(path)}
     if found.artifact.manifest.trained:
-        return {"sha256": found.artifact.manifest.weights or weights_hash(found.artifact.layout)}
+        return {"sha256": found.artifact.manifest.weights}
     return {"fresh": True, "seed": found.artifact.manifest.seed}
 
 

@@ -14,15 +14,16 @@ from masc.compiler.artifact import (
     Layout,
     artifact_of,
     base_of,
-    check_overwrite,
-    check_weights,
-    forget_weights,
     has_weights,
     is_artifact,
+    is_written,
     locate,
     read_artifact,
+    read_weights,
     state,
+    steady,
     write_artifact,
+    writing,
 )
 from masc.compiler.decoding import AS_WRITTEN, Decoding
 from masc.compiler.pipeline import Compilation, Cut, compile_file
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 def compile_source_of(path: Path, sets: Mapping[str, str], cut: Cut = (), channel: Mode = "graph") -> Compilation:
     """Compile a file, or an artifact's copy of one: with what `--set` said then, paths relative to where that was."""
-    if not is_artifact(path.parent) or not Layout(path.parent).manifest.exists():
+    if not is_artifact(path.parent) or not is_written(path.parent):
         return compile_file(path, sets, cut, channel=channel)
     artifact = read_artifact(path.parent)
     kept = dict(artifact.manifest.set)
@@ -50,7 +51,7 @@ def compile_remembering(
     path: Path, root: Path, sets: Mapping[str, str], cut: Cut = (), channel: Mode = "graph"
 ) -> Compilation:
     """The same for what shall fit the artifact `root`, which may have been compiled from `path` with `--set`."""
-    if not Layout(root).manifest.exists():
+    if not is_written(root):
         return compile_source_of(path, sets, cut, channel)
     kept = dict(read_artifact(root).manifest.set)
     compilation = compile_source_of(path, {**kept, **sets}, cut, channel)
@@ -92,7 +93,7 @@ def compile_to(path: Path, out: Path | None, sets: Mapping[str, str], force: boo
     if root.resolve() == path.parent.resolve() and not is_artifact(root):
         raise fail("E0612", f"`{root}` is the folder of `{path.name}` itself", hint="name another folder with -o")
     compilation = accepted(compile_file(path, sets, base=_recorded_base(path.parent)))
-    write_artifact(root, compilation, force=force)
+    report(write_artifact(root, compilation, force=force).warnings)
     return root
 
 
@@ -141,15 +142,30 @@ def find(
     path, sets = locate(argument, Path()), sets or {}
     check_sets(sets, ("eval_data",))
     root = artifact_of(path if weights is None else locate(weights, Path()))
+    found = steady(root, lambda: _find(path, root, cut, channel, sets, checkpoint, weights))
+    report(found.artifact.warnings)
+    remembered = dict(found.artifact.manifest.set)
+    tell_remembered(path, root, {name: value for name, value in remembered.items() if name not in sets})
+    return found
+
+
+def _find(
+    path: Path,
+    root: Path,
+    cut: Cut,
+    channel: Mode,
+    sets: Mapping[str, str],
+    checkpoint: str | None,
+    weights: Path | None,
+) -> Found:
     compilation = compile_remembering(path, root, {})
     if weights is not None:
-        if not Layout(root).manifest.exists():
+        if not is_written(root):
             raise fail("E0671", f"there is no artifact `{root}` to take weights of")
     else:
         compilation.require()
         _bring_up_to_date(path, root, compilation)
     artifact = read_artifact(root)
-    report(artifact.warnings)
     if weights is not None and not (artifact.manifest.trained or checkpoint):
         raise fail("E0671", f"`{root}` holds no trained weights", hint=unfinished(artifact))
     if sets:
@@ -175,8 +191,7 @@ def check_sets(sets: Mapping[str, str], read: tuple[str, ...] = ()) -> None:
 def _bring_up_to_date(path: Path, root: Path, compilation: Compilation) -> None:
     """Compile what is missing. E0614 where the file is another graph by now."""
     if (found := state(root, compilation)) == "missing":
-        write_artifact(root, compilation)
-        say(f"compiled {path} -> {root}")
+        _compile_missing(path, root, compilation)
     elif found == "stale":
         again = " ".join(["masc compile", *(f"--set {name}={value}" for name, value in compilation.set)])
         hint = f"`{again}` brings it up to date"
@@ -186,6 +201,21 @@ def _bring_up_to_date(path: Path, root: Path, compilation: Compilation) -> None:
                 f"changed file with its weights; `{again} --force` throws them away"
             )
         raise fail("E0614", f"`{path}` has changed since `{root}` was compiled", hint=hint)
+
+
+def _compile_missing(path: Path, root: Path, compilation: Compilation) -> None:
+    """Two that are started at once both find nothing: the second waits for what the first one writes."""
+    with writing(root, wait=60):
+        if state(root, compilation) == "missing":
+            report(write_artifact(root, compilation).warnings)
+            say(f"compiled {path} -> {root}")
+
+
+def tell_remembered(path: Path, root: Path, sets: Mapping[str, str]) -> None:
+    """Say what counts though it stands neither in the file nor on the command line. (In an artifact it does.)"""
+    if sets and path.parent.resolve() != root.resolve():
+        said = " ".join(f"--set {name}={value}" for name, value in sets.items())
+        say(f"using `{said}` remembered from the compile; forget with `masc compile`")
 
 
 def open_program(
@@ -208,8 +238,7 @@ def load_program(found: Found, *, dtype: str | None, device: str | None) -> Prog
     from masc.backends.torch.build import build, fast_dtype
 
     compilation, artifact = found.compilation, found.artifact
-    if found.checkpoint is None:
-        check_weights(artifact)
+    weights = read_weights(artifact) if artifact.manifest.trained and found.checkpoint is None else {}
     dtype = dtype or fast_dtype(device)
     program = build(found.plan, compilation.base, dtype=dtype, device=device, seed=artifact.manifest.seed)
     program.compilation = compilation
@@ -218,8 +247,9 @@ def load_program(found: Found, *, dtype: str | None, device: str | None) -> Prog
         load_checkpoint(found.checkpoint, program)
     elif artifact.manifest.trained:
         check_models({record.name: record.hash for record in artifact.manifest.models}, artifact.layout.root, program)
-        program.load_weights(artifact.layout.root)
+        program.load_weights(weights)
         program.loaded_from = artifact.layout.root.resolve()
+        program.trained_by = artifact.manifest.training
     elif program.trainable():
         say(f"not trained yet: {fresh(program)}" + (f"; {told}" if (told := unfinished(artifact)) else ""))
     return program
@@ -300,74 +330,3 @@ def data_path(given: Path | None, written: str | None, base: Path, entry: str) -
             "E0601", "no data was named", hint=f'give --data FILE, or write `{entry} "FILE"` in the `train` block'
         )
     return base / written
-
-
-# -- training ---------------------------------------------------------------------------------------------------------
-
-
-def train(
-    argument: Path | None,
-    *,
-    sets: Mapping[str, str],
-    data: Path | None,
-    eval_data: Path | None,
-    columns: Mapping[str, str],
-    resume: bool,
-    force: bool,
-    scorer: str,
-    trackers: list[str],
-    device: str | None,
-) -> None:
-    """Train an artifact: compile what is missing, train, write the weights."""
-    from masc import training
-    from masc.backends.torch.data import columns_of
-    from masc.columns import checked, read, renamed
-
-    path = locate(argument, Path())
-    root = artifact_of(path)
-    compilation = accepted(compile_remembering(path, root, sets))
-    plan = compilation.require()
-    _check_earlier(root, compilation, resume, force)
-    report(training.remembered(compilation, path, sets))
-    settings = plan.train
-    named = checked(columns, plan)
-    train_path = data_path(data, settings.data, compilation.base, "data")
-    rows = renamed(read(train_path, columns_of(plan, labels=True), named), named)
-    test_path = eval_data or (compilation.base / settings.eval_data if settings.eval_data else None)
-    eval_rows = renamed(read(test_path, columns_of(plan, True, False), named), named) if test_path else None
-
-    from masc.backends.torch.build import build, fast_dtype  # here, for it takes seconds: what is wrong shows before
-
-    dtype = settings.dtype or (training.dtype_before(root) if resume else None) or fast_dtype(device)
-    program = build(plan, compilation.base, dtype=dtype, device=device, seed=settings.seed)
-    program.compilation = compilation
-    run = training.prepare(
-        program,
-        rows,
-        eval_rows,
-        settings,
-        root,
-        resume=resume,
-        force=force,
-        scorer=scorer,
-        trackers=trackers,
-    )
-    # Nothing on disk has been touched so far: what was refused above has changed nothing.
-    main = run.processes.main
-    with training.stoppable(run, argument):
-        if main:
-            artifact = write_artifact(root, compilation, force=force)
-            if force:
-                forget_weights(artifact)
-            training.describe(run, path, dtype, resume)
-        training.go(run)
-        if main:
-            program.save(root, force=True)  # what was there before has been resumed or given up above
-            say(f"trained -> {root}")
-
-
-def _check_earlier(root: Path, compilation: Compilation, resume: bool, force: bool) -> None:
-    """E0513 or E0610 where an earlier run would be lost."""
-    check_overwrite(root, compilation, force)
-    if not (resume or force) and has_weights(Layout(root)):
-        raise fail("E0610", f"`{root}` holds an earlier run", hint="go on with --resume, or start over with --force")

@@ -7,6 +7,7 @@ adapter to apply; nothing about a layer changes.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,20 +15,28 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import LoraConfig, TaskType, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from masc.backends.torch.stored import pack, unpack
 from masc.compiler.plan import Lora
+from masc.compiler.reading import parse_json
+from masc.compiler.writing import atomic_write
 from masc.dsl.diagnostics import fail
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 _PREFIX = "base_model.model."
 """PEFT names tensors as seen from its own wrapper, which stands above the model."""
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_LATER = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "lora_bias")
+"""Entries that some versions of PEFT leave out."""
+_SHAPING = ("peft_type", "r", "lora_alpha", "target_modules", "bias", *_LATER)
+"""Entries of an adapter's configuration that decide what it computes."""
 
 
 def _targets(base: nn.Module, lora: Lora, agent: str) -> list[str]:
@@ -191,28 +200,45 @@ def _make_contextual(layer: LoraLayer, agent: str) -> None:
         dropout.__class__ = _Dropout
 
 
-def save(base: nn.Module, agent: str, folder: Path) -> None:
-    """Write `adapter_model.safetensors` and `adapter_config.json`, as `PeftModel.from_pretrained` reads them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    named = {
-        _PREFIX + name.replace(f".{agent}.weight", ".weight"): parameter.detach().cpu().contiguous()
-        for name, parameter in tensors(base, agent).items()
-    }
-    save_file(named, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    base.peft_config[agent].save_pretrained(str(folder))  # type: ignore[union-attr,index]
+def save(base: nn.Module, agent: str, folder: Path, name: str | None = None) -> None:
+    """Write `adapter_model.safetensors` and `adapter_config.json`, as `PeftModel.from_pretrained` reads them. name: the
+    base model's id or folder, by which `AutoPeftModelForCausalLM` and servers find it."""
+    named = {_stored(own, agent): parameter for own, parameter in tensors(base, agent).items()}
+    atomic_write(folder / WEIGHTS, pack(named))
+    body = _body(base, agent) | {"base_model_name_or_path": name, "inference_mode": True}
+    atomic_write(folder / CONFIG, json.dumps(body, indent=2, sort_keys=True) + "\n")
 
 
-@torch.no_grad()
-def load(base: nn.Module, agent: str, folder: Path) -> None:
-    """Read what `save` wrote into the adapter that is already there. E0617 if it does not fit."""
-    path = folder / "adapter_model.safetensors"
-    try:
-        found: dict[str, Tensor] = load_file(path)
-    except Exception as error:  # safetensors raises its own kinds for a broken file
-        raise fail("E0617", f"cannot read the adapter of `{agent}`: {path}: {error}") from None
-    own = tensors(base, agent)
-    expected = {_PREFIX + name.replace(f".{agent}.weight", ".weight"): p for name, p in own.items()}
-    if set(found) != set(expected) or any(found[k].shape != p.shape for k, p in expected.items()):
-        raise fail("E0617", f"the adapter in {folder} does not fit the agent `{agent}`")
-    for name, parameter in expected.items():
-        parameter.copy_(found[name])
+def read(base: nn.Module, agent: str, config: bytes, weights: bytes) -> dict[str, Tensor]:
+    """The weights of an adapter as `save` wrote them, by parameter name. ValueError where they do not fit the one that
+    is there."""
+    check_config(base, agent, config)
+    own = {_stored(name, agent): (name, parameter) for name, parameter in tensors(base, agent).items()}
+    found = unpack(weights, {stored: parameter for stored, (_, parameter) in own.items()})
+    return {own[stored][0]: tensor for stored, tensor in found.items()}
+
+
+def check_config(base: nn.Module, agent: str, config: bytes) -> None:
+    """ValueError where an `adapter_config.json` says another adapter than the agent's: another rank, scale, place."""
+    body = parse_json(config)
+    if not isinstance(body, dict):
+        raise ValueError("it is no configuration of an adapter")
+    own = _body(base, agent)
+    for name in _SHAPING:
+        theirs = body.get(name, own[name] if name in _LATER else None)
+        if name == "target_modules" and isinstance(theirs, list):
+            theirs = sorted(map(str, theirs))
+        if theirs != own[name]:
+            raise ValueError(f"`{name}` is {str(theirs)[:80]}, not {own[name]}")
+
+
+def _stored(name: str, agent: str) -> str:
+    """What a file calls a parameter."""
+    return _PREFIX + name.replace(f".{agent}.weight", ".weight")
+
+
+def _body(base: nn.Module, agent: str) -> dict[str, Any]:
+    """An adapter's configuration as JSON; what PEFT holds as a set is sorted, so that the same adapter is the same
+    bytes."""
+    body: dict[str, Any] = base.peft_config[agent].to_dict()  # type: ignore[union-attr,index]
+    return {key: sorted(value) if isinstance(value, set) else value for key, value in body.items()}

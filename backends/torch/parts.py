@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from masc.backends.torch.base import Base
 from masc.backends.torch.here import here, holding
 from masc.backends.torch.links import Fuser, fuser, hidden_link
+from masc.compiler.artifact import Training
 from masc.compiler.pipeline import Compilation
 from masc.compiler.plan import Across, Plan, Prefill, Think, agent_of
 from masc.compiler.plan_text import reach_text
@@ -31,6 +32,8 @@ class Parts(nn.Module):
         self.compilation: Compilation | None = None  # where the plan came from, for `save`
         self.altered = False  # the plan is not quite its file's: edges are cut, or all of them are text
         self.loaded_from: Path | None = None  # the artifact whose weights these are
+        self.trained_by: Training | None = None  # how they were trained
+        self.initialised_from: str | None = None  # the artifact that training began with
         # The prefix keeps names such as `train` or `keys` apart from the module's own attributes.
         self.bases = nn.ModuleDict({f"model_{name}": base for name, base in bases.items()})
         self.links = nn.ParameterDict()

@@ -2,32 +2,43 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from masc.backends.torch import adapters
 from masc.backends.torch.base import Base
 from masc.backends.torch.data import answer_columns
 from masc.backends.torch.here import holding
+from masc.backends.torch.init_from import Taken, init_from
 from masc.backends.torch.outputs import Output, Said, Scored
 from masc.backends.torch.parts import Parts
 from masc.backends.torch.probe import Probe
 from masc.backends.torch.prompts import Row, answer_ids, value
 from masc.backends.torch.schedule import opening_draws
 from masc.backends.torch.segments import Opening
+from masc.backends.torch.stored import pack, unpack
 from masc.backends.torch.trace import Patches, Trace, patches_of, trace_of
 from masc.backends.torch.walk import Walk, cut_at_stop
-from masc.compiler.artifact import Layout, ModelRecord, install_weights, model_hash, read_manifest, write_artifact
+from masc.compiler.artifact import (
+    Layout,
+    ModelRecord,
+    atomic_write,
+    has_adapters,
+    is_other_rank,
+    known_manifest,
+    model_hash,
+    save_artifact,
+    writing,
+)
 from masc.compiler.decoding import AS_WRITTEN, Decoding
 from masc.compiler.plan import Answer, Prefill, agent_of
+from masc.compiler.registry import REGISTRY
 from masc.dsl.diagnostics import Diagnostic, fail
 
 
@@ -274,55 +285,88 @@ class Program(Parts):
         """Write an artifact (`relay.masc`) with the weights as they are.
 
         MascError where that would lose weights that somebody trained: of another graph (E0513) or, but for `force`,
-        of this one (E0621).
+        of this one (E0621), or files that are not masc's (E0518); E0641 where another process writes there.
         """
         if self.compilation is None:
             raise ValueError("only a program that was compiled from a file can be saved as an artifact")
         if self.altered:
             raise ValueError("a program whose edges are cut or made text is for looking at; save the whole one")
+        if bad := [name for name, p in self.trainable().items() if not bool(p.isfinite().all())]:
+            raise fail("E0617", f"`{bad[0]}` holds numbers that are not finite: this is not worth keeping")
+        if is_other_rank():
+            return  # of several processes that train together one saves
         root = Path(folder)
-        trained = (root / "manifest.json").exists() and read_manifest(Layout(root)).trained
-        if trained and not force and self.loaded_from != root.resolve():
-            raise fail("E0621", f"{root} holds trained weights", hint="save somewhere else, or give force=True")
-        artifact = write_artifact(root, self.compilation, seed=self.seed)
-        temporary = root / f".tmp-weights-{os.getpid()}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        self.save_weights(temporary)
-        install_weights(artifact, temporary, self.model_records())
+        with writing(root):
+            known = known_manifest(Layout(root))
+            trained = has_adapters(Layout(root)) if known is None else known.trained
+            if trained and not force and self.loaded_from != root.resolve():
+                raise fail("E0621", f"{root} holds trained weights", hint="save somewhere else, or give force=True")
+            save_artifact(
+                root,
+                self.compilation,
+                self.save_weights,
+                models=self.model_records(),
+                seed=self.seed,
+                training=self.trained_by,
+            )
         self.loaded_from = root.resolve()
+
+    def init_from(self, folder: Path | str) -> Taken:
+        """Begin with the adapters and links of another artifact, by name; says what fitted. E0615 on another base
+        model, E0644 where nothing fits."""
+        return init_from(self, Path(folder))
 
     def save_weights(self, folder: Path) -> None:
         """Write `adapters/<agent>/` (PEFT's format) and `channels.safetensors` (links) into a folder."""
-        from safetensors.torch import save_file
-
         for agent in self.plan.agents:
             if agent.lora is not None:
-                adapters.save(self.base(agent.name).model, agent.name, folder / "adapters" / agent.name)
-        if channels := self._channels():
-            found = {name: p.detach().cpu().contiguous() for name, p in channels.items()}
-            save_file(found, folder / "channels.safetensors")
+                place = folder / "adapters" / agent.name
+                adapters.save(self.base(agent.name).model, agent.name, place, self._base_name(agent.model))
+        if channels := self.channels():
+            atomic_write(folder / "channels.safetensors", pack(channels))
+
+    def _base_name(self, model: str) -> str:
+        """What others find a base model by: its id on the hub, else its folder."""
+        target = next(m.target for m in self.plan.models if m.name == model)
+        base = self.bases[f"model_{model}"]
+        assert isinstance(base, Base)
+        return str(base.folder.absolute()) if target in REGISTRY or Path(target).is_absolute() else target
 
     @torch.no_grad()
-    def load_weights(self, folder: Path) -> None:
-        """Read what `save_weights` wrote. E0617 where it does not fit."""
-        from safetensors.torch import load_file
-
+    def load_weights(self, source: Path | Mapping[str, bytes]) -> None:
+        """Put back what `save_weights` wrote: from a folder, or files by their path in it. E0617 where it does not fit;
+        nothing has been changed then."""
+        found: dict[nn.Parameter, Tensor] = {}
         for agent in self.plan.agents:
             if agent.lora is not None:
-                adapters.load(self.base(agent.name).model, agent.name, folder / "adapters" / agent.name)
-        if channels := self._channels():
-            path = folder / "channels.safetensors"
+                place = f"adapters/{agent.name}"
+                model = self.base(agent.name).model
+                try:
+                    files = (_file(source, f"{place}/{name}") for name in (adapters.CONFIG, adapters.WEIGHTS))
+                    read = adapters.read(model, agent.name, *files)
+                except (OSError, ValueError) as error:
+                    raise fail("E0617", f"cannot use the adapter of `{agent.name}`, {place}: {error}") from None
+                found |= {model.get_parameter(name): tensor for name, tensor in read.items()}
+        if channels := self.channels():
             try:
-                found = load_file(path)
-                for name, parameter in channels.items():
-                    parameter.copy_(found[name])
-            except Exception as error:
-                raise fail("E0617", f"cannot read the links: {path}: {error}") from None
+                links = unpack(_file(source, "channels.safetensors"), channels)
+            except (OSError, ValueError) as error:
+                raise fail("E0617", f"cannot use the links, channels.safetensors: {error}") from None
+            found |= {channels[name]: tensor for name, tensor in links.items()}
+        for parameter, tensor in found.items():
+            parameter.copy_(tensor)
 
-    def _channels(self) -> dict[str, nn.Parameter]:
+    def channels(self) -> dict[str, nn.Parameter]:
         """What is trained beside the adapters, by name in `channels.safetensors`."""
         return {**dict(self.links.items()), **dict(self.across.named_parameters())}
+
+
+def _file(source: Path | Mapping[str, bytes], name: str) -> bytes:
+    if isinstance(source, Path):
+        return (source / name).read_bytes()
+    if name not in source:
+        raise ValueError(f"there is no `{name}`")
+    return source[name]
 
 
 def without_partial_stop(text: str, stops: Sequence[str]) -> str:

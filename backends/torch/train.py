@@ -9,6 +9,7 @@ weights that it would have had.
 from __future__ import annotations
 
 import dataclasses
+import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ from masc.backends.torch.schedule import data_order, due
 from masc.backends.torch.step import Stepper
 from masc.backends.torch.trackers import Trackers
 from masc.compiler import bounds
+from masc.compiler.artifact import Training, versions
 from masc.compiler.plan import Loss, TrainSettings
 from masc.compiler.writing import check_file, check_folder, sweep
 from masc.dsl.diagnostics import Diagnostic, MascError, errors, fail
@@ -282,7 +284,19 @@ class Run:
                     metrics.update(self._evaluated())
         if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
             raise fail("E0701", "the weights are no longer numbers", hint="start over with a lower `rate`")
+        self.program.trained_by = self._record()
         return history
+
+    def _record(self) -> Training:
+        """What an artifact says of how its weights were trained."""
+        return Training(
+            rows=len(self.rows),
+            data_hash=self._origin.data,
+            settings=tuple((name, json.dumps(value)) for name, value in dataclasses.asdict(self.settings).items()),
+            processes=self.processes.count,
+            versions=versions(),
+            init_from=self.program.initialised_from,
+        )
 
     def _make_room(self) -> None:
         """Make the folder that of this run: without what ran before, or with it up to the checkpoint."""

@@ -42,6 +42,9 @@ def train(
     set_: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint")] = False,
     force: Annotated[bool, typer.Option("--force", help="Throw earlier weights and checkpoints away")] = False,
+    init_from: Annotated[
+        Path | None, typer.Option("--init-from", metavar="ARTIFACT", help="Begin with another artifact's adapters")
+    ] = None,
     scorer: Annotated[str, typer.Option(help=f"For evaluation during training: {scorer_names(code=False)}")] = "exact",
     tracker: Annotated[
         list[str] | None, typer.Option(help="Also log to tensorboard, wandb, ... (through accelerate)")
@@ -49,22 +52,28 @@ def train(
     device: Device = None,
 ) -> None:
     """Train every agent's adapter end to end."""
-    from masc import checks, session
+    from masc import checks
+    from masc.train_command import Request
+    from masc.train_command import train as run
 
     require("it and --force exclude each other" if resume and force else None, "--resume")
+    require("it and --resume exclude each other" if resume and init_from else None, "--init-from")
     require(checks.scorer_problem(scorer, code=False), "--scorer")
     for name in tracker or []:
         require(checks.tracker_problem(name), "--tracker")
     check_place(None, device)
-    session.train(
-        file,
-        sets=read_sets(set_),
-        data=data,
-        eval_data=eval_data,
-        columns=read_columns(column),
-        resume=resume,
-        force=force,
-        scorer=scorer,
-        trackers=tracker or [],
-        device=device,
+    run(
+        Request(
+            file,
+            sets=read_sets(set_),
+            data=data,
+            eval_data=eval_data,
+            columns=read_columns(column),
+            resume=resume,
+            force=force,
+            init_from=init_from,
+            scorer=scorer,
+            trackers=tuple(tracker or ()),
+            device=device,
+        )
     )

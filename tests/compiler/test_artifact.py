@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -12,22 +13,21 @@ from pathlib import Path
 import pytest
 
 from masc.compiler.artifact import (
+    Artifact,
     ModelRecord,
     artifact_of,
     atomic_write,
     base_of,
-    check_weights,
-    forget_weights,
-    install_weights,
     is_artifact,
     locate,
-    mark_trained,
     model_hash,
     read_artifact,
+    read_weights,
+    save_artifact,
     state,
     write_artifact,
-    write_manifest,
 )
+from masc.compiler.artifact.manifest import dump_manifest
 from masc.compiler.files import check_file
 from masc.compiler.pipeline import Compilation, compile_file, compile_source
 from masc.dsl.diagnostics import MascError, errors
@@ -58,7 +58,7 @@ def test_written_and_read(tmp_path: Path) -> None:
     assert (artifact.manifest.seed, artifact.manifest.trained, artifact.manifest.models) == (7, False, (record,))
     assert artifact.manifest.set == (("batch", "9"),)
     assert dict(artifact.manifest.versions)["masc"]
-    assert sorted(os.listdir(root)) == ["manifest.json", "plan.json", "team.mas"]
+    assert sorted(os.listdir(root)) == [".lock", "manifest.json", "plan.json", "team.mas"]
 
 
 def test_states(tmp_path: Path) -> None:
@@ -70,11 +70,25 @@ def test_states(tmp_path: Path) -> None:
     assert state(root, program(3)) == "stale"
 
 
-def trained(root: Path, compilation: Compilation) -> None:
-    artifact = write_artifact(root, compilation)
-    for name in ("a", "b"):
-        atomic_write(artifact.layout.adapters / name / "adapter_model.safetensors", b"weights")
-    mark_trained(artifact)
+def put(text: bytes, agents: str = "ab", links: bool = False) -> Callable[[Path], None]:
+    """What a program does that saves its weights into a folder."""
+
+    def run(folder: Path) -> None:
+        for name in agents:
+            atomic_write(folder / "adapters" / name / "adapter_model.safetensors", text)
+        if links:
+            atomic_write(folder / "channels.safetensors", text)
+
+    return run
+
+
+RECORD = ModelRecord("m", "no-one/not-on-disk", None, "123")
+
+
+def trained(
+    root: Path, compilation: Compilation, text: bytes = b"weights", agents: str = "ab", links: bool = False
+) -> Artifact:
+    return save_artifact(root, compilation, put(text, agents, links), models=(RECORD,), seed=0, training=None)
 
 
 def test_an_unchanged_plan_keeps_the_weights(tmp_path: Path) -> None:
@@ -85,16 +99,9 @@ def test_an_unchanged_plan_keeps_the_weights(tmp_path: Path) -> None:
     assert artifact.manifest.trained
     assert artifact.manifest.seed == 0
     assert artifact.plan.train.steps == 9
-    assert (root / "adapters" / "a" / "adapter_model.safetensors").read_bytes() == b"weights"
-
-
-def new_weights(root: Path, text: bytes, agents: str = "ab", links: bool = False) -> Path:
-    temporary = root / ".tmp-weights-1"
-    for name in agents:
-        atomic_write(temporary / "adapters" / name / "adapter_model.safetensors", text)
-    if links:
-        atomic_write(temporary / "channels.safetensors", text)
-    return temporary
+    assert read_weights(artifact) == dict.fromkeys(
+        [f"adapters/{n}/adapter_model.safetensors" for n in "ab"], b"weights"
+    )
 
 
 def files(root: Path) -> dict[str, bytes]:
@@ -103,82 +110,81 @@ def files(root: Path) -> dict[str, bytes]:
 
 def test_weights_are_installed_whole(tmp_path: Path) -> None:
     root = tmp_path / "team.masc"
-    artifact = write_artifact(root, program())
-    record = ModelRecord("m", "no-one/not-on-disk", None, "123")
-    artifact = install_weights(artifact, new_weights(root, b"one", links=True), (record,))
-    assert (artifact.manifest.trained, artifact.manifest.models) == (True, (record,))
+    write_artifact(root, program())
+    artifact = trained(root, program(), b"one", links=True)
+    assert (artifact.manifest.trained, artifact.manifest.models) == (True, (RECORD,))
     assert artifact == read_artifact(root)
-    check_weights(artifact)
-    (root / ".tmp-weights-old-77").mkdir()  # of a process that was killed
-    artifact = install_weights(artifact, new_weights(root, b"two", agents="a"), (record,))
-    assert sorted(os.listdir(root)) == ["adapters", "manifest.json", "plan.json", "team.mas"]
+    assert set(read_weights(artifact).values()) == {b"one"}
+    artifact = trained(root, program(), b"two", agents="a")
+    assert sorted(os.listdir(root)) == [".lock", "adapters", "manifest.json", "plan.json", "team.mas"]
     assert files(root / "adapters") == {"a/adapter_model.safetensors": b"two"}
-    check_weights(artifact)
-    write_artifact(root, program(train="train {\n  steps 9\n}"))
-    assert read_artifact(root).manifest.weights == artifact.manifest.weights
+    assert read_weights(read_artifact(root)) == {"adapters/a/adapter_model.safetensors": b"two"}
 
 
 @pytest.mark.parametrize("links", [False, True])
-@pytest.mark.parametrize("step", ["rename", "manifest"])
-def test_old_weights_come_back_if_installing_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, links: bool
-) -> None:
+def test_a_manifest_lists_what_is_there(tmp_path: Path, links: bool) -> None:
     root = tmp_path / "team.masc"
-    artifact = install_weights(write_artifact(root, program()), new_weights(root, b"one", links=not links), ())
-    before = files(root)
-    temporary = new_weights(root, b"two", links=links)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    if step == "manifest":
-        monkeypatch.setattr("masc.compiler.artifact.write_manifest", full)
-    else:
-        rename = Path.rename
-        monkeypatch.setattr(Path, "rename", lambda a, b: full() if a.parent == temporary else rename(a, b))
-    with pytest.raises(OSError, match="No space"):
-        install_weights(artifact, temporary, ())
-    monkeypatch.undo()
-    assert {name: data for name, data in files(root).items() if not name.startswith(".tmp-weights-1")} == before
-    check_weights(read_artifact(root))
+    artifact = trained(root, program(), links=links)
+    expected = {name: hashlib.sha256(data).hexdigest() for name, data in files(root).items()}
+    del expected["manifest.json"], expected[".lock"]
+    assert dict(artifact.manifest.files) == expected
 
 
 def test_other_weights_are_noticed(tmp_path: Path) -> None:
     root = tmp_path / "team.masc"
-    trained(root, program())
-    check_weights(read_artifact(root))
+    artifact = trained(root, program())
     (root / "adapters" / "b").rename(root / "adapters" / "c")
-    assert code(lambda: check_weights(read_artifact(root))) == "E0617"
-    body = json.loads((root / "manifest.json").read_text())
-    del body["weights"], body["way"]
-    (root / "manifest.json").write_text(json.dumps(body))
-    check_weights(read_artifact(root))  # a manifest from before there was a hash
+    assert code(lambda: read_weights(artifact)) == "E0617"
+    (root / "adapters" / "c").rename(root / "adapters" / "b")
+    read_weights(artifact)
+    (root / "adapters" / "b" / "adapter_model.safetensors").write_bytes(b"weight5")
+    assert code(lambda: read_weights(artifact)) == "E0617"
 
 
 def test_weights_are_forgotten(tmp_path: Path) -> None:
     root = tmp_path / "team.masc"
     trained(root, program())
-    forgotten = forget_weights(read_artifact(root))
+    atomic_write(root / "checkpoints" / "step-000002" / "state.json", "{}")
+    atomic_write(root / "adapters" / "notes.txt", "mine")
+    atomic_write(root / "checkpoints" / "notes.txt", "mine")
+    forgotten = write_artifact(root, program(), anew=True)
     assert forgotten == read_artifact(root)
-    assert (forgotten.manifest.trained, forgotten.manifest.weights) == (False, None)
-    assert not (root / "adapters").exists()
+    assert not forgotten.manifest.trained
+    names = ["adapters/notes.txt", "checkpoints/notes.txt"]
+    assert sorted(files(root)) == [".lock", *names, "manifest.json", "plan.json", "team.mas"]
 
 
 def test_a_lost_manifest_is_made_again(tmp_path: Path) -> None:
     root = tmp_path / "team.masc"
-    trained(root, program())
-    for damage in (None, "{", '{"format": 99}'):
+    before = read_weights(trained(root, program()))
+    for damage in (None, "{", '{"format": 99}', "[" * 200_000):
         (root / "manifest.json").unlink()
         if damage:
             (root / "manifest.json").write_text(damage)
         assert code(lambda: write_artifact(root, program(3))) == "E0513"
         write_artifact(root, program())
         assert read_artifact(root).manifest.trained
-        check_weights(read_artifact(root))
-    shutil.rmtree(root / "adapters")
+        assert read_weights(read_artifact(root)) == before
     (root / "manifest.json").unlink()
-    write_artifact(root, program())
+    write_artifact(root, program(3), force=True)
+    assert sorted(files(root)) == [".lock", "manifest.json", "plan.json", "team.mas"]
+    (root / "manifest.json").unlink()
+    write_artifact(root, program(3))
     assert not read_artifact(root).manifest.trained
+
+
+def test_an_artifact_of_the_first_format_keeps_its_weights(tmp_path: Path) -> None:
+    root = tmp_path / "team.masc"
+    before = read_weights(trained(root, program(), links=True))
+    body = json.loads((root / "manifest.json").read_text())
+    for name in ("files", "made_by", "training", "init_from"):
+        del body[name]
+    (root / "manifest.json").write_text(json.dumps(body | {"format": 1, "weights": "0" * 64}))
+    assert code(lambda: read_artifact(root)) == "E0512"
+    write_artifact(root, program())
+    assert read_weights(read_artifact(root)) == before
+    assert not write_artifact(root, program(3), force=True).manifest.trained
+    assert sorted(files(root)) == [".lock", "manifest.json", "plan.json", "team.mas"]
 
 
 def test_the_way_to_the_base(tmp_path: Path) -> None:
@@ -208,7 +214,7 @@ def test_a_changed_plan_needs_force(tmp_path: Path) -> None:
 def test_checkpoints_are_weights(tmp_path: Path) -> None:
     root = tmp_path / "team.masc"
     artifact = write_artifact(root, program())
-    atomic_write(artifact.layout.checkpoints / "step-50" / "x", b"")
+    atomic_write(artifact.layout.checkpoints / "step-000050" / "state.json", b"")
     assert code(lambda: write_artifact(root, program(3))) == "E0513"
     write_artifact(root, program())
 
@@ -230,7 +236,7 @@ def test_errors_write_nothing(tmp_path: Path) -> None:
 DAMAGE: list[tuple[str, str, str]] = [
     ("manifest.json", "{", "E0511"),
     ("manifest.json", "[]", "E0511"),
-    ("manifest.json", '{"format": 1}', "E0511"),
+    ("manifest.json", '{"format": 2}', "E0511"),
     ("manifest.json", '{"format": 99}', "E0512"),
     ("plan.json", "{", "E0511"),
     ("plan.json", '{"format": 99}', "E0512"),
@@ -344,6 +350,6 @@ def test_an_earlier_manifest_counts_how_answers_are_decoded(tmp_path: Path) -> N
     compilation = program()
     artifact = write_artifact(tmp_path / "a.masc", compilation)
     older = replace(artifact.manifest, fingerprint=compilation.require().fingerprint(decoding=True))
-    write_manifest(artifact.layout, older)
+    atomic_write(artifact.layout.manifest, dump_manifest(older))
     assert state(tmp_path / "a.masc", compilation) == "fresh"
     assert read_artifact(tmp_path / "a.masc").plan == compilation.require()

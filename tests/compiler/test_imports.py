@@ -340,7 +340,8 @@ def test_what_lies_outside_is_not_copied(program: Write, tmp_path: Path) -> None
     imports = f'import "../{outside.name}" (critic)\nimport "{outside}" (expert)\nimport "adapters/x.mas" (depth)'
     compilation = program(MAIN.replace('import "roles.mas" (critic)', imports), {"adapters/x.mas": ROLES})
     write_artifact(tmp_path / "relay.masc", compilation)
-    assert sorted(p.name for p in (tmp_path / "relay.masc").rglob("*")) == ["manifest.json", "plan.json", "relay.mas"]
+    found = sorted(p.name for p in (tmp_path / "relay.masc").rglob("*"))
+    assert found == [".lock", "manifest.json", "plan.json", "relay.mas"]
 
 
 def test_an_import_of_the_original_is_one_of_its_copy(program: Write, tmp_path: Path) -> None:

@@ -1,0 +1,70 @@
+"""The artifact: `relay.mas` compiles to `relay.masc/`, a folder that holds all but the base model's weights.
+
+    relay.mas          a copy of the source, and of the files that it imports from its folder or below
+    plan.json          the plan
+    manifest.json      format, versions, models with content hashes, what `--set` said, how it was trained, and a
+                       checksum of every file that masc put there
+    adapters/<agent>/  PEFT's own format            } written by the backend
+    channels.safetensors, checkpoints/, metrics.jsonl }
+
+An untrained artifact holds no weights, only a seed. One process writes at a time (`lock.py`), all new files come to
+count at once (`install.py`), and readers need no lock (`read.py`).
+"""
+
+from __future__ import annotations
+
+from masc.compiler.artifact.layout import Layout, is_weights
+from masc.compiler.artifact.lock import is_other_rank, writing
+from masc.compiler.artifact.manifest import Manifest, ModelRecord, Training, known_manifest, read_manifest, versions
+from masc.compiler.artifact.read import (
+    Artifact,
+    base_of,
+    is_written,
+    read_artifact,
+    read_weights,
+    settle,
+    state,
+    steady,
+)
+from masc.compiler.artifact.write import (
+    check_overwrite,
+    has_adapters,
+    has_checkpoints,
+    has_weights,
+    save_artifact,
+    write_artifact,
+)
+from masc.compiler.files import artifact_of, is_artifact, locate, model_hash
+from masc.compiler.writing import atomic_write
+
+__all__ = [
+    "Artifact",
+    "Layout",
+    "Manifest",
+    "ModelRecord",
+    "Training",
+    "artifact_of",
+    "atomic_write",
+    "base_of",
+    "check_overwrite",
+    "has_adapters",
+    "has_checkpoints",
+    "has_weights",
+    "is_artifact",
+    "is_other_rank",
+    "is_weights",
+    "is_written",
+    "known_manifest",
+    "locate",
+    "model_hash",
+    "read_artifact",
+    "read_manifest",
+    "read_weights",
+    "save_artifact",
+    "settle",
+    "state",
+    "steady",
+    "versions",
+    "write_artifact",
+    "writing",
+]

@@ -1,0 +1,249 @@
+"""`manifest.json`: what an artifact was made from and what belongs to it, file by file with checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from masc.compiler.artifact.layout import (
+    ADAPTER_FILES,
+    ADAPTERS,
+    CHANNELS,
+    MANIFEST,
+    PLAN,
+    Layout,
+    is_inside,
+    is_weights,
+)
+from masc.compiler.plan import Plan
+from masc.compiler.reading import parse_json, read_regular
+from masc.dsl.diagnostics import MascError, fail
+
+FORMAT = 2
+DISTRIBUTION = "masc-lang"
+"""What masc is installed as: `masc` was taken."""
+LIBRARIES = ("masc", "torch", "transformers", "peft", "safetensors", "accelerate")
+_MOST = 1 << 26  # bytes of a manifest that is read
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Pairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A base model that an artifact was made for. `hash` as the backend computes it (`model_hash` is the usual way);
+    None: the model was not on disk when the artifact was written."""
+
+    name: str
+    target: str
+    revision: str | None = None
+    hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the weights were trained. rows, data_hash: how many there were, and a hash of what they say; data: the file
+    that they came from, if it was one; settings: the `train` entries that counted, as JSON; set: what `--set` said;
+    processes: how many shared a batch; init_from: the artifact whose adapters were the beginning."""
+
+    rows: int
+    data_hash: str
+    data: str | None = None
+    settings: Pairs = ()
+    set: Pairs = ()
+    processes: int = 1
+    versions: Pairs = ()
+    init_from: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`source`: the copy's file name; `base`: the folder that paths in it are relative to, and `way`: from the artifact
+    to there (a project that is moved takes both along); `set`: what `--set` said; `files`: path and sha256 of every
+    file that masc put there, checkpoints and metrics aside; `training`: how the weights were trained, None where there
+    are none or nobody knows; `init_from`: the artifact whose adapters the run that is under way began with."""
+
+    source: str
+    base: str
+    fingerprint: str
+    seed: int
+    trained: bool = False
+    models: tuple[ModelRecord, ...] = ()
+    set: Pairs = ()
+    versions: Pairs = ()
+    files: Pairs = ()
+    training: Training | None = None
+    way: str | None = None
+    init_from: str | None = None
+
+    @property
+    def weights(self) -> str | None:
+        """One sha256 for all weights, over their paths and checksums; None where there are none."""
+        lines = [f"{name}\n{digest}\n" for name, digest in sorted(self.files) if is_weights(name)]
+        return hashlib.sha256("".join(lines).encode()).hexdigest() if self.trained else None
+
+
+def versions() -> Pairs:
+    """The installed versions of what trained weights depend on, without importing any of it."""
+    found = []
+    for name in LIBRARIES:
+        try:
+            found.append((name, metadata.version(DISTRIBUTION if name == "masc" else name)))
+        except metadata.PackageNotFoundError:
+            continue
+    return tuple(found)
+
+
+def dump_manifest(manifest: Manifest) -> str:
+    training = manifest.training
+    body: dict[str, Any] = {
+        "made_by": "masc",
+        "format": FORMAT,
+        "source": manifest.source,
+        "base": manifest.base,
+        "way": manifest.way,
+        "fingerprint": manifest.fingerprint,
+        "seed": manifest.seed,
+        "trained": manifest.trained,
+        "weights": manifest.weights,
+        "init_from": manifest.init_from,
+        "training": None if training is None else _training_body(training),
+        "models": [
+            {"name": m.name, "target": m.target, "revision": m.revision, "hash": m.hash} for m in manifest.models
+        ],
+        "set": dict(manifest.set),
+        "versions": dict(manifest.versions),
+        "files": dict(sorted(manifest.files)),
+    }
+    return json.dumps(body, indent=2) + "\n"
+
+
+def _training_body(training: Training) -> dict[str, Any]:
+    body = {field.name: getattr(training, field.name) for field in fields(Training)}
+    return body | {name: dict(body[name]) for name in ("settings", "set", "versions")}
+
+
+def read_manifest(layout: Layout) -> Manifest:
+    """The manifest of an artifact. Raises MascError (E0510 to E0512)."""
+    return _read(layout, layout.at(MANIFEST), (FORMAT,))
+
+
+def known_manifest(layout: Layout, path: Path | None = None) -> Manifest | None:
+    """The manifest (or that at `path`) for whoever is about to write over it: one of an earlier format as well, whose
+    files are the usual ones. None where it is missing or damaged."""
+    try:
+        return _read(layout, path or layout.at(MANIFEST), (1, FORMAT))
+    except MascError:
+        return None
+
+
+def made_for(manifest: Manifest, plan: Plan) -> bool:
+    """Whether weights beside a manifest are of this plan. Earlier manifests count how answers are decoded, too."""
+    return manifest.fingerprint in (plan.fingerprint(), plan.fingerprint(decoding=True))
+
+
+def usual_files(root: Path, source: str = "") -> Pairs:
+    """The files that masc puts into an artifact, as far as they are there, where no list of them is."""
+    names = [source, PLAN, CHANNELS]
+    names += [path.relative_to(root).as_posix() for name in ADAPTER_FILES for path in root.glob(f"{ADAPTERS}/*/{name}")]
+    return tuple((name, "") for name in names if name and (root / name).is_file())
+
+
+def _read(layout: Layout, path: Path, formats: tuple[int, ...]) -> Manifest:
+    try:
+        body = parse_json(read_regular(path, _MOST))
+    except (FileNotFoundError, NotADirectoryError):
+        message = f"`{layout.root}` is not an artifact: there is no manifest.json in it"
+        raise fail("E0510", message, hint="`masc compile` makes one") from None
+    except (OSError, ValueError) as error:
+        raise fail("E0511", f"cannot read `{path}`: {error}", hint="compile the program again") from None
+    if not isinstance(body, dict) or "format" not in body:
+        raise fail("E0511", f"`{path}` is not a manifest: it says no `format`", hint="compile the program again")
+    form = body["format"]
+    if type(form) is not int or form not in formats:
+        message = f"`{path}` has format {str(form)[:40]}, and this version of masc reads {FORMAT}"
+        raise fail("E0512", message, hint="compile the program again with this version")
+    try:
+        return _parse(layout.root, body)
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"`{error.args[0]}` is missing" if isinstance(error, KeyError) else str(error)
+        raise fail("E0511", f"`{path}` is damaged: {what}", hint="compile the program again") from None
+
+
+def _parse(root: Path, body: Mapping[str, Any]) -> Manifest:
+    source = _plain_name(_typed(body, "source", str))
+    return Manifest(
+        source=source,
+        base=_typed(body, "base", str),
+        fingerprint=_typed(body, "fingerprint", str),
+        seed=_typed(body, "seed", int),
+        trained=_typed(body, "trained", bool),
+        models=tuple(_record(model) for model in _typed(body, "models", list)),
+        set=_pairs(body, "set"),
+        versions=_pairs(body, "versions"),
+        files=usual_files(root, source) if body["format"] == 1 else _files(body),
+        training=None if body.get("training") is None else _training(_typed(body, "training", dict)),
+        way=_or_none(body, "way"),
+        init_from=_or_none(body, "init_from"),
+    )
+
+
+def _training(body: Mapping[str, Any]) -> Training:
+    return Training(
+        rows=_typed(body, "rows", int),
+        data_hash=_typed(body, "data_hash", str),
+        data=_or_none(body, "data"),
+        settings=_pairs(body, "settings"),
+        set=_pairs(body, "set"),
+        processes=_typed(body, "processes", int),
+        versions=_pairs(body, "versions"),
+        init_from=_or_none(body, "init_from"),
+    )
+
+
+def _files(body: Mapping[str, Any]) -> Pairs:
+    found = _pairs(body, "files")
+    for name, digest in found:
+        if not is_inside(name):
+            raise ValueError(f"`files` names {name!r}, which is not a path inside the artifact")
+        if not _SHA256.fullmatch(digest):
+            raise ValueError(f"`files` says {digest!r} of {name!r}, which is no checksum")
+    return found
+
+
+def _typed(body: Mapping[str, Any], name: str, kind: type) -> Any:
+    value = body[name]
+    if type(value) is not kind:
+        raise TypeError(f"`{name}` is {str(value)[:80]!r}, not of type {kind.__name__}")
+    return value
+
+
+def _or_none(body: Mapping[str, Any], name: str) -> str | None:
+    return None if body.get(name) is None else str(_typed(body, name, str))
+
+
+def _plain_name(name: str) -> str:
+    if not is_inside(name) or "/" in name:
+        raise ValueError(f"`source` is {name!r}, not the name of a file")
+    return name
+
+
+def _pairs(body: Mapping[str, Any], name: str) -> Pairs:
+    found = _typed(body, name, dict)
+    for key, value in found.items():
+        if type(value) is not str:
+            raise TypeError(f"`{name}` says {str(value)[:80]!r} of `{key}`, which is not text")
+    return tuple(found.items())
+
+
+def _record(body: Any) -> ModelRecord:
+    if not isinstance(body, dict):
+        raise TypeError(f"`models` holds {str(body)[:80]!r}, which is no model")
+    name, target = _typed(body, "name", str), _typed(body, "target", str)
+    return ModelRecord(name, target, _or_none(body, "revision"), _or_none(body, "hash"))
