@@ -171,6 +171,8 @@ def out():
             try: plug.connect(address)
             except OSError: pass
             else: found.append("network") if address[0] != "127.0.0.1" else None
+    import ctypes
+    if ctypes.CDLL(None).unshare(0x10000000) == 0: found.append("namespaces")
     started = []
     try:
         for _ in range({PROCESSES + 8}):

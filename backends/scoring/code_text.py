@@ -119,11 +119,11 @@ def _runnable(text: str) -> str | None:
         return text if ast.parse(text).body else None
     lines = text.splitlines()
     starts = [i for i, line in enumerate(lines) if re.match(r"(?:def|class|import|from|async|@)\b|@", line)]
-    for first in starts[:20]:
+    for first in starts[:8]:
         for last in range(len(lines), first, -1):
             if lines[last - 1].strip() and _parses(part := "\n".join(lines[first:last])) and ast.parse(part).body:
                 return part
-            if len(lines) - last > 400:
+            if len(lines) - last > 150:
                 break
     return None
 
@@ -131,7 +131,7 @@ def _runnable(text: str) -> str | None:
 def _completed(prompt: str, text: str, needed: tuple[str, ...]) -> str | None:
     """The prompt with its completion: the body of its last function, however it is indented."""
     lines = text.strip("\n").splitlines()
-    for last in range(len(lines), max(0, len(lines) - 400), -1):
+    for last in range(len(lines), max(0, len(lines) - 150), -1):
         body = "\n".join(lines[:last])
         if not body.strip():
             return None

@@ -210,3 +210,25 @@ def test_docker() -> None:
     except MascError as error:
         pytest.skip(f"docker cannot run a container here: {error}")
     assert gives(walls, "return 1", "1")
+
+
+def test_no_new_namespaces_keys_or_other_processes_memory(walls: Sandbox) -> None:
+    calls = "import ctypes\nlibrary = ctypes.CDLL(None)\n"
+    assert gives(walls, calls + "return [library.unshare(flag) for flag in (0x10000000, 0x20000)]", "[-1, -1]")
+    assert gives(walls, calls + "return library.ptrace(16, 1, 0, 0)", "-1")
+    assert gives(walls, calls + "return library.mount(b'x', b'/scratch', b'tmpfs', 0, b'')", "-1")
+    if os.uname().machine == "x86_64":
+        assert gives(walls, calls + "return library.syscall(250, 0, -3, 0)", "-1")
+
+
+def test_without_walls_there_are_limits_still(tmp_path: Path) -> None:
+    """`--sandbox none`: the folder, the limits, Landlock where the system has it."""
+    walls = sandbox_of("none")
+    assert gives(walls, "open('a', 'w').write('x')\nreturn 1", "1")
+    assert not gives(walls, "while True: pass", "1", seconds=1)
+    assert not gives(walls, "x = bytearray(1 << 40)\nreturn 1", "1")
+    version = "import ctypes\nreturn ctypes.CDLL(None).syscall(444, None, ctypes.c_long(0), ctypes.c_long(1)) > 0"
+    if gives(walls, version, "True"):
+        tmp_path.chmod(0o777)
+        write = f"try:\n    open({str(tmp_path / 'x')!r}, 'w')\n    return 'out'\nexcept OSError:\n    return 'in'"
+        assert gives(walls, write, "'in'")
