@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masc import __version__
 from masc.backends.scoring.registry import declared
 from masc.compiler.artifact import versions
 
@@ -25,7 +26,7 @@ def of(found: Found, program: Program, *, data: Mapping[str, Any], batch: int) -
     """All that decides what a program says to rows, but for the decoding, which the report holds. data: `of_data`."""
     return {
         "time": now(),
-        "versions": dict(versions()),
+        "versions": {"masc": __version__, **dict(versions())},
         "file": str(found.path),
         "artifact": str(found.artifact.layout.root),
         "weights": weights_of(found),
@@ -91,7 +92,7 @@ def of_comparison(
     """The same of a comparison. train, test: the files that the rows are from, where they are from files."""
     return {
         "time": now(),
-        "versions": dict(versions()),
+        "versions": {"masc": __version__, **dict(versions())},
         "file": str(path),
         "models": [{"name": model.name, "target": model.target} for model in first.require().models],
         "set": dict(sets),
