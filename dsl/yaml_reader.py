@@ -250,10 +250,19 @@ class _Reader:
             else:
                 # `a -> b : kv` without quotes: YAML takes the colon for its own. Read it as it stands in the text.
                 for key, value in item.value:
-                    span = self._across(key, value)
-                    offsets = tuple(range(span.start, span.end + 1))
-                    statements += self._statements(Excerpt(self.source, span.text, offsets))
+                    statements += self._statements(self._entry(key, value))
         return tuple(statements)
+
+    def _entry(self, key: yaml.Node, value: yaml.Node) -> Excerpt:
+        """The text of an entry of a mapping; what is in quotes, as a JSON writer puts it, without them."""
+        span = self._across(key, value)
+        scalars = isinstance(key, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)
+        if not scalars or (key.style is None and value.style is None):
+            return Excerpt(self.source, span.text, tuple(range(span.start, span.end + 1)))
+        first, last = excerpt(self.source, key), excerpt(self.source, value)
+        colon = self._span(key).end
+        offsets = (*(first.offsets or ())[:-1], colon, colon, colon, *(last.offsets or ()))
+        return Excerpt(self.source, f"{first.text} : {last.text}", offsets)
 
     def _statements(self, text: Excerpt) -> tuple[s.Statement, ...]:
         statements, found, diagnostics = parse_statements(text)

@@ -197,3 +197,14 @@ def test_hints_to_put_text_in_quotes() -> None:
         _, found = read_source(Source("a.yaml", f"mas: 1\nagents:\n  a:\n    on: m\n    user: {text}\n"))
         assert [d.code[0] for d in found] == ["E"], text
         assert "in quotes" in (found[0].hint or ""), text
+
+
+def test_an_edge_as_a_loader_hands_it_on_is_an_edge() -> None:
+    """YAML takes the colon of `a -> b : kv` for its own, and so does whoever writes again what a loader read."""
+    head = "mas: 1\ngraph: {name: g, outputs: [a], body: "
+    expected = tree(head + "['a -> b : kv(carry = own)', 'b -> a']}")
+    assert tree(head + '[{"a -> b": "kv(carry = own)"}, "b -> a"]}') == expected
+    assert tree(head + '[{a -> b: "kv(carry = own)"}, b -> a]}') == expected
+    (wrong,) = read_source(Source("a.yaml", head + '[{"a -> b": "kv(carry own)"}]}'))[1]
+    assert wrong.span is not None
+    assert wrong.span.text == "own"
