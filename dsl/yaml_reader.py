@@ -256,13 +256,12 @@ class _Reader:
     def _entry(self, key: yaml.Node, value: yaml.Node) -> Excerpt:
         """The text of an entry of a mapping; what is in quotes, as a JSON writer puts it, without them."""
         span = self._across(key, value)
-        scalars = isinstance(key, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)
-        if not scalars or (key.style is None and value.style is None):
-            return Excerpt(self.source, span.text, tuple(range(span.start, span.end + 1)))
-        first, last = excerpt(self.source, key), excerpt(self.source, value)
-        colon = self._span(key).end
-        offsets = (*(first.offsets or ())[:-1], colon, colon, colon, *(last.offsets or ()))
-        return Excerpt(self.source, f"{first.text} : {last.text}", offsets)
+        if isinstance(key, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode) and (key.style or value.style):
+            first, last = excerpt(self.source, key), excerpt(self.source, value)
+            colon = self._span(key).end
+            offsets = (*(first.offsets or ())[:-1], colon, colon, colon, *(last.offsets or ()))
+            return Excerpt(self.source, f"{first.text} : {last.text}", offsets)
+        return Excerpt(self.source, span.text, tuple(range(span.start, span.end + 1)))
 
     def _statements(self, text: Excerpt) -> tuple[s.Statement, ...]:
         statements, found, diagnostics = parse_statements(text)
