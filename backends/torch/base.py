@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +18,13 @@ from transformers.utils import logging as transformers_logging
 from masc.backends.torch import adapters
 from masc.backends.torch.align import embedding_table, mean_norm, ridge_map, soft
 from masc.backends.torch.attention import NAME, Columns, block_mask
+from masc.backends.torch.characters import Characters
 from masc.backends.torch.segments import KeysValues, Past
+from masc.compiler.chat import ChatTemplate, Form, RefusalError, look, unused
 from masc.compiler.model_folder.finding import some
+from masc.compiler.model_folder.templates import read_template
 from masc.compiler.plan import Lora
+from masc.compiler.reading import read_json
 from masc.dsl.diagnostics import MascError, fail
 
 
@@ -38,6 +41,7 @@ def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
             folder, dtype=dtype, attn_implementation=NAME, use_safetensors=True, output_loading_info=True, **asked
         )
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **asked)
+        tokenizer.backend_tokenizer  # noqa: B018 - what is not of the `tokenizers` library has none
     except Exception as error:  # transformers and tokenizers raise whatever goes wrong in them
         raise no_memory(error) or fail("E0616", f"cannot load the model in {folder}: {first_line(error)}") from None
     finally:
@@ -67,7 +71,7 @@ def first_line(error: Exception) -> str:
 
 
 TOKENIZING = threading.RLock()
-"""Held while a tokenizer works: whether special tokens are split is state of the tokenizer, which threads share."""
+"""Held while transformers' tokenizer works: how it does is state of its own, which threads share."""
 
 
 class Base(nn.Module):
@@ -76,6 +80,13 @@ class Base(nn.Module):
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
         super().__init__()
         self.model, self.tokenizer = load(folder, dtype)
+        path = folder / "tokenizer_config.json"
+        self.tokens: dict[str, Any] = read_json(path) if path.exists() else {}
+        """What `tokenizer_config.json` says."""
+        self.template = self._template(folder)
+        self.form: Form = "text" if self.template is None else look(self.template).form
+        self.frames: dict[Hashable, Any] = {}
+        """Prompts through the template, without values (see `prompts`)."""
         self.folder = folder
         self.model.requires_grad_(False)
         self.model.eval()
@@ -83,6 +94,14 @@ class Base(nn.Module):
         self.layers: int = self.config.num_hidden_layers
         self._lora: list[LoraLayer] = []
         self._ridge: Tensor | None = None
+
+    def _template(self, folder: Path) -> ChatTemplate | None:
+        """The chat template that a look at the folder finds, not only that which transformers finds."""
+        text, wrong = read_template(folder, self.tokens)
+        if wrong:
+            raise MascError([finding.about(str(folder)) for finding in wrong])
+        named = {role: str(token) for role, token in self.tokenizer.special_tokens_map.items()}
+        return None if text is None else ChatTemplate(text, named)
 
     def add_adapter(self, agent: str, lora: Lora, seed: int) -> None:
         adapters.add(self.model, agent, lora, seed)
@@ -195,11 +214,32 @@ class Base(nn.Module):
         return embedding_table(embedding, embedding.weight.shape[0])
 
     @cached_property
-    def special(self) -> re.Pattern[str]:
-        """Matches every special token of the tokenizer (group 1), also those that only its added tokens name."""
-        added = [str(token.content) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
-        tokens = sorted({*added, *self.tokenizer.all_special_tokens} - {""}, key=len, reverse=True)
-        return re.compile("(" + "|".join(map(re.escape, tokens)) + ")") if tokens else re.compile("((?!))")
+    def characters(self) -> Characters:
+        """Tokenises for this model, so that data stays data."""
+        return Characters(self.tokenizer.backend_tokenizer)
+
+    @cached_property
+    def beginning(self) -> tuple[int, ...]:
+        """What the tokenizer sets before every text (`<s>`); empty: nothing. `add_bos_token` in its config decides,
+        which transformers does not read beside a `tokenizer.json`; where it says nothing, what the tokenizer does."""
+        if isinstance(said := self.tokens.get("add_bos_token"), bool):
+            bos = self.tokenizer.bos_token_id
+            return (int(bos),) if said and bos is not None else ()
+        with TOKENIZING:
+            marked, bare = (self.tokenizer("a", add_special_tokens=each).input_ids for each in (True, False))
+        behind = next((i for i in range(len(marked)) if marked[i : i + len(bare)] == bare), 0)
+        return tuple(marked[:behind])
+
+    @property
+    def rows(self) -> int:
+        """How many tokens the embedding has a vector for."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @property
+    def padding(self) -> int:
+        """The token that stands where there is none; it is never seen."""
+        token = self.tokenizer.pad_token_id
+        return token if token is not None and token < self.rows else 0
 
     def mask(self, past: Columns | None, new: Tensor, place: Tensor) -> Tensor | None:
         """`attention.block_mask` with this model's windows."""
@@ -257,17 +297,27 @@ class Base(nn.Module):
     @cached_property
     def end_of_turn(self) -> int:
         """The token that the chat template puts after an assistant's message, else the end-of-sequence token."""
-        tokenizer = self.tokenizer
-        if tokenizer.chat_template:
-            said = "masc end of turn"
-            messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": said}]
-            text = str(tokenizer.apply_chat_template(messages, tokenize=False))
-            after = tokenizer(text.rpartition(said)[2], add_special_tokens=False).input_ids
-            if after and self.special.fullmatch(tokenizer.convert_ids_to_tokens(after[0])):
-                return int(after[0])
-        if tokenizer.eos_token_id is None:
-            raise fail("E0616", f"the tokenizer of {tokenizer.name_or_path} has no end-of-sequence token")
-        return int(tokenizer.eos_token_id)
+        if (after := self._after_an_answer()) is not None:
+            return after
+        if self.tokenizer.eos_token_id is None:
+            raise fail("E0616", f"the tokenizer of {self.tokenizer.name_or_path} has no end-of-sequence token")
+        return int(self.tokenizer.eos_token_id)
+
+    def _after_an_answer(self) -> int | None:
+        """The special token that the template writes right behind what an assistant says; None where it writes none, or
+        does not take what an assistant says."""
+        if self.template is None:
+            return None
+        (said,) = unused(1, [self.template.text])
+        try:
+            text = self.template.render([("user", "?"), ("assistant", said)], self.form, asking=False)
+        except RefusalError:
+            return None
+        _, there, behind = text.rpartition(said)
+        with TOKENIZING:
+            after = self.tokenizer(behind, add_special_tokens=False).input_ids if there else []
+        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        return int(after[0]) if after and after[0] in special | {*self.tokenizer.all_special_ids} else None
 
 
 def columns(cache: DynamicCache, first: int) -> KeysValues:

@@ -1,18 +1,20 @@
 """From a prompt with `{name}` in it and a row of data to token ids.
 
-Prompts go through the model's chat template. What comes from data is data: a value that spells a special token
-(`<|im_end|>`) is tokenised as the characters that it is.
+Prompts go through the model's chat template, which must write all of them. What comes from data is data: a value that
+spells a control token (`<|im_end|>`) is tokenised as the characters that it is. A prompt of a model without a template
+begins as its tokenizer begins every text (`<s>`); with a template that is the template's to write.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from masc.backends.torch.base import TOKENIZING, Base
+from masc.backends.torch.base import Base
 from masc.backends.torch.values import names_of, text_of
+from masc.compiler.chat import Message, RefusalError, unused
 from masc.compiler.plan import PlanAgent, Slot, Template
 from masc.dsl.diagnostics import fail
 
@@ -57,135 +59,108 @@ def prompt_of(
     """An agent's prompt with its placeholders filled (those without content stay empty). What has no placeholder of its
     own stands before the user's text, text under the name of who said it.
 
-    spans: the placeholders whose columns are wanted.
+    spans: the placeholders whose columns are wanted. Errors: E0620 the chat template does not take the prompt, E0536 it
+    holds a token that the model has no vector for.
     """
-    marks = Marks.for_(base, agent)
-    marked = _render(base, agent, contents, marks)
     ids: list[int] = []
     found: dict[str, tuple[tuple[int, int], ...]] = {}
-    names = _slots(agent, contents)
     run: list[tuple[str, str | None]] = []  # pieces of text without a vector between them, and whose value each is
 
     def close() -> None:
-        columns = _tokens(base, run, bool(spans))
+        coded = base.characters.code([(text, whose is None) for text, whose in run])
+        owners = [(whose, length) for (_, whose), length in zip(run, coded.lengths, strict=True)]
+        columns = [_owner(owners, end) for end in coded.ends] if spans else []
         for name in spans & {name for _, name in run if name is not None}:
-            held = tuple((len(ids) + i, end) for i, (_, whose, end) in enumerate(columns) if whose == name)
+            held = tuple((len(ids) + i, end) for i, (whose, end) in enumerate(columns) if whose == name)
             found[name] = found.get(name, ()) + held
-        ids.extend(token for token, _, _ in columns)
+        ids.extend(coded.ids)
         run.clear()
 
     shown: list[str] = []
-    for place, piece in enumerate(marks.split(marked)):
-        if place % 2 == 0:
-            run.append((piece, None))
-            shown.append(piece)
-            continue
-        content = contents.get(names[int(piece)], "")
+    for piece in _frame(base, agent, contents):
+        content = piece if isinstance(piece, str) else contents.get(piece.name, "")
         if isinstance(content, str):
-            run.append((content, names[int(piece)]))
+            run.append((content, None if isinstance(piece, str) else piece.name))
             shown.append(content)
         else:
             close()
             ids.extend(-1 - i for i in range(content.first, content.first + content.count))
             shown.append(f"<{content.count} vectors>")
     close()
+    if base.template is None and (first := base.beginning) and tuple(ids[: len(first)]) != first:
+        ids[:0] = first
+        found = {name: tuple((len(first) + column, end) for column, end in held) for name, held in found.items()}
+        shown[:0] = base.tokenizer.convert_ids_to_tokens(list(first))
+    _check_vectors(base, ids, f"the prompt of `{agent.name}`")
     return Prompt(tuple(ids), found, "".join(shown))
 
 
-@dataclass(frozen=True)
-class Marks:
-    """What stands for placeholders while a prompt goes through the chat template. start: characters that stand in no
-    text of the agent and not in the template either, so that nothing else can be taken for a mark."""
-
-    start: str
-
-    @classmethod
-    def for_(cls, base: Base, agent: PlanAgent) -> Marks:
-        written = [part for part in (*(agent.system or ()), *agent.user) if isinstance(part, str)]
-        known = "\0".join([*written, str(base.tokenizer.chat_template or "")])
-        start = "\ue000"
-        while start in known:  # one more than the longest run of them
-            start += "\ue000"
-        return cls(start + "\ue002")
-
-    def mark(self, number: int) -> str:
-        return f"{self.start}{number}\ue001"
-
-    def split(self, text: str) -> list[str]:
-        """Texts and, between them, the numbers of the marks."""
-        return re.split(f"{self.start}(\\d+)\ue001", text)
+Frame = tuple[str | Slot, ...]
 
 
-def _slots(agent: PlanAgent, contents: Mapping[str, Content]) -> list[str]:
-    """The names of an agent's placeholders, then those of contents that have none; marks are numbered like this."""
-    own = [part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)]
-    return list(dict.fromkeys([*own, *contents]))
+def _frame(base: Base, agent: PlanAgent, contents: Mapping[str, Content]) -> Frame:
+    """The prompt through the chat template, in pieces: its text, and placeholders. A template never sees a value."""
+    without = tuple((n, isinstance(c, str)) for n, c in contents.items() if n not in _own(agent))
+    key = (agent, without)
+    found: Frame | None = base.frames.get(key)
+    if found is None:
+        found = base.frames[key] = _render(base, agent, without)
+    return found
 
 
-def _render(base: Base, agent: PlanAgent, contents: Mapping[str, Content], found: Marks) -> str:
-    """The prompt through the chat template, with marks where placeholders stand: a template never sees a value."""
-    from jinja2.exceptions import TemplateError
+def _own(agent: PlanAgent) -> list[str]:
+    """The names of an agent's placeholders."""
+    return list(dict.fromkeys(part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)))
 
-    names = _slots(agent, contents)
-    marks = {name: found.mark(i) for i, name in enumerate(names)}
-    own = {part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)}
-    before = [
-        f"{name}: {marks[name]}\n\n" if isinstance(content, str) else marks[name]
-        for name, content in contents.items()
-        if name not in own
-    ]
+
+def _render(base: Base, agent: PlanAgent, without: Sequence[tuple[str, bool]]) -> Frame:
+    """without: what is given and has no placeholder, and whether it is text."""
+    names = [*_own(agent), *(name for name, _ in without)]
+    written = [part for part in (*(agent.system or ()), *agent.user) if isinstance(part, str)]
+    known = [base.template.text] if base.template else []
+    marks = dict(zip(names, unused(len(names), [*names, *written, *known]), strict=True))
+    before = [f"{name}: {marks[name]}\n\n" if text else marks[name] for name, text in without]
     system = None if agent.system is None else _fill(agent.system, marks)
     user = "".join(before) + _fill(agent.user, marks)
-    if not base.tokenizer.chat_template:
-        return user if system is None else f"{system}\n\n{user}"
-    messages = [] if system is None else [{"role": "system", "content": system}]
-    messages.append({"role": "user", "content": user})
-    try:
-        text = base.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except TemplateError as error:
-        hint = "move the `system` text into `user`" if system is not None else None
-        raise fail("E0620", f"the model's chat template refuses agent `{agent.name}`: {error}", hint=hint) from None
-    assert isinstance(text, str)
-    return text
+    if base.template is None:
+        text = user if system is None else f"{system}\n\n{user}"
+    else:
+        messages: list[Message] = [] if system is None else [("system", system)]
+        try:
+            text = base.template.checked([*messages, ("user", user)], base.form)
+        except RefusalError as refusal:
+            hint = "move the `system` text into `user`" if system is not None else None
+            message = f"the prompt of agent `{agent.name}` cannot be written: the model's chat template {refusal}"
+            raise fail("E0620", message, hint=hint) from None
+    slots = {mark: Slot(name) for name, mark in marks.items()}
+    parts = re.split("([" + "".join(slots) + "])", text) if slots else [text]
+    return tuple(slots.get(part, part) for part in parts if part)
 
 
 def _fill(template: Template, marks: Mapping[str, str]) -> str:
     return "".join(marks[part.name] if isinstance(part, Slot) else part for part in template)
 
 
-def _tokens(base: Base, run: Sequence[tuple[str, str | None]], spans: bool) -> list[tuple[int, str | None, int]]:
-    """The tokens of a text in pieces: id, whose value its end lies in (None: nobody's), how many of that value's
-    characters there are up to there."""
-    whole = "".join(piece for piece, _ in run)
-    if not whole:
-        return []
-    template = [special for piece, whose in run if whose is None for special in base.special.findall(piece)]
-    if base.special.findall(whole) == template:
-        parts = [(whole, True)]
-    else:
-        # Values spell special tokens. Cut at the template's own; all else is the characters that it is.
-        parts = []
-        for piece, whose in run:
-            for part in base.special.split(piece) if whose is None else [piece]:
-                special = whose is None and base.special.fullmatch(part) is not None
-                if parts and not special and not parts[-1][1]:
-                    parts[-1] = (parts[-1][0] + part, False)
-                elif part:
-                    parts.append((part, special))
-    owners = [(whose, len(piece)) for piece, whose in run]
-    found: list[tuple[int, str | None, int]] = []
-    at = 0
-    for part, special in parts:
-        with TOKENIZING:
-            coded = base.tokenizer(
-                part, add_special_tokens=False, split_special_tokens=not special, return_offsets_mapping=spans
-            )
-        ends = [at + end for _, end in coded.offset_mapping] if spans else [0] * len(coded.input_ids)
-        found += [
-            (i, *(_owner(owners, end) if spans else (None, 0))) for i, end in zip(coded.input_ids, ends, strict=True)
-        ]
-        at += len(part)
-    return found
+def _check_vectors(base: Base, ids: Sequence[int], where: str) -> None:
+    if ids and (worst := max(ids)) >= base.rows:
+        token = base.tokenizer.convert_ids_to_tokens(worst)
+        message = f"{where} holds `{token}`, which the model has no vector for: its embedding has {base.rows:,} rows"
+        raise fail("E0536", message, hint="tokenizer and weights must be of one model")
+
+
+def check_size(base: Base, texts: Iterable[str], limit: int, where: str) -> None:
+    """E0606 where one of the texts alone is far beyond a limit of positions (0: there is none), found out from its
+    beginning: to tokenise the whole of a very long text takes minutes and gigabytes. where: whose text it is."""
+    for text in texts if limit else ():
+        size = 8 * limit
+        while size < len(text):
+            # The end of a beginning may become other tokens once more follows, but never half of all.
+            count = len(base.characters.code([(text[:size], False)]).ids)
+            if count > 2 * limit:
+                message = f"{where} holds a text of {len(text):,} characters; there are {limit:,} positions for it"
+                hint = "shorten the input, or raise `max_length` if it is the lower limit"
+                raise fail("E0606", message, hint=hint)
+            size *= 2
 
 
 def _owner(owners: Sequence[tuple[str | None, int]], end: int) -> tuple[str | None, int]:
@@ -200,8 +175,8 @@ def _owner(owners: Sequence[tuple[str | None, int]], end: int) -> tuple[str | No
 def prompt_ids(base: Base, agent: PlanAgent, row: Row, index: int, inputs: Collection[str] | None = None) -> list[int]:
     """The token ids of an agent's prompt for one row, nothing sent to it. inputs: which placeholders the row fills
     (None: all)."""
-    slots = [part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)]
-    contents = {name: value(row, name, index) for name in slots if inputs is None or name in inputs}
+    contents = {name: value(row, name, index) for name in _own(agent) if inputs is None or name in inputs}
+    check_size(base, contents.values(), base.max_positions, f"row {index + 1}")
     return list(prompt_of(base, agent, contents).ids)
 
 
@@ -226,11 +201,11 @@ def aligned(receiver: Prompt, sender: Prompt) -> tuple[tuple[int, int], ...]:
 
 
 def answer_ids(base: Base, text: str) -> list[int]:
-    """A label: the answer's tokens, tokenised apart from the prompt, and the end-of-turn token."""
-    return [*_ids(base, text, special=False), base.end_of_turn]
+    """A label: the answer's tokens, tokenised apart from the prompt, and the end-of-turn token.
 
-
-def _ids(base: Base, text: str, special: bool) -> list[int]:
-    with TOKENIZING:
-        ids = base.tokenizer(text, add_special_tokens=False, split_special_tokens=not special).input_ids
-    return list(ids)
+    It is what the model would have to say for this text to be read (`Base.text`): special tokens are characters in it,
+    since decoding leaves them out; other added tokens (`<think>`) are shown, and so are themselves.
+    """
+    ids = [*base.characters.literal(text), base.end_of_turn]
+    _check_vectors(base, ids, "an answer")
+    return ids

@@ -5,8 +5,11 @@ from __future__ import annotations
 import decimal
 import math
 import numbers
+import re
 from collections.abc import Iterable
 from typing import Any
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def text_of(item: Any) -> str:
@@ -18,7 +21,7 @@ def text_of(item: Any) -> str:
     if isinstance(item, str):
         # A str that is more, such as a member of an enumeration, is its characters.
         text = str.__str__(item)
-        if any("\ud800" <= char <= "\udfff" for char in text):
+        if not text.isascii() and _HALF.search(text):
             raise ValueError("holds half a character (a lone surrogate)")
         return text
     if type(item).__module__ == "numpy" and hasattr(item, "item") and getattr(item, "ndim", 0) == 0:

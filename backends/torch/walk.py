@@ -18,7 +18,7 @@ from masc.backends.torch.attention import watching
 from masc.backends.torch.base import Base, pad
 from masc.backends.torch.here import here
 from masc.backends.torch.probe import Probe
-from masc.backends.torch.prompts import Prompt, Row, answer_ids, prompt_of, value
+from masc.backends.torch.prompts import Content, Prompt, Row, answer_ids, check_size, prompt_of, value
 from masc.backends.torch.rollout import Activated, Block, Decoded, Script, Thinking, activate, decode
 from masc.backends.torch.segments import Opening, Past, Segment, look, start_of
 from masc.backends.torch.trace import patched_segment, patched_texts, patched_thinking
@@ -93,6 +93,7 @@ class Walk:
             name, agent = prefill.activation, agent_of(prefill.activation)
             base, row, index = self.program.base(agent), self.rows[0], self.indices[0]
             contents, _ = arriving(self, prefill)
+            self._check_sizes(base, agent, contents)
             prompt = len(prompt_of(base, plan.agent(agent), contents[0]).ids)
             if not prompt and not prefill.reads:  # what will be read may fill it
                 raise _empty(agent, index)
@@ -100,6 +101,7 @@ class Walk:
             self.texts[name] = [""]
             if self.columns is not None and name in answers and answers[name].name in self.columns:
                 text = value(row, self.columns[answers[name].name], index)
+                check_size(base, [text], self._limit(base), f"row {index + 1}")
                 label = len(answer_ids(base, text)) - (name not in self.program.seen)
                 self.texts[name] = [text]
             real = torch.ones(1, prompt + steps + label, dtype=torch.bool)
@@ -107,15 +109,25 @@ class Walk:
             self.segments[name] = Segment((), real, start, prompt, steps)
             self._check_end(base, agent, self.segments[name].end("all"))
 
+    def _limit(self, base: Base) -> int:
+        """The most positions of a sample; 0: there is no limit."""
+        return min((n for n in (base.max_positions, self.here.max_length) if n), default=0)
+
+    def _check_sizes(self, base: Base, agent: str, contents: Sequence[Mapping[str, Content]]) -> None:
+        """E0606 for texts that need not be tokenised to see that they do not fit."""
+        for filled, i in zip(contents, self.indices, strict=False):
+            texts = [text for text in filled.values() if isinstance(text, str)]
+            check_size(base, texts, self._limit(base), f"row {i + 1}: the prompt of agent `{agent}`")
+
     def _check_end(self, base: Base, agent: str, end: Tensor) -> None:
         """Nothing is cut off silently: past the model's last position is an error (E0606). end: long [B]."""
-        limits = [n for n in (base.max_positions, self.here.max_length) if n]
+        limit = self._limit(base)
         worst = int(end.argmax())
-        if limits and int(end[worst]) > min(limits):
+        if limit and int(end[worst]) > limit:
             raise fail(
                 "E0606",
                 f"row {self.indices[worst] + 1} needs {int(end[worst])} positions by the end of agent `{agent}`; "
-                f"there are {min(limits)}",
+                f"there are {limit}",
                 hint="shorten the input, or raise `max_length` if it is the lower limit",
             )
 
@@ -127,6 +139,7 @@ class Walk:
         spec, base = self.plan.agent(agent), self.program.base(agent)
         contents, vectors = arriving(self, prefill)
         spans = self.program.fused.get(name, frozenset())
+        self._check_sizes(base, agent, contents)
         prompts = [prompt_of(base, spec, filled, spans) for filled in contents]
         for filled, i in zip(prompts, self.indices, strict=True):
             if not filled.ids:
@@ -187,6 +200,8 @@ class Walk:
         assert self.columns is not None
         if (column := self.columns.get(answer.name)) is not None:
             texts = [value(row, column, i) for row, i in zip(self.rows, self.indices, strict=True)]
+            for text, i in zip(texts, self.indices, strict=True):
+                check_size(base, [text], self._limit(base), f"row {i + 1}")
             full = _padded(base, [answer_ids(base, text) for text in texts])
             self.labels[answer.name] = full
             self.texts[name] = texts
@@ -284,7 +299,7 @@ def _note(rounds: dict[str, dict[str, Tensor]], activation: str, parameter: str,
 
 
 def _padded(base: Base, rows: Sequence[Sequence[int]]) -> Block:
-    return Block(*pad(rows, base.tokenizer.pad_token_id or 0, base.device))
+    return Block(*pad(rows, base.padding, base.device))
 
 
 def _block(base: Base, prompts: Sequence[Prompt], vectors: Tensor | None) -> Block:

@@ -73,9 +73,9 @@ def _named(folder: Path, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]
 
 def _first(whole: Any, config: Mapping[str, Any], named: Mapping[str, str]) -> str:
     """The tokens that are set before every text, as text: what `add_bos_token` says, else what its post-processor
-    does (transformers' own order)."""
-    if "add_bos_token" in config or "add_eos_token" in config:
-        return named.get("bos_token", "") if config.get("add_bos_token") else ""
+    does."""
+    if isinstance(said := config.get("add_bos_token"), bool):
+        return named.get("bos_token", "") if said else ""
     whole.no_truncation()
     marked = whole.encode("a", add_special_tokens=True)
     bare = whole.encode("a", add_special_tokens=False)
