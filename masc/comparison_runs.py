@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from masc.backends.scoring.registry import Function, declared, runs_code
+from masc.backends.scoring.declarations import runs_code
+from masc.backends.scoring.registry import Function, declared
 from masc.compiler.artifact import model_hash
 from masc.compiler.channel import as_text
 from masc.compiler.controls import alone, is_latent_chain, pooled, stopped, unread

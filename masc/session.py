@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masc.backends.scoring.registry import runs_code
+from masc.backends.scoring.declarations import runs_code
 from masc.checks import explained
 from masc.compiler.artifact import (
     Artifact,

@@ -29,6 +29,8 @@ SECONDS = 10
 """How long the tests of a row may take."""
 _START = 10
 """Seconds more for two interpreters to start."""
+_SLACK = 2
+"""Seconds more for the tests' interpreter, which may start later than the candidate's."""
 
 __all__ = ["SECONDS", "has_tests", "holds", "passes", "run"]
 
@@ -68,6 +70,8 @@ def run(
         while (line := sender.read(end, sides)) is not None:
             if sender is judge and line in (b"pass\n", b"fail\n"):
                 return line == b"pass\n"
+            if line.startswith(b'["ready"'):  # from now on it is the tests' time
+                end = min(end, time.monotonic() + seconds + _SLACK)
             if not line.startswith(b"[") or not receiver.write(line, end):
                 return False
             sender, receiver = receiver, sender

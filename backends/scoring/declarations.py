@@ -40,3 +40,11 @@ def scorer_problem(name: str, code: bool = True) -> str | None:
         return f"the scorer `{name}` runs what a model wrote; only `masc eval` and `masc compare` can"
     hint = did_you_mean(name, known) or f"known are {', '.join(known)}"
     return None if name in known else f"unknown scorer `{name}`: {hint}"
+
+
+def runs_code(scorer: object) -> bool:
+    """Whether a scorer (its name, a `Scorer`, a function) runs what a model wrote, and so needs the tests of a row, not
+    its gold answer."""
+    if isinstance(scorer, str):
+        return any(one.runs_code for one in DECLARED if one.name == scorer)
+    return bool(getattr(scorer, "runs_code", False))

@@ -98,12 +98,6 @@ def declared(scorer: str | Function | Scorer) -> Scorer:
     return scorer_of(scorer)
 
 
-def runs_code(scorer: str | Function | Scorer) -> bool:
-    """Whether it runs what a model wrote, and so needs the tests of a row rather than its gold answer."""
-    found = SCORERS.get(scorer) if isinstance(scorer, str) else scorer
-    return isinstance(found, Scorer) and found.runs_code
-
-
 def scorer_of(
     scorer: str | Function | Scorer, *, allow_code_execution: bool = False, sandbox: str = "auto", code: bool = True
 ) -> Scorer:
