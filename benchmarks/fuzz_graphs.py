@@ -16,27 +16,27 @@ import hashlib
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
 from draw_graphs import Team, draw
-from graph_oracle import PARTS, Atom, Oracle
+from graph_hooks import held, watched
+from graph_oracle import Atom, Oracle
 from torch import Tensor
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 import masc
-from masc.backends.torch import walk
 from masc.backends.torch.build import build
 from masc.backends.torch.probe import Probe
 from masc.backends.torch.program import Program
 from masc.backends.torch.reached import reached
-from masc.backends.torch.segments import Opening, Segment
+from masc.backends.torch.segments import Opening
 from masc.compiler.pipeline import Compilation, compile_source
 from masc.compiler.plan import Answer, Loss, Plan, Prefill
 from masc.compiler.plan_json import dump_plan, load_plan
@@ -158,8 +158,8 @@ def gradients(case: Case) -> None:
     nodes, views = oracle.reached(losses)
     wanted = {name for name in program.trainable() if _node(program, name) in nodes}
     crossed: dict[tuple[str, Atom], float] = {}
-    with _watched(program, crossed):
-        program(ROWS).loss.backward()
+    with watched(program, crossed):
+        backward(program(ROWS).loss)
     touched = {n for n, p in program.trainable().items() if p.grad is not None and float(p.grad.abs().max()) > 0}
     same("the tensors that get a gradient (left) and those that the edges give one", touched, wanted)
     same("what the plan says is reached (left) and what is", set(reached(program)), touched)
@@ -177,11 +177,11 @@ def openings(case: Case) -> None:
     if "kv" not in case.team.stops:
         return
     stopped = case.program()
-    stopped(ROWS, opening=opening).loss.backward()
+    backward(stopped(ROWS, opening=opening).loss)
     gradients = {n: torch.zeros_like(p) if p.grad is None else p.grad.clone() for n, p in stopped.trainable().items()}
     whole = case.program(case.team.unstopped("kv"))
-    with _held(whole, _oracle(case, whole), opening):
-        whole(ROWS, opening=opening).loss.backward()
+    with held(whole, _oracle(case, whole), opening):
+        backward(whole(ROWS, opening=opening).loss)
     for name, parameter in whole.trainable().items():
         wanted = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         close(f"the gradient of {name}", gradients[name], wanted)
@@ -194,7 +194,7 @@ def differences(case: Case) -> None:
     parameters = list(program.trainable().values())
     if not parameters:
         return
-    program(ROWS).loss.backward()
+    backward(program(ROWS).loss)
     generator = torch.Generator().manual_seed(case.random.randrange(1 << 30))
     direction = [torch.randn(p.shape, generator=generator, dtype=torch.float64) for p in parameters]
     size = sum(float(d.pow(2).sum()) for d in direction) ** 0.5
@@ -293,6 +293,12 @@ def same(what: str, got: Any, wanted: Any) -> None:
     raise WrongError(f"{what} differs: {got!r} is not {wanted!r}")
 
 
+def backward(loss: Tensor) -> None:
+    """Where everybody is frozen, there is nothing to go back to."""
+    if loss.requires_grad:
+        loss.backward()
+
+
 def close(what: str, got: Tensor, wanted: Tensor) -> None:
     off = float((got - wanted).abs().max()) if got.numel() else 0.0
     limit = EXACT * (1 + float(wanted.abs().max()))
@@ -320,101 +326,6 @@ def _node(program: Program, name: str) -> tuple[str, ...]:
         return kind, sender, receiver, str(program.fuser(sender, receiver).layers[int(name.split(".")[3])])
     layer = name.split(".layers.")[1].split(".")[0]
     return "kv" if ".k_proj." in name or ".v_proj." in name else "rest", owner, layer
-
-
-def _columns(segment: Segment, part: str, fused: bool) -> Tensor:
-    """Which columns of a segment are a part, bool [B, C]."""
-    place = torch.arange(segment.real.shape[1])
-    thoughts = segment.prompt + segment.latents
-    if part in ("latent", "label"):
-        inside = place >= thoughts if part == "label" else (place >= segment.prompt) & (place < thoughts)
-        return segment.real & inside
-    prompt = segment.real & (place < segment.prompt)
-    last = prompt & (prompt.cumsum(1) == prompt.sum(1, keepdim=True))
-    if fused:  # the last token stands in the last column
-        last = prompt & (place == segment.prompt - 1)
-    return last if part == "last" else prompt & ~last
-
-
-Hook = Callable[[str, str, int, Tensor, Segment], Tensor]
-
-
-@contextmanager
-def _looking(program: Program, hook: Hook) -> Iterator[None]:
-    """Within it, whoever looks at a segment looks at what `hook` (receiver, segment's name, layer, tensor, segment)
-    makes of its keys and values."""
-    own, activating = walk.look, walk.Walk._activate
-    receiver = ""
-
-    def activate(self: Any, prefill: Prefill, *rest: Any) -> None:
-        nonlocal receiver
-        receiver = prefill.activation
-        activating(self, prefill, *rest)
-
-    def look(views: Any, segments: Mapping[str, Segment], *rest: Any) -> Any:
-        changed = {
-            name: replace(
-                segment,
-                layers=tuple(
-                    (hook(receiver, name, i, k, segment), hook(receiver, name, i, v, segment))
-                    for i, (k, v) in enumerate(segment.layers)
-                ),
-            )
-            for name, segment in segments.items()
-        }
-        return own(views, changed, *rest)
-
-    walk.look, walk.Walk._activate = look, activate  # type: ignore[assignment,method-assign]
-    try:
-        yield
-    finally:
-        walk.look, walk.Walk._activate = own, activating  # type: ignore[method-assign]
-
-
-@contextmanager
-def _watched(program: Program, crossed: dict[tuple[str, Atom], float]) -> Iterator[None]:
-    """Within it the size of every gradient that goes from a receiver to an atom is noted."""
-    fused = {o.activation for o in program.plan.operations if isinstance(o, Prefill) and o.fuses}
-
-    def hook(receiver: str, name: str, layer: int, tensor: Tensor, segment: Segment) -> Tensor:
-        if not torch.is_grad_enabled():
-            return tensor
-        alias = tensor.view_as(tensor) if tensor.requires_grad else tensor.detach().requires_grad_()
-
-        def note(gradient: Tensor) -> None:
-            sizes = gradient.abs().amax((1, 3))
-            for part in PARTS:
-                where = receiver, (name, part, layer)
-                held = sizes[_columns(segment, part, name in fused)]
-                crossed[where] = max(crossed.get(where, 0.0), float(held.max()) if held.numel() else 0.0)
-
-        alias.register_hook(note)
-        return alias
-
-    with _looking(program, hook):
-        yield
-
-
-@contextmanager
-def _held(program: Program, oracle: Oracle, opening: Opening | None) -> Iterator[None]:
-    """Within it, what the edges stop is constant."""
-    fused = {o.activation for o in program.plan.operations if isinstance(o, Prefill) and o.fuses}
-
-    def hook(receiver: str, name: str, layer: int, tensor: Tensor, segment: Segment) -> Tensor:
-        full = torch.zeros_like(segment.real)
-        for part in PARTS:
-            for b in range(len(full)):
-
-                def exists(until: int, b: int = b) -> bool:
-                    return opening is not None and opening.step < until and bool(opening.rows(until)[b])
-
-                full[b] |= _columns(segment, part, name in fused)[b] & oracle.full(
-                    receiver, (name, part, layer), exists
-                )
-        return torch.where(full[:, None, :, None], tensor, tensor.detach())
-
-    with _looking(program, hook):
-        yield
 
 
 # -- the command ------------------------------------------------------------------------------------------------------
