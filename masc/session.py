@@ -212,9 +212,11 @@ def _compile_missing(path: Path, root: Path, compilation: Compilation) -> None:
 
 
 def tell_remembered(path: Path, root: Path, sets: Mapping[str, str]) -> None:
-    """Say what counts though it stands neither in the file nor on the command line. (In an artifact it does.)"""
-    if sets and path.parent.resolve() != root.resolve():
-        said = " ".join(f"--set {name}={value}" for name, value in sets.items())
+    """Say which params count though they stand neither in the file nor on the command line. (In an artifact they do;
+    train entries are W0605.)"""
+    entries = {field.name for field in dataclasses.fields(TrainSettings)}
+    said = " ".join(f"--set {name}={value}" for name, value in sets.items() if name not in entries)
+    if said and path.parent.resolve() != root.resolve():
         say(f"using `{said}` remembered from the compile; forget with `masc compile`")
 
 

@@ -24,7 +24,6 @@ from masc.compiler.artifact import (
     writing,
 )
 from masc.compiler.pipeline import Compilation
-from masc.compiler.plan import TrainSettings
 from masc.console import report, say
 from masc.dsl.diagnostics import fail
 from masc.session import accepted, compile_remembering, data_path, tell_remembered
@@ -138,9 +137,8 @@ def _check_earlier(root: Path, compilation: Compilation, known: Manifest | None,
 
 def _tell(path: Path, root: Path, compilation: Compilation, known: Manifest | None, asked: Request) -> None:
     """Say what counts, or no longer does, though it was not said now."""
-    entries = {field.name for field in dataclasses.fields(TrainSettings)}
     kept = {} if known is None else {name: value for name, value in known.set if name not in asked.sets}
-    tell_remembered(path, root, {name: value for name, value in kept.items() if name not in entries})
+    tell_remembered(path, root, kept)
     report(training.remembered(compilation, path, asked.sets))
     if known is not None and known.init_from is not None and asked.init_from is None and not asked.resume:
         say(f"the run before began with {known.init_from}; this one begins with fresh adapters")
