@@ -191,6 +191,11 @@ def _edges(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diag
             hint = "`open` widens a narrow channel in the first steps: `kv(carry = latents, open = 40)`"
             labels = (Label(link.option("carry"), "here"),) if link.says("carry") else ()
             yield Diagnostic("W0302", message, link.option("open"), labels, hint)
+        elif edge.open is not None and edge.open.steps >= resolved.train.steps:
+            steps = resolved.train.steps
+            message = f"this channel never closes: it is open for {edge.open.steps} steps, and training has {steps}"
+            hint = "what was trained is not what runs: give it fewer steps than `steps`, about a third of them"
+            yield Diagnostic("W0304", message, link.option("open"), hint=hint)
         if (model := facts.get(receiver.model)) is not None:
             found = [layers_diagnostic(edge.layers[1], model, link.option("layers"))] if edge.layers else []
             if edge.kind == "kv":

@@ -231,3 +231,13 @@ def test_an_edge_without_a_channel_is_held_to_what_kv_is() -> None:
     assert "`kv` edge" in found.message
     assert only(source("a b!", "a -> b -> anser"), "E0201").hint == "did you mean `answer`?"
     assert said(compile_source(source("a! b!", "a -> answer -> b"))) == ["E0308"]
+
+
+def test_a_channel_that_never_closes_is_told_with_set_too() -> None:
+    team = TEAM.replace(": kv", ": kv(carry = latents, open = 15)")
+    assert said(compile_source(Source("x.mas", team))) == []
+    assert said(compile_source(Source("x.mas", team), set={"steps": "16"})) == []
+    for steps in ("15", "4"):
+        compilation = compile_source(Source("x.mas", team), set={"steps": steps})
+        assert said(compilation) == ["W0304"]
+        assert compilation.plan is not None
