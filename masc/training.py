@@ -129,7 +129,7 @@ def stoppable(run: Run, argument: Path | None) -> Iterator[None]:
     """Within it Ctrl-C and SIGTERM stop the run at once, and where it stopped and how it goes on is said. What is on
     the disk is whole at any moment."""
     try:
-        with _terminating():
+        with _terminating(run):
             yield
     except (KeyboardInterrupt, SystemExit):
         if run.processes.main:
@@ -155,17 +155,19 @@ def _where(run: Run, argument: Path | None) -> list[str]:
 
 
 @contextmanager
-def _terminating() -> Iterator[None]:
+def _terminating(run: Run) -> Iterator[None]:
     """SIGTERM raises SystemExit, so that what is half-done is cleaned up and said. Signals are the main thread's."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def stop(*_: object) -> None:
-        raise SystemExit(TERMINATED)
+    def stop(number: int, _: object) -> None:
+        run.stop = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(TERMINATED)
+        raise run.stop
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

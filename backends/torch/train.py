@@ -212,6 +212,8 @@ class Run:
     """Steps that the weights in memory have seen."""
     saved: int = 0
     """Steps that the newest checkpoint has seen; 0: there is none."""
+    stop: BaseException | None = None
+    """What a signal's handler has raised. It is raised again after a step: in a finaliser Python loses it."""
 
     def check_found(self) -> None:
         """E0608 or E0615 where the checkpoint is another run's or cannot be read; all that differs is told at once."""
@@ -278,6 +280,8 @@ class Run:
                 # Metrics before the checkpoint: then no step can be missing from them after a kill. Evaluation last:
                 # one that fails costs nothing, and one that was killed is made up for.
                 self._note(metrics, tracked)
+                if self.stop is not None:
+                    raise self.stop
                 if due(settings.save_every, self.done, settings.steps):
                     self._save(optimizer)
                 if due(settings.eval_every, self.done, settings.steps):

@@ -144,3 +144,27 @@ def test_sigterm_stops_it_at_once(masc: Command, folder: Path, monkeypatch: pyte
     assert "`masc train --resume` goes on from there" in stopped.err
     assert signal.getsignal(signal.SIGTERM) == before
     assert masc("train", "--resume", *CPU).code == 0
+
+
+def test_an_interrupt_that_python_loses_comes_again(
+    masc: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is raised in a finaliser is printed and forgotten; after the step it is raised once more."""
+    from masc.backends.torch.step import Stepper
+
+    take = Stepper.take
+
+    class Finalised:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def struck(stepper: Stepper, step: int, *more: Any) -> Any:
+        if step == 3:
+            Finalised()
+        return take(stepper, step, *more)
+
+    monkeypatch.setattr(Stepper, "take", struck)
+    monkeypatch.setattr("sys.unraisablehook", lambda _: None)
+    stopped = masc("train", *CPU)
+    assert stopped.code == 130, stopped.err
+    assert "stopped after step 4 of 6; the newest checkpoint is that of step 2" in stopped.err
