@@ -129,7 +129,7 @@ def load() -> None:
 def result(folder: Path) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
     """The weights, by file, and the lines of the metrics without what the clock says."""
     root = folder / "courier.masc"
-    weights = {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.glob("adapters/*/*"))}
+    weights = {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.glob("adapters/*/*.safetensors"))}
     lines = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
     return weights, [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
