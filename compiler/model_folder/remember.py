@@ -28,7 +28,8 @@ def look_at(folder: Path, facts: ModelFacts) -> Look:
     """What `examine` finds, from the cache where nothing has changed since. A cache that cannot be read or written is
     done without."""
     state = _state(folder, facts)
-    path = cache_folder() / "looks" / f"{hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()[:32]}.json"
+    both = os.fsencode(folder.absolute()), os.fsencode(__file__)  # installs of masc do not forget for each other
+    path = cache_folder() / "looks" / f"{hashlib.sha256(b'/'.join(both)).hexdigest()[:32]}.json"
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         known = read_json(path)
         if known["state"] == state:
