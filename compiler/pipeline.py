@@ -18,6 +18,7 @@ from masc.compiler.allow import silence
 from masc.compiler.channel import as_text
 from masc.compiler.check import check
 from masc.compiler.consequences import independent
+from masc.compiler.data_files import data_remarks
 from masc.compiler.extent import too_large
 from masc.compiler.facts import ModelFacts
 from masc.compiler.files import is_artifact
@@ -45,7 +46,7 @@ Cut = tuple[tuple[str, str], ...]
 @dataclass(frozen=True)
 class State:
     """What is known so far. `facts`: of the models that are on disk, by name; `texts`: what is read instead of imported
-    files, by real path."""
+    files, by real path; `data`: whether the files of rows are looked at."""
 
     path: Path
     source: Source | None
@@ -54,6 +55,7 @@ class State:
     cut: Cut
     channel: Mode = "graph"
     texts: Mapping[str, str] = field(default_factory=dict)
+    data: bool = True
     file: syntax.File | None = None
     program: Program | None = None
     resolved: Resolved | None = None
@@ -173,6 +175,12 @@ def _check_cut(resolved: Resolved, cut: Cut) -> list[Diagnostic]:
     return found
 
 
+def _data(state: State) -> State:
+    if state.graph is None or state.file is None or not state.data:
+        return state
+    return state.noting(data_remarks(state.graph, state.file, state.base))
+
+
 def _channel(state: State) -> State:
     if state.graph is None or state.channel == "graph":
         return state
@@ -222,6 +230,7 @@ PASSES: tuple[tuple[str, Callable[[State], State]], ...] = (
     ("resolve", _resolve),
     ("unroll", _unroll),
     ("check", _check),
+    ("data", _data),
     ("channel", _channel),
     ("schedule", _schedule),
     ("place", _place),
@@ -256,10 +265,11 @@ def compile_source(
     base: Path | str = ".",
     channel: Mode = "graph",
     texts: Mapping[str, str] | None = None,
+    data: bool = False,
 ) -> Compilation:
-    """Compile a text. `base`: the folder that local models are relative to; `texts`: what an editor holds of imported
-    files and has not saved, by real path."""
-    return _run(State(Path(source.path), source, Path(base), _said(set), tuple(cut), channel, texts or {}))
+    """Compile a text. `base`: the folder that local models and data are relative to; `texts`: what an editor holds of
+    imported files and has not saved, by real path; `data`: whether the files of rows that it names are looked at."""
+    return _run(State(Path(source.path), source, Path(base), _said(set), tuple(cut), channel, texts or {}, data))
 
 
 @contextmanager

@@ -23,9 +23,10 @@ from masc.compiler.artifact import (
     write_artifact,
     writing,
 )
+from masc.compiler.data_files import missing_columns
 from masc.compiler.pipeline import Compilation
 from masc.console import report, say
-from masc.dsl.diagnostics import fail
+from masc.dsl.diagnostics import Diagnostic, MascError, fail
 from masc.session import accepted, compile_remembering, data_path, tell_remembered
 from masc.weights import check_models
 
@@ -72,6 +73,8 @@ def _train(asked: Request, path: Path, root: Path) -> None:
     settings = plan.train
     named = checked(asked.columns, plan)
     data = data_path(asked.data, settings.data, compilation.base, "data")
+    if wrong := _missing(compilation, data, named):
+        raise MascError(wrong)
     rows = renamed(read(data, columns_of(plan, labels=True), named), named)
     test = asked.eval_data or (compilation.base / settings.eval_data if settings.eval_data else None)
     eval_rows = renamed(read(test, columns_of(plan, labels=True, texts=False), named), named) if test else None
@@ -110,6 +113,13 @@ def _train(asked: Request, path: Path, root: Path) -> None:
                 )
             program.save(root, force=True)  # what was there before has been resumed or given up above
             say(f"trained -> {root}")
+
+
+def _missing(compilation: Compilation, data: Path, named: Mapping[str, str]) -> list[Diagnostic]:
+    """E0604 for each column that the data lacks, where the graph names it."""
+    assert compilation.graph is not None
+    assert compilation.file is not None
+    return missing_columns("E0604", compilation.graph, compilation.file, data, named=named)
 
 
 def _check_earlier(root: Path, compilation: Compilation, known: Manifest | None, asked: Request) -> None:

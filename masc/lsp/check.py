@@ -13,7 +13,7 @@ from masc.lsp.texts import real
 
 def compiled(path: str, text: str, texts: Mapping[str, str]) -> Compilation:
     """A text compiled as the main file. `texts`: what the editor holds of others, by real path."""
-    return compile_source(Source(path, text), base=Path(path).parent, texts=texts)
+    return compile_source(Source(path, text), base=Path(path).parent, texts=texts, data=True)
 
 
 def by_file(path: str, compilation: Compilation) -> dict[str, tuple[Diagnostic, ...]]:

@@ -1,0 +1,97 @@
+"""What a `train` block says of data: is the file there, and has it the columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from courier import GRAPH, Command
+from masc.compiler.data_files import first_columns
+from masc.compiler.pipeline import compile_file
+from masc.dsl.diagnostics import Diagnostic
+
+
+def said(folder: Path, text: str) -> list[Diagnostic]:
+    (folder / "courier.mas").write_text(text)
+    return [d for d in compile_file(folder / "courier.mas").diagnostics if d.code in ("W0215", "W0216")]
+
+
+def test_data_that_fits_is_nothing_to_speak_of(folder: Path) -> None:
+    assert said(folder, GRAPH) == []
+
+
+def test_a_file_that_is_not_there(folder: Path) -> None:
+    (found,) = said(folder, GRAPH.replace('"train.jsonl"', '"trian.jsonl"'))
+    assert found.code == "W0215"
+    assert found.span is not None
+    assert found.span.text == '"trian.jsonl"'
+    (found,) = said(folder, GRAPH.replace('"test.jsonl"', '"gone/test.jsonl"'))
+    assert "--eval-data" in (found.hint or "")
+
+
+def test_a_column_that_supervises(folder: Path) -> None:
+    (found,) = said(folder, GRAPH.replace("answer <- word", "answer <- wrod"))
+    assert (found.code, found.hint) == ("W0216", "did you mean `word`?")
+    assert found.span is not None
+    assert found.span.text == "wrod"
+    without = said(folder, GRAPH.replace("  answer <- word\n", ""))
+    assert [d.span and d.span.line for d in without] == [20, 20], "where the output is named; of either file"
+
+
+def test_an_input(folder: Path) -> None:
+    found = said(folder, GRAPH.replace("code", "cod"))
+    assert {(d.code, d.span and d.span.text) for d in found} == {("W0216", "cod")}
+
+
+def test_training_says_it_once_at_the_line_of_the_graph(masc: Command, folder: Path) -> None:
+    (folder / "courier.mas").write_text(GRAPH.replace("answer <- word", "answer <- wrod"))
+    (folder / "train.jsonl").write_text('{"code": "1", "word": "a"}\n' * 50)
+    refused = masc("train")
+    assert refused.code == 1
+    assert refused.err.count("E0604") == 1
+    assert "courier.mas:26:13" in refused.err
+    assert masc("train", "--column", "wrod=word", "--set", "steps=1").code == 0
+
+
+def rows(count: int = 2) -> list[dict[str, str]]:
+    return [{"code": str(i), "word": "a, b"} for i in range(count)]
+
+
+def table(sign: str = ",") -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, ["code", "word"], delimiter=sign)
+    writer.writeheader()
+    writer.writerows(rows())
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("x.jsonl", "\ufeff\n" + json.dumps(rows()[0]) + "\r\n{broken"),
+        ("x.json", json.dumps(rows(), indent=1)),
+        ("x.csv", table()),
+        ("x.csv", table(";")),
+        ("x.tsv", table("\t")),
+    ],
+)
+def test_the_first_row(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert first_columns(tmp_path / name) == ["code", "word"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[", "[]", "[1]", "3\n", "\x1f\x8b\x08", '{"a": ' + "[" * 100_000])
+def test_what_cannot_be_told_is_left_to_the_reader(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.jsonl").write_text(content)
+    assert first_columns(tmp_path / "x.jsonl") is None
+
+
+def test_a_long_first_row_and_no_file(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text(json.dumps({"code": "x" * (2 << 20)}))
+    assert first_columns(tmp_path / "x.jsonl") is None
+    assert first_columns(tmp_path) is None
+    assert first_columns(tmp_path / "none\0") is None
