@@ -9,9 +9,11 @@ about, so that this cannot turn a mistake into the expectation that there is non
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
+from folders import fill
 
 from masc.compiler.pipeline import compile_source
 from masc.dsl.render import render
@@ -22,19 +24,28 @@ FILES = sorted(path for path in CORPUS.iterdir() if path.is_file())
 TOLD = "# told\n"
 
 
-def told(path: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], str]:
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the files are compiled: what they share is there, the model's weights and tokenizer too."""
+    home = tmp_path_factory.mktemp("corpus")
+    shutil.copytree(CORPUS / "shared", home / "shared")
+    fill(home / "shared" / "tied")
+    return home
+
+
+def told(path: Path, text: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[set[str], str]:
     """The codes, and the text as a person sees it. What depends on the machine is left out: notes about models that are
     not on disk, and where this folder lies."""
-    monkeypatch.chdir(CORPUS)
+    monkeypatch.chdir(home)
     found = [d for d in compile_source(Source(path.name, text), base=".").diagnostics if d.code != "I0501"]
-    return {d.code for d in found}, render(found).replace(f"{CORPUS}{os.sep}", "./")
+    return {d.code for d in found}, render(found).replace(f"{home}{os.sep}", "./")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_what_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_told(path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text, mark, block = path.read_text(encoding="utf-8").partition(TOLD)
     expected = "\n".join(line.removeprefix("#").removeprefix(" ") for line in block.splitlines())
-    codes, shown = told(path, text, monkeypatch)
+    codes, shown = told(path, text, home, monkeypatch)
     assert path.name.split("_")[0] in codes
     if os.environ.get("MASC_CORPUS") == "write":
         path.write_text(

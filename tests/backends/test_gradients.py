@@ -247,20 +247,6 @@ def test_fresh_lora_a_has_no_gradient_before_the_first_step(tiny: Path) -> None:
     assert not any(".lora_A." in name for name in touched(program))
 
 
-@pytest.fixture
-def double_norms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RMSNorm computes in float32 whatever comes in; for finite differences let it stay in float64."""
-    from transformers.models.llama.modeling_llama import LlamaRMSNorm
-    from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
-
-    def forward(self: Any, hidden: torch.Tensor) -> torch.Tensor:
-        scale = torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
-        return self.weight * hidden * scale
-
-    monkeypatch.setattr(LlamaRMSNorm, "forward", forward)
-    monkeypatch.setattr(Qwen3RMSNorm, "forward", forward)
-
-
 DIFFERENTIABLE = {
     **{name: GRAPHS[name] for name in ("trace", "own", "latents", "layers", "overlap", "stack", "stacked latents")},
     **{name: GRAPHS[name] for name in GRAPHS if name.startswith(("hidden", "fuse"))},

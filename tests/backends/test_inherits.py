@@ -114,7 +114,8 @@ def left(program: Any) -> dict[str, Any]:
     return {
         "modes": [module.training for module in program.modules()],
         "frozen": [parameter.requires_grad for parameter in program.parameters()],
-        "own": {name: item for name, item in vars(program).items() if not name.startswith("_")},
+        # `trained_by` is what training is meant to leave behind.
+        "own": {name: item for name, item in vars(program).items() if not name.startswith(("_", "trained_by"))},
         "hooks": [len(module._forward_hooks) + len(module._backward_hooks) for module in program.modules()],
         "hidden": sorted(vars(program)),
         "random": torch.get_rng_state().tolist(),

@@ -23,7 +23,7 @@ agent b on small {
   answer (max_tokens = 8)
 }
 graph g(question) -> answer {
-  a -> b : kv(carry = latents, open = 40)
+  a -> b : kv(carry = latents, open = 10)
 }
 train {
   data "x.jsonl"
@@ -56,19 +56,19 @@ CASES = [
     ("steps 20", "checkpoint true", "`agent`"),
     ("steps 20", "weight_decay 1,5", "a point"),
     ("steps 20", "solution -> answer", "`answer <- solution`"),
-    ("(carry = latents, open = 40)", " carry = own", "in parentheses: `kv(carry = own"),
-    ("(carry = latents, open = 40)", "{carry = own}", "in parentheses"),
-    ("(carry = latents, open = 40)", "(carry: own)", "`name = value`"),
-    ("(carry = latents, open = 40)", "(carry = latents; open = 40)", "commas"),
-    ("(carry = latents, open = 40)", "(carry = latent, open = 40)", "`latents`"),
-    ("(carry = latents, open = 40)", "(merge = concat)", "`stack`"),
-    ("(carry = latents, open = 40)", "(gradient = none)", "`stop`"),
-    ("(carry = latents, open = 40)", "(layers = 0-9)", "`0..9`"),
-    ("(carry = latents, open = 40)", "(layers = [0, 9])", "`0..9`"),
+    ("(carry = latents, open = 10)", " carry = own", "in parentheses: `kv(carry = own"),
+    ("(carry = latents, open = 10)", "{carry = own}", "in parentheses"),
+    ("(carry = latents, open = 10)", "(carry: own)", "`name = value`"),
+    ("(carry = latents, open = 10)", "(carry = latents; open = 10)", "commas"),
+    ("(carry = latents, open = 10)", "(carry = latent, open = 10)", "`latents`"),
+    ("(carry = latents, open = 10)", "(merge = concat)", "`stack`"),
+    ("(carry = latents, open = 10)", "(gradient = none)", "`stop`"),
+    ("(carry = latents, open = 10)", "(layers = 0-9)", "`0..9`"),
+    ("(carry = latents, open = 10)", "(layers = [0, 9])", "`0..9`"),
     (": kv(", ": KV(", "`kv`"),
-    (": kv(carry = latents, open = 40)", ": latents", "kv(carry = latents)"),
-    (": kv(carry = latents, open = 40)", ": kv, text", "a line for each"),
-    (": kv(carry = latents, open = 40)", ': "kv"', "without quotes"),
+    (": kv(carry = latents, open = 10)", ": latents", "kv(carry = latents)"),
+    (": kv(carry = latents, open = 10)", ": kv, text", "a line for each"),
+    (": kv(carry = latents, open = 10)", ': "kv"', "without quotes"),
     ("a -> b", "a --> b", "`->`"),
     ("a -> b", "a => b", "`->`"),
     ("a -> b", "b <- a", "receiver"),
@@ -109,8 +109,8 @@ def test_one_message_with_a_hint(old: str, new: str, hint: str) -> None:
 def test_nothing_is_said_of_an_edge_whose_options_could_not_be_read() -> None:
     """With `carry` read, `open` would add something; with `merge` read, the two edges might agree."""
     team = TEAM.replace("agent b", 'agent c on small {\n  user "{question}"\n}\nagent b')
-    edges = "a -> b : kv(carry = latent, open = 40)\n  c -> b : kv(merge = stak)\n  a -> c : kv(merge = stack)"
-    text = team.replace("a -> b : kv(carry = latents, open = 40)", edges)
+    edges = "a -> b : kv(carry = latent, open = 10)\n  c -> b : kv(merge = stak)\n  a -> c : kv(merge = stack)"
+    text = team.replace("a -> b : kv(carry = latents, open = 10)", edges)
     codes = [d.code for d in compile_source(Source("x.mas", text)).diagnostics if d.severity != "info"]
     assert codes == ["E0405", "E0405"]
 
