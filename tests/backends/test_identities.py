@@ -38,7 +38,7 @@ def dtype_of(name: str) -> str:
 @pytest.mark.usefixtures("double_norms")
 @pytest.mark.parametrize("name", GRAPHS)
 def test_b_a_batch_equals_batches_of_one(name: str, tiny: Path) -> None:
-    check_batch(make_program(GRAPHS[name], tiny, dtype="float64"), 1e-8)
+    check_batch(make_program(GRAPHS[name], tiny, dtype="float64").double(), 1e-8)
 
 
 @pytest.mark.parametrize("name", ["trace", "own", "latents", "layers", "overlap", "stack"])
