@@ -14,6 +14,7 @@ _WORDS = (
 )
 _WRAPPED = re.compile(rf"\\(?:{_WORDS})\s*\{{([^{{}}]*)\}}")
 _MOST_BOXES = 100
+_TOGETHER = re.compile(r"[\s$]*(?:\\\))?[\s,]*(\bor\b|\band\b|&|/|,)[\s$]*(?:\\\()?\s*", re.IGNORECASE)
 _SIGNS = {
     r"\times": "×", r"\cdot": "×", r"\div": "÷", r"\pi": "π", r"\sqrt": "√", r"\approx": "≈", r"\simeq": "≈",
     r"\circ": "°", r"\degree": "°", r"\pm": "±", r"\infty": "∞", r"\quad": " ", r"\qquad": " ", r"\left": "",
@@ -75,6 +76,7 @@ def _latex(text: str) -> str:
     text = re.sub(r"(?<=\d)(?:\{,\}|\\text\{,\})(?=\d)", ",", text)
     text = re.sub(r"(?<=\d)\\[,! ;:]\s?(?=\d{3})", "", text)
     text = re.sub(r"(?<=\d),\\[!,;: ]\s?(?=\d{3})", ",", text)
+    text = re.sub(r"(?<=\d)!(?=\s*(?:\$|\\[)\]]))", r"\\factorial ", text)  # in a formula it is no cry
     text = text.replace(r"\%", "%").replace(r"\$", "").replace(r"\\", "\n")
     for _ in range(4):  # one in the other
         text, count = _WRAPPED.subn(lambda m: f" {m[1].strip()} " if m[1].strip() else " ", text)
@@ -113,12 +115,19 @@ def _fraction(found: re.Match[str]) -> str:
 
 
 def boxes(text: str) -> list[tuple[int, int, str]]:
-    r"""The insides of `\boxed{...}`, with where each begins and ends; an unclosed one reaches to the end."""
-    found = []
+    r"""The insides of `\boxed{...}`, with where each begins and ends; an unclosed one reaches to the end. Boxes
+    that are named together (`\boxed{3} or \boxed{4}`) are one, in which both stand."""
+    found: list[tuple[int, int, str]] = []
     for start in list(re.finditer(r"\\boxed\s*\{", text))[-_MOST_BOXES:]:
         depth, at = 1, start.end()
         while at < len(text) and depth:
             depth += {"{": 1, "}": -1}.get(text[at], 0)
             at += 1
-        found.append((start.start(), at, text[start.end() : at - 1 if not depth else at].strip()))
+        content = text[start.end() : at - 1 if not depth else at].strip()
+        begin = start.start()
+        if found and (joint := _TOGETHER.fullmatch(text, found[-1][1], begin)) is not None:
+            begin, _, earlier = found.pop()
+            word = "or" if joint[1].lower() == "or" else "and"
+            content = earlier if earlier == content else f"{earlier} {word} {content}"
+        found.append((begin, at, content))
     return found

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from masc.backends.scoring.exact import plain
 from masc.backends.scoring.markup import boxes, readable
-from masc.backends.scoring.numbers import Number, number_of, same
+from masc.backends.scoring.numbers import Number, find_numbers, number_of, same
 from masc.backends.scoring.reasoning import turns, without_reasoning
 
 SECONDS = 5.0
@@ -35,8 +35,8 @@ def math(said: str, gold: str) -> bool:
     if not gold:
         return not without_reasoning(said)
     if _PLAIN.fullmatch(gold.strip("$ ")) and isinstance(right := number_of(gold), Number):
-        mine = number_of(said)
-        if isinstance(mine, Number):
+        mine = plain_number(said)
+        if mine is not None:
             return same(mine, right) or _rounded(mine.value, right.value)
     for part in turns(without_reasoning(said)):
         told = expression_of(part)
@@ -46,6 +46,7 @@ def math(said: str, gold: str) -> bool:
             return True
         if len(told) > LONGEST or len(gold) > LONGEST:
             return False
+        told, gold = _in_base_ten(re.sub(r"\\(?:mathrm|text)\{\s*([ie])\s*\}", r"\1", told), gold)
         return _WORKER.same(told, gold if re.search(r"\$|\\boxed|\\\(|\\\[", gold) else f"${gold}$")
     return False
 
@@ -59,6 +60,55 @@ _CUE = re.compile(
     r"(?:answer|solution|result|respuesta|réponse|antwort|答案)\s*(?:is|are|:|=|是|：|es|est|ist)*[:：]?\s*",
     re.IGNORECASE,
 )
+
+
+def plain_number(said: str) -> Number | None:
+    """The number that an answer gives, where what it calls its answer is wholly that: None of `\\boxed{\\log_2 8}`."""
+    mine = number_of(said)
+    if not isinstance(mine, Number):
+        return None
+    for part in turns(without_reasoning(said)):
+        told = expression_of(part)
+        if told is not None:
+            return mine if (_wholly(_inside(told)) if boxes(told) else not _PAIR.search(told)) else None
+    return mine
+
+
+# Two numbers, or one as some countries write it; in mathematics a careful reader cannot tell.
+_PAIR = re.compile(r"^[$\s(]*[-\u2212]?\d+\s*(?:,|\{,\})\s*(?!\d{3}(?!\d))\d+[$\s).]*$")
+
+
+def _wholly(inside: str) -> bool:
+    """Whether an expression is one number and nothing that changes it: `x = 5 \\text{ cm}^2`, not `3 + 4`."""
+    told = re.split(r"[=≈]", readable(inside))[-1]
+    items = find_numbers(told)
+    if not items:
+        return not re.search(r"[^\w\s.,-]", told)  # in words
+    before, after = told[: items[0].start], told[items[0].end :]
+    return (
+        len(items) == 1
+        and _PAIR.search(inside) is None
+        and re.fullmatch(r"[\s(]*(?:[A-Za-z]{2,}[\s:]*)*", before) is not None
+        and re.search(r"[\\<>≤≥≠|_!√π,;+*]", after) is None
+    )
+
+
+_BASE = re.compile(r"(?<![\w.])([0-9A-F]+)_(?:(\d)|\{\s*(?:\\text\{)?\s*(\d+)\s*\}?\s*\})")
+
+
+def _in_base_ten(told: str, gold: str) -> tuple[str, str]:
+    """Numbers with their base below (`101_2`) as they are in base ten, for the library drops the base. Where only the
+    gold answer has one, the question has named it: nothing is done."""
+    if _BASE.search(told) is None:
+        return told, gold
+    return _BASE.sub(_decimal, told), _BASE.sub(_decimal, gold)
+
+
+def _decimal(found: re.Match[str]) -> str:
+    try:
+        return str(int(found[1], int(found[2] or found[3])))
+    except ValueError:  # no digits of that base
+        return found[0]
 
 
 def _rounded(mine: Fraction, right: Fraction) -> bool:

@@ -79,10 +79,25 @@ _MAY_BE_SIGNED = re.compile(
     r"|approximately|about))\s*$",
     re.IGNORECASE,
 )
-_STRANGE_BEFORE = re.compile(r"[√±]\s*[({]?\s*$|\\sqrt\s*(?:\[\d+\])?\s*\{?\s*$|\\(?:log|ln|sin|cos|tan)\b[^\d]*$")
-_STRANGE_AFTER = re.compile(
-    r"\s*(?:√|π|pi\b|\\sqrt|\\pi|!(?=\s*[}=.])|!(?![=\s]|$)|[xyzin](?![\w'’-])|±|÷\s*\(|\\[a-z]+\{)"
+# Of these a digit is only a part: roots, functions (`log2(8)`, `f(3)`), what is between bars, inequalities.
+_STRANGE_BEFORE = re.compile(
+    r"""[√±]\s*[({]?\s*$ | \\sqrt\s*(?:\[\d+\])?\s*\{?\s*$
+  | \b(?:log|ln|lg|a?sin|a?cos|a?tan|exp)(?:\d{1,3}|_\{?\w{1,3}\}?)?(?:\s*[({][^\d()=\n]*|\s+)$
+  | \\(?:log|ln|sin|cos|tan|cot|lfloor|lceil|l?vert|[dt]?binom|max|min|gcd|sum|prod|int|overline|bar|phi|bmod|p?mod)\b
+    (?:(?!\b[A-Za-z]{2})[^=\n])*$
+  | \b(?:sqrt|cbrt|root|abs|max|min|gcd|lcm|hcf|floor|ceil|round|factorial|fact|mod|pow|sum|binom|comb|choose|sgn|cot
+    |sec|csc|[A-Za-z])\([^()=\n]*$
+  | [⌊⌈∛]\s*$ | (?<![^\s({$:])\|$
+  | \S[ ]*(?:(?<![-=<>])[<>]|<=|(?<!=)>=|[≤≥≠≮≯]|(?<![\d)])!=)[ ]*$
+  | \\(?:[lg]eq?q?|[lg]eqslant|neq?|[lg]t|in|equiv)\s*$""",
+    re.VERBOSE,
 )
+_STRANGE_AFTER = re.compile(
+    r"""\s*(?:√|π|pi\b|\\sqrt|\\pi|\\factorial|!(?=\s*[}=.]\s*\S)|!(?![=\s.]|$)|[xyzin](?![\w'’-])|±|÷\s*\(|\\[a-z]+\{)
+  | [abefijnoqruvwxyz](?![\w'’-]) | \)?_\s*\{?\s*(?!10\b)\w | [₀-₉] | \|(?!\s*\S)""",
+    re.VERBOSE,
+)
+_FACTORIAL = re.compile(r"\s*\d+!\.?\s*")  # alone; after words the mark is a cry: The answer is 42!
 _NOT_THE_ANSWER = re.compile(
     r"\b(?:step|question|problem|part|figure|example|equation|option|choice|page|section|method|chapter|line|case|no\."
     r"|version|gpt-?|nearest|rounded\s+to|round\s+to|out\s+of)\s*[#(]?\s*$",
@@ -133,8 +148,9 @@ def _read(text: str, match: re.Match[str]) -> Found:
     else:
         value, percent = _value(match), bool(match["percent"])
     start, negative = _sign(text, start)
-    strange = _STRANGE_BEFORE.search(text[max(0, start - 20) : start]) or _STRANGE_AFTER.match(text[end : end + 12])
-    if value is None or strange:
+    before = text[max(0, start - 24) : start].rpartition("\n")[2]
+    strange = _STRANGE_BEFORE.search(before) or _STRANGE_AFTER.match(text[end : end + 12])
+    if value is None or strange or _FACTORIAL.fullmatch(text):
         return Found(start, end, Other(text[max(0, start - 8) : end + 8].strip()))
     return Found(start, end, Number(-value if negative else value, percent))
 
@@ -205,32 +221,60 @@ _UNITS = {word: i for i, word in enumerate(_UP_TO_19.split())}
 _TENS = {word: 10 * i for i, word in enumerate(_FROM_20.split(), start=2)}
 _BIG = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 _WORD = "|".join(sorted([*_UNITS, *_TENS, *_BIG], key=len, reverse=True))
+_MANY = rf"(?:{_WORD})(?:(?:[\s-]+(?:and[\s-]+)?)(?:{_WORD}))*"
+_ONE = "|".join(sorted(_UNITS, key=len, reverse=True))
+_PARTS = {
+    "half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
+    "ninth": 9, "tenth": 10,
+}  # fmt: skip
+_PART = "|".join(_PARTS)
+_FRACTION = rf"(?P<above>an?|{_ONE})[\s-]+(?P<below>{_PART})s?|(?<!first\s)(?<!second\s)(?<!other\s)(?P<half>half)"
 _IN_WORDS = re.compile(
-    rf"(?<![\w-])(?:(?:negative|minus)\s+)?(?:{_WORD})(?:(?:[\s-]+(?:and[\s-]+)?)(?:{_WORD}))*(?![\w-])", re.I
+    rf"""(?<![\w-])(?P<minus>(?:negative|minus)\s+)?
+    (?: (?:(?P<whole>{_MANY})\s+and\s+)?(?:{_FRACTION}) | (?P<many>{_MANY}) | an?(?=\s+dozen\b) )
+    (?:\s+(?:an?\s+)?(?P<scale>dozen|hundred|thousand|million|billion))?(?![\w-])""",
+    re.IGNORECASE | re.VERBOSE,
 )
+_AND_A_PART = re.compile(rf"(?<=\d)\s+and\s+(an?|{_ONE})[\s-]+({_PART})s?\b", re.IGNORECASE)
 
 
 def in_words(text: str) -> list[Found]:
-    """Numbers in English words."""
+    """Numbers in English words, fractions and dozens too: `two and a half`, `three quarters`, `half a dozen`."""
     found = []
     for match in _IN_WORDS.finditer(text):
-        total = part = 0
-        words = [w for w in re.split(r"[\s-]+", match[0].lower()) if w != "and"]
-        negative = words[0] in {"negative", "minus"}
-        for word in words[1:] if negative else words:
-            if word == "hundred":
-                part = (part or 1) * 100
-            elif word in _BIG:
-                total, part = total + (part or 1) * _BIG[word], 0
-            else:
-                part += _UNITS.get(word, _TENS.get(word, 0))
-        found.append(Found(*match.span(), Number(Fraction(-(total + part) if negative else total + part))))
+        whole, above, many = match["whole"], match["above"], match["many"]
+        value = Fraction(_counted(many)) if many else Fraction(0)
+        if above or match["half"]:
+            value = Fraction(_counted(whole) if whole else 0) + _part(above or "a", match["below"] or "half")
+        elif not many:
+            value = Fraction(1)  # a dozen
+        scale = (match["scale"] or "").lower()
+        value *= _SCALES.get(scale, _BIG.get(scale, 1))
+        found.append(Found(*match.span(), Number(-value if match["minus"] else value)))
     return found
+
+
+def _counted(words: str) -> int:
+    total = part = 0
+    for word in re.split(r"[\s-]+", words.lower()):
+        if word == "hundred":
+            part = (part or 1) * 100
+        elif word in _BIG:
+            total, part = total + (part or 1) * _BIG[word], 0
+        else:
+            part += _UNITS.get(word, _TENS.get(word, 0))
+    return total + part
+
+
+def _part(above: str, below: str) -> Fraction:
+    return Fraction(_UNITS.get(above.lower(), 1), _PARTS[below.lower()])
 
 
 def _whole(text: str) -> Number | Other | None:
     """The value of a text that is nothing but an answer: after its last sign of equality, `x = 5 apples`."""
     parts = [part for part in _EQUALS.split(text) if re.search(r"\d", part)]
+    if any(re.search(r"\d[^()]*(?:[,;]|\b(?:or|and)\b)\s*[A-Za-z]\w?\s*$", part) for part in parts[:-1]):
+        return Other(text.strip())  # x = 3 or x = 4
     if not parts:
         words = in_words(text)
         return words[0].value if len(words) == 1 else None
@@ -302,7 +346,7 @@ def _unclaimed(text: str, items: Sequence[Found]) -> Any:
 def number_of(said: str) -> Number | Other | None:
     """The number that an answer gives, None where it gives none."""
     for part in turns(without_reasoning(said)):
-        text = readable(part)
+        text = _AND_A_PART.sub(lambda m: f" {_part(m[1], m[2])}", readable(part))
         items = find_numbers(text)
         if not items:
             words = in_words(text)

@@ -13,7 +13,7 @@ from typing import Any
 from masc.backends.scoring.choices import choice, option_of
 from masc.backends.scoring.declarations import DECLARED, scorer_problem
 from masc.backends.scoring.exact import answer_text, exact
-from masc.backends.scoring.mathematics import expression_of
+from masc.backends.scoring.mathematics import expression_of, plain_number
 from masc.backends.scoring.mathematics import math as mathematics
 from masc.backends.scoring.numbers import Number, number, number_of
 from masc.dsl.diagnostics import fail
@@ -75,8 +75,8 @@ def _gist_of_choice(said: str, gold: str) -> str:
 
 def _gist_of_expression(said: str, gold: str) -> str:
     """The number where there is one, since two ways to write an expression are not held against each other."""
-    found = number_of(said)
-    return f"= {found.value}" if isinstance(found, Number) else answer_text(expression_of(said) or said)
+    found = plain_number(said)
+    return f"= {found.value}" if found is not None else answer_text(expression_of(said) or said)
 
 
 _COMPARED: dict[str, tuple[Function, Callable[[str, str], str]]] = {
