@@ -12,7 +12,7 @@ import dataclasses
 import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +32,7 @@ from masc.backends.torch.schedule import data_order, due
 from masc.backends.torch.step import Stepper
 from masc.backends.torch.trackers import Trackers
 from masc.compiler import bounds
-from masc.compiler.artifact import Training, versions
+from masc.compiler.artifact import Training, versions, writing
 from masc.compiler.plan import Loss, TrainSettings
 from masc.compiler.writing import check_file, check_folder, sweep
 from masc.dsl.diagnostics import Diagnostic, MascError, errors, fail
@@ -242,8 +242,9 @@ class Run:
         self._tell([*told, *origin.drift(path, near, self._around)])
 
     def go(self) -> list[Metrics]:
-        """Train; returns the metrics of each step that ran."""
-        with _as_it_was(self.program), torch.inference_mode(False), torch.enable_grad():
+        """Train; returns the metrics of each step that ran. E0641 where another process trains in the directory."""
+        alone = writing(self.folder) if self.folder is not None and self.processes.main else nullcontext()
+        with alone, _as_it_was(self.program), torch.inference_mode(False), torch.enable_grad():
             self.program.max_length = self.settings.max_length
             try:
                 return self._go()

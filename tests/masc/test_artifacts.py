@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -261,3 +262,73 @@ def test_beginning_with_what_is_not_trained(masc: Command, folder: Path) -> None
     assert "E0644" in masc("train", "--init-from", "fresh.masc").err
     assert "E0510" in masc("train", "--init-from", "tiny").err
     assert masc("train", "--init-from", "fresh.masc", "--resume").code == 2
+
+
+SAVER = """
+import sys
+import masc, torch
+program = masc.load(sys.argv[1], device="cpu", dtype="float32")
+print("ready", flush=True)
+for turn in range(10_000):
+    with torch.no_grad():
+        for parameter in program.trainable().values():
+            parameter.fill_(turn % 7)
+    program.save(sys.argv[1])
+"""
+
+
+def test_two_hundred_loads_beside_a_saver(masc: Command, folder: Path) -> None:
+    """Whoever loads gets what one save wrote, never parts of two."""
+    assert masc("train", *STEPS).code == 0
+    root = folder / "courier.masc"
+    saver = subprocess.Popen([sys.executable, "-c", SAVER, str(root)], stdout=subprocess.PIPE, env=os.environ)
+    assert saver.stdout is not None
+    try:
+        assert saver.stdout.readline() == b"ready\n"
+        while len(stored(root)) != 1:  # what training wrote is still there
+            time.sleep(0.05)
+        seen = set()
+        for turn in range(200):
+            (value,) = stored(root) if turn % 20 else values(root)
+            seen.add(value)
+        assert saver.poll() is None, "it went on saving"
+    finally:
+        saver.kill()
+        saver.wait()
+    assert len(seen) > 1
+
+
+def stored(root: Path) -> set[float]:
+    """The numbers that the weights of an artifact hold, read as a program reads them."""
+    files = [data for name, data in weights(root).items() if name.endswith(".safetensors")]
+    return {float(number) for data in files for p in load(data).values() for number in (p.min(), p.max())}
+
+
+def values(root: Path) -> set[float]:
+    """The numbers that the weights of an artifact hold, loaded as a program."""
+    program = library.load(root, device="cpu", dtype="float32")
+    return {float(number) for p in program.trainable().values() for number in (p.min(), p.max())}
+
+
+def test_two_runs_from_python_in_one_directory(tiny: Path, tmp_path: Path) -> None:
+    from support import chain, make_program
+
+    first = make_program(chain(("a", 1, "norm"), ("b", 0, "norm")), tiny)
+    second = make_program(chain(("a", 1, "norm"), ("b", 0, "norm")), tiny)
+    rows = [{"q": "a", "answer": "b"}]
+    said = []
+
+    def train_too(_: object) -> None:
+        with pytest.raises(MascError, match="E0641"):
+            said.extend(run_elsewhere(second, rows, tmp_path / "run"))
+
+    library.train(first, rows, steps=1, directory=tmp_path / "run", listen=train_too)
+    assert said == []
+
+
+def run_elsewhere(program: Any, rows: list[dict[str, str]], directory: Path) -> list[object]:
+    """Train in another thread, as another owner of the directory would."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        return list(pool.submit(library.train, program, rows, steps=1, directory=directory, force=True).result())
