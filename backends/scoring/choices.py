@@ -38,7 +38,7 @@ _NAMED_BEFORE = re.compile(
 )
 _NUMBERED = re.compile(r"([A-Za-z]+)[\s_#-]*(\d+)")
 _JOINED = re.compile(
-    r"""[\s)\]."'”]*(?:\b(?:and|or|nor|und|oder|y|o|et|ou|и|или)\b|&|/|\+|和|或|,\s*(?:and|or|nor)?)
+    r"""[\s)\]."'”]*(?:\b(?:and|or|nor|und|oder|y|o|et|ou|и|или)\b|&|/|\||\+|和|或|,\s*(?:and|or|nor)?)
     \s*(?:maybe|perhaps|possibly|also)?\s*(?:options?|choices?|answers?)?[\s(\["'“]*""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -100,7 +100,8 @@ def _gold(gold: str) -> tuple[str, Any]:
         return "letter", (letter[1] or letter[2]).upper()
     if re.fullmatch(r"[(\[]?[A-J][)\]]?(?:\s*(?:,|and|&|,\s*and|/)\s*[(\[]?[A-J][)\]]?)+|[A-J]{2,5}", bare):
         letters = re.findall(r"[A-J]", bare)
-        if len(set(letters)) == len(letters) and letters == sorted(letters):
+        in_order = letters == sorted(letters) or re.search(r"[A-J]{2}", bare) is None  # `BAD` is a word
+        if len(set(letters)) == len(letters) and in_order:
             return "letter", frozenset(letters)
     if word := _NUMBERED.fullmatch(bare):
         return "number", str(int(word[2]))
@@ -174,13 +175,69 @@ _SEVERAL = "several"
 
 
 def _joins(text: str, left: Found, right: Found) -> bool:
-    beside = not text[left.end : right.start].strip(" ")
+    beside = not text[left.end : right.start].strip(" ") or _below(text, left, right)
     return (beside or _JOINED.fullmatch(text, left.end, right.start) is not None) and not rejected(text, right)
 
 
+_BETWEEN_LINES = re.compile(r"[)\].]*[ ]*\n[\s(\[*•-]*")
+_LINE_IS_OVER = re.compile(r"[)\].]*[ ]*(?:\n|$)")
+
+
+def _below(text: str, left: Found, right: Found) -> bool:
+    """Whether the next line is nothing but another option."""
+    return (
+        _BETWEEN_LINES.fullmatch(text, left.end, right.start) is not None
+        and _LINE_IS_OVER.match(text, right.end) is not None
+    )
+
+
+_BEGINS_A_LINE = re.compile(r"(?:^|\n)[ >#(\[*•-]*$")
+_MARK = re.compile(r"\s*([)\]:.|–—-])")
+
+
+def _lists(text: str, items: Sequence[Found]) -> list[list[int]]:
+    """Lists of options, `A) x` and `B) y` below each other or in one line, by the numbers of their items."""
+    first = [_BEGINS_A_LINE.search(text[max(0, item.start - 12) : item.start]) is not None for item in items]
+    marks = [_mark(text, item) for item in items]
+    below = _runs(items, marks, [i for i in range(len(items)) if first[i]])
+    beside = _runs(items, marks, [i for i in range(len(items)) if marks[i] and marks[i] in ")]:."])
+    return below or [run for run in beside if first[run[0]] and (marks[run[0]] in ")]" or len(run) > 2)]
+
+
+def _mark(text: str, item: Found) -> str:
+    """What parts an option's letter from its words; nothing where only a blank does."""
+    inside = text[item.end - 1]
+    found = _MARK.match(text, item.end)
+    return inside if inside in ")]" else found[1] if found else ""
+
+
+def _runs(items: Sequence[Found], marks: Sequence[str], among: Sequence[int]) -> list[list[int]]:
+    """Two or more options in the order of their letters or numbers that are marked in the same way."""
+    runs: list[list[int]] = []
+    for i in among:
+        before = runs[-1][-1] if runs else None
+        if before is not None and marks[before] == marks[i] and _next(items[before].value) == items[i].value:
+            runs[-1].append(i)
+        else:
+            runs.append([i])
+    return [run for run in runs if len(run) > 1]
+
+
+def _next(option: str) -> str:
+    return str(int(option) + 1) if option.isdigit() else chr(ord(option) + 1)
+
+
 def _unclaimed(text: str, items: Sequence[Found], several: bool = False) -> Any:
-    """Where no option is called the answer: what is alone or stands first; else what is concluded last."""
+    """Where no option is called the answer: what is alone or stands first; else what is concluded last. Options that
+    are only listed are none; of several, lines that each name one are."""
     left = [i for i, item in enumerate(items) if not _denied(text, items, i)]
+    lines = [line for line in text.splitlines() if line.strip()]
+    if several and len(lines) > 1:
+        named = [i for i in left if _BEGINS_A_LINE.search(text[max(0, items[i].start - 12) : items[i].start])]
+        if len(named) == len(lines):
+            return frozenset(items[i].value for i in named)
+    listed = {left[k] for run in _lists(text, [items[i] for i in left]) for k in run}
+    left = [i for i in left if i not in listed]
     if not left:
         return None
     values = {items[i].value for i in left}
@@ -255,7 +312,7 @@ def _named(text: str, items: Sequence[Found], word: str) -> Any:
     if named:
         return _unclaimed(text, named)
     alone = re.fullmatch(r"\W*(\d{1,2})\W*(?:[.):\n]\s*.*)?", text, re.DOTALL)
-    return str(int(alone[1])) if alone else None
+    return str(int(alone[1])) if alone and not _lists(text, items) else None
 
 
 # -- other words ------------------------------------------------------------------------------------------------------
@@ -300,7 +357,10 @@ def _hedged(text: str, items: Sequence[Found], at: int) -> bool:
     return (
         following is not None
         and following.value != items[at].value
-        and re.fullmatch(r"[\s\"',]*(?:or|and|/)[\s\"']*", text[items[at].end : following.start]) is not None
+        and (
+            re.fullmatch(r"[\s\"',]*(?:or|and|/|\|)[\s\"']*", text[items[at].end : following.start]) is not None
+            or _below(text, items[at], following)
+        )
     )
 
 
