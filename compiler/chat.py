@@ -36,6 +36,10 @@ class ChatTemplate:
     tokens: Mapping[str, str] = field(default_factory=dict)
     clock: Callable[[str], str] = TODAY.strftime
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What jinja has made of the text can be neither copied nor pickled; it is made anew."""
+        return ChatTemplate, (self.text, self.tokens, self.clock)
+
     def render(self, messages: Sequence[Message], form: Form, asking: bool = True) -> str:
         """The messages as one text; asking: with the beginning of the assistant's answer. RefusalError."""
         told = [{"role": role, "content": _content(text, form)} for role, text in messages]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from masc.compiler.pipeline import Compilation
 
 Path_ = str | Path
+Cuts = str | Sequence[str | tuple[str, str]]
+"""Edges that carry nothing: pairs (sender, receiver), or texts such as "a:b"; one of them, or several."""
 
 
 def check(path: Path_, *, set: Mapping[str, Any] | None = None) -> list[Diagnostic]:
@@ -33,7 +35,7 @@ def compile(
     dtype: str = "float32",
     device: str | None = None,
     seed: int | None = None,
-    cut: Sequence[tuple[str, str]] = (),
+    cut: Cuts = (),
     channel: Mode = "graph",
 ) -> Program:
     """Compile a `.mas` or YAML file to a differentiable `torch.nn.Module` with fresh adapters.
@@ -45,12 +47,13 @@ def compile(
     """
     from masc.backends.torch.build import build
 
-    compilation = _compilation(path, set, tuple(cut), channel)
+    edges = _edges(cut)
+    compilation = _compilation(path, set, edges, channel)
     if compilation.plan is None:
         raise MascError(compilation.diagnostics)
     program = build(compilation.plan, compilation.base, dtype=dtype, device=device, seed=seed)
     program.compilation = compilation
-    program.altered = bool(cut) or channel != "graph"
+    program.altered = bool(edges) or channel != "graph"
     return program
 
 
@@ -59,7 +62,7 @@ def load(
     *,
     dtype: str = "float32",
     device: str | None = None,
-    cut: Sequence[tuple[str, str]] = (),
+    cut: Cuts = (),
     channel: Mode = "graph",
     set: Mapping[str, Any] | None = None,
     checkpoint: int | str | None = None,
@@ -73,7 +76,7 @@ def load(
 
     which = None if checkpoint is None else str(checkpoint)
     return open_program(
-        Path(path), dtype=dtype, device=device, cut=tuple(cut), channel=channel, sets=_texts(set), checkpoint=which
+        Path(path), dtype=dtype, device=device, cut=_edges(cut), channel=channel, sets=_texts(set), checkpoint=which
     )
 
 
@@ -99,10 +102,8 @@ def train(
     What may surprise on going on is a Python warning."""
     from masc.backends.torch.train import train as run
 
-    if init_from is not None:
-        if resume:
-            raise ValueError("a run that is resumed has begun already: give either resume or init_from")
-        program.init_from(init_from)
+    if init_from is not None and resume:
+        raise ValueError("a run that is resumed has begun already: give either resume or init_from")
     return run(
         program,
         rows,
@@ -110,6 +111,7 @@ def train(
         directory=directory,
         resume=resume,
         force=force,
+        init_from=init_from,
         listen=listen,
         evaluate=evaluate,
         trackers=trackers,
@@ -176,10 +178,13 @@ def compare(
     sandbox.
     """
     from masc import comparison, comparison_runs
+    from masc.backends.torch.evaluate import at_least_one
     from masc.comparison_report import lines_of, write_report
     from masc.provenance import of_comparison
 
     comparison_runs.check_rows(rows or [])
+    for name in ("batch", "sampled"):
+        at_least_one(name, options.get(name, 1))
     file = Path(path)
     first = _compilation(file, set)
     plan = first.require()
@@ -243,6 +248,21 @@ def _compilation(
     if channel not in ("graph", "text"):
         raise ValueError(f"channel = {channel!r} is neither 'graph' nor 'text'")
     return compile_file(Path(path), _texts(set), cut, channel=channel)
+
+
+def _edges(cut: Cuts) -> tuple[tuple[str, str], ...]:
+    """Pairs (sender, receiver); one of them alone will do, and so will texts such as "a:b"."""
+    if isinstance(cut, str):
+        cut = [cut]
+    elif len(cut) == 2 and all(isinstance(name, str) and ":" not in name for name in cut):
+        cut = [(str(cut[0]), str(cut[1]))]
+    pairs = [tuple(edge.split(":")) if isinstance(edge, str) else tuple(edge) for edge in cut]
+    for pair in pairs:
+        if len(pair) != 2 or not all(isinstance(name, str) and name for name in pair):
+            raise ValueError(
+                f'`cut` takes pairs (sender, receiver), or texts such as "a:b"; not {":".join(map(str, pair))!r}'
+            )
+    return tuple((sender, receiver) for sender, receiver in pairs)
 
 
 def _texts(set: Mapping[str, Any] | None) -> dict[str, str]:

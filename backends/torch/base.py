@@ -193,7 +193,8 @@ class Base(nn.Module):
     def ridge(self) -> Tensor:
         """The ridge map of this model, float32 [d, d]."""
         if self._ridge is None or self._ridge.device != self.device:
-            self._ridge = ridge_map(self.model.get_output_embeddings().weight, self.table())
+            with torch.inference_mode(False), torch.no_grad():  # it is kept, and training may want it later
+                self._ridge = ridge_map(self.model.get_output_embeddings().weight, self.table())
         return self._ridge
 
     def soft(self, hidden: Tensor) -> Tensor:
@@ -205,8 +206,9 @@ class Base(nn.Module):
     def _alignment(self) -> tuple[Tensor, Tensor]:
         # tau, and what the embedding module scales its weight by (Gemma does). Kept in a tuple, out of reach of
         # `.to(dtype)`: they stay float32.
-        tau = mean_norm(self.table())
-        return tau, tau / mean_norm(self.model.get_input_embeddings().weight.detach().float())
+        with torch.inference_mode(False), torch.no_grad():
+            tau = mean_norm(self.table())
+            return tau, tau / mean_norm(self.model.get_input_embeddings().weight.detach().float())
 
     def table(self) -> Tensor:
         """What the embedding module returns for every token. Large: computed when needed, not kept."""

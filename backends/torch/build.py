@@ -9,6 +9,7 @@ import torch
 from masc.backends.torch.base import Base
 from masc.backends.torch.fetch import resolve
 from masc.backends.torch.program import Program
+from masc.compiler.bounds import TRAIN
 from masc.compiler.models import check_plan, look_into
 from masc.compiler.plan import Plan
 from masc.dsl.diagnostics import MascError, errors, fail
@@ -34,8 +35,10 @@ def build(
     "cuda", ... (None: the GPU if there is one); seed of the adapters (None: the train settings').
 
     Errors: E0509 a model that cannot be had, E0616 one that cannot be loaded, what is wrong with its folder
-    (`models.look_into`), those of `check_plan` that had to wait until it was there.
+    (`models.look_into`), those of `check_plan` that had to wait until it was there. ValueError for a seed that is none.
     """
+    if seed is not None and (wrong_seed := TRAIN["seed"].complaint("seed", seed)):
+        raise ValueError(wrong_seed)
     if dtype not in DTYPES:
         raise fail("E0405", f"unknown dtype `{dtype}`", hint=f"known are {', '.join(DTYPES)}")
     folders = {model.name: resolve(model.target, here) for model in plan.models}
@@ -46,5 +49,6 @@ def build(
     if wrong:
         raise MascError(dict.fromkeys(wrong))
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    bases = {name: Base(folder, DTYPES[dtype]).to(place) for name, folder in folders.items()}
-    return Program(plan, bases, plan.train.seed if seed is None else seed)
+    with torch.inference_mode(False):  # else nothing could ever be trained
+        bases = {name: Base(folder, DTYPES[dtype]).to(place) for name, folder in folders.items()}
+        return Program(plan, bases, plan.train.seed if seed is None else seed)

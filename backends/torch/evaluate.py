@@ -18,9 +18,13 @@ from masc.backends.torch.probe import Probe
 from masc.backends.torch.program import Program
 from masc.backends.torch.prompts import Row, prompt_ids, value
 from masc.backends.torch.repeats import interval, majority, pass_at, sizes
+from masc.backends.torch.rows import rows_of
+from masc.compiler.bounds import Bounds
 from masc.compiler.decoding import AS_WRITTEN, Decoding, decodings_json, samples_anything
 from masc.compiler.plan import Plan, Think
 from masc.dsl.diagnostics import did_you_mean, fail
+
+_COUNT = Bounds(1, 1 << 62, whole=True)
 
 
 def batches(program: Program, rows: Sequence[Row], indices: Sequence[int], size: int) -> list[list[int]]:
@@ -158,8 +162,12 @@ def evaluate(
     scorer `code` to run what the model wrote; sandbox: behind which walls: auto, bwrap, docker, podman or none. tick:
     called with the number of answers done since the last call. Errors: E0605 no rows; E0611 an unknown scorer or
     output, or code without leave; E0660 no walls to run it behind; E0661 a function that cannot score; E0670 several
-    answers where nothing is sampled; those of rows, which name them by their number in `rows`.
+    answers where nothing is sampled; those of rows, which name them by their number in `rows`; E0701
+    logits that are not numbers. ValueError and TypeError for arguments that are none.
     """
+    for name, number in (("batch", batch), ("repeat", repeat)):
+        at_least_one(name, number)
+    rows = rows_of(rows, "rows")
     if not rows:
         raise fail("E0605", "there are no rows to evaluate")
     how = scorer_of(scorer, allow_code_execution=allow_code_execution, sandbox=sandbox)
@@ -218,6 +226,12 @@ def evaluate(
         device=str(program.device),
     )
     return report, [item for found in by_row for item in found]
+
+
+def at_least_one(name: str, number: int) -> None:
+    """ValueError where an argument is not a whole number from 1 on."""
+    if wrong := _COUNT.complaint(name, number):
+        raise ValueError(wrong)
 
 
 def check_repeat(plan: Plan, repeat: int, decoding: Decoding) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
 
@@ -20,6 +21,7 @@ from masc.backends.torch.outputs import Output, Said, Scored
 from masc.backends.torch.parts import Parts
 from masc.backends.torch.probe import Probe
 from masc.backends.torch.prompts import Row, answer_ids, value
+from masc.backends.torch.rows import rows_of
 from masc.backends.torch.schedule import opening_draws
 from masc.backends.torch.segments import Opening
 from masc.backends.torch.stored import pack, unpack
@@ -80,6 +82,7 @@ class Program(Parts):
         an agent's activations are computed again in the backward pass (`checkpoint = agent`). indices: the rows'
         numbers in the data, for errors. probe: what is done to an edge (`masc audit`).
         """
+        rows = rows_of(rows, "rows")
         return self._forward(rows, self._opened(opening, step, len(rows)), recompute, indices, texts, probe)[0]
 
     def _forward(
@@ -106,7 +109,11 @@ class Program(Parts):
             hidden = torch.cat([activated.last, activated.label], 1)
             label = walk.labels[answer.name]
             target = label.inputs.masked_fill(~label.real, -100)
-            outputs[answer.name] = Scored(base.logits(hidden[:, : target.shape[1]]), target)
+            scored = Scored(base.logits(hidden[:, : target.shape[1]]), target)
+            if not torch.is_grad_enabled():
+                worst = scored.losses + 0 * scored.logits.amin(-1)  # NaN where any logit is no number
+                walk.check_numbers(agent_of(activation), worst.masked_fill(~label.real, 0))
+            outputs[answer.name] = scored
         total = torch.stack([scored.losses.sum() for scored in outputs.values()]).sum()
         tokens = sum(int((scored.labels != -100).sum()) for scored in outputs.values())
         return Output(outputs, total / tokens, tokens, walk.positions), walk
@@ -185,6 +192,7 @@ class Program(Parts):
         forced: a teacher-forced pass instead, as `program(rows, step=step)`, with its gradient graph and `output`.
         decoding: of the outputs, where it is not the graph's.
         """
+        rows = rows_of(rows, "rows")
         if forced:
             output, walk = self._forward(rows, self._opened(None, step, len(rows)))
             answers = [{name: walk.texts[a.activation][i] for name, a in self._answers()} for i in range(len(rows))]
@@ -232,7 +240,7 @@ class Program(Parts):
 
         decoding: `temperature` (0: greedy), `top_p`, `max_tokens`, `seed` of the outputs, where they are not those of
         the graph. Errors: ValueError where one is out of range."""
-        chosen = Decoding(**decoding)
+        chosen, rows = Decoding(**decoding), rows_of(rows, "rows")
         if stream:
             if len(rows) != 1:
                 raise ValueError("stream=True takes exactly one row")
@@ -269,6 +277,18 @@ class Program(Parts):
             if piece is None:
                 return
             yield piece
+
+    # -- copies ----------------------------------------------------------------------------------------------------
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Program:
+        """A program of its own with the same weights, base models too."""
+        made = self.__class__.__new__(self.__class__)
+        memo[id(self)] = made
+        made.__dict__.update(deepcopy(self.__dict__, memo))
+        return made
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError("a program cannot be pickled: `program.save(folder)` writes it, and `masc.load` reads it")
 
     # -- files -----------------------------------------------------------------------------------------------------
 

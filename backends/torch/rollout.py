@@ -256,9 +256,10 @@ def decode(
     while True:
         logits = base.logits(last[:, 0])
         choice = _choose(logits, sampling, generators)
-        scores = torch.log_softmax(logits, -1).gather(1, choice[:, None])[:, 0].tolist()
+        # NaN where any logit is NaN or infinite, -inf of a token that is not chosen too; else 0 is added.
+        scores = torch.log_softmax(logits, -1).gather(1, choice[:, None])[:, 0] + 0 * logits.amin(-1)
         alive = torch.tensor([not s.done for s in state], device=choice.device)
-        for sample, token, score, limit in zip(state, choice.tolist(), scores, limits, strict=True):
+        for sample, token, score, limit in zip(state, choice.tolist(), scores.tolist(), limits, strict=True):
             if sample.done:
                 continue
             sample.logprob += score
@@ -303,6 +304,7 @@ def _choose(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Gener
     ranked, order = probabilities.sort(dim=-1, descending=True)
     # Keep the smallest set whose mass reaches top_p: a token stays if the mass before it is still short of that.
     kept = ranked * ((ranked.cumsum(-1) - ranked) < sampling.top_p)
-    kept = kept.cpu()
+    # Of what is no number anything may be drawn: its score says so, and whoever decodes looks at that.
+    kept = kept.nan_to_num(1.0).cpu()
     picks = [torch.multinomial(row, 1, generator=g) for row, g in zip(kept, generators, strict=True)]
     return order.gather(1, torch.stack(picks).to(order.device))[:, 0]

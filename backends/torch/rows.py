@@ -13,7 +13,7 @@ def rows_of(given: Any, what: str) -> list[Row]:
     """Rows as a list of mappings: of any iterable of them (a generator is used up), a data frame (pandas, polars), or a
     data set of `datasets`. TypeError where it holds something else; `what` is its name."""
     if isinstance(given, Mapping):
-        raise TypeError(f"`{what}` is a mapping, not rows: give a list of dicts, or one split of a data set")
+        raise TypeError(f"`{what}` is a list of dicts, not one mapping: give [row], or one split of a data set")
     if isinstance(given, str | bytes | os.PathLike):
         raise TypeError(f"`{what}` is a text or a path, not rows: read the file first, a dict from each line")
     if callable(as_dicts := getattr(given, "to_dicts", None)):  # polars

@@ -34,9 +34,10 @@ class Stepper:
     settings: TrainSettings
     processes: Processes
 
-    def take(self, step: int, batch: Sequence[Row], indices: Sequence[int]) -> Metrics:
+    def take(self, step: int, batch: Sequence[Row], indices: Sequence[int], saved: int = 0) -> Metrics:
         """One step (counted from 0) on the rows of all processes; returns its metrics. indices: the rows' numbers, for
-        errors. E0701 where the loss or a gradient is no longer a number: nothing is changed then."""
+        errors. saved: the step of the newest checkpoint (0: there is none), for a hint. E0701 where the loss or a
+        gradient is no longer a number: nothing is changed then."""
         began = time.perf_counter()
         settings = self.settings
         rank, world = self.processes.rank, self.processes.count
@@ -74,8 +75,7 @@ class Stepper:
             raise fail(
                 "E0701",
                 f"the loss is no longer a number at step {step + 1} (loss {loss}, gradient norm {norm})",
-                hint="go on from the last checkpoint with a lower rate: --resume --set rate=...; or start over with a "
-                "longer `warmup`",
+                hint=_way_out(step, saved),
             )
         if settings.clip:
             self._clip(settings.clip)
@@ -150,3 +150,18 @@ class Stepper:
             owned.setdefault(self.program.owner(name), []).append(parameter)
         for parameters in owned.values():
             nn.utils.clip_grad_norm_(parameters, limit)
+
+
+def _way_out(step: int, saved: int) -> str:
+    """What to do about a loss that is no number at a step, counted from 0."""
+    if saved:
+        return (
+            "go on from the last checkpoint with a lower rate: --resume --set rate=...; or start over with a longer "
+            "`warmup`"
+        )
+    if step:
+        return "start over with a lower `rate` or a longer `warmup`"
+    return (
+        "nothing has been trained yet, so that it is no matter of `rate`: the weights of a base model, or those that "
+        "training begins with, are damaged, or the numbers are too large for the dtype (try `float32`)"
+    )

@@ -93,6 +93,9 @@ class Trace:
     output: Output | None = None
 
     def __getitem__(self, activation: str) -> Turn:
+        if activation not in self.turns:
+            hint = did_you_mean(activation, self.turns) or f"there are {', '.join(self.turns)}"
+            raise KeyError(f"there is no activation {activation!r}; {hint}")
         return self.turns[activation]
 
     def detach(self) -> Trace:

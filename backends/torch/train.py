@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import torch
 
@@ -33,7 +35,7 @@ from masc.backends.torch.step import Stepper
 from masc.backends.torch.trackers import Trackers
 from masc.compiler import bounds
 from masc.compiler.artifact import Training, versions, writing
-from masc.compiler.plan import Loss, TrainSettings
+from masc.compiler.plan import Loss, Prefill, TrainSettings, agent_of
 from masc.compiler.writing import check_file, check_folder, sweep
 from masc.dsl.diagnostics import Diagnostic, MascError, errors, fail
 
@@ -45,6 +47,9 @@ _ELSEWHERE = {
     "dtype": "it is that of the base models: give it to `masc.compile`",
 }
 """Entries of a `train` block that mean something to the command alone."""
+_LOCK = threading.Lock()
+_TRAINING: WeakSet[Program] = WeakSet()
+"""What is being trained now."""
 
 
 def train(
@@ -55,6 +60,7 @@ def train(
     directory: Path | str | None = None,
     resume: bool = False,
     force: bool = False,
+    init_from: Path | str | None = None,
     listen: Listener | None = None,
     evaluate: Callable[[Program], Metrics] | None = None,
     trackers: Sequence[str] = (),
@@ -65,14 +71,16 @@ def train(
 
     rows, eval_rows: dicts, in any iterable; data frames and data sets of `datasets` as well. directory: where
     `checkpoints/` and `metrics.jsonl` go (None: nowhere). resume: go on from the newest whole checkpoint there. force:
-    forget a run that lies there. listen: called with each step's metrics. evaluate: called every `eval_every` steps and
-    at the end; without it, eval_rows are scored by loss. trackers: accelerate's names ("tensorboard", "wandb", ...).
-    tell: called with warnings (None: Python's). settings: `train` entries that differ from the graph's.
+    forget a run that lies there. init_from: the artifact whose adapters are the beginning. listen: called with each
+    step's metrics. evaluate: called every `eval_every` steps and at the end; without it, eval_rows are scored by loss.
+    trackers: accelerate's names ("tensorboard", "wandb", ...). tell: called with warnings (None: Python's). settings:
+    `train` entries that differ from the graph's.
 
     The program is left in the mode in which it was, without gradients. Errors: TypeError and ValueError for settings
-    that are none; E0604/E0607 a bad row; E0608 nothing to resume, a damaged checkpoint, or another run's; E0609 nothing
-    to train; E0610 an earlier run is there; E0615 a checkpoint of another base model; E0701 the loss is no longer a
-    number (the last good checkpoint stays), E0702 no memory, E0703 the disk is full.
+    that are none, and where the program is being trained already; E0604/E0607 a bad row; E0608 nothing to resume, a
+    damaged checkpoint, or another run's; E0609 nothing to train; E0610 an earlier run is there; E0615 a checkpoint of
+    another base model; E0701 the loss is no longer a number (the last good checkpoint stays), E0702 no memory, E0703
+    the disk is full.
     """
     names = {field.name for field in dataclasses.fields(TrainSettings)}
     if unknown := sorted(set(settings) - names):
@@ -94,7 +102,30 @@ def train(
         trackers=trackers,
         tell=tell,
     )
+    run.init_from = None if init_from is None else Path(init_from)
+    if told := _never_closed(program, chosen.steps):
+        (tell or _warn)(told)
     return run.go()
+
+
+def _never_closed(program: Program, steps: int) -> list[Diagnostic]:
+    """W0304 for each edge that is open for as long as training goes."""
+    seen = [
+        (v, op) for op in program.plan.operations if isinstance(op, Prefill) for v in op.sees if v.until is not None
+    ]
+    found = {
+        (agent_of(view.segment), agent_of(op.activation)): view.until
+        for view, op in seen
+        if view.until is not None and view.until >= steps
+    }
+    return [
+        Diagnostic(
+            "W0304",
+            f"the channel from `{sender}` to `{receiver}` never closes: it is open for {until} steps, and training has "
+            f"{steps}",
+        )
+        for (sender, receiver), until in found.items()
+    ]
 
 
 def checked(settings: TrainSettings) -> TrainSettings:
@@ -208,6 +239,8 @@ class Run:
     damaged: Mapping[Path, str] = field(default_factory=dict)
     before: TrainSettings | None = None
     """The settings of the run that goes on."""
+    init_from: Path | None = None
+    """The artifact whose adapters it begins with."""
     done: int = 0
     """Steps that the weights in memory have seen."""
     saved: int = 0
@@ -242,10 +275,13 @@ class Run:
         self._tell([*told, *origin.drift(path, near, self._around)])
 
     def go(self) -> list[Metrics]:
-        """Train; returns the metrics of each step that ran. E0641 where another process trains in the directory."""
-        alone = writing(self.folder) if self.folder is not None and self.processes.main else nullcontext()
-        with alone, _as_it_was(self.program), torch.inference_mode(False), torch.enable_grad():
+        """Train; returns the metrics of each step that ran. E0641 where another process trains in the directory.
+        ValueError where the program is being trained already."""
+        here = writing(self.folder) if self.folder is not None and self.processes.main else nullcontext()
+        with alone(self.program), here, _as_it_was(self.program), torch.inference_mode(False), torch.enable_grad():
             self.program.max_length = self.settings.max_length
+            if self.init_from is not None:
+                self.program.init_from(self.init_from)
             try:
                 return self._go()
             except (RuntimeError, MemoryError) as error:
@@ -275,7 +311,7 @@ class Run:
             self._make_up_for()
             for step in range(self.done, settings.steps):
                 indices = [next(order) for _ in range(size)]
-                metrics = stepper.take(step, [self.rows[i] for i in indices], indices)
+                metrics = stepper.take(step, [self.rows[i] for i in indices], indices, self.saved)
                 history.append(metrics)
                 self.done = step + 1
                 # Metrics before the checkpoint: then no step can be missing from them after a kill. Evaluation last:
@@ -341,7 +377,10 @@ class Run:
 
     def _evaluation(self) -> Metrics:
         if self.evaluate is not None:
-            return dict(self.evaluate(self.program))
+            found = self.evaluate(self.program)
+            if not isinstance(found, Mapping):
+                raise TypeError(f"`evaluate` returns a dict of numbers, not {type(found).__name__}")
+            return dict(found)
         if not self.eval_rows:
             return {}
         loss, tokens = 0.0, 0
@@ -386,6 +425,19 @@ class Run:
     @cached_property
     def _around(self) -> origin.Around:
         return origin.around(self.program, self.eval_rows, self.evaluate is None)
+
+
+@contextmanager
+def alone(program: Program) -> Iterator[None]:
+    """Within it nothing else trains the program. ValueError, at once, where something does."""
+    with _LOCK:
+        if program in _TRAINING:
+            raise ValueError("this program is being trained already, in another thread or around this call")
+        _TRAINING.add(program)
+    try:
+        yield
+    finally:
+        _TRAINING.discard(program)
 
 
 @contextmanager

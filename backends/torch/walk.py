@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -131,6 +132,12 @@ class Walk:
                 hint="shorten the input, or raise `max_length` if it is the lower limit",
             )
 
+    def check_numbers(self, agent: str, found: Tensor) -> None:
+        """E0701 where what an agent computes, a tensor [B, ...], holds NaN or infinities."""
+        if not bool(found.isfinite().all()):
+            numbers = found.flatten(1).isfinite().all(1).tolist()
+            raise _no_numbers(agent, self.indices[numbers.index(False)])
+
     # -- writing segments ------------------------------------------------------------------------------------------
 
     def _activate(self, prefill: Prefill, think: Think | None, answer: Answer | None) -> None:
@@ -169,6 +176,8 @@ class Walk:
         with torch.no_grad() if idle else nullcontext(), watching(watch):
             aliases = self._aliases(base, adapter, name)
             done = activate(base, adapter, replace(script, label=label), past, self.recompute, aliases)
+        if not torch.is_grad_enabled():  # in training the loss says it, once a step
+            self.check_numbers(agent, done.last)
         self.segments[name], self.activated[name] = done.segment, done
         self.positions += int(done.segment.real.sum())
 
@@ -267,6 +276,9 @@ class Walk:
         read_end = activation in program.seen
         past = self.pasts[activation]
         for state, segment in decode(base, adapter, activated, past, answer.sampling, seeds, limits, read_end):
+            for sample, i in zip(state, self.indices, strict=True):
+                if not math.isfinite(sample.logprob):
+                    raise _no_numbers(agent, i)
             for sample in state if answer.sampling.stop else []:
                 text = base.text(sample.ids)
                 sample.done = sample.done or any(stop in text for stop in answer.sampling.stop)
@@ -290,6 +302,15 @@ def cut_at_stop(text: str, sampling: Sampling) -> str:
 
 def _empty(agent: str, index: int) -> MascError:
     return fail("E0619", f"the prompt of agent `{agent}` is empty for row {index + 1}")
+
+
+def _no_numbers(agent: str, index: int) -> MascError:
+    return fail(
+        "E0701",
+        f"the logits of agent `{agent}` are not numbers for row {index + 1}: they are NaN or infinite",
+        hint="the weights of its base model or of an adapter are damaged or have diverged, or its numbers are too "
+        "large for the dtype: fetch the model again, try `float32`, or train with a lower `rate`",
+    )
 
 
 def _note(rounds: dict[str, dict[str, Tensor]], activation: str, parameter: str, gradient: Tensor) -> None:

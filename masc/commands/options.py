@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -56,12 +57,18 @@ def check_place(dtype: str | None, device: str | None) -> None:
         require(checks.device_problem(device), "--device")
 
 
+def _once(name: str, given: Collection[str], option: str) -> None:
+    """Of two values one would be lost."""
+    require(f"`{name}` is given twice" if name in given else None, option)
+
+
 def read_sets(items: list[str] | None) -> dict[str, str]:
     values: dict[str, str] = {}
     for item in items or []:
         name, equals, value = item.partition("=")
         if not equals or not name:
             raise typer.BadParameter(f"`{item}` is not NAME=VALUE", param_hint="--set")
+        _once(name.strip(), values, "--set")
         values[name.strip()] = value.strip()
     return values
 
@@ -82,6 +89,7 @@ def read_inputs(items: list[str] | None) -> dict[str, str]:
         name, equals, value = item.partition("=")
         if not equals or not name:
             raise typer.BadParameter(f"`{item}` is not NAME=TEXT", param_hint="--input")
+        _once(name, row, "--input")
         row[name] = value
     return row
 
@@ -93,8 +101,7 @@ def read_columns(items: list[str] | None) -> dict[str, str]:
         name, equals, column = item.partition("=")
         if not equals or not name.strip() or not column:
             raise typer.BadParameter(f"`{item}` is not NAME=COLUMN", param_hint="--column")
-        if name.strip() in columns:
-            raise typer.BadParameter(f"`{name.strip()}` is given two columns", param_hint="--column")
+        _once(name.strip(), columns, "--column")
         columns[name.strip()] = column
     return columns
 

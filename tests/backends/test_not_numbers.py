@@ -1,0 +1,79 @@
+"""A model that no longer computes numbers is said to be one, wherever something is decoded or scored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from masc.backends.torch.evaluate import answer_losses, evaluate
+from masc.backends.torch.stability import agreement
+from masc.backends.torch.train import train
+from masc.dsl.diagnostics import MascError
+from support import ROWS, chain, make_program
+
+TEAM = chain(("a", 1, "norm"), ("b", 0, "norm"))
+
+
+def refused(call: Any) -> str:
+    with pytest.raises(MascError) as raised:
+        call()
+    (found,) = raised.value.diagnostics
+    assert found.code == "E0701"
+    return found.message + (found.hint or "")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("where", ["model.norm.weight", "lm_head.weight"])
+def test_wherever_something_is_decoded_or_scored(number: float, where: str, tiny: Path) -> None:
+    program = make_program(TEAM, tiny)
+    dict(program.base("a").model.named_parameters())[where].data.view(-1)[3] = number
+    agent = "`a`" if "norm" in where else "`b`"  # the first one that computes something with it
+    said = refused(lambda: program.generate(ROWS))
+    assert f"agent {agent}" in said
+    assert " for row " in said
+    for call in (
+        lambda: program.generate(ROWS, temperature=0.7),
+        lambda: list(program.generate(ROWS[:1], stream=True)),
+        lambda: program.trace(ROWS),
+        lambda: evaluate(program, ROWS),
+        lambda: answer_losses(program, ROWS, 2, ["answer"]),
+        lambda: agreement(program, ROWS, "exact", samples=2),
+    ):
+        assert "base model" in refused(call)
+
+
+def test_the_row_is_named(tiny: Path) -> None:
+    program = make_program(chain(("a", 0, "norm"), ("b", 0, "norm")), tiny)
+    rows = [*ROWS[:2], {"q": "~", "answer": "y"}]
+    token = program.base("a").tokenizer("~", add_special_tokens=False).input_ids[0]
+    program.base("a").model.get_input_embeddings().weight.data[token] = float("nan")
+    assert "row 3" in refused(lambda: program.generate(rows))
+    assert "row 3" in refused(lambda: evaluate(program, rows, batch=1))
+
+
+def test_an_adapter_that_has_diverged(tiny: Path) -> None:
+    program = make_program(TEAM, tiny)
+    next(p for name, p in program.trainable().items() if ".lora_B.b." in name).data[0, 0] = float("inf")
+    assert "agent `b`" in refused(lambda: program.generate(ROWS))
+
+
+def test_training_suspects_the_model_at_its_first_step(tiny: Path, tmp_path: Path) -> None:
+    program = make_program(TEAM, tiny)
+    program.base("a").model.model.norm.weight.data[3] = float("nan")
+    said = refused(lambda: train(program, ROWS, steps=2, batch=1, directory=tmp_path))
+    assert "base model" in said
+    assert "--resume" not in said
+
+
+def test_training_that_diverges_before_a_checkpoint_is_not_gone_on_with(tiny: Path, tmp_path: Path) -> None:
+    program = make_program(TEAM, tiny)
+
+    def spoil(_: Any) -> None:
+        for parameter in program.trainable().values():
+            parameter.data.fill_(float("nan"))
+
+    said = refused(lambda: train(program, ROWS, steps=3, batch=1, save_every=2, directory=tmp_path, listen=spoil))
+    assert "step 2" in said
+    assert "--resume" not in said

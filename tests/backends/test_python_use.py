@@ -1,0 +1,110 @@
+"""Python's ways of using a program: copies, modes of torch, threads that train, arguments that are none."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import masc
+from masc.backends.torch.train import train
+from support import ROWS, chain, make_program
+
+TEAM = chain(("a", 2, "ridge"), ("b", 0, "norm"))
+
+
+def test_a_deep_copy_is_a_program_of_its_own(tiny: Path) -> None:
+    program = make_program(TEAM, tiny)
+    said, loss = program.generate(ROWS), program(ROWS).loss.item()
+    made = copy.deepcopy(program)
+    assert made.generate(ROWS) == said
+    assert made(ROWS).loss.item() == loss
+    train(made, ROWS, steps=2, batch=2, rate=0.1)
+    assert made(ROWS).loss.item() != loss
+    assert program(ROWS).loss.item() == loss
+
+
+def test_a_program_is_saved_and_not_pickled(tiny: Path) -> None:
+    with pytest.raises(TypeError, match=r"program\.save"):
+        pickle.dumps(make_program(TEAM, tiny))
+
+
+def test_training_after_inference_mode(tiny: Path) -> None:
+    expected = train(make_program(TEAM, tiny), ROWS, steps=1, batch=2)[0]["loss"]
+    with torch.inference_mode():
+        program = make_program(TEAM, tiny)  # what it keeps is made here: adapters, and the map of `align = ridge`
+        program.generate(ROWS)
+        assert train(program, ROWS, steps=1, batch=2)[0]["loss"] == expected
+    program(ROWS).loss.backward()
+
+
+def test_a_program_is_trained_once_at_a_time(tiny: Path) -> None:
+    program = make_program(TEAM, tiny)
+    refused: list[BaseException] = []
+
+    def second() -> None:
+        before = {name: p.detach().clone() for name, p in program.trainable().items()}
+        try:
+            train(program, ROWS, steps=1)
+        except ValueError as error:
+            refused.append(error)
+        assert all(torch.equal(p, before[name]) for name, p in program.trainable().items())
+
+    def listen(_: Any) -> None:
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+
+    assert len(train(program, ROWS, steps=1, batch=2, listen=listen)) == 1
+    assert "being trained already" in str(refused[0])
+    with pytest.raises(KeyboardInterrupt):
+        train(program, ROWS, steps=1, listen=_stop)
+    train(program, ROWS, steps=1)  # whatever happened before, it may be trained again
+
+
+def _stop(_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_arguments_that_are_none(tiny: Path) -> None:
+    program = make_program(TEAM, tiny)
+    row: Any = ROWS[0]
+    for call in (program, program.generate, program.trace, lambda row: masc.evaluate(program, row)):
+        with pytest.raises(TypeError, match="list of dicts"):
+            call(row)
+    for name in ("repeat", "batch"):
+        with pytest.raises(ValueError, match=f"`{name}` is 0"):
+            masc.evaluate(program, ROWS, **{name: 0})
+    wrong: Any = lambda _: 3  # noqa: E731
+    with pytest.raises(TypeError, match="`evaluate` returns a dict"):
+        train(program, ROWS, steps=1, evaluate=wrong)
+    with pytest.raises(KeyError, match="did you mean `a#1`"):
+        program.trace(ROWS)["aa#1"]
+
+
+def test_a_seed_that_is_none(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "team.mas").write_text(TEAM.replace("MODEL", f'"{tiny}"'))
+    with pytest.raises(ValueError, match="`seed` is -1"):
+        masc.compile(tmp_path / "team.mas", seed=-1)
+
+
+def test_ways_to_say_what_is_cut(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "team.mas").write_text(TEAM.replace("MODEL", f'"{tiny}"'))
+    ways: list[Any] = ["a:b", ("a", "b"), ["a", "b"], [("a", "b")], ["a:b"], [["a", "b"]]]
+    plans = [masc.compile(tmp_path / "team.mas", cut=cut).plan for cut in ways]
+    assert all(plan == plans[0] for plan in plans)
+    assert plans[0] != masc.compile(tmp_path / "team.mas").plan
+    for wrong in ("a", ["a"], [("a", "b", "c")], [("a", 1)]):
+        with pytest.raises(ValueError, match="takes pairs"):
+            masc.compile(tmp_path / "team.mas", cut=wrong)
+
+
+def test_a_channel_that_never_closes_is_told(tiny: Path) -> None:
+    program = make_program(chain(("a", 1, "norm"), ("b", 0, "norm"), edge="kv(carry = latents, open = 4)"), tiny)
+    with pytest.warns(UserWarning, match="W0304"):
+        train(program, ROWS, steps=2, batch=1)
