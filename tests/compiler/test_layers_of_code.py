@@ -59,4 +59,4 @@ def test_compiling_a_file_loads_nothing_heavy(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, str(file)], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("[] ")
-    assert float(done.stdout.split()[-1]) < 1.0  # measured 0.25 s; the bound allows for a busy machine
+    assert float(done.stdout.split()[-1]) < 5.0  # measured 0.25 s; the bound allows for a busy machine
