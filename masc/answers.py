@@ -53,7 +53,7 @@ def check_out(out: Path) -> None:
     check_file(out)
     if out.exists():
         raise fail("E0612", f"`{out}` is there already", hint="delete it, or choose another --out")
-    check_file(_partial(out))
+    check_file(partial_of(out))
 
 
 def run_rows(
@@ -68,8 +68,8 @@ def run_rows(
     apart = _apart(rows, outputs)
     for name, other in apart.items():
         say(f"the rows have a column `{name}` as well: it is `{other}` in {out}")
-    partial = _partial(out)
-    done, cut_off = read_partial(partial, mark_of(program, rows, read, decoding))
+    partial = partial_of(out)
+    done, cut_off = readpartial_of(partial, mark_of(program, rows, read, decoding))
     with partial.open("a", encoding="utf-8") as file, bar() as progress:
         task = progress.add_task("run", total=len(rows), completed=len(done))
         for i, said in say_all(program, read, batch, frozenset(done), decoding=decoding):
@@ -109,7 +109,8 @@ def _line(row: Row) -> str:
         return json.dumps(finite(row), ensure_ascii=False, default=str) + "\n"
 
 
-def _partial(out: Path) -> Path:
+def partial_of(out: Path) -> Path:
+    """Where answers are kept until all are there."""
     return out.with_name(out.name + ".partial")
 
 
@@ -141,7 +142,7 @@ def _bytes(tensor: Any) -> bytes:
     return bytes(flat.numpy().tobytes())
 
 
-def read_partial(partial: Path, mark: str) -> tuple[dict[int, dict[str, str]], int]:
+def readpartial_of(partial: Path, mark: str) -> tuple[dict[int, dict[str, str]], int]:
     """The answers of a run that was stopped, and how many of them were cut off; afterwards the file holds just them.
     E0612 if that run was another one."""
     entries = list(_whole_lines(partial.read_bytes())) if partial.exists() else []

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masc.compiler.plan import agent_of
+from masc.compiler.reading import MOST_JSON, parse_json, read_regular
 from masc.dsl.diagnostics import fail
 from masc.provenance import finite
 from masc.session import Found, compile_remembering
@@ -62,11 +63,11 @@ def weights_of(path: Path) -> dict[tuple[str, str], float]:
     """What each edge carries as a share (0 to 1) of what the one that carries most does, from an `audit.json`. E0601 it
     cannot be read, E0602 it is no audit."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise fail("E0601", f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        data = read_regular(path, MOST_JSON)
+    except OSError as error:
+        raise fail("E0601", f"cannot read {path}: {error.strerror or error}") from None
     try:
-        edges = json.loads(text)["edges"]
+        edges = parse_json(data)["edges"]
         carried = {(str(e["sender"]), str(e["receiver"])): max(0.0, float(e["carries"])) for e in edges}
     except (ValueError, KeyError, TypeError):
         raise fail("E0602", f"{path} is not what `masc audit -o` writes") from None

@@ -19,6 +19,7 @@ from masc.comparison_runs import Run, Task, asked, label_of, mark, plan_of, runs
 from masc.compiler.files import atomic_write
 from masc.compiler.plan import Lora, Plan
 from masc.console import bar, report, say
+from masc.outputs import check_table_folder
 
 if TYPE_CHECKING:
     from masc.backends.torch.program import Program
@@ -63,6 +64,7 @@ def compare(
     param or train entry; every combination is run. listen: called with each training step's metrics. Errors: those of
     the file, of the data, of training.
     """
+    check_table_folder(out, path)
     results = []
     for run in runs(path, task, rows, seeds, sets or {}, sweep or {}):
         results.append(_result(run, out, task, listen))

@@ -124,7 +124,11 @@ def _missing(compilation: Compilation, data: Path, named: Mapping[str, str]) -> 
 
 def _check_earlier(root: Path, compilation: Compilation, known: Manifest | None, asked: Request) -> None:
     """E0513, E0610 or E0643 where an earlier run would be lost, or could not be gone on with."""
-    check_overwrite(root, compilation, asked.force)
+    ways = (
+        f"put the graph back to go on; `--init-from {root} --force` begins with what fits of them, `--force` alone "
+        "throws them away, and a copy of the file under another name is trained beside them"
+    )
+    check_overwrite(root, compilation, asked.force, ways=ways)
     layout = Layout(root)
     goes_on = has_checkpoints(layout)
     if asked.resume and not goes_on:

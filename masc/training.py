@@ -99,7 +99,8 @@ def describe(run: Run, path: Path, dtype: str, resume: bool) -> None:
     count = sum(parameter.numel() for parameter in run.parameters.values())
     batch = settings.batch * settings.accumulate * run.processes.count
     say(f"{path}: {len(program.plan.agents)} agents, {count:,} trainable parameters, {len(run.rows)} rows")
-    say(f"{settings.steps} steps of {batch} rows, {dtype} on {program.device}")
+    steps, rows = "step" if settings.steps == 1 else "steps", "row" if batch == 1 else "rows"
+    say(f"{settings.steps} {steps} of {batch} {rows}, {dtype} on {program.device}")
     if run.found is not None:
         say(f"going on after step {run.found.step}")
     elif resume:

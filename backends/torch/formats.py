@@ -293,7 +293,8 @@ def _csv_rows(source: Source, reader: Any) -> Iterator[Entry]:
                 yield fail("E0602", f"the column `{_short(twice)}` is named twice", span)
                 return
         elif len(fields) != len(header):
-            what = f"{where} has {len(fields)} values, and the first line names {len(header)} columns"
+            values = "1 value" if len(fields) == 1 else f"{len(fields)} values"
+            what = f"{where} has {values}, and the first line names {len(header)} columns"
             yield fail("E0602", what, span, hint='a value that holds a comma or a line end stands in "quotes"')
         else:
             yield Found(dict(zip(header, fields, strict=True)), where, span)

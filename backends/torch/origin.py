@@ -6,7 +6,6 @@ the rows, numbers. Settings that change how far and how fast training goes may d
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +19,9 @@ from masc.backends.torch.program import Program
 from masc.backends.torch.prompts import Row, value
 from masc.backends.torch.schedule import rate_at
 from masc.compiler.artifact import versions
+from masc.compiler.differences import changed_lines
 from masc.compiler.plan import Answer, Plan, Sampling, TrainSettings
 from masc.dsl.diagnostics import Diagnostic
-
-_LINES = 3
-"""How many lines in which two plans differ are told."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +173,11 @@ def _refusals(path: str, before: Origin, now: Origin) -> Iterator[Diagnostic]:
         return Diagnostic("E0608", f"`{path}` {what}", hint=f"{hint}, {over}")
 
     if before.plan != now.plan:
-        yield other(f"was trained for another graph: {_lines(before.plan, now.plan)}", "put the graph back")
+        yield other(f"was trained for another graph: {changed_lines(before.plan, now.plan)}", "put the graph back")
     for name in sorted(set(before.models) & set(now.models)):
-        if (before.models[name], before.bases.get(name)) != (now.models[name], now.bases.get(name)):
+        # What was loaded are other numbers in another dtype, which is told for itself.
+        loaded = before.dtype != now.dtype or before.bases.get(name) == now.bases.get(name)
+        if before.models[name] != now.models[name] or not loaded:
             message = f"`{path}` was trained on another base model: the files of `{name}` have changed"
             yield Diagnostic("E0615", message, hint=f"put the model back, {over}")
     if before.dtype != now.dtype:
@@ -205,18 +204,6 @@ def _refusals(path: str, before: Origin, now: Origin) -> Iterator[Diagnostic]:
 
 def _processes(count: int) -> str:
     return "1 process" if count == 1 else f"{count} processes"
-
-
-def _lines(before: str, now: str) -> str:
-    """The first lines in which two plans differ: `-` as it was, `+` as it is."""
-    changed = [
-        f"{line[0]} {' '.join(line[1:].split())}"
-        for line in difflib.unified_diff(before.splitlines(), now.splitlines(), n=0, lineterm="")
-        if line[0] in "-+" and line[:3] not in ("---", "+++")
-    ]
-    shown = [line if len(line) <= 120 else f"{line[:117]}..." for line in changed[:_LINES]]
-    more = f" (and {len(changed) - _LINES} lines more)" if len(changed) > _LINES else ""
-    return "; ".join(shown) + more
 
 
 _SCHEDULE = ("steps", "rate", "warmup")

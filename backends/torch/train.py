@@ -202,8 +202,21 @@ def _check_rows(program: Program, rows: list[Row], eval_rows: list[Row] | None, 
     before, program.max_length = program.max_length, max_length
     try:
         program.check_lengths(rows)
+        with _of_evaluation():
+            program.check_lengths(eval_rows or [])
     finally:
         program.max_length = before
+
+
+@contextmanager
+def _of_evaluation() -> Iterator[None]:
+    """What is wrong with rows within it is told of the evaluation data."""
+    try:
+        yield
+    except MascError as error:
+        raise MascError(
+            [dataclasses.replace(d, message=f"of the evaluation data, {d.message}") for d in error.diagnostics]
+        ) from error
 
 
 def _parameters(program: Program) -> dict[str, torch.nn.Parameter]:
@@ -369,11 +382,20 @@ class Run:
     def _evaluated(self) -> Metrics:
         """Evaluate, and note what is found."""
         self.program.eval()
-        found = self._evaluation()
+        try:
+            with _of_evaluation():
+                found = self._evaluation()
+        except MascError as error:
+            raise (MascError(list(map(self._kept, error.diagnostics))) if self.saved == self.done else error) from error
         found.pop("step", None)
         if found and self.folder is not None and self.processes.main:
             self._metrics.append({"step": self.done, **found})
         return found
+
+    def _kept(self, diagnostic: Diagnostic) -> Diagnostic:
+        """The same, with where the weights are that an evaluation could not be made of."""
+        where = f"the weights of step {self.done} are kept: `--checkpoint last` takes them, `--resume` goes on"
+        return dataclasses.replace(diagnostic, hint=f"{diagnostic.hint}; {where}" if diagnostic.hint else where)
 
     def _evaluation(self) -> Metrics:
         if self.evaluate is not None:

@@ -38,7 +38,7 @@ def text_of(item: Any) -> str:
         return f"{item:f}"
     if isinstance(item, numbers.Real) and isinstance(item, float):
         return _decimal(float(item))
-    kind = "null" if item is None else f"a {type(item).__name__}"
+    kind = "null" if item is None else _with_article(type(item).__name__)
     raise ValueError(f"is {kind}, not text or a number")
 
 
@@ -64,3 +64,7 @@ def names_of(row: Iterable[str], most: int = 12) -> str:
     names = [f"`{name if len(name) <= 40 else name[:39] + '…'}`" for name in map(str, row)]
     shown = ", ".join(names[:most]) or "none"
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name[:1].lower() in 'aeiou' or name == 'ndarray' else 'a'} {name}"

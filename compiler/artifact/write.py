@@ -40,6 +40,7 @@ from masc.compiler.artifact.manifest import (
     versions,
 )
 from masc.compiler.artifact.read import Artifact
+from masc.compiler.differences import changed_lines
 from masc.compiler.pipeline import Compilation
 from masc.compiler.plan_json import dump_plan, load_plan
 from masc.compiler.reading import read_regular
@@ -111,21 +112,26 @@ def _put(
 
 
 def check_overwrite(
-    root: Path, compilation: Compilation, force: bool = False, beside_training: bool = False
+    root: Path,
+    compilation: Compilation,
+    force: bool = False,
+    beside_training: bool = False,
+    ways: str = "`--force` throws them away; `-o` writes somewhere else",
 ) -> Manifest | None:
     """What is known of the artifact that is to be written over, None where there is none. E0612 where nothing can be
     written, E0518 in a folder that is somebody's own, E0513 where weights would be lost that were trained for another
     graph, E0519 where a copy would be that was changed by hand.
 
-    beside_training: checkpoints and metrics may lie in the folder, and stay.
+    beside_training: checkpoints and metrics may lie in the folder, and stay. ways: what can be done instead of losing
+    weights, as a hint.
     """
     plan, layout = compilation.require(), Layout(root)
     check_folder(root)
     before = _known(layout, compilation, beside_training)
     same = before is not None and made_for(before, plan)
     if not same and not force and has_weights(layout, before) and not (before is None and beside_training):
-        message = f"`{root}` holds weights that were trained for another graph"
-        raise fail("E0513", message, hint="`--force` throws them away; `-o` writes somewhere else")
+        message = f"`{root}` holds weights that were trained for another graph{_difference(layout, compilation)}"
+        raise fail("E0513", message, hint=ways)
     listed = dict(before.files) if before else {}
     copies = _copies(compilation).texts
     new = [name for name in copies if name not in listed or not (root / name).is_file()]
@@ -136,6 +142,16 @@ def check_overwrite(
             hint = f"`masc compile {path}` compiles it as it is; `--force` throws the change away"
             raise fail("E0519", f"`{path}` was changed by hand since it was copied there", hint=hint)
     return before
+
+
+def _difference(layout: Layout, compilation: Compilation) -> str:
+    """`: - as it was; + as it is`, where the plan that was compiled before can be read."""
+    try:
+        before = load_plan(read_regular(layout.at(PLAN), 1 << 30).decode("utf-8")).essence()
+    except (OSError, ValueError, MascError):
+        return ""
+    lines = changed_lines(before, compilation.require().essence())
+    return f": {lines}" if lines else ""
 
 
 def _says(path: Path, text: str) -> bool:

@@ -8,14 +8,31 @@ from typing import Annotated
 import typer
 
 from masc.backends.scoring.declarations import scorer_names
-from masc.commands.options import AllowCode, Batch, Device, Dtype, File, Sandbox, check_place, read_sets, require
+from masc.commands.options import (
+    FORMATS,
+    AllowCode,
+    Batch,
+    Checkpoint,
+    Device,
+    Dtype,
+    File,
+    Sandbox,
+    Weights,
+    check_place,
+    read_sets,
+    require,
+)
 from masc.console import say
 
 
 def compare(
     file: File = None,
-    train: Annotated[Path | None, typer.Option(help="JSON lines to train on \\[default: the file's `data`]")] = None,
-    test: Annotated[Path | None, typer.Option(help="JSON lines to score \\[default: the file's `eval_data`]")] = None,
+    train: Annotated[
+        Path | None, typer.Option(help=f"Rows to train on: {FORMATS} \\[default: the file's `data`]")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(help=f"Rows to score: {FORMATS} \\[default: the file's `eval_data`]")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE[,VALUE...]", help="A param or a train entry; several: a sweep"),
@@ -40,17 +57,20 @@ def compare(
     from masc import checks
     from masc.backends.scoring.registry import scorer_of
     from masc.compiler.artifact import artifact_of, locate
+    from masc.outputs import check_table_folder
     from masc.session import accepted, compile_source_of
 
     values = {name: _several(text) for name, text in read_sets(set_).items()}
     sets = {name: found[0] for name, found in values.items() if len(found) == 1}
     sweep = {name: found for name, found in values.items() if len(found) > 1}
     names = None if rows is None else [name.strip() for name in rows.split(",")]
+    require(_repeated(names or []), "--rows")
     require(None if samples != 1 else "one sample agrees with nothing: 0, or at least 2", "--samples")
     require(checks.scorer_problem(scorer, code=True), "--scorer")
     numbers = [part.strip() for part in seeds.split(",")]
     wrong = next((part for part in numbers if not part.isdecimal() or int(part) >= 2**63), None)
     require(None if wrong is None else f"`{wrong}` is not a whole number", "--seeds")
+    require(_repeated([str(int(part)) for part in numbers]), "--seeds")
     check_place(dtype, device)
     scorer_of(scorer, allow_code_execution=allow_code_execution, sandbox=sandbox)
 
@@ -59,6 +79,8 @@ def compare(
 
     comparison_runs.check_rows(names or [])
     path = locate(file, Path())
+    folder = out or artifact_of(path).with_suffix(".compare")
+    check_table_folder(folder, path)
     first = accepted(compile_source_of(path, {**sets, **{name: found[0] for name, found in sweep.items()}}))
     options = {"batch": batch, "samples": samples, "sampled": sampled, "dtype": dtype, "device": device}
     options |= {"allow_code_execution": allow_code_execution, "sandbox": sandbox}
@@ -70,7 +92,6 @@ def compare(
             f"note: only other agents read {', '.join(hidden)}, so that a single agent must guess; what one could do "
             "that reads everything is the row pooled-tuned"
         )
-    folder = out or artifact_of(path).with_suffix(".compare")
     chosen = [int(part) for part in numbers]
     results = comparison.compare(path, folder, task, rows=names, seeds=chosen, sets=sets, sweep=sweep)
     lines = lines_of(results)
@@ -84,6 +105,11 @@ def compare(
         say(f"-> {written}")
 
 
+def _repeated(names: list[str]) -> str | None:
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    return None if twice is None else f"`{twice}` is named twice"
+
+
 def _several(text: str) -> list[str]:
     r"""The values of a sweep, each once: what stands between commas (`\,` is a comma)."""
     parts = (part.replace("\0", ",").strip() for part in text.replace("\\,", "\0").split(","))
@@ -92,25 +118,26 @@ def _several(text: str) -> list[str]:
 
 def audit(
     file: File = None,
-    data: Annotated[Path | None, typer.Option(help="JSON lines \\[default: the file's `eval_data`]")] = None,
+    data: Annotated[Path | None, typer.Option(help=f"Rows: {FORMATS} \\[default: the file's `eval_data`]")] = None,
     scorer: Annotated[str, typer.Option(help=scorer_names(code=False))] = "exact",
     output: Annotated[str | None, typer.Option(help="Whose answers count \\[default: all outputs together]")] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first so many rows")] = None,
     watched: Annotated[int, typer.Option(min=1, help="Rows of which attention and gradients are taken")] = 16,
     batch: Annotated[int, typer.Option(min=2, help="Rows decoded together; they exchange what they send")] = 16,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Also write it as JSON, for `masc draw`")] = None,
+    checkpoint: Checkpoint = None,
+    weights: Weights = None,
     dtype: Dtype = None,
     device: Device = None,
 ) -> None:
     """Say what each edge of a trained team carries."""
-    from masc import auditing, checks, provenance, session
-    from masc.compiler.files import atomic_write, check_file
+    from masc import auditing, checks, outputs, provenance, session
+    from masc.compiler.files import atomic_write, locate
 
     require(checks.scorer_problem(scorer, code=False), "--scorer")
     check_place(dtype, device)
-    if out is not None:
-        check_file(out)
-    found = session.find(file)
+    outputs.check_outputs({"-o": out}, locate(file, Path()), {"--data": data})
+    found = session.find(file, checkpoint=checkpoint, weights=weights)
     rows = session.eval_rows_of(found, data, scorer, None)[:limit]
     auditing.audited(found)
     program = session.load_program(found, dtype=dtype, device=device)

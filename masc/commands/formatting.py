@@ -70,11 +70,14 @@ def _format(path: Path, check: bool, diff: bool) -> bool:
 
 def _convert(path: Path, to: Form, out: Path | None) -> None:
     from masc.compiler.files import atomic_write
+    from masc.outputs import check_outputs
 
     if out is not None and (out.suffix not in (".mas", ".yaml", ".yml") or form_of(str(out)) != to):
         raise typer.BadParameter(
             f"`{out.name}` is no name for {'a .mas' if to == 'mas' else 'a YAML'} file", param_hint="-o"
         )
+    if out is not None:
+        check_outputs({"-o": out}, path)
     tree, _ = read_tree(path)
     if out is None:
         print_content(written(tree, to))

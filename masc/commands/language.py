@@ -48,7 +48,9 @@ def explain(code: Annotated[str, typer.Argument(help="A code such as E0201")]) -
     text = find(code.upper())
     if text is None:
         known = list(codes())
-        hint = did_you_mean(code.upper(), known) or f"codes go from {min(known)} to {max(known)}"
+        errors_, warned = ([name for name in known if name.startswith(kind)] for kind in "EW")
+        ranges = f"errors go from {min(errors_)} to {max(errors_)}, warnings from {min(warned)} to {max(warned)}"
+        hint = did_you_mean(code.upper(), known) or ranges
         raise fail("E0613", f"there is no code `{code}`", hint=hint)
     print(text)
 

@@ -41,7 +41,10 @@ def draw(
     from masc.auditing import weights_of
     from masc.backends.diagram import draw as draw_graph
     from masc.backends.diagram import text
+    from masc.outputs import check_outputs
 
+    if out is not None:
+        check_outputs({"-o": out}, path, {"--audit": audit}, sets)
     weights = None if audit is None else weights_of(audit)
     compilation = compile_source_of(path, sets)
     if compilation.graph is None or errors(compilation.diagnostics):

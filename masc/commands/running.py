@@ -10,6 +10,7 @@ import typer
 
 from masc.backends.scoring.declarations import scorer_names
 from masc.commands.options import (
+    FORMATS,
     AllowCode,
     Batch,
     Channel,
@@ -42,8 +43,11 @@ def run(
     inputs: Annotated[
         list[str] | None, typer.Option("--input", metavar="NAME=TEXT", help="An input of the graph")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Rows of inputs: JSON lines, CSV, Parquet")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the answers go, JSON lines; resumed if it is there")] = None,
+    data: Annotated[Path | None, typer.Option(help=f"Rows of inputs: {FORMATS}")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where the answers go, JSON lines; a run that was stopped goes on from NAME.partial"),
+    ] = None,
     column: Columns = None,
     temperature: Temperature = None,
     top_p: TopP = None,
@@ -62,8 +66,9 @@ def run(
     device: Device = None,
 ) -> None:
     """Run a team: stream one answer, or answer a file of rows."""
-    from masc import answers, checks, columns, session
+    from masc import answers, checks, columns, outputs, session
     from masc.backends.torch.data import columns_of
+    from masc.compiler.files import locate
 
     row, named = read_inputs(inputs), read_columns(column)
     require("not together with --data" if data is not None and row else None, "--input")
@@ -76,6 +81,8 @@ def run(
     session.check_sets(read_sets(set_))
     if out is not None:
         answers.check_out(out)
+        partial = answers.partial_of(out)
+        outputs.check_outputs({"--out": out, f"{partial.name}": partial}, locate(file, Path()), {"--data": data})
     found = session.find(file, read_cuts(cut), channel, read_sets(set_), checkpoint, weights)
     used = columns_of(found.plan, labels=False)
     if data is None or out is None:
@@ -93,7 +100,7 @@ def run(
 def eval_(
     file: File = None,
     data: Annotated[
-        Path | None, typer.Option(help="Rows to score \\[default: the task's, or the file's `eval_data`]")
+        Path | None, typer.Option(help=f"Rows to score: {FORMATS} \\[default: the task's, or the file's `eval_data`]")
     ] = None,
     task: Annotated[str | None, typer.Option(help="A public data set: gsm8k, gpqa-diamond, humaneval, ...")] = None,
     scorer: Annotated[str | None, typer.Option(help=f"{scorer_names()} \\[default: the task's, or exact]")] = None,
@@ -121,11 +128,11 @@ def eval_(
     """Score a team on a file of rows or on a public data set."""
     from dataclasses import asdict
 
-    from masc import checks, columns, provenance, reporting, session
+    from masc import checks, columns, outputs, provenance, reporting, session
     from masc.backends.scoring.registry import scorer_of
     from masc.backends.torch.evaluate import check_repeat
     from masc.backends.torch.tasks import TASKS
-    from masc.compiler.files import atomic_write, check_file
+    from masc.compiler.files import atomic_write, locate
 
     if task is not None:
         require(checks.task_problem(task), "--task")
@@ -134,9 +141,7 @@ def eval_(
     decoding = read_decoding(temperature, top_p, max_tokens, seed)
     check_place(dtype, device)
     scorer_of(scorer, allow_code_execution=allow_code_execution, sandbox=sandbox)
-    for path in (out, items):
-        if path is not None:
-            check_file(path)
+    outputs.check_outputs({"--out": out, "--items": items}, locate(file, Path()), {"--data": data}, read_sets(set_))
     found = session.find(file, read_cuts(cut), channel, read_sets(set_), checkpoint, weights)
     check_repeat(found.plan, repeat, decoding)
     named = columns.checked(read_columns(column), found.plan)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from masc.backends.scoring.declarations import scorer_names
-from masc.commands.options import Columns, Device, File, Sets, check_place, read_columns, read_sets, require
+from masc.commands.options import FORMATS, Columns, Device, File, Sets, check_place, read_columns, read_sets, require
 from masc.console import say
 from masc.streams import print_content
 
@@ -36,8 +36,10 @@ def compile_(
 
 def train(
     file: File = None,
-    data: Annotated[Path | None, typer.Option(help="JSON lines to train on \\[default: the file's `data`]")] = None,
-    eval_data: Annotated[Path | None, typer.Option(help="JSON lines for evaluation during training")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help=f"Rows to train on: {FORMATS} \\[default: the file's `data`]")
+    ] = None,
+    eval_data: Annotated[Path | None, typer.Option(help=f"Rows for evaluation during training: {FORMATS}")] = None,
     column: Columns = None,
     set_: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint")] = False,

@@ -168,3 +168,64 @@ def test_an_interrupt_that_python_loses_comes_again(
     stopped = masc("train", *CPU)
     assert stopped.code == 130, stopped.err
     assert "stopped after step 4 of 6; the newest checkpoint is that of step 2" in stopped.err
+
+
+def test_an_evaluation_row_that_is_too_long_is_told_before_the_first_step(masc: Command, folder: Path) -> None:
+    assert masc("train", *CPU, "--set", "steps=2").code == 0
+    artifact = folder / "courier.masc"
+    before = {path: path.read_bytes() for path in artifact.rglob("*") if path.is_file() and path.name[0] != "."}
+    rows = [{"code": "1", "word": "a"}, {"code": "1" * 3000, "word": "a"}]
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    refused = masc("train", *CPU, "--set", "steps=3", "--force")
+    assert (refused.code, "E0606" in refused.err) == (1, True), refused.err
+    assert "of the evaluation data, row 2" in refused.err
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_an_evaluation_that_fails_at_the_end_says_where_the_weights_are(
+    masc: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from masc.dsl.diagnostics import fail
+
+    def failing(*_: object, **__: object) -> None:
+        raise fail("E0606", "row 1 runs past the end")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("masc.backends.torch.evaluate.evaluate", failing)
+        refused = masc("train", *CPU, "--set", "steps=2")
+    assert (refused.code, "E0606" in refused.err) == (1, True), refused.err
+    assert "`--checkpoint last` takes them" in refused.err
+    assert masc("eval", "--checkpoint", "last", "--limit", 1).code == 0
+
+
+@pytest.mark.parametrize("option", ["--resume", None])
+def test_a_changed_graph_is_told_with_what_has_changed_and_ways_on(
+    masc: Command, folder: Path, option: str | None
+) -> None:
+    assert masc("train", *CPU, "--set", "steps=2").code == 0
+    (folder / "courier.mas").write_text(GRAPH.replace("open = 4", "open = 2"))
+    refused = masc("train", *CPU, *([option] if option else []))
+    assert (refused.code, "E0513" in refused.err) == (1, True), refused.err
+    changed = refused.err.partition("another graph: ")[2].splitlines()[0]
+    assert changed.startswith("- ")
+    assert "; + " in changed
+    assert "-o" not in refused.err.partition("hint")[2].split()
+    done = masc("train", *CPU, "--set", "steps=2", "--init-from", folder / "courier.masc", "--force")
+    assert (done.code, "beginning with" in done.err) == (0, True), done.err
+
+
+def test_another_dtype_is_not_told_as_another_base_model(masc: Command, folder: Path) -> None:
+    assert masc("train", "--device", "cpu", "--set", "dtype=bfloat16", "--set", "steps=2").code == 0
+    refused = masc("train", "--resume", *CPU, "--set", "steps=4")
+    assert (refused.code, "E0608" in refused.err, "E0615" in refused.err) == (1, True, False), refused.err
+
+
+def test_an_audit_of_a_changed_file_takes_the_weights_as_its_hint_says(masc: Command, folder: Path) -> None:
+    assert masc("train", *CPU, "--set", "steps=2").code == 0
+    (folder / "courier.mas").write_text(GRAPH.replace("open = 4", "open = 2"))
+    asked = ("audit", "courier.mas", "--watched", 1, "--device", "cpu", "--dtype", "float32")
+    refused = masc(*asked)
+    assert (refused.code, "--weights" in refused.err) == (1, True), refused.err
+    for how in (("--weights", "courier.masc"), ("--weights", "courier.masc", "--checkpoint", "last")):
+        done = masc(*asked, *how)
+        assert (done.code, "sender -> receiver" in done.out) == (0, True), done.err
