@@ -230,7 +230,7 @@ def test_formats_that_are_named(tmp_path: Path, content: bytes, told: str) -> No
     ("content", "told"),
     [
         (b"q,q\n1,2\n", "the column `q` is named twice"),
-        (b"q,answer\n1\n", "line 2 has 1 values"),
+        (b"q,answer\n1\n", "line 2 has 1 value,"),
         (b'q,answer\n"1,2\n', "is not CSV"),
         (b"q,other\n1,2\n", "line 2 has no column `answer`"),
     ],
@@ -316,7 +316,7 @@ def test_values_as_text(item: object, text: str) -> None:
         (None, "is null"),
         ([1], "is a list"),
         (b"x", "is a bytes"),
-        (numpy.array([1]), "is a ndarray"),
+        (numpy.array([1]), "is an ndarray"),
         (2j, "is a complex"),
         ("\ud800", "half a character"),
     ],
