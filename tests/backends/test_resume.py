@@ -19,7 +19,7 @@ from masc.dsl.diagnostics import Diagnostic, MascError
 from support import ROWS, chain, make_model, make_program
 
 AGENTS = (("a", 1, "norm"), ("b", 0, "norm"))
-TEXT = chain(*AGENTS, adapt="lora(rank = 2, dropout = 0.1)", edge="kv(carry = latents, open = 4)")
+TEXT = chain(*AGENTS, adapt="lora(rank = 2, dropout = 0.1)", edge="kv(carry = latents, open = 3)")
 SETTINGS: dict[str, Any] = {"steps": 4, "batch": 2, "save_every": 1, "keep": 3, "rate": 1e-3}
 LAST, BEFORE = "checkpoints/step-000004", "checkpoints/step-000003"
 
@@ -73,7 +73,7 @@ def sign(checkpoint: Path) -> None:
         (TEXT.replace("rank = 2", "rank = 1"), "rank=1"),
         (TEXT.replace("rank = 2", "rank = 2, alpha = 3"), "alpha=3"),
         (TEXT.replace("dropout = 0.1", "dropout = 0.2"), "dropout=0.2"),
-        (TEXT.replace("open = 4", "open = 5"), "until=5"),
+        (TEXT.replace("open = 3", "open = 2"), "until=2"),
         (TEXT + "train { answer <- q }", "column=q"),
     ],
     ids=["latents", "prompt", "rank", "alpha", "dropout", "open", "column"],
@@ -444,7 +444,7 @@ def test_what_was_left_half_written_is_taken_away(tiny: Path, run: Path) -> None
     (run / ".mine.tmp").write_text("x")
     resume(tiny, run)
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == [f"step-00000{i}" for i in (2, 3, 4)]
-    assert sorted(p.name for p in run.iterdir()) == [".mine.tmp", "checkpoints", "metrics.jsonl"]
+    assert sorted(p.name for p in run.iterdir()) == [".lock", ".mine.tmp", "checkpoints", "metrics.jsonl"]
 
 
 def test_weights_that_are_no_numbers_are_not_saved(tiny: Path, tmp_path: Path) -> None:
