@@ -1,4 +1,4 @@
-"""Gradients: present where the plan says, absent where it says, right to finite differences (DESIGN section 4, (f))."""
+"""Gradients: present where the plan says, absent where it says, right to finite differences."""
 
 from __future__ import annotations
 

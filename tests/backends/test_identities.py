@@ -1,4 +1,4 @@
-"""The exact identities (a), (b), (c), (e) of DESIGN section 4, and what each channel option means, on a tiny model."""
+"""The exact identities (a), (b), (c), (e), and what each channel option means, on a tiny model."""
 
 from __future__ import annotations
 
