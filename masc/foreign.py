@@ -6,9 +6,8 @@ is said here is true, if less exact. What is not known here is a bug in masc.
 
 from __future__ import annotations
 
+from masc.backends.memory import out_of_memory
 from masc.dsl.diagnostics import MascError, fail
-
-_MEMORY = ("DefaultCPUAllocator", "can't allocate memory", "out of memory", "std::bad_alloc")
 
 
 def translated(error: BaseException) -> MascError | None:
@@ -24,13 +23,6 @@ def translated(error: BaseException) -> MascError | None:
     if type(error).__name__ == "SafetensorError":
         return fail("E0622", f"weights cannot be read or written: {_first(error)}", hint="is the disk full?")
     return None
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether there was not enough memory. torch says it of the CPU with a plain RuntimeError."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY)
 
 
 def _first(error: BaseException) -> str:

@@ -22,6 +22,7 @@ from weakref import WeakSet
 
 import torch
 
+from masc.backends.memory import out_of_memory
 from masc.backends.torch import checkpoints, origin
 from masc.backends.torch.checkpoints import Checkpoint
 from masc.backends.torch.data import columns_of
@@ -478,15 +479,6 @@ def _as_it_was(program: Program) -> Iterator[None]:
             module.training = mode
         for parameter in program.parameters():
             parameter.grad = None
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether memory has run out, on a GPU or (of which torch says no more than RuntimeError) on the CPU."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        sign in str(error) for sign in ("DefaultCPUAllocator", "bad_alloc", "CUDA out of memory")
-    )
 
 
 def _warn(diagnostics: Sequence[Diagnostic]) -> None:

@@ -10,7 +10,8 @@ import torch
 from safetensors import SafetensorError
 
 from courier import Command
-from masc.foreign import out_of_memory, translated
+from masc.backends.memory import out_of_memory
+from masc.foreign import translated
 
 
 @pytest.mark.parametrize(
