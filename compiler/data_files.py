@@ -3,11 +3,13 @@ tells."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from masc.compiler import tables
 from masc.compiler.graph import Graph
 from masc.compiler.plan import Slot
 from masc.dsl import syntax
@@ -108,20 +110,17 @@ def first_columns(path: Path) -> Sequence[str] | None:
     try:
         with open_regular(path) as file:
             data = file.read(_MOST)
-        text = data.decode("utf-8-sig", errors="ignore").lstrip(" \t\r\n")
-        if path.suffix.lower() in (".csv", ".tsv"):
-            return _header(text, path)
+        # Strictly, but for a character that is cut at the end: what is no text is not taken for a table.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(data)
+        if "\0" in text:
+            return None
+        if path.suffix.lower() in tables.SUFFIXES:
+            return tables.header(text, path.name)
+        text = text.lstrip(" \t\r\n")
         if text.startswith("["):
-            text = text[1:].lstrip(" \t\r\n")
-            row, _ = json.JSONDecoder().raw_decode(text)
+            row, _ = json.JSONDecoder().raw_decode(text[1:].lstrip(" \t\r\n"))
         else:
             row = json.loads(text.partition("\n")[0])
-    except (OSError, ValueError, RecursionError, csv.Error, StopIteration):
+    except (OSError, ValueError, RecursionError, csv.Error):
         return None
     return list(row) if isinstance(row, dict) else None
-
-
-def _header(text: str, path: Path) -> list[str]:
-    first = text.partition("\n")[0]
-    sign = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
-    return [name.strip() for name in next(csv.reader(text.splitlines(), delimiter=sign))]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from masc.backends.torch.formats import entries
+from masc.backends.torch.formats import entries, no_rows_hint
 from masc.backends.torch.values import names_of, text_of
 from masc.compiler.plan import Answer, Loss, Plan, Slot, agent_of
 from masc.compiler.reading import read_regular
@@ -63,7 +63,7 @@ def read_rows(
     if wrong:
         raise MascError(wrong[:_MOST])
     if not rows:
-        raise fail("E0605", f"{path} holds no rows", hint="each line is a JSON object, one row of data")
+        raise fail("E0605", f"{path} holds no rows", hint=no_rows_hint(path))
     return rows
 
 

@@ -6,18 +6,23 @@ Its first bytes say which, and its name where bytes cannot (`.csv`, `.tsv`). Eve
 from __future__ import annotations
 
 import bz2
+import codecs
 import csv
+import decimal
 import gzip
 import io
 import json
 import lzma
 import math
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from masc.backends.torch.values import Written, narrowed
+from masc.compiler import tables
 from masc.dsl.diagnostics import MascError, fail
 from masc.dsl.source import Source, Span
 
@@ -28,6 +33,7 @@ _PACKED: dict[bytes, tuple[str, Callable[[IO[bytes]], io.BufferedIOBase]]] = {
     b"\x1f\x8b": ("gzip", lambda file: gzip.GzipFile(fileobj=file)),
     b"BZh": ("bzip2", bz2.BZ2File),
     b"\xfd7zXZ\x00": ("xz", lzma.LZMAFile),
+    b"\x5d\x00\x00": ("lzma", lzma.LZMAFile),
 }
 _FOREIGN = {
     b"\xff\xfe\x00\x00": "is UTF-32 text",
@@ -44,6 +50,8 @@ _FOREIGN = {
     b"Obj\x01": "is an Avro file",
     b"\x89HDF\r\n": "is an HDF5 file",
     b"\x93NUMPY": "is a NumPy array",
+    b"\x80\x02": "is a pickle",
+    b"\x80\x03": "is a pickle",
     b"\x80\x04": "is a pickle",
     b"\x80\x05": "is a pickle",
     b"%PDF": "is a PDF document",
@@ -68,24 +76,54 @@ def entries(path: Path, data: bytes) -> Iterator[Entry]:
     """The rows of a file's content, in order; a broken one as the error that it is. Raises MascError (E0602, E0680)
     where the whole file cannot be read."""
     data, name = _unpacked(path, data)
-    if data.startswith(b"PAR1"):
+    if _begins(data, b"PAR1"):
         yield from _parquet(path, data)
         return
     for magic, what in _FOREIGN.items():
-        if data.startswith(magic):
+        if _begins(data, magic):
             raise _foreign(path, what)
+    if data[257:262] == b"ustar":
+        raise _foreign(path, "is a tar archive")
     if b"\x00" in data[:4096]:
-        raise _foreign(path, "is UTF-16 text" if data[:200].count(b"\x00") > len(data[:200]) // 3 else "is no text")
+        raise _foreign(path, "is UTF-16 text" if _every_other(data[:200]) else "is no text")
     source = Source(str(path), _decoded(path, data))
     start = source.text.lstrip(" \t\r\n")[:1]
-    if name.endswith((".csv", ".tsv")):
-        yield from _csv(source)
+    if name.endswith(tables.SUFFIXES):
+        yield from _csv(source, name)
     elif start == "[":
         yield from _array(source)
     elif start == "<":
         raise _foreign(path, "is HTML or XML")
     else:
         yield from _lines(source)
+
+
+def _begins(data: bytes, magic: bytes) -> bool:
+    """Whether a file begins with what marks a format. Where the mark is made of letters, text may begin with it as well
+    (a column `ORCID`): then what follows must be no text."""
+    return data.startswith(magic) and (not _is_text(magic) or len(magic) > 10 or not _is_text(data[:4096]))
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(data)  # its last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return not any(char < " " and char not in "\t\n\v\f\r" for char in text)
+
+
+def _every_other(data: bytes) -> bool:
+    """Whether every other byte is zero, but for a few, as in UTF-16 without a byte-order mark."""
+    halves = sorted((data[::2].count(0), data[1::2].count(0)))
+    return halves[0] <= len(data) // 20 and halves[1] > len(data) // 3
+
+
+def no_rows_hint(path: Path) -> str:
+    """What a file holds where it holds rows."""
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    if any(suffix in tables.SUFFIXES for suffix in suffixes):
+        return "below the first line, which names the columns, each line is a row"
+    return "each line is a JSON object, one row of data"
 
 
 def _foreign(path: Path, what: str) -> MascError:
@@ -96,7 +134,7 @@ def _foreign(path: Path, what: str) -> MascError:
 def _unpacked(path: Path, data: bytes) -> tuple[bytes, str]:
     """The content of a packed file, and the file's name without the packing's suffix."""
     for magic, (what, opened) in _PACKED.items():
-        if not data.startswith(magic):
+        if not _begins(data, magic):
             continue
         try:
             with opened(io.BytesIO(data)) as file:
@@ -224,11 +262,21 @@ def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
+_FEWEST_LOST = 16
+"""A number of so many characters, sign and point included, has no digit that a float does not hold."""
+
+
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{text[:20]} is too large")
-    return number
+    if len(text) <= _FEWEST_LOST and abs(number) > sys.float_info.min:
+        return number
+    try:
+        written = decimal.Decimal(text)
+    except decimal.InvalidOperation:
+        raise ValueError(f"{text[:20]} has an exponent that is out of range") from None
+    return number if written == decimal.Decimal(repr(number)) else Written(number, written)
 
 
 _DECODER = json.JSONDecoder(parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_unique)
@@ -246,12 +294,19 @@ def _checked(item: object, where: str, span: Span) -> Entry:
 
 
 def _half(item: object) -> bool:
-    """Whether a value is a string that is no Unicode text: JSON can spell half a surrogate pair."""
-    try:
-        if isinstance(item, str):
-            item.encode()
-    except UnicodeEncodeError:
-        return True
+    """Whether a value is or holds a string that is no Unicode text: JSON can spell half a surrogate pair."""
+    waiting = [item]
+    while waiting:
+        match waiting.pop():
+            case str() as text:
+                try:
+                    text.encode()
+                except UnicodeEncodeError:
+                    return True
+            case list() as items:
+                waiting += items
+            case dict() as members:
+                waiting += [*members, *members.values()]
     return False
 
 
@@ -262,14 +317,11 @@ def _short(name: str) -> str:
 # -- tables --------------------------------------------------------------------------------------------------------
 
 
-def _csv(source: Source) -> Iterator[Entry]:
-    """The first line names the columns; every value is text. A comma, a semicolon or a tab stands between them."""
-    ahead = next(iter(source.text.split("\n", 1)), "")
-    sign = "\t" if source.path.endswith(".tsv") else max(",;\t", key=ahead.count)
+def _csv(source: Source, name: str) -> Iterator[Entry]:
+    """The first line names the columns; every value is text. name: the file's, without a packing's suffix."""
     before = csv.field_size_limit(len(source.text) + 1)
     try:
-        reader = csv.reader(io.StringIO(source.text, newline=""), delimiter=sign, strict=True)
-        yield from _csv_rows(source, reader)
+        yield from _csv_rows(source, tables.reader(source.text, name))
     finally:
         csv.field_size_limit(before)
 
@@ -308,6 +360,10 @@ def _line_span(source: Source, number: int) -> Span | None:
     return Span(source, start, start + len(source.line(number)))
 
 
+_NARROW = {"halffloat": "float16", "float": "float32"}
+"""NumPy's names of Arrow's narrow floats."""
+
+
 def _parquet(path: Path, data: bytes) -> Iterator[Entry]:
     try:
         import pyarrow
@@ -318,8 +374,9 @@ def _parquet(path: Path, data: bytes) -> Iterator[Entry]:
     try:
         table = parquet.read_table(io.BytesIO(data))
         rows = table.to_pylist()
+        narrow = {field.name: _NARROW[str(field.type)] for field in table.schema if str(field.type) in _NARROW}
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         what = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise fail("E0602", f"{path} is a Parquet file that cannot be read: {what}") from None
     for number, row in enumerate(rows, start=1):
-        yield Found(row, f"row {number}", None)
+        yield Found(narrowed(row, narrow), f"row {number}", None)

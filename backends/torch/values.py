@@ -6,15 +6,30 @@ import decimal
 import math
 import numbers
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+
+class Written(float):
+    """A number with more digits than a float holds. As a number it is the nearest float, as text what was written."""
+
+    exact: decimal.Decimal
+
+    def __new__(cls, nearest: float, exact: decimal.Decimal) -> Self:
+        number = super().__new__(cls, nearest)
+        number.exact = exact
+        return number
+
+    def __getnewargs__(self) -> tuple[float, decimal.Decimal]:  # to be copied and pickled
+        return float(self), self.exact
+
 
 _HALF = re.compile("[\ud800-\udfff]")
 
 
 def text_of(item: Any) -> str:
     """A value as text. Text stays as it is; numbers and booleans as JSON writes them, but never with an exponent:
-    0.00001, not 1e-05. NumPy's scalars are what they hold.
+    0.00001, not 1e-05. NumPy's scalars are what they hold: a float32 of 0.1 is 0.1, not the float64 beside it.
 
     ValueError, saying what the value is ("is null, ..."), for all else.
     """
@@ -24,8 +39,10 @@ def text_of(item: Any) -> str:
         if not text.isascii() and _HALF.search(text):
             raise ValueError("holds half a character (a lone surrogate)")
         return text
-    if type(item).__module__ == "numpy" and hasattr(item, "item") and getattr(item, "ndim", 0) == 0:
-        return text_of(item.item())
+    if type(item).__module__ == "numpy" and getattr(item, "ndim", None) == 0:
+        return _of_numpy(item)
+    if isinstance(item, Written):
+        return text_of(item.exact)
     if isinstance(item, bool):
         return "true" if item else "false"
     if isinstance(item, numbers.Integral):
@@ -40,6 +57,35 @@ def text_of(item: Any) -> str:
         return _decimal(float(item))
     kind = "null" if item is None else _with_article(type(item).__name__)
     raise ValueError(f"is {kind}, not text or a number")
+
+
+def _of_numpy(item: Any) -> str:
+    """A scalar of NumPy, or an array without axes. Dates are none of Python's numbers, though some become one."""
+    kind = item.dtype.kind
+    value = item.reshape(1)[0]  # of an array, what it holds
+    if kind == "f" and math.isfinite(value):
+        import numpy
+
+        return str(numpy.format_float_positional(value, trim="0"))
+    if kind == "f":
+        raise ValueError(f"is {value}, which is no number")
+    if kind in "biuU":
+        return text_of(value.item())
+    raise ValueError(f"is {_with_article(type(value).__name__)}, not text or a number")
+
+
+def narrowed(row: dict[str, Any], narrow: Mapping[str, str]) -> dict[str, Any]:
+    """A row whose floats in some columns were of fewer bits (narrow: NumPy's name of the type, by column): each as the
+    float with the fewest digits that is the same number there (0.1, not 0.10000000149011612)."""
+    if not narrow:
+        return row
+    import numpy
+
+    return row | {
+        name: float(numpy.format_float_positional(numpy.dtype(kind).type(row[name])))
+        for name, kind in narrow.items()
+        if isinstance(row[name], float) and math.isfinite(row[name])
+    }
 
 
 def _whole(number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import copy
 import csv
 import decimal
 import gzip
@@ -11,6 +12,8 @@ import json
 import lzma
 import math
 import os
+import pickle
+import tarfile
 from pathlib import Path
 
 import numpy
@@ -85,6 +88,9 @@ def test_a_byte_order_mark_is_fine(tmp_path: Path) -> None:
         ('{"q": ' + "[" * 100_000 + "}", "E0602", "too deeply", 1),
         (r'{"q": "\ud800", "answer": 1}', "E0607", "`q` of line 2", 1),
         (r'{"q": "one", "answer": 1, "more": "\udc00\ud83d"}', "E0607", "`more` of line 2", 1),
+        (r'{"q": "one", "answer": 1, "more": [{"x": ["\ud800"]}]}', "E0607", "`more` of line 2", 1),
+        (r'{"q": "one", "answer": 1, "more": {"\ud800": 1}}', "E0607", "`more` of line 2", 1),
+        ('{"q": "one", "answer": 0e9999999999999999999999}', "E0602", "out of range", 1),
         (r'{"q": "one", "answer": 1, "\ud800": 1}', "E0607", r"`\ud800` of line 2", 1),
         ('{"q": "one"}', "E0604", "no column `answer`", 1),
         ('{"q": null, "answer": 1}', "E0607", "`q` of line 2 is null", 1),
@@ -185,6 +191,7 @@ LINES = "".join(json.dumps(row) + "\n" for row in TWO).encode()
         ("rows.csv.gz", gzip.compress(csv_of(TWO))),
         ("rows.jsonl.bz2", bz2.compress(LINES)),
         ("rows.json.xz", lzma.compress(json.dumps(TWO).encode())),
+        ("rows.jsonl.lzma", lzma.compress(LINES, format=lzma.FORMAT_ALONE)),
     ],
     ids=plain,
 )
@@ -192,10 +199,63 @@ def test_formats_that_are_read(tmp_path: Path, name: str, content: bytes) -> Non
     assert read_rows(named(tmp_path, name, content), COLUMNS) == TWO
 
 
+@pytest.mark.parametrize("name", ["ORCID", "ORC", "BZh", "PAR1", "ARROW1", "Obj", "%PDF"])
+def test_a_column_may_be_called_like_a_format(tmp_path: Path, name: str) -> None:
+    path = named(tmp_path, "rows.csv", f"{name},q,answer\n1,2,3\n".encode())
+    assert read_rows(path, COLUMNS) == [{name: "1", "q": "2", "answer": "3"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "first"),
+    [
+        ("rows.csv", b'"a, b, c";q;answer\n1;2;3\n', "a, b, c"),
+        ("rows.csv", b'\n\n"a\n,,,,;b";q;answer\n1;2;3\n', "a\n,,,,;b"),
+        ("rows.csv", b'"a ""b,,"" c"\tq\tanswer\r1\t2\t3\r', 'a "b,," c'),
+        ("rows.TSV", b"a, b, c, d\tq\tanswer\n1\t2\t3\n", "a, b, c, d"),
+        ("rows.tsv.gz", gzip.compress(b"a, b, c, d\tq\tanswer\n1\t2\t3\n"), "a, b, c, d"),
+    ],
+    ids=plain,
+)
+def test_what_stands_between_columns(tmp_path: Path, name: str, content: bytes, first: str) -> None:
+    from masc.compiler.data_files import first_columns
+
+    path = named(tmp_path, name, content)
+    assert read_rows(path, COLUMNS) == [{first: "1", "q": "2", "answer": "3"}]
+    assert first_columns(path) == (None if name.endswith("gz") else [first, "q", "answer"])
+
+
+@pytest.mark.parametrize(
+    "content", ["q,answer".encode("utf-16"), gzip.compress(b"q,answer"), b"q\0,answer\n", b"\xe9,a"]
+)
+def test_what_is_no_table_has_no_first_columns(tmp_path: Path, content: bytes) -> None:
+    from masc.compiler.data_files import first_columns
+
+    assert first_columns(named(tmp_path, "rows.csv", content)) is None
+
+
+def test_a_table_without_rows_is_told_what_a_row_is(tmp_path: Path) -> None:
+    with pytest.raises(MascError) as caught:
+        read_rows(named(tmp_path, "rows.csv", b"q,answer\n"), COLUMNS)
+    assert "below the first line" in str(caught.value.diagnostics[0].hint)
+
+
+def tar_of(content: bytes) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        about = tarfile.TarInfo("rows.jsonl")
+        about.size = len(content)
+        archive.addfile(about, io.BytesIO(content))
+    return out.getvalue()
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [
         ("é".encode("utf-16"), "UTF-16"),
+        (tar_of(LINES), "is a tar archive"),
+        (b"text" + bytes(400), "is no text"),
+        (b"\x80\x02}q\x00", "is a pickle"),
+        (b"ORC\x08\x00\x1f", "is an ORC file"),
         (GOOD.encode("utf-16-le"), "UTF-16"),
         (GOOD.encode("utf-32"), "UTF-32"),
         (gzip.compress(LINES)[:-9], "packed by gzip, and is damaged"),
@@ -292,6 +352,11 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path) -> None:
         (numpy.int64(7), "7"),
         (numpy.float32(0.5), "0.5"),
         (numpy.float64(1e-5), "0.00001"),
+        (numpy.float32(0.1), "0.1"),
+        (numpy.float16(1e-3), "0.001"),
+        (numpy.float32(1e16), "10000000000000000.0"),
+        (numpy.longdouble("0.1"), "0.1"),
+        (numpy.array(0.1, "float32"), "0.1"),
         (numpy.bool_(False), "false"),
         (numpy.str_("a"), "a"),
         (numpy.array(4), "4"),
@@ -305,8 +370,63 @@ def test_values_as_text(item: object, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "written",
+    [
+        "12345678901234567890.5",
+        "0.1000000000000000055511151231257827",
+        "-3.14159265358979323846",
+        "0." + "0" * 340 + "25",
+    ],
+)
+def test_no_digit_of_a_file_is_lost(tmp_path: Path, written: str) -> None:
+    (row,) = read_rows(write(tmp_path, f'{{"q": {written}, "answer": 1}}'), COLUMNS)
+    for copied in (row, pickle.loads(pickle.dumps(row)), copy.deepcopy(row)):
+        assert text_of(copied["q"]) == written
+    assert json.loads(json.dumps(row)) == {"q": float(written), "answer": 1}
+
+
+def test_a_number_too_small_for_a_float_is_not_zero(tmp_path: Path) -> None:
+    (row,) = read_rows(write(tmp_path, '{"q": 25e-402, "answer": 1}'), COLUMNS)
+    assert text_of(row["q"]) == "0." + "0" * 400 + "25"
+
+
+def test_narrow_floats_are_what_was_written(tmp_path: Path) -> None:
+    import pandas
+    import pyarrow
+    from pyarrow import parquet
+
+    from masc.backends.torch.rows import rows_of
+
+    narrow = {"q": numpy.array([0.1, numpy.nan], "float32"), "answer": numpy.array([0.7, 2], "float16"), "x": [0.1, 1]}
+    frame = pandas.DataFrame(narrow)
+    parquet.write_table(pyarrow.table(narrow), tmp_path / "rows.parquet")
+    for first, last in (
+        rows_of(frame, "rows"),
+        list(rows_of(parquet.read_table(tmp_path / "rows.parquet").to_pandas(), "")),
+    ):
+        assert first == {"q": 0.1, "answer": 0.7, "x": 0.1}
+        assert math.isnan(last["q"])
+    with pytest.raises(MascError, match="row 2 is nan"):
+        read_rows(tmp_path / "rows.parquet", ("q",))
+    assert read_rows(tmp_path / "rows.parquet", ("answer",))[0] == {"q": 0.1, "answer": 0.7, "x": 0.1}
+
+
+def test_a_column_twice_in_a_data_frame_is_refused() -> None:
+    import pandas
+
+    from masc.backends.torch.rows import rows_of
+
+    with pytest.raises(TypeError, match="the column `q` twice"):
+        rows_of(pandas.DataFrame([[1, 2]], columns=["q", "q"]), "rows")
+
+
+@pytest.mark.parametrize(
     ("item", "told"),
     [
+        (numpy.datetime64("2020-01-01", "ns"), "is a datetime64"),
+        (numpy.timedelta64(5, "ns"), "is a timedelta64"),
+        (numpy.bytes_(b"x"), "is a bytes_"),
+        (numpy.longdouble("inf"), "is inf"),
         (math.nan, "is nan, which is no number"),
         (-math.inf, "is -inf"),
         (numpy.float32("nan"), "is nan"),
