@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from masc.compiler.graph import Agent, Edge, Graph, Kind, Loop
 from masc.compiler.plan_text import number_text, quote
+from masc.dsl.formatter import format_column
 
 OPTIONS: dict[Kind, tuple[str, ...]] = {
     "kv": ("carry", "merge", "gradient", "layers", "open"),
@@ -36,7 +37,7 @@ def _lines(graph: Graph) -> Iterator[str]:
     for output, giver in graph.outputs:
         yield f"  give {giver} -> {output}"
     for output, column in graph.labels:
-        yield f"  label {output} <- {column}"
+        yield f"  label {output} <- {format_column(column)}"
 
 
 def _agent(agent: Agent) -> str:

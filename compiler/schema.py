@@ -96,7 +96,7 @@ def _statement() -> Schema:
 
 def _train() -> Schema:
     entries = {name: _value(reader) for name, (_, reader) in TRAIN.items()} | {"data": _TEXT}
-    columns = _named({"$ref": "#/$defs/name"}, "Which column of the data supervises which output.")
+    columns = _named(_TEXT, "Which column of the data supervises which output.")
     return _object((*TRAIN, "supervise"), entries | {"supervise": columns}) | _nullable()
 
 

@@ -99,7 +99,10 @@ class Builder:
     # entries of `train`
 
     def _supervise(self, span: Span, output: Token, column: Token) -> s.Supervise:
-        return s.Supervise(span, self._name(output), self._name(column))
+        if column.type != "STRING":
+            return s.Supervise(span, self._name(output), self._name(column))
+        text = strings.string(self.excerpt, *_range(column), self.diagnostics.append)
+        return s.Supervise(span, self._name(output), s.Name(self._span(column), text))
 
     def _setting(self, span: Span, name: Token, value: Kid) -> s.Setting:
         return s.Setting(span, self._name(name), self._value(value))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 
+from masc.dsl.formatter import format_column
 from masc.dsl.syntax import File, List, Literal, Name, Node, Placeholder, Prompt, Range
 
 
@@ -37,7 +38,7 @@ def _short(value: object) -> str | None:
     """A value in a few characters, or None if it wants lines of its own."""
     match value:
         case Name():
-            return value.text
+            return format_column(value.text)
         case Literal():
             return _short(value.value)
         case Range():

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 
+from masc.dsl.strings import TRUTHS, is_name
 from masc.dsl.syntax import (
     Adapt,
     Agent,
@@ -93,6 +94,11 @@ def format_value(value: Value) -> str:
 def format_string(text: str) -> str:
     """A string in double quotes with JSON's escapes; everything that can be seen stays as it is."""
     return f'"{_escaped(text)}"'
+
+
+def format_column(name: str) -> str:
+    """A column of the data: bare where it is a name of the language, else in quotes."""
+    return name if is_name(name) and name not in TRUTHS else format_string(name)
 
 
 def format_options(options: Sequence[Option]) -> str:
@@ -258,7 +264,7 @@ def _entries(entries: Sequence[Supervise | Setting]) -> list[str]:
     lines: list[str] = []
     for entry in entries:
         if isinstance(entry, Supervise):
-            lines += _line(entry, f"{entry.output.text} <- {entry.column.text}")
+            lines += _line(entry, f"{entry.output.text} <- {format_column(entry.column.text)}")
         else:
             lines += _line(entry, f"{entry.name.text} {format_value(entry.value)}")
     return lines

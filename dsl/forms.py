@@ -52,7 +52,7 @@ _SEEN: tuple[tuple[str | None, str, str], ...] = (
     ("agent", r"(tools?|functions?|memory|retriever)\b",
      "an agent has prompts, latent steps, an adapter and an answer, and no tools"),
     ("train", r"\w+\s*->\s*\w+", "the output comes first: `answer <- solution`"),
-    ("train", r"\w+\s*<-", "a column is a bare name: `answer <- solution`"),
+    ("train", r"\w+\s*<-", "a column is a name, or a text in quotes: `answer <- \"Gold Answer\"`"),
     ("train", rf"\w+\s+{_NUMBER}\s*,\s*\d", "a number has a point: 0.5"),
     ("train", rf"\w+\s+{_NUMBER}\s*%", "a share is a number: 0.05 is five per cent"),
     ("", r"(def|func\w*|fn|team|workflow|flow|network|pipeline|crew|net|chain|edges?)\b", _GRAPH),

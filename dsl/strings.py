@@ -16,6 +16,9 @@ from masc.dsl.syntax import Placeholder
 HALF = re.compile("[\ud800-\udfff]")
 """Half of a character outside of the basic plane. Alone it is no text: no file can hold it, no tokenizer takes it."""
 
+TRUTHS = ("true", "false")
+"""Words that are values, and no names."""
+
 Report = Callable[[Diagnostic], None]
 Part = str | Placeholder
 

@@ -225,8 +225,9 @@ class _Reader:
         for name, value in self._entries(node, "`train`", None):
             if name.value == "supervise":
                 for output, column, word in self._named(value, "outputs"):
-                    if target := self._name(column):
-                        made.append(s.Supervise(self._across(output, column), word, target))
+                    if target := self._text(column):
+                        made_of = s.Name(target.span, str(target.value))
+                        made.append(s.Supervise(self._across(output, column), word, made_of))
                 continue
             setting, read = self._name(name), self._text(value) if name.value == "data" else self._value(value)
             if setting and read:
@@ -282,7 +283,7 @@ class _Reader:
         if node.style is not None:
             self.diagnostics += escapes_meant(self.source, node)
             return s.Literal(span, text)
-        if text in ("true", "false"):
+        if text in strings.TRUTHS:
             return s.Literal(span, text == "true")
         if strings.is_name(text):
             return s.Name(span, text)
@@ -309,7 +310,7 @@ class _Reader:
         if not isinstance(node, yaml.ScalarNode) or is_null(node):
             self._wrong(node, "a name")
             return None
-        if not strings.is_name(node.value) or node.value in ("true", "false"):
+        if not strings.is_name(node.value) or node.value in strings.TRUTHS:
             hint = hint or "a name is made of the letters a to z, digits and `_`; `true` and `false` are values"
             self._report("E0111", f"`{node.value[:40]}` cannot be a name", node, hint)
             return None

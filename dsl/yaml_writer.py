@@ -260,7 +260,7 @@ def _entries(entries: Sequence[Supervise | Setting]) -> Iterator[str]:
     before: Supervise | Setting | None = None
     for entry in entries:
         if isinstance(entry, Supervise):
-            lines = _line(entry, f"{_name(entry.output)}: {_name(entry.column)}")
+            lines = _line(entry, f"{_name(entry.output)}: {_text(entry.column.text)}")
             if not isinstance(before, Supervise):  # what stands above the first one is above them all
                 yield from [*lines[:-1], "supervise:"]
                 lines = lines[-1:]

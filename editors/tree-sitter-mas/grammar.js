@@ -78,7 +78,7 @@ module.exports = grammar({
 
     _entry: ($) => choice($.supervise, $.setting),
 
-    supervise: ($) => seq(field("output", $.name), "<-", field("column", $.name)),
+    supervise: ($) => seq(field("output", $.name), "<-", field("column", choice($.name, $.string))),
 
     setting: ($) => seq(field("name", $.name), field("value", $._value)),
 

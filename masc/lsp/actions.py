@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.formatter import format_column, format_string
 from masc.dsl.source import Span
+from masc.dsl.strings import is_name
 from masc.lsp.rename import Edit
 
 _NEAR = re.compile(r"did you mean `([^`]+)`")
@@ -43,7 +45,10 @@ def _fixes(diagnostic: Diagnostic, span: Span) -> Iterator[Action]:
     def action(title: str, place: Span, text: str) -> Action:
         return Action(title, Edit(place, text), diagnostic)
 
-    if match := _NEAR.search(hint):
+    if diagnostic.code == "W0216" and (match := _NEAR.search(hint)):
+        if (written := _column(span, match[1])) is not None:
+            yield action(f"Change to `{match[1]}`", span, written)
+    elif match := _NEAR.search(hint):
         yield action(f"Change to `{match[1]}`", _inside(span, match[1]), match[1])
     elif match := _BARE.search(hint):
         yield action(f"Change to `{match[1]}`", span, match[1])
@@ -61,6 +66,14 @@ def _fixes(diagnostic: Diagnostic, span: Span) -> Iterator[Action]:
         yield action('Close with `"`', Span(span.source, span.end, span.end), '"')
     elif diagnostic.code == "W0205" and (gone := _from_list(span)) is not None:
         yield action(f"Take `{span.text}` out of the import", gone, "")
+
+
+def _column(span: Span, name: str) -> str | None:
+    """How a column is written where another stands; None where only a name of the language can, and it is none."""
+    if span.text.startswith('"'):
+        return format_string(name)
+    labels = span.source.text[: span.start].rstrip().endswith("<-")
+    return name if is_name(name) else format_column(name) if labels else None
 
 
 def _inside(span: Span, right: str) -> Span:

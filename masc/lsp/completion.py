@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Literal
 
+from masc.compiler.data_files import first_columns
 from masc.compiler.params import TYPES
 from masc.compiler.registry import REGISTRY
 from masc.dsl import syntax
-from masc.dsl.formatter import format_value
+from masc.dsl.formatter import format_column, format_string, format_value
 from masc.dsl.read import SUFFIXES
-from masc.dsl.regular import open_regular
-from masc.dsl.strings import is_name
 from masc.lsp import words
 from masc.lsp.index import Index, Kind, Symbol
 from masc.lsp.place import Place, place
 from masc.lsp.texts import Parsed, real
 
-MOST_OF_A_ROW = 1 << 20
-"""Characters of a row of data that are read for its columns."""
 Shape = Literal["keyword", "agent", "template", "model", "param", "input", "output", "option", "word", "file"]
 
 
@@ -109,7 +106,8 @@ class _Offers:
                 for name, option in words.OPTIONS["train"].items():
                     yield self.item(name, "option", option.takes, option.about, f"{name} ")
             case "column":
-                yield from (self.item(name, "input", "column of the data") for name in self._columns())
+                for name in self._columns():
+                    yield self.item(name, "input", "column of the data", text=self._column(name))
             case "placeholder":
                 yield from self._placeholders()
 
@@ -170,12 +168,14 @@ class _Offers:
         for entry in entries:
             if entry.name.text == "data" and isinstance(entry.value, syntax.Literal):
                 path = os.path.join(os.path.dirname(self.path), os.path.expanduser(str(entry.value.value)))
-                try:
-                    with open_regular(path) as file:
-                        row = json.loads(file.readline(MOST_OF_A_ROW))
-                except (OSError, ValueError):
-                    continue
-                yield from (name for name in (row if isinstance(row, dict) else ()) if is_name(name))
+                yield from first_columns(Path(path)) or ()
+
+    def _column(self, name: str) -> str:
+        """How a column is written, behind a quote that stands there already too."""
+        if self.text[self.at.start - 1] != '"':
+            return format_column(name)
+        closed = self.text[self.at.end : self.at.end + 1] == '"'
+        return format_string(name)[1 : -1 if closed else None]
 
     def _placeholders(self) -> Iterator[Item]:
         """Fields, the inputs of the graphs that the agent is part of, and senders whose words or vectors come to it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -43,7 +43,18 @@ def hover(index: Index, compile: Compile, path: str, offset: int) -> Hover | Non
             text for symbol in sorted(mention.symbols, key=_order) if (text := _symbol(index, compile, path, symbol))
         ]
         return Hover("\n\n---\n\n".join(texts), mention.span.start, mention.span.end) if texts else None
+    file = index.files[path].file if path in index.files else None
+    for entry in _supervised(file) if file else ():
+        if entry.column.span.start <= offset <= entry.column.span.end:
+            text = f"**column `{entry.column.text}`** of the data: what `{entry.output.text}` is to say in training"
+            return Hover(text, entry.column.span.start, entry.column.span.end)
     return _word(index, compile, path, offset)
+
+
+def _supervised(file: syntax.File) -> Iterator[syntax.Supervise]:
+    for train in file.declarations:
+        if isinstance(train, syntax.Train):
+            yield from (entry for entry in train.entries if isinstance(entry, syntax.Supervise))
 
 
 def _order(symbol: Symbol) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from masc.compiler.templates import instances
 from masc.dsl import syntax
-from masc.dsl.formatter import format_channel, format_stages, format_value
+from masc.dsl.formatter import format_channel, format_column, format_stages, format_value
 from masc.dsl.source import Span
 
 Sort = Literal["import", "model", "param", "agent", "template", "member", "graph", "edge", "repeat", "train", "setting"]
@@ -82,5 +82,6 @@ def _statements(body: Sequence[syntax.Statement]) -> Iterator[Entry]:
 
 def _entry(entry: syntax.Supervise | syntax.Setting) -> Entry:
     if isinstance(entry, syntax.Supervise):
-        return Entry(entry.output.text, f"<- {entry.column.text}", "setting", entry.span, entry.output.span)
+        column = f"<- {format_column(entry.column.text)}"
+        return Entry(entry.output.text, column, "setting", entry.span, entry.output.span)
     return Entry(entry.name.text, format_value(entry.value), "setting", entry.span, entry.name.span)

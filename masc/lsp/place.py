@@ -38,7 +38,7 @@ Wanted = Literal[
     "template",
     "entry",
     "file",  # data "..."
-    "column",  # answer <- ...
+    "column",  # answer <- ..., answer <- "..."
     "placeholder",
 ]
 _DECLARATIONS = ("IMPORT", "MODEL", "PARAM", "AGENT", "GRAPH", "TRAIN")
@@ -176,6 +176,8 @@ def _in_string(text: str, declaration: Sequence[Token], string: Token, offset: i
         return Place(inner, end, "target")
     if last is not None and head == "TRAIN" and str(last) in ("data", "eval_data"):
         return Place(inner, end, "file", option=str(last))
+    if last is not None and head == "TRAIN" and last.type == "FEEDS":
+        return Place(inner, end, "column")
     return Place(offset, offset)
 
 

@@ -65,6 +65,10 @@ def test_comments_are_kept() -> None:
             "train: {data: train, layers: 0..9, dtype: float32, clip: [1, 2]}",
             'train { data "train" layers 0..9 dtype float32 clip [1, 2] }',
         ),
+        (
+            "train: {supervise: {a: Gold Answer, b: 'gold-answer', c: gold, d: true, e: 12}}",
+            'train { a <- "Gold Answer" b <- "gold-answer" c <- "gold" d <- "true" e <- "12" }',
+        ),
     ],
 )
 def test_what_yaml_means(yaml: str, mas: str) -> None:

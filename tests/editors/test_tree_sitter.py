@@ -15,15 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedInput
 
+from dsl_trees import files, grammatical
+from masc.dsl.formatter import format_file
 from masc.dsl.parser import parse
 from masc.dsl.source import Source
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "editors" / "tree-sitter-mas"
 EXAMPLES = sorted((ROOT / "examples").rglob("*.mas"))
+LANGUAGE = re.findall(r"^```mas\n(.*?)^```$", (ROOT / "docs" / "language.md").read_text(encoding="utf-8"), re.M | re.S)
 CORPUS = re.findall(
     r"^=+\n([^\n]+)\n=+\n(.*?)\n---\n(.*?)(?=^==|\Z)",
     (FOLDER / "test" / "corpus" / "programs.txt").read_text(encoding="utf-8"),
@@ -111,6 +116,22 @@ def wanted(text: str) -> list[Any]:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_is_read(grammar: Lark, path: Path) -> None:
     read(grammar, path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("text", LANGUAGE, ids=lambda text: re.findall(r"graph (\w+)", text)[0])
+def test_every_construct_of_the_language_is_read(grammar: Lark, text: str) -> None:
+    read(grammar, text)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@given(text=st.one_of(grammatical, files.map(format_file)))
+def test_whatever_masc_reads_is_read(grammar: Lark, text: str) -> None:
+    if not parse(Source("x.mas", text))[1]:
+        read(grammar, text)
+
+
+def test_the_language_is_found() -> None:
+    assert len(LANGUAGE) > 5
 
 
 @pytest.mark.parametrize(("title", "text", "expected"), CORPUS, ids=[title for title, _, _ in CORPUS])

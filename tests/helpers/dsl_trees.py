@@ -160,6 +160,7 @@ def mutated(draw: st.DrawFn, text: str) -> str:
 
 WORDS = [*KEYWORDS.values(), "a", "b", "c", "planner", "x1", "_y", "latents", "none"]
 names = st.sampled_from(WORDS).map(lambda text: s.Name(AT, text))
+columns = st.one_of(names, st.text(max_size=12).map(lambda text: s.Name(AT, text)))
 some_names = st.lists(names, max_size=3).map(tuple)
 strings = st.one_of(st.text(max_size=12), st.lists(st.sampled_from(PIECES), max_size=6).map("".join))
 numbers = st.one_of(st.integers(-(2**63), 2**63), st.floats(allow_nan=False, allow_infinity=False))
@@ -214,7 +215,7 @@ statements = st.recursive(
     max_leaves=4,
 )
 entries = st.one_of(
-    st.builds(s.Supervise, **item, output=names, column=names),
+    st.builds(s.Supervise, **item, output=names, column=columns),
     st.builds(s.Setting, **item, name=names, value=values),
 )
 

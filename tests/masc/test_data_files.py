@@ -95,3 +95,19 @@ def test_a_long_first_row_and_no_file(tmp_path: Path) -> None:
     assert first_columns(tmp_path / "x.jsonl") is None
     assert first_columns(tmp_path) is None
     assert first_columns(tmp_path / "none\0") is None
+
+
+@pytest.mark.parametrize("name", ["Gold Answer", "gold-answer", "true", 'the "best"', "Übung"])
+def test_a_column_whose_name_is_no_name_of_the_language(masc: Command, folder: Path, name: str) -> None:
+    quoted = json.dumps(name, ensure_ascii=False)
+    graph = GRAPH.replace("answer <- word", f"answer <- {quoted}")
+    for file in ("train.jsonl", "test.jsonl"):
+        read = [json.loads(line) for line in (folder / file).read_text().splitlines()]
+        (folder / file).write_text("".join(json.dumps({name: row.pop("word"), **row}) + "\n" for row in read))
+    assert said(folder, graph) == []
+    found, *_ = said(folder, graph.replace(quoted, f'{quoted[:-1]}x"'))
+    assert found.code == "W0216"
+    (folder / "courier.mas").write_text(graph)
+    assert masc("train", "--set", "steps=1").code == 0
+    assert masc("fmt", "courier.mas", "--to", "yaml", "-o", "courier.yaml").code == 0
+    assert compile_file(folder / "courier.yaml").graph.labels == (("answer", name),)  # type: ignore[union-attr]

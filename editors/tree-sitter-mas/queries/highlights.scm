@@ -42,3 +42,4 @@
 (instance template: (name) @function)
 (supervise output: (name) @variable.parameter)
 (supervise column: (name) @property)
+(supervise column: (string) @property)

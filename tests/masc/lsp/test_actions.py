@@ -53,6 +53,20 @@ def test_a_fix_makes_it_right(tmp_path: Path, right: str, wrong: str, code: str,
     assert found[title] == (code, base)
 
 
+@pytest.mark.parametrize("written", ["gold_answer", '"Gold Answr"'])
+def test_a_column_is_written_in_quotes_where_it_needs_them(tmp_path: Path, written: str) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"question": "1 + 1", "Gold Answer": "2"}\n')
+    text = MAIN.replace("answer <- solution", f'data "rows.jsonl" answer <- {written}')
+    code, fixed = fixes(tmp_path, text)["Change to `Gold Answer`"]
+    assert code == "W0216"
+    assert fixed == text.replace(written, '"Gold Answer"')
+
+
+def test_an_input_cannot_be_called_like_a_column_that_is_no_name(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"question ": "1 + 1", "solution": "2"}\n')
+    assert not [t for t in fixes(tmp_path, MAIN.replace("answer <-", 'data "rows.jsonl" answer <-')) if "Change" in t]
+
+
 def test_an_unused_import_is_taken_out(tmp_path: Path) -> None:
     found = fixes(tmp_path, MAIN)
     assert found == {"Take `depth` out of the import": ("W0205", MAIN.replace(", depth)", ")"))}

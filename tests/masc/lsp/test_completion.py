@@ -136,7 +136,12 @@ def test_columns_are_those_of_the_data(tmp_path: Path) -> None:
     text = 'mas 1\ntrain {\n  data "rows.jsonl"\n  answer <- ‸\n}'
     assert labels(tmp_path, text) == set(), "there is no such file"
     (tmp_path / "rows.jsonl").write_text('{"question": "1 + 1", "solution": "2", "no name": 0}\n')
-    assert labels(tmp_path, text) == {"question", "solution"}
+    assert labels(tmp_path, text) == {"question", "solution", "no name"}
+    for typed, written in (("‸", '"no name"'), ('"n‸"', "no name"), ('"n‸', 'no name"')):
+        found = {item.label: item.text for item in offered(tmp_path, text.replace("‸", typed))}
+        assert found["no name"] == written
+    (tmp_path / "rows.csv").write_text("Question Text,solution\n1,2\n")
+    assert labels(tmp_path, text.replace("rows.jsonl", "rows.csv")) == {"Question Text", "solution"}
     (tmp_path / "rows.jsonl").write_text("[1, 2]\n")
     assert labels(tmp_path, text) == set()
 

@@ -106,6 +106,7 @@ def test_an_agent_is_shown_while_the_program_has_errors(tmp_path: Path) -> None:
         ("question) ->", "Read by `tutor`, `solver`, `expert`, `critic`."),
         ("answer {", "given by `solver`"),
         ("answer <-", "Supervised by the data column `solution`"),
+        ("solution", "**column `solution`** of the data: what `answer` is to say"),
         ("relay(", "6 activations of 4 agents"),
         ("kv(carry = own", "Keys and values"),
         ("carry = own", "`trace`, `own` or `latents`"),
