@@ -1,6 +1,7 @@
 # make demo      everything masc does, on one example: at most ten minutes once the packages are in
 # make test      lint, types and the whole test suite
 # make docs      docs/errors.md, from the texts of `masc explain`
+# make goldens   the plans in tests/goldens, as they are compiled now
 # make editors   the extension for VS Code, as a .vsix (needs node)
 # The environment .venv is made on first use, with the versions that were tested (constraints.txt).
 
@@ -9,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 MODEL := smollm2-135m
 
-.PHONY: demo test lint types bench docs editors clean
+.PHONY: demo test lint types bench docs goldens editors clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -38,6 +39,9 @@ bench: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python docs/errors.py
+
+goldens: $(READY)
+	@$(BIN)/python tests/helpers/goldens.py
 
 editors:
 	@cd editors/vscode && npm ci --no-fund --no-audit && npm test && npm run package
