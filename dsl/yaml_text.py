@@ -25,11 +25,18 @@ _IN_WORDS = (
         "this line is indented in another way than those around it",
         "let keys of one kind line up",
     ),
-    ("but found '<scalar>'", "something follows what is complete already", "text with marks in it stands in quotes"),
+    (
+        "<block sequence start>",
+        "this line is indented in another way than those around it",
+        "let the `-` of one list line up",
+    ),
+    ("expected <block end>", "something follows what is complete already", "text with marks in it stands in quotes"),
     ("expected ',' or", "a `,` or a closing bracket is missing", None),
     ("mapping values are not allowed", "a second `: ` on this line", "text with a colon in it stands in quotes"),
     ("character '\\t'", "a tab", "YAML is indented with spaces"),
     ("expected alphabetic or numeric", "text cannot begin with this character", "put the text in quotes"),
+    ("mapping keys are not allowed", "text cannot begin with this character", "put the text in quotes"),
+    ("expected the node content", "something is missing before this", None),
     ("sequence entries are not allowed", "no list can begin here", "text that begins with `-` stands in quotes"),
     ("another document", "a second document begins here", "a file holds one: take `---` out"),
     ("cannot start any token", "text cannot begin with this character", "put the text in quotes"),
@@ -45,6 +52,9 @@ _TAG_HINTS = {"!!str": "leave it out and put the text in quotes", "!": "leave it
 _TAG_HINTS |= dict.fromkeys(("!!int", "!!float", "!!bool"), "leave it out, and the quotes")
 _MARK = re.compile(r"[&*!][^\s,\[\]{}]*")
 _HALVES = re.compile(r"\\[uU](?:0000)?[dD][89a-fA-F]")
+_NO_CHARACTER = re.compile(r"(?<!\\)(?:\\\\)*(\\U(?!000|0010)[0-9a-fA-F]{8})")
+_BREAKS = re.compile("[\x85\u2028\u2029]")
+"""What YAML 1.1, and so PyYAML, takes for the end of a line, and neither YAML 1.2 nor an editor does."""
 _PAIR = re.compile("([\ud800-\udbff])([\udc00-\udfff])")
 
 
@@ -81,6 +91,8 @@ class _Loader(yaml.SafeLoader):
 
 def compose(source: Source) -> tuple[yaml.Node | None, list[Diagnostic]]:
     """The root node of a text, None if it is empty or cannot be read; and what is wrong with it."""
+    if found := _BREAKS.search(source.text):
+        return None, [_unwanted(source, ord(found[0]), found.start())]
     try:
         root = _Loader(source.text).get_single_node()
     except _RefusedError as error:
@@ -90,9 +102,12 @@ def compose(source: Source) -> tuple[yaml.Node | None, list[Diagnostic]]:
     except yaml.MarkedYAMLError as error:
         return None, [_bad(source, error)]
     except yaml.reader.ReaderError as error:
-        return None, [Diagnostic("E0120", f"bad YAML: {error.reason}", _at(source, error.position))]
+        return None, [_unwanted(source, error.character, error.position)]
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         # PyYAML lets some of these through, for example from "\UFFFFFFFF".
+        if high := _NO_CHARACTER.search(source.text):
+            hint = "the last one is `\\U0010FFFF`"
+            return None, [Diagnostic("E0107", f"`{high[1]}` is no character", Span(source, *high.span(1)), hint=hint)]
         return None, [Diagnostic("E0120", f"bad YAML: {error or 'it cannot be read'}", _at(source, 0))]
     return root, _join_halves(source, root) if root is not None and _HALVES.search(source.text) else []
 
@@ -117,6 +132,14 @@ def _join_halves(source: Source, root: yaml.Node) -> list[Diagnostic]:
                 found.append(half_alone(Span(source, start, start + width)))
             node.value = HALF.sub("\ufffd", node.value)
     return found
+
+
+def _unwanted(source: Source, code: int, offset: int) -> Diagnostic:
+    """A character that may not stand in YAML as it is."""
+    escape = f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"
+    what = "is a line's end to some readers of YAML only" if _BREAKS.match(chr(code)) else "may not stand here as it is"
+    hint = None if 0xD800 <= code < 0xE000 else f"in double quotes `{escape}` says it"
+    return Diagnostic("E0120", f"bad YAML: the character U+{code:04X} {what}", _at(source, offset), hint=hint)
 
 
 def _bad(source: Source, error: yaml.MarkedYAMLError) -> Diagnostic:

@@ -129,7 +129,10 @@ def test_placeholders_point_into_the_text(scalar: str) -> None:
         ("mas: 1\nagents:\n  a:\n    on: m\n    user: No  # 1", []),
         ("mas: 1\n--- \nmas: 1", ["E0120 2:1 '-'"]),
         ("[1, 2]", ["E0123 1:1 '[1, 2]'", "E0101 1:1 ''"]),
-        ('mas: "\\UFFFFFFFF"', ["E0120 1:1 'm'"]),
+        ('mas: "\\UFFFFFFFF"', ["E0107 1:7 '\\\\UFFFFFFFF'"]),
+        ('mas: "\\\\U00110000 \\U00110000"', ["E0107 1:19 '\\\\U00110000'"]),
+        ('mas: "a\u2028b"', ["E0120 1:8 '\\u2028'"]),
+        ("mas: 1  # a\x85models: {}", ["E0120 1:12 '\\x85'"]),
         ("mas: 1\n\tmodels: x", ["E0120 2:1 '\\t'"]),
         ("mas: \x00", ["E0120 1:6 '\\x00'"]),
     ],
@@ -138,6 +141,29 @@ def test_diagnostics(text: str, expected: list[str]) -> None:
     _, diagnostics = read_source(Source("a.yaml", text))
     found = [f"{d.code} {d.span.line}:{d.span.column} {d.span.text!r}" for d in diagnostics if d.span]
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("user: [a] {q}", "something follows what is complete already", "text with marks in it stands in quotes"),
+        ('user: "a", b', "something follows what is complete already", "text with marks in it stands in quotes"),
+        ("user: ? {q}", "text cannot begin with this character", "put the text in quotes"),
+        (
+            "a:\n  - b\n - c",
+            "this line is indented in another way than those around it",
+            "let the `-` of one list line up",
+        ),
+        ("user: a\x07", "the character U+0007 may not stand here as it is", "in double quotes `\\u0007` says it"),
+        ("user: a\x7f", "the character U+007F may not stand here as it is", "in double quotes `\\u007F` says it"),
+        ("user: a\u2029", "the character U+2029 is a line's end", "in double quotes `\\u2029` says it"),
+    ],
+)
+def test_what_yaml_cannot_read_is_said_in_words(text: str, message: str, hint: str | None) -> None:
+    _, found = read_source(Source("a.yaml", text))
+    assert message in found[0].message
+    assert "<" not in found[0].message
+    assert hint is None or found[0].hint == hint
 
 
 def test_did_you_mean_and_labels() -> None:
