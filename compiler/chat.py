@@ -1,17 +1,17 @@
 """Chat templates: rendered as transformers renders them, but with a clock that stands still, and held to what they must
 do: write every message once, in order, as it is.
 
-A template is a program from a model folder. It runs in jinja's sandbox, which knows neither files nor the network.
+A template is a program from a model folder. It runs in a sandbox (`chat_sandbox.py`), which knows neither files nor the
+network and lets nothing go on for ever.
 Format: https://huggingface.co/docs/transformers/chat_templating.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import chain, islice, product
 from typing import Any, Literal
 
@@ -43,9 +43,12 @@ class ChatTemplate:
     def render(self, messages: Sequence[Message], form: Form, asking: bool = True) -> str:
         """The messages as one text; asking: with the beginning of the assistant's answer. RefusalError."""
         told = [{"role": role, "content": _content(text, form)} for role, text in messages]
+        from masc.compiler import chat_sandbox
+
         given = {"messages": told, "tools": None, "documents": None, "add_generation_prompt": asking}
         try:
-            return str(self._compiled.render({**self.tokens, **given, "strftime_now": self.clock}))
+            variables = {**self.tokens, **given, "strftime_now": self.clock}
+            return chat_sandbox.rendered(self._compiled, variables, sum(len(text) for _, text in messages))
         except RefusalError:
             raise
         except Exception as error:  # a template fails with whatever Python raises in it
@@ -54,8 +57,10 @@ class ChatTemplate:
 
     @cached_property
     def _compiled(self) -> Any:
+        from masc.compiler import chat_sandbox
+
         try:
-            return _environment().from_string(self.text)
+            return chat_sandbox.compiled(self.text)
         except Exception as error:
             line = getattr(error, "lineno", None)
             raise RefusalError(f"cannot be read: {_first_line(error)}" + (f" (line {line})" if line else "")) from None
@@ -113,62 +118,6 @@ def _content(text: str, form: Form) -> object:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-@cache
-def _environment() -> Any:
-    """jinja as transformers sets it up (`utils/chat_template_utils.py`), less what would make a prompt differ from run
-    to run: nothing is drawn at random."""
-    from jinja2 import nodes
-    from jinja2.exceptions import TemplateError
-    from jinja2.ext import Extension, loopcontrols
-    from jinja2.parser import Parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-    from jinja2.utils import Namespace
-
-    class Generation(Extension):
-        """`{% generation %}` marks what an assistant says: nothing to a prompt."""
-
-        tags = {"generation"}  # noqa: RUF012 - jinja's own name for it
-
-        def parse(self, parser: Parser) -> list[nodes.Node]:
-            next(parser.stream)
-            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-    def refuse(message: object = "") -> None:
-        raise TemplateError(str(message))
-
-    def no_chance(*_: object, **__: object) -> None:
-        raise TemplateError("it draws at random, so that no two prompts would be the same")
-
-    def as_json(item: object, ensure_ascii: bool = False, **options: Any) -> str:
-        return json.dumps(item, ensure_ascii=ensure_ascii, **options)
-
-    class Inner(Namespace):  # as in transformers: no way from it to what Python keeps behind underscores
-        def __init__(self, **values: object) -> None:
-            for name in values:
-                _plain_name(name)
-            super().__init__(**values)
-
-        def __setitem__(self, name: str, value: object) -> None:
-            super().__setitem__(_plain_name(name), value)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
-    )
-    environment.filters |= {"tojson": as_json, "random": no_chance}
-    environment.globals |= {"raise_exception": refuse, "lipsum": no_chance, "dict": _dict, "namespace": Inner}
-    return environment
-
-
-def _dict(*pairs: Any, **named: Any) -> dict[Any, Any]:
-    return dict(*pairs, **named)
-
-
-def _plain_name(name: str) -> str:
-    if str(name).startswith("_"):
-        raise ValueError(f"the name {name!r} may not be set")
-    return name
 
 
 @dataclass(frozen=True)
