@@ -198,13 +198,13 @@ class LatentMap:
 @dataclass(frozen=True)
 class Across:
     """An edge whose trainable parameters a loss reaches: the link of a hidden edge, the fuser of a fuse edge. Between
-    two agents there is one of a kind, for all rounds. layer: of a fuser that is not reached as a whole, the receiver's
-    topmost layer whose projections are."""
+    two agents there is one of a kind, for all rounds. layers: of a fuser that is not reached as a whole, the receiver's
+    layers whose projections are, as inclusive ranges, ascending and disjoint."""
 
     edge: Literal["hidden", "fuse"]
     sender: str
     receiver: str
-    layer: int | None = None
+    layers: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from masc.compiler.reading import parse_json
 from masc.compiler.verify_plan import contradiction
 from masc.dsl.diagnostics import fail
 
-FORMAT = 2
+FORMAT = 3
 _HINT = "compile the program again with this version of masc"
 
 

@@ -409,9 +409,9 @@ def _reach(line: _Line) -> Reach | LatentMap | Across:
         sender = line.name()
         line.need(",")
         receiver = line.name()
-        upto = line.integer() if line.has(",") else None
+        layers = _layers(line) if line.has(",") else None
         line.need(")")
-        return Across(cast(Literal["hidden", "fuse"], agent), sender, receiver, upto)
+        return Across(cast(Literal["hidden", "fuse"], agent), sender, receiver, layers)
     if not line.has("."):
         return Reach(agent)
     line.need("kv", "(")

@@ -32,7 +32,7 @@ answer    `-> answer`: the output; nothing: the text goes to other agents alone
 loss      of an output, or of an activation whose text is supervised; a column that is no word stands in quotes
 reaches   `planner`: all of its adapter; `critic.kv(29)`: of layer 29 only keys and values, all of the layers before it
           (-1: the last layer); `linear(planner)`: the matrix behind its latent steps; `hidden(a, b)`, `fuse(a, b)`: the
-          link or fuser of an edge, `fuse(a, b, 9)`: its projections up to layer 9. Nothing after the word: nothing
+          link or fuser of an edge, `fuse(a, b, layers=0..9)`: that of these layers. Nothing after the word: nothing
 adapter   `targets` is one word, or names of projections joined by `+`
 train     one entry a line; an entry that is not set is left out
 """
@@ -167,8 +167,8 @@ def _fuse(fuse: Fuse) -> str:
 
 def reach_text(reach: Reach | LatentMap | Across) -> str:
     if isinstance(reach, Across):
-        upto = "" if reach.layer is None else f", {reach.layer}"
-        return f"{reach.edge}({reach.sender}, {reach.receiver}{upto})"
+        where = "" if reach.layers is None else f", {_layers(reach.layers)}"
+        return f"{reach.edge}({reach.sender}, {reach.receiver}{where})"
     if isinstance(reach, LatentMap):
         return f"linear({reach.agent})"
     return reach.agent if reach.layer is None else f"{reach.agent}.kv({reach.layer})"

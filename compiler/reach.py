@@ -1,21 +1,25 @@
 """Which parameters a loss reaches: read off the plan, so that it holds of what is run and not of what was meant.
 
-The agent that answers is reached in full. An agent that others see without feeding anything back is reached through
-keys and values only: all of it below the topmost layer in which it is seen, of that layer the key and value
-projections. An agent that feeds its own hidden states back (latent steps that stop no gradient) is reached in full
-wherever a latent position is seen; so is one whose final hidden states are sent. Through a fuser, what counts are the
-sender's keys and values in the layers that are fused into ones of the receiver that matter. No gradient crosses text.
+A gradient arrives at an activation in one of three ways. In full: at its final hidden states, where it answers, where
+they are sent on, or where it feeds them back to itself (latent steps that stop no gradient). At the keys and values of
+its prompt: through a fuser, in the layers that are fused. Or at the keys and values of all that follows, too: through
+a view, in the layers that are seen. Keys and values of a layer reach the projections that made them and all layers
+below, which read what the activation saw there. No gradient crosses text.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from masc.compiler.plan import Across, Answer, Fuse, LatentMap, Loss, Plan, Prefill, Reach, Think, View, agent_of
-from masc.compiler.ranges import intersection
+from masc.compiler.plan import Across, Answer, Fuse, LatentMap, Loss, Plan, Prefill, Reach, Think, agent_of
+from masc.compiler.ranges import Layers, intersection, union
 
+_Set = tuple[tuple[int, int], ...]
+"""Layers that are counted out: ranges as in `Layers`, but none is none."""
+
+_MANY = 1 << 40
+"""So many layers has a model of which nobody knows how many."""
 _LAST = -1
 
 
@@ -40,101 +44,126 @@ def with_reach(plan: Plan, layers: Mapping[str, int]) -> Plan:
 
 
 @dataclass(frozen=True)
-class _Behind:
-    """An activation that a gradient arrives at: up to which of its layers, and whether at its latent positions."""
+class _Arrived:
+    """Where a gradient arrives at an activation.
 
-    activation: str
-    upto: int | None
-    latents: bool
+    full    at its final hidden states
+    prompt  at keys and values of its prompt (all but the last token) in these layers
+    rest    at keys and values of what follows (the last token, latent steps, the answer) in these layers
+    """
+
+    full: bool = False
+    prompt: _Set = ()
+    rest: _Set = ()
+
+    def __or__(self, other: _Arrived) -> _Arrived:
+        return _Arrived(self.full or other.full, _both(self.prompt, other.prompt), _both(self.rest, other.rest))
+
+    def below(self, count: int) -> int:
+        """How many layers, from the first, are gone through as a whole."""
+        return count if self.full else max(_top(self.prompt), _top(self.rest), 0)
+
+    def fused(self, count: int) -> _Set:
+        """The layers in which it matters what is fused into the prompt: those that are looked at from elsewhere, and
+        those that the rest of the activation reads. The prompt itself reads its keys as they were."""
+        read = count if self.full else _top(self.rest)
+        return _both(self.prompt, ((0, read - 1),) if read > 0 else ())
 
 
 @dataclass
 class _Search:
-    prefills: Mapping[str, Prefill]
+    prefills: dict[str, Prefill]
+    """In the order of the plan."""
     thinks: Mapping[str, Think]
-    count: Mapping[str, int | None]
+    known: Mapping[str, int | None]
     """By agent: its model's layers."""
     adapted: list[str]
-    across: dict[tuple[str, str, str], int | None] = field(default_factory=dict)
-    """By edge (kind, sender, receiver): its topmost layer that is reached."""
+    across: dict[tuple[str, str, str], Layers] = field(default_factory=dict)
+    """By edge (kind, sender, receiver): the receiver's layers in which it is reached."""
 
     def from_(self, answering: str) -> tuple[Reach | LatentMap | Across, ...]:
         self.across = {}
+        arrived = {answering: _Arrived(full=True)}
+        for activation in reversed(self.prefills):  # every segment is written before it is seen
+            if activation in arrived:
+                for behind, there in self._behind(activation, arrived[activation]):
+                    before = arrived.get(behind, _Arrived())
+                    arrived[behind] = before if before.full else before | there
         widest: dict[str, int | None] = {}
         mapped: set[str] = set()
-        visited: dict[str, int | None] = {}
-        waiting = [_Behind(answering, None, True)]
-        while waiting:
-            now = waiting.pop()
-            agent = agent_of(now.activation)
-            if now.latents and now.activation in self.thinks and self.thinks[now.activation].align == "linear":
+        for activation, at in arrived.items():
+            agent = agent_of(activation)
+            top = None if at.full else max(_top(at.prompt), _top(at.rest))
+            if top is None or agent not in widest:
+                widest[agent] = top
+            elif (other := widest[agent]) is not None:
+                widest[agent] = max(top, other)
+            think = self.thinks.get(activation)
+            if think is not None and think.align == "linear" and (at.full or at.rest):
                 mapped.add(agent)
-            if now.activation in visited and _width(visited[now.activation]) >= _width(now.upto):
-                continue
-            visited[now.activation] = now.upto
-            if agent not in widest or _width(now.upto) > _width(widest[agent]):
-                widest[agent] = now.upto
-            waiting += self._behind(now.activation, now.upto)
-        agents = (Reach(name, widest[name]) for name in self.adapted if name in widest)
+        agents = (Reach(name, _named(widest[name])) for name in self.adapted if name in widest)
         maps = (LatentMap(name) for name in self.adapted if name in mapped)
         edges = (
-            Across("hidden" if kind == "hidden" else "fuse", sender, receiver, layer)
-            for (kind, sender, receiver), layer in self.across.items()
+            Across("hidden" if kind == "hidden" else "fuse", sender, receiver, layers)
+            for (kind, sender, receiver), layers in self.across.items()
         )
         return (*agents, *maps, *edges)
 
-    def _behind(self, activation: str, upto: int | None) -> Iterator[_Behind]:
-        """What the gradient that arrives at an activation goes on to."""
+    def _behind(self, activation: str, at: _Arrived) -> Iterator[tuple[str, _Arrived]]:
+        """What the gradient that has arrived at an activation goes on to."""
         prefill, agent = self.prefills[activation], agent_of(activation)
+        count = self._count(agent)
+        below = ((0, at.below(count) - 1),) if at.below(count) else ()
         for view in prefill.sees:
-            if not view.stop and view.until is None and (top := _top(view, upto, self.count[agent])) is not None:
-                yield _Behind(view.segment, None if self._feeds_back(view.segment) else top, True)
+            if view.stop or view.until is not None or not (seen := intersection(view.layers, below)):
+                continue
+            if view.segment in self.thinks and not self.thinks[view.segment].stop:
+                yield view.segment, _Arrived(full=True)
+            else:
+                yield view.segment, _Arrived(prompt=seen if view.part == "all" else (), rest=seen)
         for splice in prefill.splices:
             if not splice.cut:
                 self.across["hidden", agent_of(splice.segment), agent] = None
                 if not splice.stop:
-                    yield _Behind(splice.segment, None, True)
+                    yield splice.segment, _Arrived(full=True)
         for fuse in prefill.fuses:
-            sender = agent_of(fuse.segment)
-            own, theirs = self.count[agent], self.count[sender]
-            top = _fused(fuse, upto, own, theirs)
-            if top is not None:
-                key = "fuse", sender, agent
-                layer = None
-                if own is not None and theirs is not None and _fused(fuse, None, own, theirs) != top:
-                    layer = top + own - theirs
-                if key not in self.across or _width(self.across[key]) < _width(layer):
-                    self.across[key] = layer
-                if not fuse.stop:
-                    yield _Behind(fuse.segment, top, False)
+            yield from self._through(fuse, agent, at.fused(count))
 
-    def _feeds_back(self, activation: str) -> bool:
-        return activation in self.thinks and not self.thinks[activation].stop
+    def _through(self, fuse: Fuse, agent: str, matters: _Set) -> Iterator[tuple[str, _Arrived]]:
+        """Through a fuser, of which some of the receiver's layers matter."""
+        sender = agent_of(fuse.segment)
+        key = "fuse", sender, agent
+        own, theirs = self.known[agent], self.known[sender]
+        if own is None or theirs is None:
+            self.across[key] = None
+            everywhere: _Set = ((0, self._count(sender) - 1),)
+        else:
+            shift = own - theirs  # layers are aligned from the last
+            there = intersection(fuse.layers, ((max(0, shift), own - 1),))
+            reached = intersection(there, matters)
+            if not reached:
+                return
+            held = self.across.get(key, ())
+            both = union(held, reached)
+            self.across[key] = None if both == there or both is None else both
+            everywhere = tuple((first - shift, last - shift) for first, last in reached)
+        if not fuse.stop:
+            yield fuse.segment, _Arrived(prompt=everywhere)
 
-
-def _top(view: View, upto: int | None, count: int | None) -> int | None:
-    """The topmost layer in which a view is seen, if only the layers before `upto` matter (None: all; -1: all but the
-    last).
-
-    None where no layer is left; -1 where it is the last one and the model's number of layers is not known.
-    """
-    end = upto if upto is not None and upto != _LAST else count
-    if end is None:
-        return _LAST if view.layers is None else view.layers[-1][1]
-    below = intersection(view.layers, ((0, end - 1),)) if end > 0 else ()
-    return below[-1][1] if below else None
+    def _count(self, agent: str) -> int:
+        known = self.known[agent]
+        return _MANY if known is None else known
 
 
-def _fused(fuse: Fuse, upto: int | None, count: int | None, sender: int | None) -> int | None:
-    """The sender's topmost layer that is fused into one of the receiver's that matters: those up to `upto` itself,
-    whose fused keys and values are what is seen. None where there is none; -1 where it is the last one or cannot be
-    told."""
-    if count is None or sender is None:
-        return _LAST
-    last = count - 1 if upto is None or upto == _LAST else upto
-    inside = intersection(fuse.layers, ((max(0, count - sender), last),)) if last >= count - sender else ()
-    return inside[-1][1] - (count - sender) if inside else None
+def _both(a: _Set, b: _Set) -> _Set:
+    return union(a, b) or ()
 
 
-def _width(reached: int | None) -> float:
-    return math.inf if reached is None else 1e9 if reached == _LAST else reached
+def _top(layers: _Set) -> int:
+    """The topmost layer; -1 where there is none."""
+    return layers[-1][1] if layers else -1
+
+
+def _named(layer: int | None) -> int | None:
+    """As the plan says it: -1 for the last layer of a model of which nobody knows how many it has."""
+    return _LAST if layer is not None and layer > _MANY // 2 else layer

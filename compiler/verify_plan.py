@@ -178,8 +178,8 @@ class _State:
             if isinstance(reach, Across):
                 there = (reach.edge, reach.sender, reach.receiver) in self.links
                 yield there, "a loss reaches links that are there"
-                whole = reach.layer is None or (reach.edge == "fuse" and 0 <= reach.layer < _MOST)
-                yield whole, "a layer that a loss reaches is a layer"
+                part = reach.layers is None or reach.edge == "fuse"
+                yield part and _sorted(reach.layers), "layers that a loss reaches are sorted ranges"
             else:
                 known = self.agents.get(reach.agent)
                 yield known is not None and known.lora is not None, "losses reach adapters"

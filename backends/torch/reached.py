@@ -18,7 +18,7 @@ _SEEN = re.compile(r"\.[kv]_proj\.")
 
 def reached(program: Program) -> tuple[str, ...]:
     """The names, out of `program.trainable()`, of what some loss reaches: adapters as far up as the plan says
-    (`Reach.layer`), fusers too (`Across.layer`), and links. The tests hold it against autograd."""
+    (`Reach.layer`), fusers in its layers (`Across.layers`), and links. The tests hold it against autograd."""
     # Of the models as they are: when this was compiled they may not have been there to count their layers.
     plan = with_reach(program.plan, {agent.model: program.base(agent.name).layers for agent in program.plan.agents})
     losses = [o for o in plan.operations if isinstance(o, Loss)]
@@ -30,7 +30,7 @@ def reached(program: Program) -> tuple[str, ...]:
     def reaches(name: str) -> bool:
         owner = program.owner(name)
         if name.startswith("across."):
-            return any(_fused(program, name, r) for r in across if reach_text(replace(r, layer=None)) == owner)
+            return any(_fused(program, name, r) for r in across if reach_text(replace(r, layers=None)) == owner)
         if name.startswith("links."):
             return owner in maps
         return any(_inside(name, r.layer, program.base(owner).layers) for r in adapters if r.agent == owner)
@@ -40,11 +40,12 @@ def reached(program: Program) -> tuple[str, ...]:
 
 def _fused(program: Program, name: str, reach: Across) -> bool:
     """Whether a parameter of an edge is one of those that a loss reaches: of a fuser, by the layer it is for."""
-    if reach.edge == "hidden" or reach.layer is None:
+    if reach.edge == "hidden" or reach.layers is None:
         return True
-    key = reach_text(replace(reach, layer=None))
+    key = reach_text(replace(reach, layers=None))
     place = int(name.removeprefix(f"across.{key}.").split(".")[1])
-    return program.fuser(reach.sender, reach.receiver).layers[place] <= reach.layer
+    layer = program.fuser(reach.sender, reach.receiver).layers[place]
+    return any(first <= layer <= last for first, last in reach.layers)
 
 
 def _inside(name: str, upto: int | None, layers: int) -> bool:

@@ -89,6 +89,30 @@ agent b on m { user "{q} b" adapt lora(rank = 4) }
 agent c on m { user "{q} c" adapt lora(rank = 4) answer }
 graph g(q) -> answer { a -> b : fuse(width = 4)  b -> c : kv(carry = own, layers = 0..1) }
 """,
+    "behind two fusers in a row": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" adapt lora(rank = 4) }
+agent b on m { user "{q} b" adapt lora(rank = 4) }
+agent c on m { user "{q} c" adapt lora(rank = 4) answer }
+graph g(q) -> answer { a -> b : fuse(width = 4)  b -> c : fuse(width = 4, layers = 1..1) }
+""",
+    "behind two fusers that share one layer": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" adapt lora(rank = 4) }
+agent b on m { user "{q} b" adapt lora(rank = 4) }
+agent c on m { user "{q} c" adapt lora(rank = 4) answer }
+graph g(q) -> answer { a -> b : fuse(width = 4, layers = 1..2)  b -> c : fuse(width = 4, layers = 0..1) }
+""",
+    "fused, and seen in low layers": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" adapt lora(rank = 4) }
+agent b on m { user "{q} b" adapt lora(rank = 4) }
+agent c on m { user "{q} c" adapt lora(rank = 4) answer }
+graph g(q) -> answer { a -> b : fuse(width = 4)  b -> c : fuse(width = 4, layers = 2..2)  b -> c : kv(layers = 0..1) }
+""",
     "a map that only a stopped view shows": """
 mas 1
 model m = MODEL

@@ -73,7 +73,7 @@ operations = st.one_of(
         some(
             st.builds(Reach, names, st.none() | st.integers(-1, 99))
             | st.builds(LatentMap, names)
-            | st.builds(Across, st.sampled_from(["hidden", "fuse"]), names, names, st.none() | counts)
+            | st.builds(Across, st.sampled_from(["hidden", "fuse"]), names, names, st.none() | layers)
         ),
     ),
 )

@@ -120,7 +120,7 @@ CONTRADICTIONS: dict[str, Any] = {
     "a loss without an answer": lambda d: first(d, "loss").update(output="q"),
     "no loss": lambda d: d["plan"]["operations"].remove(first(d, "loss")),
     "reaches what is out of reach": lambda d: first(d, "loss")["reaches"].append(
-        {"kind": "across", "edge": "fuse", "sender": "b", "receiver": "d", "layer": None}
+        {"kind": "across", "edge": "fuse", "sender": "b", "receiver": "d", "layers": None}
     ),
     "reaches a frozen agent": lambda d: first(d, "loss")["reaches"].append(
         {"kind": "reach", "agent": "c", "layer": None}
@@ -152,10 +152,10 @@ def test_what_is_printed_is_held_too(plan: Plan) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        '{"format": 2, "plan": ' + "[" * 200_000 + "]" * 200_000 + "}",
+        '{"format": 3, "plan": ' + "[" * 200_000 + "]" * 200_000 + "}",
         '{"format": ' + '{"a":' * 200_000 + "1" + "}" * 200_000 + "}",
-        '{"format": 2, "format": 2, "plan": {}}',
-        '{"format": 2, "plan": NaN}',
+        '{"format": 3, "format": 3, "plan": {}}',
+        '{"format": 3, "plan": NaN}',
         "[]",
         "2",
     ],
