@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,10 @@ from masc.dsl.source import Source, Span
 TAB = 4
 LONG = 200
 """Characters of a line that are shown: a row of data may be megabytes long."""
+_END = 80
+_LONG_PART = re.compile(r"""`[^`]*`|"[^"]*"|\S{200,}""")
+_TURNS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""What turns a line around: behind one a terminal shows other words than the file has, and carets elsewhere."""
 Painter = Callable[[str, str], str]  # a text and the name of a style to the text in colour
 _COLOURS = {"error": "1;31", "warning": "1;33", "info": "1;36", "note": "1;34", "bold": "1"}
 
@@ -70,9 +75,9 @@ class _Mark:
 
 def _one(diagnostic: Diagnostic, paint: Painter) -> Iterator[str]:
     severity = diagnostic.severity
-    yield paint(f"{severity}[{diagnostic.code}]", severity) + paint(f": {_shown(diagnostic.message)}", "bold")
+    yield paint(f"{severity}[{diagnostic.code}]", severity) + paint(f": {visible(short(diagnostic.message))}", "bold")
     marks = [_Mark(diagnostic.span, "^", "", severity)] if diagnostic.span else []
-    marks += [_Mark(label.span, "-", _shown(label.text), "note") for label in diagnostic.labels]
+    marks += [_Mark(label.span, "-", visible(short(label.text)), "note") for label in diagnostic.labels]
     gutter = max((len(str(mark.span.line)) for mark in marks), default=1)
     files: list[Source] = []
     for mark in marks:
@@ -81,10 +86,15 @@ def _one(diagnostic: Diagnostic, paint: Painter) -> Iterator[str]:
         here = [mark for mark in marks if mark.span.source == source]
         arrow = "-->" if number == 0 and diagnostic.span else ":::"
         place = f"{source.path}:{here[0].span.line}:{here[0].span.column}"
-        yield " " * gutter + paint(arrow, "note") + f" {place}"
+        yield " " * gutter + paint(arrow, "note") + f" {visible(place)}"
         yield from _snippet(source, here, gutter, paint)
     if diagnostic.hint:
-        yield " " * gutter + " " + paint("=", "note") + f" hint: {_shown(diagnostic.hint)}"
+        yield " " * gutter + " " + paint("=", "note") + f" hint: {visible(short(diagnostic.hint))}"
+
+
+def short(text: str) -> str:
+    """A message for reading: of names and values that are very long, the two ends."""
+    return _LONG_PART.sub(lambda part: part[0] if len(part[0]) < LONG else f"{part[0][:_END]}…{part[0][-_END:]}", text)
 
 
 def _snippet(source: Source, marks: list[_Mark], gutter: int, paint: Painter) -> Iterator[str]:
@@ -98,7 +108,7 @@ def _snippet(source: Source, marks: list[_Mark], gutter: int, paint: Painter) ->
         previous = number
         here = sorted(on_line, key=lambda mark: mark.sign, reverse=True)
         line, before = _window(source.line(number), here[0].span.column - 1)
-        yield f"{paint(f'{number:>{gutter}} |', 'note')} {_shown(line)}".rstrip()
+        yield f"{paint(f'{number:>{gutter}} |', 'note')} {visible(line)}".rstrip()
         for mark in here:
             start = min(len(line), max(0, mark.span.column - 1 - before))
             # What goes on over further lines is underlined to the end of the first.
@@ -119,21 +129,21 @@ def _window(line: str, column: int) -> tuple[str, int]:
     return (shown if first + LONG >= len(line) else shown[:-1] + "…"), first
 
 
-def _shown(text: str) -> str:
-    """A line as a terminal can show it: tabs as spaces, control characters as `?`, one to one in width."""
+def visible(text: str) -> str:
+    """A line as a terminal can show it: tabs as spaces, characters that control it as `?`, one to one in width."""
     return "".join(_cell(char) for char in text)
 
 
 def _cell(char: str) -> str:
     if char == "\t":
         return " " * TAB
-    return "?" if unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} else char
+    return "?" if char in _TURNS or unicodedata.category(char) in {"Cc", "Cs", "Zl", "Zp"} else char
 
 
 def _width(text: str) -> int:
     """How many columns of a terminal a text takes."""
     return sum(
-        0 if unicodedata.combining(char) or unicodedata.category(char) == "Cf"
+        0 if unicodedata.combining(char) or (unicodedata.category(char) == "Cf" and char not in _TURNS)
         else 2 if unicodedata.east_asian_width(char) in "WF"
         else len(_cell(char))
         for char in text

@@ -33,7 +33,10 @@ def report(diagnostics: Iterable[Diagnostic], form: str = "text") -> None:
 
 
 def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    """Tell lines on standard error. What they name, such as a file, cannot control the terminal."""
+    from masc.dsl.render import visible
+
+    print("\n".join(map(visible, text.split("\n"))), file=sys.stderr, flush=True)
 
 
 def bar(*extra: str) -> Progress:

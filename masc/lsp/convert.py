@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lsprotocol import types
 
 from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.render import short
 from masc.dsl.source import Span
 from masc.lsp.actions import Action
 from masc.lsp.completion import Item, Shape
@@ -79,7 +80,7 @@ class Convert:
         ]
         return types.Diagnostic(
             range=self.range_at(found.span) if found.span else types.Range(start, start),
-            message=found.message if found.hint is None else f"{found.message}\n{found.hint}",
+            message=short(found.message if found.hint is None else f"{found.message}\n{found.hint}"),
             severity=_SEVERITIES[found.severity],
             code=found.code,
             source="masc",

@@ -182,3 +182,28 @@ def test_a_program_of_many_large_files(tmp_path: Path) -> None:
     main.write_text("mas 1\n" + "".join(f'import "{name}.mas" ({name})\n' for name in names))
     found = [d for d in compile_file(main).diagnostics if d.code == "E0215"]
     assert [d.span.text for d in found if d.span] == ['"d.mas"']
+
+
+def test_what_is_said_of_long_names_and_texts_is_short() -> None:
+    long, prose = "x" * 5000, "and so on " * 40
+    source = Source("a.mas", f"{long}\n")
+    for name in (f"`{long}`", long, f'the text "{long} {long}"', f"`{long} {long}`"):
+        told = Diagnostic(
+            "E0201", f"no {name} is here", Span(source, 0, 5000), (Label(Span(source, 0, 9), name),), name
+        )
+        text = render([told])
+        assert max(map(len, text.splitlines())) < 300
+        assert "is here" in text
+        assert to_json([told])[0]["message"] == told.message
+    told = Diagnostic("E0201", f"`a` {prose}`b` {prose}", None)
+    assert render([told]) == f"error[E0201]: {told.message}\n"
+
+
+@pytest.mark.parametrize("char", ["\u202e", "\u2066", "\u200f", "\x1b", "\x9b", "\u2028"])
+def test_no_text_and_no_path_controls_the_terminal(char: str) -> None:
+    source = Source(f"a{char}.mas", f'user "{char}" sendr\n')
+    at = source.text.index("sendr")
+    text = render([Diagnostic("E0201", f"no {char}", Span(source, at, at + 5), hint=char)])
+    assert char not in text
+    line, carets = text.splitlines()[3:5]
+    assert line.index("sendr") == carets.index("^^^^^")

@@ -80,6 +80,15 @@ def test_a_message_in_any_encoding(accents: Path) -> None:
     assert b"\\xc9t\\xe9" in checked.stderr
 
 
+def test_a_file_name_does_not_control_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a\x1b]0;title\x07.mas"
+    for text in (ACCENTS, "mas 1\nagent\n"):
+        path.write_text(text, encoding="utf-8")
+        checked = call("check", path)
+        assert b".mas" in checked.stderr
+        assert b"\x1b" not in checked.stderr
+
+
 def test_a_file_name_that_is_no_text(tmp_path: Path) -> None:
     path = os.fsencode(tmp_path) + b"/\xff\xfe.mas"
     with open(path, "w") as file:
