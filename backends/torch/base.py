@@ -41,7 +41,9 @@ def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
             folder, dtype=dtype, attn_implementation=NAME, use_safetensors=True, output_loading_info=True, **asked
         )
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, **asked)
-        tokenizer.backend_tokenizer  # noqa: B018 - what is not of the `tokenizers` library has none
+        cut = tokenizer.backend_tokenizer.model  # what is not of the `tokenizers` library has none
+        if getattr(cut, "dropout", None):  # a text would be other tokens each time
+            cut.dropout = None
     except Exception as error:  # transformers and tokenizers raise whatever goes wrong in them
         raise no_memory(error) or fail("E0616", f"cannot load the model in {folder}: {first_line(error)}") from None
     finally:
@@ -160,7 +162,12 @@ class Base(nn.Module):
         `attention.block_mask`. The cache grows by Q. Returns the hidden states after the final norm, [B, Q, d]."""
         name = "inputs_embeds" if inputs.is_floating_point() else "input_ids"
         out = self.model.get_decoder()(
-            **{name: inputs}, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True
+            **{name: inputs},
+            position_ids=positions,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            return_dict=True,  # whatever config.json says
         )
         hidden: Tensor = out.last_hidden_state
         return hidden
@@ -306,8 +313,8 @@ class Base(nn.Module):
         return int(self.tokenizer.eos_token_id)
 
     def _after_an_answer(self) -> int | None:
-        """The special token that the template writes right behind what an assistant says; None where it writes none, or
-        does not take what an assistant says."""
+        """The added token that the template writes behind what an assistant says, white space aside; None where it
+        writes none, or does not take what an assistant says."""
         if self.template is None:
             return None
         (said,) = unused(1, [self.template.text])
@@ -317,9 +324,9 @@ class Base(nn.Module):
             return None
         _, there, behind = text.rpartition(said)
         with TOKENIZING:
-            after = self.tokenizer(behind, add_special_tokens=False).input_ids if there else []
-        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        return int(after[0]) if after and after[0] in special | {*self.tokenizer.all_special_ids} else None
+            after = self.tokenizer(behind.lstrip(), add_special_tokens=False).input_ids if there else []
+        added = {*self.tokenizer.added_tokens_decoder, *self.tokenizer.all_special_ids}
+        return int(after[0]) if after and after[0] in added else None
 
 
 def columns(cache: DynamicCache, first: int) -> KeysValues:

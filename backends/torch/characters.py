@@ -5,6 +5,9 @@ them in other spellings too, since they normalise (NFKC, lower case). Here a sec
 same model, normaliser and pre-tokenizer, but each added token is spelt by a stand-in that nobody can guess. Stand-ins
 are put where the author's own text holds an added token; all else, above all values, is the characters that it is. The
 text is still tokenised in one go, so that pieces next to each other become the tokens that they always became.
+
+Added tokens that are mere words (letters, digits, blanks; not special), by which a vocabulary was enlarged, are no
+control tokens: they are found everywhere.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,7 +42,9 @@ class Characters:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._own = tokenizer
-        self._added = {number: token for number, token in tokenizer.get_added_tokens_decoder().items() if token.content}
+        every = {number: token for number, token in tokenizer.get_added_tokens_decoder().items() if token.content}
+        self._words = {number: token for number, token in every.items() if _is_word(token)}
+        self._added = {number: token for number, token in every.items() if number not in self._words}
         nonce = secrets.token_hex(16)
         self._stand_ins = {number: f"\ue0f5{nonce}{i:06d}\ue0f6" for i, number in enumerate(self._added)}
 
@@ -48,10 +54,11 @@ class Characters:
         written = [self._stood_in(text) if authored else text for text, authored in pieces]
         return self._encode(written)
 
-    def literal(self, text: str) -> list[int]:
+    def literal(self, text: str, end: int | None = None) -> list[int]:
         """The ids of what a model says: its special tokens are characters in it, its other added tokens (`<think>`)
-        themselves where they are spelt as they are shown. Decoding shows the latter, and leaves the former out."""
-        shown = {token.content: number for number, token in self._added.items() if not token.special}
+        themselves where they are spelt as they are shown. Decoding shows the latter, and leaves the former out, and the
+        token that ends what is said (end)."""
+        shown = {t.content: number for number, t in self._added.items() if not t.special and number != end}
         return self._encode(["".join(self._spelt(text, shown))]).ids
 
     def _spelt(self, text: str, shown: dict[str, int]) -> Iterator[str]:
@@ -94,7 +101,7 @@ class Characters:
         """The tokenizer itself, but that it says exactly where a token stands: blanks that it takes are part of it."""
         made = Tokenizer(self._own.model)
         self._dress(made, ("normalizer", "pre_tokenizer"))
-        made.add_tokens(list(self._added.values()))
+        made.add_tokens([*self._added.values(), *self._words.values()])
         return made
 
     @cached_property
@@ -107,7 +114,7 @@ class Characters:
 
     @cached_property
     def _same_names(self) -> dict[int, int]:
-        return self._named(self._same_model, self._stand_ins)
+        return self._named(self._same_model, self._stand_ins | self._spelling)
 
     @cached_property
     def _other_model(self) -> Tokenizer:
@@ -121,11 +128,16 @@ class Characters:
 
     @cached_property
     def _other_names(self) -> dict[int, int]:
-        return self._named(self._other_model, self._stand_ins)
+        return self._named(self._other_model, self._stand_ins | self._spelling)
+
+    @cached_property
+    def _spelling(self) -> dict[int, str]:
+        return {number: token.content for number, token in self._words.items()}
 
     def _dressed(self, made: Tokenizer) -> Tokenizer:
         self._dress(made, ("normalizer", "pre_tokenizer", "post_processor"))
         made.add_special_tokens([AddedToken(name, normalized=False) for name in self._stand_ins.values()])
+        made.add_tokens(list(self._words.values()))
         return made
 
     def _dress(self, made: Tokenizer, parts: Sequence[str]) -> None:
@@ -138,6 +150,13 @@ class Characters:
         """By the id that a name has in a tokenizer, the id of the token that it names."""
         found = {made.token_to_id(name): number for number, name in names.items()}
         return {own: number for own, number in found.items() if own is not None}
+
+
+def _is_word(token: AddedToken) -> bool:
+    """Whether an added token is a part of ordinary text, and controls nothing."""
+    return not token.special and all(
+        unicodedata.category(char)[0] in "LMNZ" or char.isspace() for char in token.content
+    )
 
 
 def _renamed(model: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:

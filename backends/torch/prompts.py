@@ -206,6 +206,6 @@ def answer_ids(base: Base, text: str) -> list[int]:
     It is what the model would have to say for this text to be read (`Base.text`): special tokens are characters in it,
     since decoding leaves them out; other added tokens (`<think>`) are shown, and so are themselves.
     """
-    ids = [*base.characters.literal(text), base.end_of_turn]
+    ids = [*base.characters.literal(text, base.end_of_turn), base.end_of_turn]
     _check_vectors(base, ids, "an answer")
     return ids

@@ -211,6 +211,38 @@ def test_labels_hold_the_tokens_that_decoding_shows() -> None:
     assert tokenizer.decode(ids, skip_special_tokens=True) == "<think>a<|im_end|>"
 
 
+def test_words_that_a_vocabulary_was_enlarged_by_are_found_everywhere() -> None:
+    """They control nothing. Prompts and labels hold them as the tokenizer itself finds them."""
+    for name in ("bytes", "unigram", "NFKC and lower case"):
+        tokenizer = dressed(name)
+        tokenizer.add_tokens([AddedToken("covid"), AddedToken("    ", normalized=False), AddedToken("a_b")])
+        word, blanks, other = (tokenizer.token_to_id(text) for text in ("covid", "    ", "a_b"))
+        characters = Characters(tokenizer)
+        for text in ("the covid word", "a    b", "covid<"):
+            expected = tokenizer.encode(text, add_special_tokens=False).ids
+            assert {word, blanks} & set(expected)
+            assert characters.code([(text, False)]).ids == characters.code([(text, True)]).ids == expected
+            assert characters.literal(text) == expected
+        assert other not in characters.code([("a_b", False)]).ids
+        assert characters.code([("covid <think> ", True), ("<think>", False)]).ids.count(word) == 1
+
+
+def test_a_tokenizer_that_draws_lots_is_made_to_stop(tmp_path: Path) -> None:
+    """BPE dropout is for training tokenizers' models: the same text would be other tokens at each call."""
+    folder = make_model(tmp_path / "m", template=None)
+    whole = json.loads((folder / "tokenizer.json").read_text())
+    vocabulary = whole["model"]["vocab"]
+    for pair in (("h", "e"), ("he", "l"), ("hel", "l"), ("hell", "o")):
+        vocabulary["".join(pair)] = vocabulary.pop(min(vocabulary))
+        whole["model"]["merges"].append(list(pair))
+    whole["model"]["dropout"] = 0.5
+    (folder / "tokenizer.json").write_text(json.dumps(whole))
+    base = Base(folder, torch.float32)
+    prompts = {tuple(prompt_ids(base, AGENT, {"how": "", "q": "hello hello hello"}, 0)) for _ in range(20)}
+    labels = {tuple(answer_ids(base, "hello hello hello")) for _ in range(20)}
+    assert (len(prompts), len(labels)) == (1, 1)
+
+
 # -- templates -----------------------------------------------------------------------------------------------------
 
 ALL = "{% for m in messages %}{{ m.content }}{% endfor %}"
@@ -292,6 +324,22 @@ def test_a_prompt_that_a_template_does_not_write_is_an_error(tmp_path: Path, wha
 def test_a_template_that_refuses_what_an_assistant_says(tmp_path: Path) -> None:
     refusing = ALL.replace("{{", "{% if m.role == 'assistant' %}{{ raise_exception('no') }}{% endif %}<|im_start|>{{")
     assert base_with(tmp_path, refusing).end_of_turn == 2
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", "\n<|im_end|>\n", " <|im_end|>", "<end>\n"])
+def test_what_ends_a_turn_is_what_the_template_writes_there(tmp_path: Path, end: str) -> None:
+    """Behind white space too, and where nobody has called it special: then it is no part of a label either."""
+    from transformers import AutoTokenizer
+
+    folder = make_model(tmp_path / "m", template=TEMPLATE.replace("<|im_end|>\n", end), vocab_size=300)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([AddedToken("<end>", special=False)])
+    tokenizer.eos_token = "<|pad|>"
+    tokenizer.save_pretrained(folder)
+    base = Base(folder, torch.float32)
+    assert base.tokenizer.convert_ids_to_tokens(base.end_of_turn) == end.strip()
+    assert base.end_of_turn in base.stop_ids
+    assert answer_ids(base, f"a{end.strip()}b").count(base.end_of_turn) == 1
 
 
 def test_the_clock_stands_still(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
