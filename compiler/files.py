@@ -8,11 +8,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from masc.compiler.reading import read_json
+from masc.compiler.model_folder.headers import weight_files
+from masc.compiler.model_folder.templates import FOLDER
+from masc.compiler.reading import MOST_JSON, read_json
 from masc.compiler.writing import atomic_write, check_file, check_folder
 from masc.dsl.diagnostics import MascError, did_you_mean, fail
 from masc.dsl.limits import FILE
-from masc.dsl.regular import read_regular
+from masc.dsl.regular import open_regular, read_regular
 
 __all__ = [
     "artifact_of",
@@ -25,28 +27,38 @@ __all__ = [
 ]
 
 _YAML = (".yaml", ".yml")
+_OF_A_MODEL = re.compile(
+    r"(generation_|.*tokenizer.*)?config\.json|.*tokenizer.*\.json|.*\.index\.json|"
+    r"(special_tokens_map|added_tokens|vocab|tekken|chat_template)\.json|(vocab|merges)\.txt|.*\.model|.*\.jinja"
+)
+"""What is read of a model's folder beside its weights."""
 
 
 def model_hash(folder: Path) -> str:
     """A cheap and honest content hash of a model's folder.
 
-    Over the bytes of every `*.json` and the tokenizer's files, and of every safetensors file its name, size and header
-    (names, types and shapes of all tensors) with its first and last megabyte. Another model, another tokenizer or
-    another conversion changes it; it costs milliseconds, where hashing gigabytes would cost as much as loading them.
+    Over the bytes of its configs, its tokenizer's files and its chat templates, and of every file of weights its name,
+    size and header (names, types and shapes of all tensors) with its first and last megabyte. Another model, another
+    tokenizer or another conversion changes it; it costs milliseconds, where hashing gigabytes would cost as much as
+    loading them. What no model is made of (notes, a README, the state of a trainer) changes nothing. OSError where a
+    file cannot be read or is no regular one.
     """
     digest = hashlib.sha256()
+    weights = set(weight_files(folder))
     for path in sorted(folder.iterdir()):
-        if path.suffix == ".safetensors":
+        if path.name in weights:
             size = path.stat().st_size
             digest.update(f"{path.name} {size}\n".encode())
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 header = file.read(8)
                 digest.update(header + file.read(min(int.from_bytes(header, "little"), 1 << 26)))
                 digest.update(file.read(1 << 20))
                 file.seek(max(0, size - (1 << 20)))
                 digest.update(file.read())
-        elif path.suffix in (".json", ".model", ".txt", ".jinja"):
-            digest.update(f"{path.name}\n".encode() + path.read_bytes())
+        elif _OF_A_MODEL.fullmatch(path.name) and path.exists():
+            digest.update(f"{path.name}\n".encode() + read_regular(path, MOST_JSON))
+    for path in sorted((folder / FOLDER).glob("*.jinja")):
+        digest.update(f"{FOLDER}/{path.name}\n".encode() + read_regular(path, MOST_JSON))
     return digest.hexdigest()
 
 

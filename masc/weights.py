@@ -52,8 +52,12 @@ def load_checkpoint(path: Path, program: Program) -> None:
         found = read(path)
     except DamagedError as error:
         raise fail("E0608", f"the checkpoint `{path}` is damaged: {error}", hint="take another one") from None
-    models = found.state.get("belongs", {}).get("models", {})
-    check_models(models if isinstance(models, dict) else {}, path, program)
+    belongs = found.state.get("belongs")
+    models = belongs.get("models") if isinstance(belongs, dict) else None
+    if not isinstance(models, dict):
+        message = f"the checkpoint `{path}` does not say which base models it was trained on"
+        raise fail("E0608", message, hint="take another one")
+    check_models(models, path, program)
     put_weights(found, program.trainable())
 
 

@@ -174,10 +174,10 @@ def _refusals(path: str, before: Origin, now: Origin) -> Iterator[Diagnostic]:
 
     if before.plan != now.plan:
         yield other(f"was trained for another graph: {changed_lines(before.plan, now.plan)}", "put the graph back")
-    for name in sorted(set(before.models) & set(now.models)):
+    for name in sorted(now.models) if before.plan == now.plan else sorted(set(before.models) & set(now.models)):
         # What was loaded are other numbers in another dtype, which is told for itself.
         loaded = before.dtype != now.dtype or before.bases.get(name) == now.bases.get(name)
-        if before.models[name] != now.models[name] or not loaded:
+        if before.models.get(name) != now.models[name] or not loaded:
             message = f"`{path}` was trained on another base model: the files of `{name}` have changed"
             yield Diagnostic("E0615", message, hint=f"put the model back, {over}")
     if before.dtype != now.dtype:

@@ -21,6 +21,7 @@ from masc.compiler.artifact.layout import (
     is_inside,
     is_weights,
 )
+from masc.compiler.bounds import TRAIN
 from masc.compiler.plan import Plan
 from masc.compiler.reading import parse_json, read_regular
 from masc.dsl.diagnostics import MascError, fail
@@ -157,7 +158,7 @@ def usual_files(root: Path, source: str = "") -> Pairs:
 
 def _read(layout: Layout, path: Path, formats: tuple[int, ...]) -> Manifest:
     try:
-        body = parse_json(read_regular(path, _MOST))
+        body = parse_json(read_regular(path, _MOST), unique=True)
     except (FileNotFoundError, NotADirectoryError):
         message = f"`{layout.root}` is not an artifact: there is no manifest.json in it"
         raise fail("E0510", message, hint="`masc compile` makes one") from None
@@ -178,7 +179,7 @@ def _read(layout: Layout, path: Path, formats: tuple[int, ...]) -> Manifest:
 
 def _parse(root: Path, body: Mapping[str, Any]) -> Manifest:
     source = _plain_name(_typed(body, "source", str))
-    return Manifest(
+    found = Manifest(
         source=source,
         base=_typed(body, "base", str),
         fingerprint=_typed(body, "fingerprint", str),
@@ -192,6 +193,11 @@ def _parse(root: Path, body: Mapping[str, Any]) -> Manifest:
         way=_or_none(body, "way"),
         init_from=_or_none(body, "init_from"),
     )
+    if wrong_seed := TRAIN["seed"].complaint("seed", found.seed):
+        raise ValueError(wrong_seed)
+    if not found.trained and body["format"] != 1 and any(is_weights(name) for name, _ in found.files):
+        raise ValueError("`files` lists weights, and `trained` is false")
+    return found
 
 
 def _training(body: Mapping[str, Any]) -> Training:

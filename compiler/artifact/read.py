@@ -121,6 +121,9 @@ def _read(root: Path) -> Artifact:
     if not made_for(manifest, plan) or listed != hashlib.sha256(data).hexdigest():
         message = f"`{layout.plan}` is not the plan that the manifest was written for"
         raise fail("E0514", message, hint="compile the program again")
+    if {model.name for model in manifest.models} != {model.name for model in plan.models}:
+        message = f"`{layout.manifest}` is damaged: `models` does not name those of the plan"
+        raise fail("E0511", message, hint="compile the program again")
     now = dict(versions())
     warnings = tuple(
         Diagnostic("W0501", f"`{root}` was made with {name} {version}, and {now.get(name, 'none')} is installed")

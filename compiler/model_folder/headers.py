@@ -53,6 +53,11 @@ def whole(folder: Path) -> bool:
     return _files(folder)[0] is not None
 
 
+def weight_files(folder: Path) -> list[str]:
+    """The names of the files that hold the weights of a folder; empty where they are not all there."""
+    return _files(folder)[0] or []
+
+
 def _files(folder: Path) -> tuple[list[str] | None, list[Finding]]:
     """The names of the weight files: one, or those that the index names."""
     if (folder / ONE).exists():

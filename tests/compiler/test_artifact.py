@@ -254,13 +254,35 @@ def test_damage(tmp_path: Path, name: str, text: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("trained", "yes"), ("source", "../x.mas"), ("models", [3]), ("set", []), ("seed", 1.5)]
+    ("field", "value"),
+    [
+        ("trained", "yes"),
+        ("source", "../x.mas"),
+        ("models", [3]),
+        ("models", []),
+        ("models", [{"name": "other", "target": "x"}]),
+        ("set", []),
+        ("seed", 1.5),
+        ("seed", -1),
+        ("seed", 2**63),
+        ("files", {"adapters/a/adapter_model.safetensors": "0" * 64}),
+    ],
+    ids=str,
 )
 def test_wrong_fields(tmp_path: Path, field: str, value: object) -> None:
     root = tmp_path / "team.masc"
     write_artifact(root, program())
     body = json.loads((root / "manifest.json").read_text())
     (root / "manifest.json").write_text(json.dumps(body | {field: value}))
+    assert code(lambda: read_artifact(root)) == "E0511"
+
+
+def test_an_entry_that_stands_there_twice(tmp_path: Path) -> None:
+    """The last one would win, and weights be taken for none."""
+    root = tmp_path / "team.masc"
+    write_artifact(root, program())
+    path = root / "manifest.json"
+    path.write_text(path.read_text().rstrip().removesuffix("}") + ', "trained": true}')
     assert code(lambda: read_artifact(root)) == "E0511"
 
 
@@ -343,6 +365,35 @@ def test_model_hash_sees_every_file(tmp_path: Path) -> None:
     assert model_hash(tmp_path) == first
     (tmp_path / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}" + b"x" * 9 + b"y")
     assert model_hash(tmp_path) != first
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tokenizer.json", "chat_template.jinja", "additional_chat_templates/default.jinja", "vocab.txt", "spiece.model"],
+)
+def test_model_hash_sees_what_a_model_is_made_of(tmp_path: Path, name: str) -> None:
+    before = model_hash(tmp_path)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("1")
+    written = model_hash(tmp_path)
+    (tmp_path / name).write_text("2")
+    assert len({before, written, model_hash(tmp_path)}) == 3
+
+
+def test_model_hash_leaves_out_what_no_model_is_made_of(tmp_path: Path) -> None:
+    """Nor does it wait for a pipe that lies there."""
+    (tmp_path / "config.json").write_text("{}")
+    before = model_hash(tmp_path)
+    for name in ("notes.txt", "trainer_state.json", "README.md", "adapter_model.safetensors"):
+        (tmp_path / name).write_text("x")
+    os.mkfifo(tmp_path / "log.json")
+    os.mkfifo(tmp_path / "more.safetensors")
+    (tmp_path / "results.json").mkdir()
+    (tmp_path / "added_tokens.json").symlink_to("nowhere")
+    assert model_hash(tmp_path) == before
+    os.mkfifo(tmp_path / "vocab.json")
+    with pytest.raises(OSError, match="pipe"):
+        model_hash(tmp_path)
 
 
 def test_an_earlier_manifest_counts_how_answers_are_decoded(tmp_path: Path) -> None:
