@@ -12,6 +12,7 @@ from masc.compiler.chat import Chat
 from masc.compiler.facts import ALLOWED, ModelFacts
 from masc.compiler.model_folder.finding import Finding, some
 from masc.compiler.model_folder.headers import read_headers
+from masc.compiler.model_folder.settings import wrong_beside, wrong_settings
 from masc.compiler.model_folder.templates import examine_template, read_template
 from masc.compiler.model_folder.tensors import compare, expected
 from masc.compiler.model_folder.tokens import Tokens, beyond, read_tokens, unembedded
@@ -35,7 +36,8 @@ def examine(folder: Path, facts: ModelFacts) -> Look:
     tokenizer = _read(folder / "tokenizer_config.json")
     found = [*_unreadable(folder), *_code(config, tokenizer), *_quantised(config), *_adapter(folder)]
     if not found and facts.model_type in ALLOWED:
-        found += _weights(folder, config, facts)
+        found += wrong_settings(config, facts) or _weights(folder, config, facts)
+    found += wrong_beside(folder, tokenizer)
     tokens, wrong = read_tokens(folder, tokenizer)
     found += wrong
     rows = config.get("vocab_size")
@@ -89,8 +91,12 @@ def _flat(item: object) -> Iterator[object]:
 
 
 def _quantised(config: Mapping[str, Any]) -> Iterator[Finding]:
-    settings = config.get("quantization_config") or config.get("compression_config")
-    if settings:
+    named = ("quantization_config", "compression_config")
+    settings = next((config[name] for name in named if config.get(name) is not None), None)
+    if settings == {}:
+        message = "may be quantised or not: its `quantization_config` is empty"
+        yield Finding("E0533", message, "take the entry out of config.json if the weights are in floating point")
+    elif settings is not None:
         method = settings.get("quant_method") if isinstance(settings, dict) else None
         named = f"by `{method}`" if isinstance(method, str) else "(`quantization_config`)"
         message = f"is quantised {named}; masc trains adapters over weights in floating point"

@@ -47,6 +47,8 @@ def read_template(folder: Path, config: Mapping[str, Any]) -> tuple[str | None, 
         given = given["default"]
     if not isinstance(given, str):
         return None, [Finding("E0537", "has a chat template that is not a text", f"write it into `{FILE}`")]
+    if any("\ud800" <= char <= "\udfff" for char in given):
+        return None, [Finding("E0537", "has a chat template that holds half a character (a lone surrogate)")]
     return given or None, []
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from masc.compiler.model_folder.finding import Finding, some
-from masc.compiler.reading import read_json
+from masc.compiler.reading import MOST_JSON, read_json, read_regular
 
 _WHOLE, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 _CONVERTED = ("tokenizer.model", "vocab.json", "spiece.model", "vocab.txt", "tekken.json")
@@ -41,8 +41,7 @@ def read_tokens(folder: Path, config: Mapping[str, Any]) -> tuple[Tokens | None,
     from tokenizers import Tokenizer
 
     try:
-        text = (folder / _WHOLE).read_text(encoding="utf-8")
-        whole = Tokenizer.from_str(text)
+        whole = Tokenizer.from_str(read_regular(folder / _WHOLE, MOST_JSON).decode("utf-8"))
     except Exception as error:  # the library raises plain exceptions
         first = (str(error) or type(error).__name__).splitlines()[0]
         message = f"has a tokenizer that cannot be read: `{_WHOLE}`: {first}"
@@ -77,6 +76,7 @@ def _first(whole: Any, config: Mapping[str, Any], named: Mapping[str, str]) -> s
     if isinstance(said := config.get("add_bos_token"), bool):
         return named.get("bos_token", "") if said else ""
     whole.no_truncation()
+    whole.no_padding()
     marked = whole.encode("a", add_special_tokens=True)
     bare = whole.encode("a", add_special_tokens=False)
     extra = len(marked.ids) - len(bare.ids)

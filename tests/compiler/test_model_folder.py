@@ -15,6 +15,7 @@ from folders import fill, shapes_of, write_weights
 from masc.compiler.facts import ALLOWED, read_config
 from masc.compiler.model_folder import examine as examine_module
 from masc.compiler.model_folder import remember
+from masc.compiler.model_folder.settings import ACTIVATIONS
 from masc.compiler.models import look_into
 from masc.compiler.pipeline import compile_source
 from masc.dsl.source import Source
@@ -135,24 +136,60 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "an adapter": (lambda f: edit(f, "adapter_config.json", base_model_name_or_path="x"), "E0532", "adapter"),
     "quantised": (lambda f: edit(f, "config.json", quantization_config={"quant_method": "gptq"}), "E0533", "`gptq`"),
     "code": (lambda f: edit(f, "config.json", auto_map={"AutoModelForCausalLM": "x.Y"}), "E0534", "x.Y"),
+    "quantised, and nobody knows how": (lambda f: edit(f, "config.json", quantization_config={}), "E0533", "is empty"),
     "code of the tokenizer": (
         lambda f: edit(f, "tokenizer_config.json", auto_map={"AutoTokenizer": ["x.Slow", None]}),
         "E0534",
         "x.Slow",
     ),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), "E0535", "no tokenizer"),
+    "a pipe for a tokenizer": (lambda f: to_a_pipe(f / "tokenizer.json"), "E0535", "a pipe"),
+    "a device for a tokenizer": (lambda f: to_nowhere(f / "tokenizer.json", "/dev/zero"), "E0535", "a device"),
     "half a tokenizer": (lambda f: (f / "tokenizer.json").write_text('{"model": '), "E0535", "cannot be read"),
     "half a tokenizer's config": (lambda f: (f / "tokenizer_config.json").write_text("{"), "E0535", "tokenizer_config"),
     "too few rows": (lambda f: (edit(f, "config.json", vocab_size=200), rewrite(f, dict)), "E0536", "200 rows"),
     "a token too many": (lambda f: edit(f, "tokenizer_config.json", **ADDED), "W0510", "`[cls]`, `[mask]`"),
 }
+SETTINGS: dict[str, tuple[str, dict[str, Any], str]] = {  # by what is wrong: the file, its entries, what is said
+    "activation": ("config.json", {"hidden_act": "nonsense"}, "`hidden_act` is 'nonsense'"),
+    "no activation": ("config.json", {"hidden_act": None}, "no activation function"),
+    "epsilon": ("config.json", {"rms_norm_eps": -1}, "`rms_norm_eps` is -1"),
+    "padding beyond": ("config.json", {"pad_token_id": 260}, "there are 260 tokens"),
+    "padding as text": ("config.json", {"pad_token_id": "0"}, "`pad_token_id` is '0'"),
+    "end as text": ("config.json", {"eos_token_id": "2"}, "`eos_token_id` is '2'"),
+    "tied as text": ("config.json", {"tie_word_embeddings": "false"}, "neither true nor false"),
+    "biases as text": ("config.json", {"attention_bias": "false"}, "neither true nor false"),
+    "odd heads": ("config.json", {"head_dim": 7}, "turns pairs"),
+    "rotary base of 0": ("config.json", {"rope_theta": 0}, "`rope_theta` of its rotary embedding is 0"),
+    "rotary base as text": ("config.json", {"rope_parameters": {"rope_theta": "1e4"}}, "is '1e4'"),
+    "rotary base without end": ("config.json", {"rope_theta": 1e999}, "Infinity"),
+    "factor of 0": ("config.json", {"rope_scaling": {"type": "linear", "factor": 0}}, "`factor` of its rotary"),
+    "no factor": ("config.json", {"rope_scaling": {"rope_type": "yarn"}}, "has no `factor`"),
+    "half of llama3's": ("config.json", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "low_freq_factor"),
+    "llama3's turned round": (
+        "config.json",
+        {"rope_scaling": {"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1}},
+        "not above",
+    ),
+    "end of generation": ("generation_config.json", {"eos_token_id": ["2"]}, "`eos_token_id` is ['2']"),
+    "ends in lists": ("generation_config.json", {"eos_token_id": [[2]]}, "`eos_token_id` is [[2]]"),
+    "a list for a token": ("tokenizer_config.json", {"bos_token": ["<s>"]}, "`bos_token` is ['<s>']"),
+    "half a character": ("tokenizer_config.json", {"eos_token": "\ud800"}, "`eos_token` is"),
+    "length as text": ("tokenizer_config.json", {"model_max_length": "long"}, "`model_max_length` is 'long'"),
+    "half a template": ("tokenizer_config.json", {"chat_template": "\ud800"}, "half a character"),
+}
 ADDED: dict[str, Any] = {f"{role}_token": f"[{role}]" for role in ("bos", "unk", "pad", "cls", "mask")}
 ADDED["eos_token"] = {"content": "[eos]"}
 
 
-def to_nowhere(path: Path) -> None:
+def to_nowhere(path: Path, where: str = "nowhere") -> None:
     path.unlink()
-    path.symlink_to(path.parent / "nowhere")
+    path.symlink_to(path.parent / where)
+
+
+def to_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
 
 
 @pytest.mark.parametrize("what", DAMAGE)
@@ -162,6 +199,20 @@ def test_damage(folder: Path, what: str) -> None:
     damage(folder)
     assert found(folder) == [code]
     assert words in message(folder)
+
+
+@pytest.mark.parametrize("what", SETTINGS)
+def test_settings_that_no_model_can_be_run_with(folder: Path, what: str) -> None:
+    name, entries, words = SETTINGS[what]
+    edit(folder, name, **entries)
+    assert len(found(folder)) == 1
+    assert words in message(folder)
+
+
+def test_the_activation_functions_are_those_of_transformers() -> None:
+    from transformers.activations import ACT2FN
+
+    assert set(ACT2FN) == ACTIVATIONS
 
 
 HARMLESS: dict[str, Callable[[Path], object]] = {
@@ -180,6 +231,10 @@ HARMLESS: dict[str, Callable[[Path], object]] = {
         edit(f, "config.json", tie_word_embeddings=True),
         rewrite(f, lambda s: s.update({"lm_head.weight": s.pop("model.embed_tokens.weight")})),
     ),
+    "padding from behind": lambda f: edit(f, "config.json", pad_token_id=-1),
+    "nothing said": lambda f: edit(f, "config.json", pad_token_id=None, quantization_config=None, rope_scaling=None),
+    "several ends": lambda f: edit(f, "generation_config.json", eos_token_id=[2, 3]),
+    "a length without end": lambda f: edit(f, "tokenizer_config.json", model_max_length=10**30),
     "a link": lambda f: link(f / "model.safetensors"),
     "pickle beside it": lambda f: (f / "pytorch_model.bin").write_bytes(b"x"),
 }
@@ -325,7 +380,7 @@ def test_files_of_templates(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(("template", "codes"), [(CHAT, ["W0512"]), ("{{ bos_token }}" + CHAT, []), (None, [])])
-@pytest.mark.parametrize("how", ["post-processor", "add_bos_token"])
+@pytest.mark.parametrize("how", ["post-processor", "add_bos_token", "padded"])
 def test_a_template_without_the_token_that_begins_every_text(
     folder: Path, template: str | None, codes: list[str], how: str
 ) -> None:
@@ -333,7 +388,9 @@ def test_a_template_without_the_token_that_begins_every_text(
 
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.add_special_tokens(["<s>"])
-    if how == "post-processor":
+    if how == "padded":
+        tokenizer.enable_padding(direction="left", length=16)
+    if how != "add_bos_token":
         tokenizer.post_processor = processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 256)])
     tokenizer.save(str(folder / "tokenizer.json"))
     asked = {"add_bos_token": True} if how == "add_bos_token" else {}
