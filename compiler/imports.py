@@ -91,7 +91,7 @@ def read_program(
     size = len(main.span.source.text)
     reading = _Reading(_shown(path, base), path.parent if copied else None, texts or {}, size=size)
     here = _File(main, path.name, broken=False)
-    key = _key(base / path.name if copied or not path.is_file() else path)
+    key = _key(base / path.name if copied or not os.path.isfile(path) else path)
     # An import of the original is one of the copy that is being compiled.
     reading.files = {key: here, **({_key(path): here} if copied else {})}
     waiting = [here]

@@ -74,7 +74,7 @@ class Server(LanguageServer):
     def look_around(self) -> None:
         """Take note of the folders that the editor has open."""
         uris = list(self.workspace.folders) or [uri for uri in (self.workspace.root_uri,) if uri]
-        self.state.folders = tuple(map(path_of, uris))
+        self.state.folders = tuple(path_of(uri) for uri in uris if is_ours(uri))
         self.state.forget()
 
     def tell(self) -> None:

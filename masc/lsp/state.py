@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from masc.compiler.pipeline import Compilation
@@ -116,16 +117,29 @@ def _about(path: str, found: Mapping[str, Mapping[str, tuple[Diagnostic, ...]]])
 
 def is_ours(uri: str) -> bool:
     """Whether a document is a file, or will be one. Others, such as the old version that a comparison shows (`git:`),
-    have the name of a file that they are not."""
-    return urlsplit(uri).scheme in {"file", "untitled"}
+    have the name of a file that they are not; and some have a name that no file can have."""
+    return _path(uri) is not None
 
 
 def path_of(uri: str) -> str:
-    """The real path of a document. One that was never saved is taken to be in the working directory, under a name that
-    no file has."""
-    parts = urlsplit(uri)
-    path = url2pathname(parts.path)
-    if parts.scheme == "file":
-        return real(path)
-    name = Path(path).name or "untitled"
-    return real(f"untitled:{name if name.endswith(SUFFIXES) else f'{name}.mas'}")
+    """The real path of a document that is ours. One that was never saved is taken to be in the working directory, under
+    a name that no file has."""
+    path = _path(uri)
+    assert path is not None, uri
+    return path
+
+
+def _path(uri: str) -> str | None:
+    try:
+        parts = urlsplit(uri)
+        path = unquote(parts.path, errors="surrogateescape")  # a file's name is bytes, not always UTF-8
+        if os.name == "nt":
+            path = url2pathname(parts.path)
+        if parts.scheme == "file":
+            return real(path) if parts.netloc in ("", "localhost") or os.name == "nt" else None
+        if parts.scheme == "untitled":
+            name = Path(path).name or "untitled"
+            return real(f"untitled:{name if name.endswith(SUFFIXES) else f'{name}.mas'}")
+    except (ValueError, OSError):  # a null character, half a character, a host in brackets
+        return None
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import weakref
 from pathlib import Path
 
@@ -72,6 +73,39 @@ def test_the_old_version_in_a_comparison_is_not_the_file(tmp_path: Path) -> None
         state.drop(foreign)
     assert state.texts[real(path)] == MAIN
     assert state.uri(real(path)) == path.as_uri()
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file:///a%00.mas",
+        "file://[bad/a.mas",
+        "file://elsewhere/a.mas",
+        "untitled:a%00",
+        "file:///\ud800.mas",
+        "a.mas",
+        "",
+    ],
+)
+def test_a_document_with_the_name_of_no_file_does_no_harm(tmp_path: Path, uri: str) -> None:
+    state = State((str(tmp_path),))
+    state.hold(uri, "mas 1\nagent\n")
+    state.hold((tmp_path / "a.mas").as_uri(), "mas 1\nagent\n")
+    state.use(uri)
+    assert list(state.check()) == [real(tmp_path / "a.mas")]
+    state.drop(uri)
+
+
+@pytest.mark.parametrize("name", ["n" * 300, "é", "a;b?c#d%41"])
+def test_documents_with_odd_names_are_told_of(tmp_path: Path, name: str) -> None:
+    uri, state = (tmp_path / f"{name}.mas").as_uri(), State((str(tmp_path),))
+    state.hold(uri, "mas 1\nagent\n")
+    assert [found[0].code for found in state.check().values()] == ["E0105"]
+    assert path_of(uri) == real(tmp_path / f"{name}.mas")
+
+
+def test_a_name_that_is_not_utf8_is_the_files_own(tmp_path: Path) -> None:
+    assert os.fsencode(path_of(f"{tmp_path.as_uri()}/%FF.mas")).endswith(b"/\xff.mas")
 
 
 def test_a_text_that_was_never_saved_is_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
