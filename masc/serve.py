@@ -231,6 +231,6 @@ def _stamps(files: Iterable[Path]) -> Stamps:
 def _stamp(file: Path) -> tuple[int, int] | None:
     try:
         status = file.stat()
-    except OSError:
+    except (OSError, ValueError):  # ValueError: what is imported has the name of no file
         return None
     return status.st_mtime_ns, status.st_size

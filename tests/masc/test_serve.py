@@ -174,6 +174,18 @@ def test_an_import_that_is_a_pipe(address: tuple[str, int], tmp_path: Path) -> N
     assert "E0" in until(found, "problems")["problems"]
 
 
+@pytest.mark.parametrize("name", ["a\\u0000.mas", "a" * 5000 + ".mas", "~nobody/a.mas", "/", ""])
+def test_an_import_with_the_name_of_no_file_does_not_stop_the_painter(
+    address: tuple[str, int], tmp_path: Path, name: str
+) -> None:
+    found = events(address)
+    until(found, "drawings")
+    write(tmp_path / "team.mas", FILE.replace("words.mas", name))
+    assert "error[E" in until(found, "problems")["problems"]
+    write(tmp_path / "team.mas", FILE)
+    assert next(event for event in found if event.get("problems") == "")["problems"] == ""
+
+
 def test_a_port_that_is_taken_is_wrong_usage(address: tuple[str, int], masc: Command, tmp_path: Path) -> None:
     done = masc("draw", "--watch", tmp_path / "team.mas", "--port", address[1])
     assert done.code == 2
