@@ -44,6 +44,7 @@ _JOINED = re.compile(
 )
 _CONCLUDED = re.compile(
     r"(?:\b(?:so|therefore|thus|hence|consequently|finally|in conclusion|i\s+(?:would\s+|will\s+)?(?:think|believe|say)"
+    r"|only(?=\s+(?:(?:option|choice|answer|statement)\s+)?[(\"'*]*[A-J]\b)"
     r"|(?:i['’]d|i['’]ll|let['’]s)\s+say|go(?:ing)?\s+(?:with|for)|it(?:['’]s|\s+is)|must\s+be|should\s+be"
     r"|leaves(?:\s+(?:us\s+with|only))?|remains|choose|choosing|pick|select)\b"
     r"|→|=>|∴|所以|因此|选择?|選)",
@@ -230,7 +231,8 @@ def _next(option: str) -> str:
 def _unclaimed(text: str, items: Sequence[Found], several: bool = False) -> Any:
     """Where no option is called the answer: what is alone or stands first; else what is concluded last. Options that
     are only listed are none; of several, lines that each name one are."""
-    left = [i for i, item in enumerate(items) if not _denied(text, items, i)]
+    denied = _denied(text, items)
+    left = [i for i in range(len(items)) if not denied[i]]
     lines = [line for line in text.splitlines() if line.strip()]
     if several and len(lines) > 1:
         named = [i for i in left if _BEGINS_A_LINE.search(text[max(0, items[i].start - 12) : items[i].start])]
@@ -247,7 +249,12 @@ def _unclaimed(text: str, items: Sequence[Found], several: bool = False) -> Any:
     if not text[: items[first].start].strip(" \n\t(*\"'#>-["):
         after = text[items[first].end :]
         lines = re.findall(r"^\W{0,3}([A-J])\W{0,2}[.):]\s", text, re.MULTILINE)
-        if len(set(lines)) < 3 or re.match(r"[).:\]]?\s*$", after.split("\n")[0]):
+        alone = re.match(
+            r"[*_\"'’”]*\s*(?:[).:,;!\]}>(|=–—-]|\n|$|because\b|since\b|as\b|is\s+(?:the|correct|right)\b)", after
+        )
+        if (len(set(lines)) < 3 and (alone or _CONCLUDED.search(after) is None)) or re.match(
+            r"[).:\]]?\s*$", after.split("\n")[0]
+        ):
             return _grouped(text, items, first, several)
     concluded = None
     for cue in _CONCLUDED.finditer(text):
@@ -264,15 +271,15 @@ def _unclaimed(text: str, items: Sequence[Found], several: bool = False) -> Any:
     return _grouped(text, items, left[-1], several)
 
 
-def _denied(text: str, items: Sequence[Found], at: int) -> bool:
-    """Rejected itself, or one of a list that is: `A and C are wrong`."""
-    for _ in range(_MOST_JOINED):
-        if rejected(text, items[at]):
-            return True
-        if at + 1 == len(items) or _JOINED.fullmatch(text, items[at].end, items[at + 1].start) is None:
-            break
-        at += 1
-    return False
+def _denied(text: str, items: Sequence[Found]) -> list[bool]:
+    """Of each option whether it is rejected, itself or with a list that it is in: `A and C are wrong`."""
+    found: list[bool] = []
+    ahead = _MOST_JOINED  # options to the next one that is rejected, in the same list
+    for at in reversed(range(len(items))):
+        joined = found and _JOINED.fullmatch(text, items[at].end, items[at + 1].start) is not None
+        ahead = 0 if rejected(text, items[at]) else ahead + 1 if joined else _MOST_JOINED
+        found.append(ahead < _MOST_JOINED)
+    return found[::-1]
 
 
 # -- words with a number ----------------------------------------------------------------------------------------------

@@ -77,7 +77,8 @@ _YES_AFTER = re.compile(
     (?: (?:(?:is|was|must\s+be|has\s+to\s+be|should\s+be|seems)\s+)
         (?:(?:clearly|definitely|indeed|therefore|thus|the\s+only|the|most\s+likely|probably|our|my|your)\s+)*
         (?:final\s+|correct\s+|right\s+|best\s+|true\b|most\s+\w+\s+)*(?:answer|choice|option|one|solution|correct|right|best|true)\b(?!\s+to\s+(?:say|assume|an\s*other|a\s+different))
-      | (?:is|seems|sounds|looks)\s+(?:much\s+|far\s+)?(?:better|closer)\b | fits\b | works\b
+      | (?:is|seems|sounds|looks)\s+(?:much\s+|far\s+)?(?:better|closer|(?:the\s+)?mo(?:re|st)\s+(?:accurate|precise
+          |likely|appropriate|specific|complete|plausible|suitable|comprehensive|relevant))\b | fits\b | works\b
       | [?:–—-]\s*(?:yes|correct|right|true)\b(?!\s+[a-z])
       | (?:(?:ist|es|est)\s+(?:die\s+|la\s+|le\s+)?(?:richtig\w*|correct\w*|réponse|antwort|respuesta))
       | (?:✓|✔|✅) )""",

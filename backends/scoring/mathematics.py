@@ -19,7 +19,7 @@ from pathlib import Path
 
 from masc.backends.scoring.exact import plain
 from masc.backends.scoring.markup import boxes, readable
-from masc.backends.scoring.numbers import Number, find_numbers, number_of, same
+from masc.backends.scoring.numbers import Number, find_numbers, number_of, same, without_remarks
 from masc.backends.scoring.reasoning import turns, without_reasoning
 
 SECONDS = 5.0
@@ -34,6 +34,8 @@ def math(said: str, gold: str) -> bool:
     gold = gold.strip()
     if not gold:
         return not without_reasoning(said)
+    if _LETTERED.search(f"\\boxed{{{gold}") is None:
+        said = _LETTERED.sub(r"\\boxed{", said)
     if _PLAIN.fullmatch(gold.strip("$ ")) and isinstance(right := number_of(gold), Number):
         mine = plain_number(said)
         if mine is not None:
@@ -51,6 +53,11 @@ def math(said: str, gold: str) -> bool:
     return False
 
 
+# The letter of a choice before the answer itself: \textbf{(C)}\ 12.
+_LETTERED = re.compile(
+    r"\\boxed\s*\{\s*\$?(?:\\(?:text|math)(?:bf|rm)?\s*\{\s*\(\s*[A-E]\s*\)\s*\}(?:\\[ ,;:!]|\\q?quad|[~:\s])*"
+    r"|\(\s*[A-E]\s*\)(?:\\[ ,;:!]|\\q?quad|[~:\s])+)(?=[\w\\$(-])"
+)
 # Digits with or without groups of three, a simple fraction, a power of ten: a comma may mean too much else.
 _PLAIN = re.compile(
     r"[-+\u2212]?\s*\\?\$?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+|\s*/\s*\d+)?\s*\\?%?"
@@ -80,7 +87,7 @@ _PAIR = re.compile(r"^[$\s(]*[-\u2212]?\d+\s*(?:,|\{,\})\s*(?!\d{3}(?!\d))\d+[$\
 
 def _wholly(inside: str) -> bool:
     """Whether an expression is one number and nothing that changes it: `x = 5 \\text{ cm}^2`, not `3 + 4`."""
-    told = re.split(r"[=≈]", readable(inside))[-1]
+    told = re.split(r"[=≈]", without_remarks(readable(inside)))[-1]
     items = find_numbers(told)
     if not items:
         return not re.search(r"[^\w\s.,-]", told)  # in words

@@ -89,14 +89,16 @@ _STRANGE_BEFORE = re.compile(
     |sec|csc|[A-Za-z])\([^()=\n]*$
   | [⌊⌈∛]\s*$ | (?<![^\s({$:])\|$
   | \S[ ]*(?:(?<![-=<>])[<>]|<=|(?<!=)>=|[≤≥≠≮≯]|(?<![\d)])!=)[ ]*$
-  | \\(?:[lg]eq?q?|[lg]eqslant|neq?|[lg]t|in|equiv)\s*$""",
+  | \\(?:[lg]eq?q?|[lg]eqslant|neq?|[lg]t|in|equiv)\s*$ | \d[A-Za-z]\s*[-+*\u2212]\s*$""",
     re.VERBOSE,
 )
 _STRANGE_AFTER = re.compile(
     r"""\s*(?:√|π|pi\b|\\sqrt|\\pi|\\factorial|!(?=\s*[}=.]\s*\S)|!(?![=\s.]|$)|[xyzin](?![\w'’-])|±|÷\s*\(|\\[a-z]+\{)
-  | [abefijnoqruvwxyz](?![\w'’-]) | \)?_\s*\{?\s*(?!10\b)\w | [₀-₉] | \|(?!\s*\S)""",
+  | [abefijnoqruvwxyz](?![\w'’-]) | [cdghklmpst](?=\s*(?:[+*]|[-\u2212]\s)\s*[\w(])
+  | \)?_\s*\{?\s*(?!10\b)\w | [₀-₉] | \|(?!\s*\S)""",
     re.VERBOSE,
 )
+_VARIABLE = re.compile(r"\b(?:[Ll]et|where|terms of|function of|variable) ([a-z])\b")  # else `5m` has a unit
 _FACTORIAL = re.compile(r"\s*\d+!\.?\s*")  # alone; after words the mark is a cry: The answer is 42!
 _NOT_THE_ANSWER = re.compile(
     r"\b(?:step|question|problem|part|figure|example|equation|option|choice|page|section|method|chapter|line|case|no\."
@@ -108,6 +110,14 @@ _BESIDE = re.compile(
     re.I,
 )
 _BRACKET = re.compile(r"\d[^()]*\([^()]*$")  # a number before, then one in brackets
+_WITHIN = re.compile(r"\d(?:\s+[a-z]+){0,2}\s+(?:in|over|within|during|for|every)\s+(?:the\s+\w+\s+)?$")
+_TIME = re.compile(r"\s*(?:seconds?|minutes?|hours?|days?|weeks?|months?|years?)\b")  # earns 460 in 45 hours
+_REMARK = re.compile(  # x = 5 > 0
+    r"((?<![<>!=])=\s*(?:[-\u2212]\s*)?[\d.,/]+)\s*(?:<=|>=|!=|[<>≤≥≠]|\\[lg]eq?q?|\\neq?)\s*[-\u2212]?[\d.,/]*\d"
+)
+_IN_TOTAL = re.compile(
+    r"\s+(?:[a-z]+\s+)?(?:in total|altogether|in all|all together)\b"
+)  # 2 here and 3 there, 5 in all
 _PLACES = re.compile(r"[\s-]*(?:decimal|significant|d\.?p\.?\b|s\.?f\.?\b|sig\.?\s*figs?)", re.IGNORECASE)
 _LINK = re.compile(r"\s*(?:[-+*×÷/\u2212\u2013]|x(?=\s*\d))\s*\(?\s*")
 _EQUALS = re.compile(r"=|≈|→|⇒|=>|\bequals\b|\bor about\b")
@@ -123,11 +133,12 @@ def find_numbers(text: str) -> tuple[Found, ...]:
     """All numbers of a readable text, in order."""
     found: list[Found] = []
     taken = 0
+    variables = set(_VARIABLE.findall(text))
     for match in _tokens(text):
         if match.start() < taken:
             continue
         taken = match.end()
-        found.append(_read(text, match))
+        found.append(_read(text, match, variables))
     return tuple(found)
 
 
@@ -137,7 +148,7 @@ def _tokens(text: str) -> list[re.Match[str]]:
     return sorted(every, key=lambda m: (m.start(), -m.end()))
 
 
-def _read(text: str, match: re.Match[str]) -> Found:
+def _read(text: str, match: re.Match[str], variables: set[str]) -> Found:
     start, end = match.span()
     if match.re is _OTHER:
         return Found(start, end, Other(re.sub(r"\s|\u2013", lambda m: "-" if m[0] == "\u2013" else "", match[0])))
@@ -150,6 +161,7 @@ def _read(text: str, match: re.Match[str]) -> Found:
     start, negative = _sign(text, start)
     before = text[max(0, start - 24) : start].rpartition("\n")[2]
     strange = _STRANGE_BEFORE.search(before) or _STRANGE_AFTER.match(text[end : end + 12])
+    strange = strange or (text[end : end + 1] in variables and re.match(r"\w(?!\w)", text[end : end + 2]))
     if value is None or strange or _FACTORIAL.fullmatch(text):
         return Found(start, end, Other(text[max(0, start - 8) : end + 8].strip()))
     return Found(start, end, Number(-value if negative else value, percent))
@@ -285,9 +297,10 @@ def _whole(text: str) -> Number | Other | None:
     rest = told[items[0].end :]
     if len(items) > 1 and re.match(r"\s*(?:[-+*×÷/\u2212&;]|,|and\b|or\b|x\b)", rest):
         return Other(re.sub(r"\s", "", told))
+    alone = re.fullmatch(r"\s*\\?[)}]\s*", rest)  # {5}, (5)
     if (
         rest.startswith("!")
-        or re.search(r"\\sqrt|√|π|[({]\s*$", told[: items[0].start])
+        or re.search(r"\\sqrt|√|π" + ("" if alone else r"|[({]\s*$"), told[: items[0].start])
         or re.match(r"\s*[-+*×÷/\u2212^]", rest)
     ):
         return Other(re.sub(r"\s", "", told))
@@ -300,6 +313,9 @@ def _value_at(text: str, at: int, between: str, items: Sequence[Found]) -> Any:
     sentence = re.split(r"(?<=[^\d\s])[.!?]\s|(?<=\d)[.!?](?:\s|$)|\n", text[item.end :], maxsplit=1)[0]
     if re.match(r"\s*(?:because|since|as\b|for\b|,\s*(?:because|since|as|which|where|not)|\()", sentence):
         return item.value
+    total = (i for i in items[at + 1 : at + 9] if i.end <= item.end + len(sentence) and _IN_TOTAL.match(text, i.end))
+    if (summed := next(total, None)) is not None:
+        return summed.value
     apart = re.search(r"[,;]\s*[A-Za-z]\w?\s*=", sentence)  # x = 7, y = 3: the first
     equal = list(_EQUALS.finditer(sentence[: apart.start()] if apart else sentence))
     linked = _LINK.match(sentence) or re.match(r"\s*(?:%|percent)?\s*(?:of|times|plus|minus)\s+[\d(]", sentence)
@@ -334,7 +350,10 @@ def _unclaimed(text: str, items: Sequence[Found]) -> Any:
     if not likely:
         return None
     likely = [i for i in likely if not _BRACKET.search(text[max(0, i.start - 60) : i.start])] or likely
-    last = likely[-1]
+    apart = [
+        i for i in likely if not _WITHIN.search(text[max(0, i.start - 60) : i.start]) or not _TIME.match(text, i.end)
+    ]
+    last = (apart or likely)[-1]
     if len(items) > 1 and last in items and (at := items.index(last)) > 0:
         between = text[items[at - 1].end : last.start]
         before = text[max(0, items[at - 1].start - 12) : items[at - 1].start]
@@ -343,10 +362,15 @@ def _unclaimed(text: str, items: Sequence[Found]) -> Any:
     return last.value
 
 
+def without_remarks(text: str) -> str:
+    """`x = 5 > 0` as `x = 5`: what else holds of a number is not the number."""
+    return _REMARK.sub(r"\1", text)
+
+
 def number_of(said: str) -> Number | Other | None:
     """The number that an answer gives, None where it gives none."""
     for part in turns(without_reasoning(said)):
-        text = _AND_A_PART.sub(lambda m: f" {_part(m[1], m[2])}", readable(part))
+        text = without_remarks(_AND_A_PART.sub(lambda m: f" {_part(m[1], m[2])}", readable(part)))
         items = find_numbers(text)
         if not items:
             words = in_words(text)

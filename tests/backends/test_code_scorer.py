@@ -93,6 +93,9 @@ MBPP = {
     "carriage returns": (CODE.replace("\n", "\r\n"), True),
     "wrong": (CODE.replace("+", "-"), False),
     "imported": ("from operator import add as plus", True),
+    "the marks of MBPP's own prompt": (f"[BEGIN]\n{CODE}\n[DONE]\n\nYou are an expert", True),
+    "the marks, around a fence": (f"[BEGIN]\n{fenced(CODE)}\n[DONE]", True),
+    "a fence with a title": (fenced(CODE, 'python3 title="x.py"'), True),
 }
 
 

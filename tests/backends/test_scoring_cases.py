@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from masc.backends.scoring import choices
+from masc.backends.scoring.claims import Found, rejected
 from masc.backends.scoring.declarations import DECLARED
 from masc.backends.scoring.mathematics import math
 from masc.backends.scoring.reasoning import BLOCKS
@@ -63,13 +65,38 @@ def test_what_takes_for_ever_is_not_right_and_the_next_one_is_asked() -> None:
 
 
 def test_long_answers_and_hostile_ones_end() -> None:
-    parts = ("9", "1,", "(A) or ", "<think>", r"\boxed{", "- ", "The answer is 3. Wait, no. ", "<a ", "$", "answer ")
+    parts = (
+        "9",
+        "1,",
+        "(A) or ",
+        "A | ",
+        "<think>",
+        r"\boxed{",
+        "- ",
+        "The answer is 3. Wait, no. ",
+        "<a ",
+        "$",
+        "answer ",
+    )
     for part in parts:
         for name in ("exact", "number", "choice"):
             SCORERS[name].score(part * 5_000, "B" if name == "choice" else "5", {})
     assert SCORERS["number"].score("1e99999999999", "5", {}) == 0
     assert SCORERS["number"].score("9" * 5000, "9" * 5000, {}) == 1
     assert SCORERS["number"].score("9" * 5000, "9" * 4999 + "8", {}) == 0
+
+
+def test_a_long_list_of_options_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = Counter[int]()
+
+    def counting(text: str, found: Found) -> bool:
+        looked[found.start] += 1
+        return rejected(text, found)
+
+    monkeypatch.setattr(choices, "rejected", counting)
+    assert not choices.choice("A | " * 500, "B")
+    assert len(looked) == 500
+    assert max(looked.values()) <= 2
 
 
 def test_mathematics_in_threads() -> None:
