@@ -29,6 +29,8 @@ SECONDS = 10
 """How long the tests of a row may take."""
 _START = 10
 """Seconds more for two interpreters to start."""
+_LOOK = 0.1
+"""Seconds between looks at how much memory both sides hold."""
 _SLACK = 2
 """Seconds more for the tests' interpreter, which may start later than the candidate's."""
 
@@ -63,16 +65,17 @@ def run(
             folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
             sides.append(stack.enter_context(_Side(walls, role, seconds, folder)))
         candidate, judge = sides
-        candidate.write(json.dumps({"code": code, "wanted": wanted}).encode() + b"\n", end)
+        watch = _Watch(sides)
+        candidate.write(json.dumps({"code": code, "wanted": wanted}).encode() + b"\n", end, watch)
         told = {"before": before, "tests": tests, "wanted": wanted, "needed": needed}
-        judge.write(json.dumps(told).encode() + b"\n", end)
+        judge.write(json.dumps(told).encode() + b"\n", end, watch)
         sender, receiver = candidate, judge  # the candidate says first what it has
-        while (line := sender.read(end, sides)) is not None:
+        while (line := sender.read(end, watch)) is not None:
             if sender is judge and line in (b"pass\n", b"fail\n"):
                 return line == b"pass\n"
             if line.startswith(b'["ready"'):  # from now on it is the tests' time
                 end = min(end, time.monotonic() + seconds + _SLACK)
-            if not line.startswith(b"[") or not receiver.write(line, end):
+            if not line.startswith(b"[") or not receiver.write(line, end, watch):
                 return False
             sender, receiver = receiver, sender
     return False
@@ -112,13 +115,15 @@ class _Side:
                 assert stream is not None
                 stream.close()
 
-    def write(self, data: bytes, end: float) -> bool:
-        """Whether all of it went in in time."""
+    def write(self, data: bytes, end: float, watch: _Watch) -> bool:
+        """Whether all of it went in in time, and no side took too much memory meanwhile."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._in, selectors.EVENT_WRITE)
             while data:
-                if not selector.select(max(0.0, end - time.monotonic())):
+                if not watch.goes_on(end):
                     return False
+                if not selector.select(_LOOK):
+                    continue
                 try:
                     data = data[os.write(self._in, data) :]
                 except BlockingIOError:
@@ -127,17 +132,14 @@ class _Side:
                     return False
         return True
 
-    def read(self, end: float, sides: list[_Side]) -> bytes | None:
+    def read(self, end: float, watch: _Watch) -> bytes | None:
         """The next line, None where none comes in time, it is too long, or a side takes too much memory."""
         with selectors.DefaultSelector() as selector:
             selector.register(self._out, selectors.EVENT_READ)
             while b"\n" not in self._kept:
-                left = end - time.monotonic()
-                if left <= 0 or len(self._kept) > peer.LARGEST:
+                if len(self._kept) > peer.LARGEST or not watch.goes_on(end):
                     return None
-                if not selector.select(min(left, 0.1)):
-                    if any(side.memory() > MEMORY for side in sides):
-                        return None
+                if not selector.select(_LOOK):
                     continue
                 chunk = os.read(self._out, 1 << 16)
                 if not chunk:
@@ -156,6 +158,22 @@ class _Side:
                 with suppress(psutil.Error):
                     total += process.memory_info().rss
         return total
+
+
+class _Watch:
+    """Time and memory of both sides, looked at while they talk and while they are silent."""
+
+    def __init__(self, sides: list[_Side]) -> None:
+        self._sides, self._next = sides, 0.0
+
+    def goes_on(self, end: float) -> bool:
+        now = time.monotonic()
+        if now >= end:
+            return False
+        if now < self._next:
+            return True
+        self._next = now + _LOOK
+        return all(side.memory() <= MEMORY for side in self._sides)
 
 
 @cache

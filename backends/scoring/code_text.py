@@ -15,6 +15,11 @@ from masc.backends.scoring.reasoning import without_reasoning
 
 _LONGEST = 200_000
 _PYTHON = {"python", "py", "python3", "py3", "pycon", "python2", "ipython"}
+_MODULES = {"bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq"}
+_MODULES |= {"itertools", "json", "math", "operator", "random", "re", "statistics", "string", "sys"}
+"""What tests use without importing it."""
+_MOST_PARSED = 2_000_000
+"""Characters that are parsed to find the part of a text that is a program."""
 _FENCE = re.compile(r"^[ \t]*(?:```+|~~~+)[ \t]*([\w+.#-]*)[^\n`]*$", re.MULTILINE)
 
 
@@ -49,6 +54,10 @@ def tests_of(row: Mapping[str, Any]) -> Tests:
         tests += [listed] if isinstance(listed, str) else [str(test) for test in listed]
     used = _names("\n".join(tests), ast.Load)
     made = _names("\n".join([*tests, *before]), ast.Store) - ({entry} if entry else set())
+    if modules := sorted((_with_attributes("\n".join(tests)) & _MODULES) - made - {entry}):
+        # Tests rely on it that the candidate imports them; from there they would be what it likes.
+        before.insert(0, f"import {', '.join(modules)}")
+        made |= set(modules)
     wanted = sorted((used - made - set(dir(builtins))) | ({entry} if entry else set()))
     needed = [entry] if entry else sorted(_called("\n".join(tests)) & set(wanted))
     return Tests(tuple(before), tuple(tests), tuple(wanted), tuple(needed))
@@ -57,7 +66,7 @@ def tests_of(row: Mapping[str, Any]) -> Tests:
 def code_of(said: str, row: Mapping[str, Any]) -> list[str] | None:
     """The candidate's code, as programs to run one after the other: what the prompt defines, then the answer's own.
     None where the answer holds no code that can be run."""
-    said = without_reasoning(said)[-_LONGEST:].replace("\r\n", "\n").replace("\0", "")
+    said = without_reasoning(said)[-_LONGEST:].replace("\r\n", "\n").replace("\0", "").replace("\ufeff", "")
     prompt = str(row.get("prompt") or "") if "test" in row else ""
     needed = tests_of(row).needed
     helpers = [_whole_prompt(prompt)] if prompt else []
@@ -119,12 +128,16 @@ def _runnable(text: str) -> str | None:
         return text if ast.parse(text).body else None
     lines = text.splitlines()
     starts = [i for i, line in enumerate(lines) if re.match(r"(?:def|class|import|from|async|@)\b|@", line)]
+    left = _MOST_PARSED
     for first in starts[:8]:
-        for last in range(len(lines), first, -1):
-            if lines[last - 1].strip() and _parses(part := "\n".join(lines[first:last])) and ast.parse(part).body:
+        for last in range(len(lines), max(first, len(lines) - 152), -1):
+            if not lines[last - 1].strip():
+                continue
+            part = "\n".join(lines[first:last])
+            if (left := left - len(part)) < 0:
+                return None
+            if _parses(part) and ast.parse(part).body:
                 return part
-            if len(lines) - last > 150:
-                break
     return None
 
 
@@ -206,6 +219,17 @@ def _names(code: str, context: type[ast.expr_context]) -> set[str]:
             elif isinstance(node, ast.arg):
                 found.add(node.arg)
     return found
+
+
+def _with_attributes(code: str) -> set[str]:
+    """Names of which a program uses attributes only, as of modules."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError):
+        return set()
+    bases = [n.value for n in ast.walk(tree) if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)]
+    alone = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not any(n is base for base in bases)}
+    return {base.id for base in bases if isinstance(base, ast.Name)} - alone
 
 
 def _called(code: str) -> set[str]:

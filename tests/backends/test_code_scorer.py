@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import importlib
 import textwrap
 from typing import Any
 
@@ -90,6 +91,7 @@ MBPP = {
     "usage last": (f"{fenced(CODE)}\nUsage:\n{fenced('print(plus(1, 2))')}", True),
     "tildes": (f"~~~python\n{CODE}\n~~~", True),
     "indented in a list": (f"1. So:\n\n   ```python\n{textwrap.indent(CODE, '   ')}\n   ```\n", True),
+    "a byte-order mark": ("\ufeff" + CODE, True),
     "carriage returns": (CODE.replace("\n", "\r\n"), True),
     "wrong": (CODE.replace("+", "-"), False),
     "imported": ("from operator import add as plus", True),
@@ -186,6 +188,71 @@ def test_the_candidate_sees_nothing_of_the_tests() -> None:
         "    return [n for n in found if n not in ('__self__',)]"
     )
     assert passes(steal, {"test_list": ["assert plus(lambda x: x) == []", "assert plus(x for x in [1]) == []"]}, WALLS)
+
+
+CLOSE = {"test_list": ["assert math.isclose(area(3), 9.0, rel_tol=0.001)"]}
+
+
+@pytest.mark.parametrize(
+    ("code", "right"),
+    [
+        ("def area(x):\n    return x * x", True),
+        ("import math\ndef area(x):\n    return math.pow(x, 2)", True),
+        ("class math:\n    isclose = staticmethod(lambda *a, **k: True)\ndef area(x):\n    return 1", False),
+        ("import math\nmath.isclose = lambda *a, **k: True\ndef area(x):\n    return 1", False),
+    ],
+)
+def test_modules_of_the_tests_are_not_the_candidates(code: str, right: bool) -> None:
+    from masc.backends.scoring.code import passes
+
+    assert passes(code, CLOSE, WALLS) is right
+    assert read_tests(CLOSE).wanted == ("area",)
+    assert read_tests({"test_list": ["assert copy([1]) == [1]"]}).needed == ("copy",)
+
+
+RAISED = {
+    "b'\\xff'.decode()": "UnicodeDecodeError as e: assert e.start == 0",
+    "{}['a']": "KeyError as e: assert e.args == ('a',) and str(e) == repr('a')",
+    "open('/none')": "FileNotFoundError as e: assert e.errno == 2",
+    "raise StopIteration(3)": "StopIteration as e: assert e.value == 3",
+    "json.loads('{')": "json.JSONDecodeError as e: assert 'property name' in str(e)",
+    "class Mine(ValueError): pass\n    raise Mine(3)": "ValueError as e: assert e.args == (3,)",
+    "class Mine(Exception): pass\n    raise Mine('x')": "Exception as e: assert str(e) == 'x'",
+}
+
+
+@pytest.mark.parametrize("raised", RAISED)
+def test_an_exception_arrives_as_what_it_is(raised: str) -> None:
+    from masc.backends.scoring.code import passes
+
+    tests = f"try: f()\nexcept {RAISED[raised]}\nelse: assert False"
+    code = f"import json\ndef f():\n    {raised}"
+    assert passes(code, {"test_list": [tests], "test_imports": ["import json"]}, WALLS)
+    assert not passes(code, {"test_list": ["f()"], "test_imports": ["import json"]}, WALLS)
+
+
+def test_who_raises_does_not_skip_a_test() -> None:
+    from masc.backends.scoring.code import passes
+
+    tests = (
+        "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(plus(1, 2), 3)\n"
+        "result = unittest.TextTestRunner().run(unittest.defaultTestLoader.loadTestsFromTestCase(T))\n"
+        "assert result.wasSuccessful()"
+    )
+    row = {"test_list": [tests]}
+    assert passes(CODE, row, WALLS)
+    assert not passes("import unittest\ndef plus(a, b):\n    raise unittest.SkipTest('x')", row, WALLS)
+
+
+def test_a_long_text_without_a_program_is_given_up_soon() -> None:
+    text = "import x\n" * 3000 + "so on\n" * 3000
+    looked = []
+    code_text = importlib.import_module("masc.backends.scoring.code_text")
+    parses = code_text._parses
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(code_text, "_parses", lambda code: looked.append(len(code)) or parses(code))
+        assert code_text.code_of(text, PLUS) is None
+    assert sum(looked) < 5_000_000
 
 
 def test_what_tests_take_from_the_candidate() -> None:

@@ -67,6 +67,16 @@ def test_the_network_is_closed(walls: Sandbox) -> None:
         assert gives(walls, body, "'in'")
 
 
+@pytest.mark.parametrize("family", [40, 16, 38, 17, 21, 31])  # vsock, netlink, alg, packet, rds, bluetooth
+def test_other_families_of_sockets_are_not_there(walls: Sandbox, family: int) -> None:
+    body = (
+        "import socket\ntry:\n    socket.socket({}, socket.SOCK_{})\n    return 'out'\nexcept OSError:\n    return 'in'"
+    )
+    for kind in ("STREAM", "RAW", "SEQPACKET"):
+        assert gives(walls, body.format(family, kind), "'in'")
+    assert gives(walls, body.format(1, "STREAM"), "'out'")
+
+
 def test_files_outside_are_not_read_or_changed(walls: Sandbox, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.write_text("secret")
@@ -143,6 +153,25 @@ def test_memory_is_limited_over_all_processes(walls: Sandbox) -> None:
         "        time.sleep(30)\n        os._exit(0)\ntime.sleep(8)\nreturn 1"
     )
     assert not gives(walls, several, "1", seconds=15)
+
+
+def test_memory_is_looked_at_while_the_sides_talk(walls: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that never ends, a byte now and then, is no reason not to look."""
+    from masc.backends.scoring import code
+
+    heard: list[int] = []
+
+    def memory(side: code._Side) -> int:
+        heard.append(len(side._kept))
+        return 1 << 40 if heard[-1] > 50 else 0
+
+    monkeypatch.setattr(code._Side, "memory", memory)
+    talk = (
+        "import os, time\nwhile True:\n    for n in range(3, 64):\n        try: os.write(n, b'[')\n"
+        "        except OSError: pass\n    time.sleep(0.01)"
+    )
+    assert not run(walls, [talk], (), ("f()",), ("f",), ("f",), seconds=2, start=3)
+    assert max(heard) > 50
 
 
 def test_processes_are_few(walls: Sandbox) -> None:
