@@ -34,7 +34,7 @@ def ridge_map(output: Tensor, table: Tensor) -> Tensor:
     output: Wo [V, d], the output embedding. table: Wi [V, d], what the input embedding module returns.
     """
     output = output.float()
-    gram = output.T @ output + RIDGE * torch.eye(output.shape[1], device=output.device)
+    gram = output.T @ output + RIDGE * torch.eye(output.shape[1], dtype=output.dtype, device=output.device)
     matrix: Tensor = torch.linalg.solve(gram, output.T @ table)
     return matrix
 

@@ -91,13 +91,13 @@ def fusions_of(walk: Walk, prefill: Prefill, prompts: list[Prompt]) -> tuple[Fus
             for own, theirs in zip(prompts, walk.prompts[one.segment], strict=True)
         ]
         width = max(1, *(len(row) for row in pairs))
-        table = torch.zeros(3, len(pairs), width, dtype=torch.long)
+        table = torch.zeros(3, len(pairs), width, dtype=torch.long, device="cpu")
         for b, row in enumerate(pairs):
             last = len(walk.prompts[one.segment][b].ids) - 1
             for n, (theirs, own) in enumerate(row):
                 # Where something was fused into the sender, its last token stands in the last column of its prompt.
                 moved = segment.prompt - 1 if theirs == last and one.segment in walk.fused else theirs
-                table[:, b, n] = torch.tensor([moved, own, 1])
+                table[:, b, n] = torch.tensor([moved, own, 1], device="cpu")
         if one.stop:
             layers = tuple((keys.detach(), values.detach()) for keys, values in segment.layers)
             segment = Segment(layers, segment.real, segment.start, segment.prompt, segment.latents)

@@ -263,7 +263,7 @@ class Base(nn.Module):
             found = [getattr(x.self_attn, "sliding_window", None) for x in self.model.get_decoder().layers]
         if not any(found):
             return None
-        return (torch.tensor([window or 1 << 62 for window in found]),)
+        return (torch.tensor([window or 1 << 62 for window in found], device="cpu"),)
 
     @property
     def windows(self) -> Tensor | None:
@@ -338,9 +338,9 @@ def columns(cache: DynamicCache, first: int) -> KeysValues:
 def pad(rows: Sequence[Sequence[int]], value: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Right-pad rows of ids: ids long [B, W] and which are real, bool [B, W]."""
     width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), value, dtype=torch.long)
-    real = torch.zeros(len(rows), width, dtype=torch.bool)
+    ids = torch.full((len(rows), width), value, dtype=torch.long, device="cpu")
+    real = torch.zeros(len(rows), width, dtype=torch.bool, device="cpu")
     for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long, device="cpu")
         real[i, : len(row)] = True
     return ids.to(device), real.to(device)

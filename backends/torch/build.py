@@ -9,6 +9,7 @@ import torch
 from masc.backends.torch.base import Base
 from masc.backends.torch.fetch import resolve
 from masc.backends.torch.program import Program
+from masc.backends.torch.usual import usual_tensors
 from masc.compiler.bounds import TRAIN
 from masc.compiler.models import check_plan, look_into
 from masc.compiler.plan import Plan
@@ -49,6 +50,6 @@ def build(
     if wrong:
         raise MascError(dict.fromkeys(wrong))
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with torch.inference_mode(False):  # else nothing could ever be trained
+    with usual_tensors(), torch.inference_mode(False):  # else nothing could ever be trained
         bases = {name: Base(folder, DTYPES[dtype]).to(place) for name, folder in folders.items()}
         return Program(plan, bases, plan.train.seed if seed is None else seed)

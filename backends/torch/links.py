@@ -86,7 +86,8 @@ def between(sender: Base, receiver: Base, seed: int) -> Tensor:
     pairs = sorted((i, j) for i, j in pairs if i < output.shape[0] and j < table.shape[0])
     if not pairs:
         generator = torch.Generator().manual_seed(seed)
-        return torch.randn(output.shape[1], table.shape[1], generator=generator).to(table.device)
+        size = output.shape[1], table.shape[1]
+        return torch.randn(size, generator=generator, dtype=torch.float32, device="cpu").to(table.device)
     rows, columns = (torch.tensor(side, device=table.device) for side in zip(*pairs, strict=True))
     return ridge_map(output[rows], table[columns])
 

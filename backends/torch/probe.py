@@ -141,7 +141,9 @@ class Probe:
     def noise(self, tensor: Tensor, *name: str | int) -> Tensor:
         """Normal noise [..., D] with the norm of each vector, the same on every device."""
         generator = torch.Generator().manual_seed(derive(self.seed, *name))
-        drawn: Tensor = torch.randn(tensor.shape, generator=generator).to(tensor.device)
+        drawn: Tensor = torch.randn(tensor.shape, generator=generator, dtype=torch.float32, device="cpu").to(
+            tensor.device
+        )
         wanted, has = (one.float().pow(2).sum(-1, keepdim=True).sqrt() for one in (tensor, drawn))
         return (drawn * (wanted / has.clamp_min(1e-12))).to(tensor.dtype)
 

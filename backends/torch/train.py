@@ -34,6 +34,7 @@ from masc.backends.torch.rows import rows_of
 from masc.backends.torch.schedule import data_order, due
 from masc.backends.torch.step import Stepper
 from masc.backends.torch.trackers import Trackers
+from masc.backends.torch.usual import usual_training
 from masc.compiler import bounds
 from masc.compiler.artifact import Training, versions, writing
 from masc.compiler.plan import Loss, Prefill, TrainSettings, agent_of
@@ -90,6 +91,10 @@ def train(
         if settings.get(name) is not None:
             raise TypeError(f"train does not read {name!r}: {where}")
     chosen = checked(dataclasses.replace(program.plan.train, **settings))
+    if settings.get("eval_every") and eval_rows is None and evaluate is None:
+        raise ValueError("`eval_every` has nothing to evaluate on: give `eval_rows`, or `evaluate`")
+    if directory is None and (idle := [n for n in ("save_every", "keep") if n in settings] + ["force"] * force):
+        raise ValueError(f"`{idle[0]}` is about checkpoints, and these need a `directory`")
     run = prepare(
         program,
         rows,
@@ -292,7 +297,7 @@ class Run:
         """Train; returns the metrics of each step that ran. E0641 where another process trains in the directory.
         ValueError where the program is being trained already."""
         here = writing(self.folder) if self.folder is not None and self.processes.main else nullcontext()
-        with alone(self.program), here, _as_it_was(self.program), torch.inference_mode(False), torch.enable_grad():
+        with alone(self.program), here, _as_it_was(self.program), usual_training(self.program.device):
             self.program.max_length = self.settings.max_length
             if self.init_from is not None:
                 self.program.init_from(self.init_from)

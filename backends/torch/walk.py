@@ -105,7 +105,7 @@ class Walk:
                 check_size(base, [text], self._limit(base), f"row {index + 1}")
                 label = len(answer_ids(base, text)) - (name not in self.program.seen)
                 self.texts[name] = [text]
-            real = torch.ones(1, prompt + steps + label, dtype=torch.bool)
+            real = torch.ones(1, prompt + steps + label, dtype=torch.bool, device="cpu")
             start = start_of(prefill.at, self.segments, real)
             self.segments[name] = Segment((), real, start, prompt, steps)
             self._check_end(base, agent, self.segments[name].end("all"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,54 @@ def test_what_is_switched_around_it_changes_nothing(tiny: Path, plain: dict[str,
     with torch.inference_mode():
         train(program, ROWS, **SETTINGS)
     assert same(weights(program), plain)
+
+
+@pytest.mark.parametrize("around", [torch.autocast("cpu", torch.bfloat16), torch.device("meta")], ids=str)
+def test_autocast_and_default_device_change_nothing(around: Any, tiny: Path, plain: dict[str, torch.Tensor]) -> None:
+    program = make_program(TEXT, tiny)
+    with around:
+        train(program, ROWS, **SETTINGS)
+    assert same(weights(program), plain)
+
+
+@pytest.mark.parametrize("two", [False, True], ids=["one model", "two models"])
+def test_a_default_device_reaches_no_tensor(two: bool, tiny: Path) -> None:
+    """`meta` stands for a GPU: a tensor that is made there by default has no numbers to go on with."""
+    text = TEXT
+    if two:
+        text = TEXT.replace(" : kv", " : fuse").replace("agent b on m", "agent b on o")
+        text = text.replace("model m = MODEL", "model m = MODEL\nmodel o = OTHER")
+    ends = []
+    for around in (nullcontext(), torch.device("meta")):
+        with around:
+            program = make_program(text, tiny, awake=False)
+            said, loss = program.generate(ROWS), program(ROWS).loss
+            loss.backward()
+        gradients = {name: p.grad for name, p in program.trainable().items() if p.grad is not None}
+        ends.append((said, float(loss.detach()), gradients))
+    assert ends[0][:2] == ends[1][:2]
+    assert same(ends[0][2], ends[1][2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_torchs_default_dtype_changes_nothing_that_is_built(dtype: torch.dtype, tiny: Path) -> None:
+    def built(edge: str, model: str) -> dict[str, torch.Tensor]:
+        text = TEXT.replace(" : kv", f" : {edge}").replace("agent b on m", f"agent b on {model}")
+        text = text.replace("model m = MODEL", "model m = MODEL\nmodel o = OTHER").replace(
+            "model o = OTHER" if model == "m" else "\0", ""
+        )
+        return weights(make_program(text, tiny, awake=False))
+
+    for edge, model in (("kv", "m"), ("fuse", "o"), ("hidden", "o")):
+        usual = built(edge, model)
+        torch.set_default_dtype(dtype)
+        try:
+            other = built(edge, model)
+            assert torch.get_default_dtype() == dtype
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert {name: t.dtype for name, t in other.items()} == {name: t.dtype for name, t in usual.items()}
+        assert same(other, usual)
 
 
 def test_torchs_default_dtype_changes_nothing(tiny: Path) -> None:
@@ -217,6 +266,10 @@ def test_no_memory_is_told_as_that(tiny: Path, monkeypatch: pytest.MonkeyPatch) 
         ({"checkpoint": ["agent"]}, ValueError, "`checkpoint` is"),
         ({"checkpoint": None}, ValueError, "`checkpoint` is None"),
         ({"resume": True}, ValueError, "directory"),
+        ({"force": True}, ValueError, "directory"),
+        ({"save_every": 1}, ValueError, "directory"),
+        ({"keep": 1}, ValueError, "directory"),
+        ({"eval_every": 1}, ValueError, "eval_rows"),
     ],
     ids=str,
 )
