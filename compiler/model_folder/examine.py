@@ -91,8 +91,8 @@ def _flat(item: object) -> Iterator[object]:
 
 
 def _quantised(config: Mapping[str, Any]) -> Iterator[Finding]:
-    named = ("quantization_config", "compression_config")
-    settings = next((config[name] for name in named if config.get(name) is not None), None)
+    entries = ("quantization_config", "compression_config")
+    settings = next((config[name] for name in entries if config.get(name) is not None), None)
     if settings == {}:
         message = "may be quantised or not: its `quantization_config` is empty"
         yield Finding("E0533", message, "take the entry out of config.json if the weights are in floating point")
