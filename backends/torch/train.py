@@ -90,6 +90,8 @@ def train(
     for name, where in _ELSEWHERE.items():
         if settings.get(name) is not None:
             raise TypeError(f"train does not read {name!r}: {where}")
+    if isinstance(trackers, str):
+        raise TypeError(f"`trackers` is a list of names, not a text: [{trackers!r}]")
     chosen = checked(dataclasses.replace(program.plan.train, **settings))
     if settings.get("eval_every") and eval_rows is None and evaluate is None:
         raise ValueError("`eval_every` has nothing to evaluate on: give `eval_rows`, or `evaluate`")

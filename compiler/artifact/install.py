@@ -93,6 +93,8 @@ def install(layout: Layout, staged: Path, manifest: Manifest) -> Manifest:
 
 def settle_alone(layout: Layout) -> None:
     """Move what is pending to its place. To be called with the lock held. It may be begun again at any point."""
+    if layout.pending.is_symlink():  # no install makes one: what it leads to is somebody's own
+        layout.pending.unlink()
     if not layout.pending.is_dir():
         return
     pending = layout.pending / MANIFEST

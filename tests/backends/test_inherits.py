@@ -266,6 +266,7 @@ def test_no_memory_is_told_as_that(tiny: Path, monkeypatch: pytest.MonkeyPatch) 
         ({"checkpoint": ["agent"]}, ValueError, "`checkpoint` is"),
         ({"checkpoint": None}, ValueError, "`checkpoint` is None"),
         ({"resume": True}, ValueError, "directory"),
+        ({"trackers": "tensorboard"}, TypeError, "list of names"),
         ({"force": True}, ValueError, "directory"),
         ({"save_every": 1}, ValueError, "directory"),
         ({"keep": 1}, ValueError, "directory"),

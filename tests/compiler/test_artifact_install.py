@@ -433,6 +433,19 @@ def test_links_are_not_followed_out_of_an_artifact(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "theirs"
 
 
+def test_a_link_where_an_install_would_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is waited for no longer than for any install, and what it leads to stays."""
+    monkeypatch.setattr("masc.compiler.artifact.read._PATIENCE", 2.0)
+    root = tmp_path / "team.masc"
+    write_artifact(root, program())
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "notes").write_text("mine")
+    (root / ".masc-install").symlink_to(tmp_path / "own")
+    assert read_artifact(root).plan == program().plan
+    assert (tmp_path / "own" / "notes").read_text() == "mine"
+    assert not (root / ".masc-install").exists()
+
+
 def test_an_artifact_by_way_of_a_link(tmp_path: Path) -> None:
     save(tmp_path / "real.masc", "old")
     (tmp_path / "team.masc").symlink_to(tmp_path / "real.masc")
