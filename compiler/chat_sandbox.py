@@ -101,7 +101,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters |= {_STEP: _step, _HELD: _held}
         self.globals |= {"raise_exception": _refuse, "lipsum": _no_chance, "dict": _dict, "namespace": _Inner}
 
-    def call(self, context: Context, function: Any, *args: Any, **named: Any) -> Any:  # type: ignore[override]
+    def call(self, context: Context, function: Any, *args: Any, **named: Any) -> Any:
         """A function that a template calls; `range` has bounds of its own."""
         _small(args, named)
         return super().call(context, function, *args, **named)

@@ -161,8 +161,8 @@ def _read(text: str, match: re.Match[str], variables: set[str]) -> Found:
     start, negative = _sign(text, start)
     before = text[max(0, start - 24) : start].rpartition("\n")[2]
     strange = _STRANGE_BEFORE.search(before) or _STRANGE_AFTER.match(text[end : end + 12])
-    strange = strange or (text[end : end + 1] in variables and re.match(r"\w(?!\w)", text[end : end + 2]))
-    if value is None or strange or _FACTORIAL.fullmatch(text):
+    variable = text[end : end + 1] in variables and re.match(r"\w(?!\w)", text[end : end + 2]) is not None
+    if value is None or strange or variable or _FACTORIAL.fullmatch(text):
         return Found(start, end, Other(text[max(0, start - 8) : end + 8].strip()))
     return Found(start, end, Number(-value if negative else value, percent))
 
