@@ -16,6 +16,7 @@ from typing import Any
 
 from masc.compiler.reading import read_json
 from masc.dsl.diagnostics import Diagnostic, fail
+from masc.dsl.regular import MEND_LINK, dangling
 from masc.dsl.source import Span
 
 ALLOWED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo2")
@@ -93,6 +94,8 @@ def read_config(folder: Path, span: Span | None = None) -> ModelFacts:
     try:
         config = read_json(path)
     except FileNotFoundError:
+        if why := dangling(path):
+            raise fail("E0502", f"there is no model in `{folder}`: {why}", span, hint=MEND_LINK) from None
         raise fail(
             "E0502",
             f"the folder `{folder}` holds no model: there is no config.json in it",

@@ -14,7 +14,7 @@ from masc.compiler.reading import MOST_JSON, read_json
 from masc.compiler.writing import atomic_write, check_file, check_folder
 from masc.dsl.diagnostics import MascError, did_you_mean, fail
 from masc.dsl.limits import FILE
-from masc.dsl.regular import open_regular, read_regular
+from masc.dsl.regular import MEND_LINK, dangling, open_regular, read_regular
 
 __all__ = [
     "artifact_of",
@@ -98,6 +98,8 @@ def locate(argument: Path | None = None, cwd: Path | None = None) -> Path:
 
     here = (cwd or Path.cwd()) / (argument or "")
     shown = argument if argument is not None else here
+    if why := dangling(here):
+        raise fail("E0515", f"`{shown}` cannot be read: {why}", hint=MEND_LINK)
     if here.is_file() or (os.path.lexists(here) and not here.is_dir()):
         return here  # what is no regular file is refused where it is read, which knows what it is
     if not here.is_dir():

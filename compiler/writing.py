@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from masc.dsl.diagnostics import fail
+from masc.dsl.regular import dangling
 
 _TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}\.tmp", re.DOTALL)
 _LONGEST_STEM = 40  # characters of a file's name in that of its temporary file: names have at most 255 bytes
@@ -144,6 +145,8 @@ def check_folder(path: Path) -> None:
 
 def _obstacle(folder: Path) -> str | None:
     """Why a folder cannot be made or written into, as far as the system tells without trying."""
+    if why := dangling(folder):
+        return why
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         return f"`{there}` is not a folder"

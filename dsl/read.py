@@ -7,7 +7,7 @@ from pathlib import Path
 
 from masc.dsl.diagnostics import Diagnostic, did_you_mean
 from masc.dsl.limits import FILE
-from masc.dsl.regular import TooLargeError, read_regular
+from masc.dsl.regular import MEND_LINK, TooLargeError, dangling, read_regular
 from masc.dsl.source import Source, Span
 from masc.dsl.syntax import File
 
@@ -18,11 +18,13 @@ _TOO_LARGE = "a program holds prompts and edges; long texts are inputs, columns 
 def read(path: str | os.PathLike[str]) -> tuple[File | None, list[Diagnostic], Source | None]:
     """Read and parse a file. Whatever is wrong with it, or with the path, is in the diagnostics."""
     path = Path(path)
-    if path.suffix not in SUFFIXES and not path.is_dir():
+    if path.suffix not in SUFFIXES and not path.is_dir() and dangling(path) is None:
         return None, [Diagnostic("E0133", f"`{path}` is no `.mas` or YAML file", hint=_known())], None
     try:
         data = read_regular(path, FILE)
     except FileNotFoundError:
+        if why := dangling(path):
+            return None, [Diagnostic("E0130", f"`{path}` cannot be read: {why}", hint=MEND_LINK)], None
         return None, [Diagnostic("E0130", f"there is no file `{path}`", hint=_nearby(path))], None
     except IsADirectoryError:
         return None, [Diagnostic("E0131", f"`{path}` is a folder", hint="name the file in it")], None

@@ -6,12 +6,16 @@ before it is opened, opened without waiting, and what was opened is looked at ag
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import BinaryIO
 
+MEND_LINK = "make the link anew, or name the file itself"
+"""The hint where `dangling` says why."""
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
@@ -32,7 +36,13 @@ def open_regular(path: str | os.PathLike[str], most: int | None = None) -> Itera
     most: of how many bytes it may be at the time (None: of any number). OSError where it is no regular file or the
     system refuses, TooLargeError where it is larger.
     """
-    _regular(path, os.stat(path), most)
+    try:
+        about = os.stat(path)
+    except OSError as error:
+        if (why := dangling(path)) is None:
+            raise
+        raise type(error)(error.errno, why) from None
+    _regular(path, about, most)
     handle = os.open(path, _FLAGS)
     with os.fdopen(handle, "rb") as file:
         _regular(path, os.fstat(handle), most)
@@ -49,6 +59,24 @@ def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
     if len(data) > most:
         raise _too_large(None, most)
     return data
+
+
+def dangling(path: str | os.PathLike[str]) -> str | None:
+    """Why nothing is found at a path though its name is there: it, or a folder on the way to it, is a symbolic link
+    that points to something that is not there. None for every other path."""
+    given = Path(path)
+    for part in (given, *given.parents):
+        if not os.path.islink(part):
+            continue
+        what = "it is" if part == given else f"`{part}` is"
+        try:
+            os.stat(part)
+        except FileNotFoundError:
+            return f"{what} a link to `{os.readlink(part)}`, which is not there"
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                return f"{what} a link that leads back to itself"
+    return None
 
 
 def _regular(path: str | os.PathLike[str], about: os.stat_result, most: int | None) -> None:

@@ -25,6 +25,7 @@ from masc.compiler.bounds import TRAIN
 from masc.compiler.plan import Plan
 from masc.compiler.reading import parse_json, read_regular
 from masc.dsl.diagnostics import MascError, fail
+from masc.dsl.regular import MEND_LINK, dangling
 
 FORMAT = 2
 DISTRIBUTION = "masc-lang"
@@ -160,6 +161,8 @@ def _read(layout: Layout, path: Path, formats: tuple[int, ...]) -> Manifest:
     try:
         body = parse_json(read_regular(path, _MOST), unique=True)
     except (FileNotFoundError, NotADirectoryError):
+        if why := dangling(layout.root):
+            raise fail("E0510", f"`{layout.root}` cannot be read: {why}", hint=MEND_LINK) from None
         message = f"`{layout.root}` is not an artifact: there is no manifest.json in it"
         raise fail("E0510", message, hint="`masc compile` makes one") from None
     except (OSError, ValueError) as error:
