@@ -94,7 +94,7 @@ def locate(argument: Path | None = None, cwd: Path | None = None) -> Path:
     """The source that an argument means: a file, a folder with one `.mas` (or one YAML file), an artifact (its copy of
     the source), or nothing: what is in the working directory. Raises MascError (E0515, E0516, or what an artifact
     gives)."""
-    from masc.compiler.artifact import Layout, read_manifest
+    from masc.compiler.artifact import Layout, read_manifest, training_told
 
     here = (cwd or Path.cwd()) / (argument or "")
     shown = argument if argument is not None else here
@@ -116,6 +116,8 @@ def locate(argument: Path | None = None, cwd: Path | None = None) -> Path:
         if not source.is_file():
             raise fail("E0511", f"`{shown}` is damaged: `{source.name}` is missing", hint="compile the program again")
         return source
+    if not found and (told := training_told(here)):
+        raise fail("E0515", told[0], hint=told[1])
     if not found:
         raise fail("E0515", f"there is no .mas file in `{shown}`", hint="name a file, or a folder that holds one")
     if len(found) > 1:

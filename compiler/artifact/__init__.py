@@ -16,6 +16,7 @@ from __future__ import annotations
 from masc.compiler.artifact.layout import Layout, is_weights
 from masc.compiler.artifact.lock import is_other_rank, writing
 from masc.compiler.artifact.manifest import Manifest, ModelRecord, Training, known_manifest, read_manifest, versions
+from masc.compiler.artifact.of_training import training_told
 from masc.compiler.artifact.read import (
     Artifact,
     base_of,
@@ -64,6 +65,7 @@ __all__ = [
     "settle",
     "state",
     "steady",
+    "training_told",
     "versions",
     "write_artifact",
     "writing",

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from masc.compiler.artifact.layout import MANIFEST, METRICS, STAGED, Layout, digest_of
+from masc.compiler.artifact.layout import MANIFEST, METRICS, STAGED, Layout, digest_of, is_checkpoint
 from masc.compiler.artifact.manifest import Manifest, dump_manifest, known_manifest
 from masc.compiler.writing import atomic_write
 from masc.dsl.diagnostics import MascError, fail
@@ -145,12 +145,6 @@ def remove_training(layout: Layout) -> None:
         layout.checkpoints.rmdir()
     with suppress(OSError):
         (layout.root / METRICS).unlink(missing_ok=True)
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a folder in `checkpoints/` is one that training made, or was making."""
-    stem, _, number = path.name.partition("-")
-    return stem in ("step", ".tmp") and number.isascii() and number.isdigit() and path.is_dir()
 
 
 def _to_disk(path: Path) -> None:

@@ -73,6 +73,12 @@ def is_inside(name: str) -> bool:
     return plain and not path.is_absolute() and ".." not in path.parts and name != "."
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a folder in `checkpoints/` is one that training made, or was making."""
+    stem, _, number = path.name.partition("-")
+    return stem in ("step", ".tmp") and number.isascii() and number.isdigit() and path.is_dir()
+
+
 def leftovers(root: Path) -> Iterator[Path]:
     """What writers that were killed left in an artifact, under names of masc's alone."""
     for path in root.iterdir():

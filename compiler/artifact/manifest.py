@@ -21,6 +21,7 @@ from masc.compiler.artifact.layout import (
     is_inside,
     is_weights,
 )
+from masc.compiler.artifact.of_training import training_told
 from masc.compiler.bounds import TRAIN
 from masc.compiler.plan import Plan
 from masc.compiler.reading import parse_json, read_regular
@@ -163,6 +164,8 @@ def _read(layout: Layout, path: Path, formats: tuple[int, ...]) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         if why := dangling(layout.root):
             raise fail("E0510", f"`{layout.root}` cannot be read: {why}", hint=MEND_LINK) from None
+        if told := training_told(layout.root):
+            raise fail("E0510", told[0], hint=told[1]) from None
         message = f"`{layout.root}` is not an artifact: there is no manifest.json in it"
         raise fail("E0510", message, hint="`masc compile` makes one") from None
     except (OSError, ValueError) as error:

@@ -10,7 +10,6 @@ from pathlib import Path
 from masc.compiler.artifact.install import (
     check_free,
     install,
-    is_checkpoint,
     remove_training,
     staging,
 )
@@ -24,6 +23,7 @@ from masc.compiler.artifact.layout import (
     RESERVED,
     Layout,
     digest_of,
+    is_checkpoint,
     is_inside,
     is_weights,
     leftovers,
