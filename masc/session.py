@@ -132,17 +132,18 @@ def find(
     sets: Mapping[str, str] | None = None,
     checkpoint: str | None = None,
     weights: Path | None = None,
+    entries: tuple[str, ...] = ("eval_data",),
 ) -> Found:
     """The artifact of a file or folder. What is missing is compiled; what is stale is refused.
 
-    sets: params that are others than those of the artifact, which stays as it is. checkpoint: `last`, or the step of
-    the one to take. weights: another artifact, whose weights are taken. Errors: E0671 weights that do not fit what is
-    run, or of which there are none; E0673 `sets` that mean nothing here; E0674 no such checkpoint.
+    sets: params that are others than those of the artifact, which stays as it is; what it has already may be said
+    again. checkpoint: `last`, or the step of the one to take. weights: another artifact, whose weights are taken.
+    entries: train entries that mean something to who asks. Errors: E0671 weights that do not fit what is run, or of
+    which there are none; E0673 `sets` that mean nothing here; E0674 no such checkpoint.
     """
     path, sets = locate(argument, Path()), sets or {}
-    check_sets(sets, ("eval_data",))
     root = artifact_of(path if weights is None else locate(weights, Path()))
-    found = steady(root, lambda: _find(path, root, cut, channel, sets, checkpoint, weights))
+    found = steady(root, lambda: _find(path, root, cut, channel, sets, checkpoint, weights, entries))
     report(found.artifact.warnings)
     remembered = dict(found.artifact.manifest.set)
     tell_remembered(path, root, {name: value for name, value in remembered.items() if name not in sets})
@@ -157,35 +158,48 @@ def _find(
     sets: Mapping[str, str],
     checkpoint: str | None,
     weights: Path | None,
+    entries: tuple[str, ...],
 ) -> Found:
-    compilation = compile_remembering(path, root, {})
+    compilation = kept = compile_remembering(path, root, {})
+    if sets:
+        compilation = compile_remembering(path, root, sets)
+        _check_entries(root, sets, kept, compilation, entries)
     if weights is not None:
         if not is_written(root):
             raise fail("E0671", f"there is no artifact `{root}` to take weights of")
     else:
-        compilation.require()
-        _bring_up_to_date(path, root, compilation)
+        kept.require()
+        if not sets or compilation.plan is None or state(root, compilation) != "fresh":
+            _bring_up_to_date(path, root, kept)
     artifact = read_artifact(root)
     if weights is not None and not (artifact.manifest.trained or checkpoint):
         raise fail("E0671", f"`{root}` holds no trained weights", hint=unfinished(artifact))
-    if sets:
-        compilation = compile_remembering(path, root, sets)
-    altered = bool(cut or sets or weights) or channel != "graph"
+    altered = bool(cut or weights) or channel != "graph"
     chosen = None if checkpoint is None else checkpoint_of(artifact, checkpoint)
     if artifact.manifest.trained or chosen is not None:
         check_fit(artifact, compilation.require(), [f"{name}={value}" for name, value in sets.items()])
+    if sets:
+        altered |= compilation.require().fingerprint(decoding=True) != artifact.plan.fingerprint(decoding=True)
     if cut or channel != "graph":
         compilation = compile_remembering(path, root, sets, cut, channel)
     compilation.require()
     return Found(path, compilation, artifact, cut, channel, chosen, altered)
 
 
-def check_sets(sets: Mapping[str, str], read: tuple[str, ...] = ()) -> None:
-    """E0673: what belongs to training has no meaning for what is trained. read: entries that have one all the same."""
+def _check_entries(
+    root: Path, sets: Mapping[str, str], kept: Compilation, now: Compilation, read: tuple[str, ...]
+) -> None:
+    """E0673: what belongs to training has no meaning for what is trained, unless it was trained so. kept, now: without
+    `sets` and with them. read: entries that have a meaning all the same."""
     names = {field.name for field in dataclasses.fields(TrainSettings)} - {*read}
-    if wrong := next((name for name in sets if name in names), None):
-        hint = "`--seed` decides what is sampled" if wrong == "seed" else "`masc train` takes it"
-        raise fail("E0673", f"`{wrong}` is a setting of training and changes nothing here", hint=hint)
+    asked = [name for name in sets if name in names]
+    if not asked:
+        return
+    before = read_artifact(root).plan if is_written(root) else kept.require()
+    for name in asked:
+        if now.plan is None or getattr(now.plan.train, name) != getattr(before.train, name):
+            hint = "`--seed` decides what is sampled" if name == "seed" else "`masc train` takes it"
+            raise fail("E0673", f"`{name}` is a setting of training and changes nothing here", hint=hint)
 
 
 def _bring_up_to_date(path: Path, root: Path, compilation: Compilation) -> None:

@@ -78,12 +78,11 @@ def run(
     require("it shows one row, that of --input" if data is not None and show else None, "--show")
     decoding = read_decoding(temperature, top_p, max_tokens, seed)
     check_place(dtype, device)
-    session.check_sets(read_sets(set_))
     if out is not None:
         answers.check_out(out)
         partial = answers.partial_of(out)
         outputs.check_outputs({"--out": out, f"{partial.name}": partial}, locate(file, Path()), {"--data": data})
-    found = session.find(file, read_cuts(cut), channel, read_sets(set_), checkpoint, weights)
+    found = session.find(file, read_cuts(cut), channel, read_sets(set_), checkpoint, weights, entries=())
     used = columns_of(found.plan, labels=False)
     if data is None or out is None:
         if used and not row:

@@ -122,6 +122,38 @@ def test_what_means_nothing_here(masc: Command, folder: Path, options: tuple[str
     assert told in done.err
 
 
+def test_what_the_artifact_has_already_may_be_said_again(masc: Command, folder: Path) -> None:
+    """The options of training are given once more, or a value that a param had before its default was changed."""
+    same = ("--set", "steps=2", "--set", "latents=3")
+    assert masc("train", *same).code == 0
+    for words in (("eval",), ("eval", "courier.masc"), ("run", "courier.masc", "--input", "code=1")):
+        done = masc(*words, *same)
+        assert done.code == 0, done.err
+        assert "another graph" not in done.err
+    for other in ("steps=3", "seed=1"):
+        refused = masc("eval", "courier.masc", *same[2:], "--set", other)
+        assert (refused.code, "E0673" in refused.err) == (1, True), refused.err
+
+
+def test_a_value_that_was_the_default_once(masc: Command, folder: Path) -> None:
+    assert masc("train", "--set", "steps=2").code == 0
+    source = Path("courier.mas").read_text()
+    Path("courier.mas").write_text(source.replace("param latents: int = 2", "param latents: int = 4"))
+    assert "E0614" in masc("eval", "courier.mas").err
+    assert "E0614" in masc("eval", "courier.mas", "--set", "latents=3").err
+    done = masc("eval", "courier.mas", "--set", "latents=2")
+    assert (done.code, "another graph" in done.err) == (0, False), done.err
+
+
+def test_a_program_that_was_loaded_as_it_is_kept_can_be_saved(masc: Command, folder: Path) -> None:
+    import masc as api
+
+    assert masc("train", "--set", "steps=2").code == 0
+    api.load("courier.masc", set={"latents": 2}, device="cpu").save("again.masc")
+    with pytest.raises(ValueError, match="for looking at"):
+        api.load("courier.masc", set={"latents": 3}, device="cpu").save("other.masc")
+
+
 @pytest.mark.parametrize("option", ["--temperature=-1", "--top-p=0", "--max-tokens=0", "--seed=-1"])
 def test_decoding_out_of_range(masc: Command, folder: Path, option: str) -> None:
     assert masc("eval", option).code == 2
