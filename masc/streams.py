@@ -7,6 +7,7 @@ What is for reading (tables, diagnostics, drawings) goes out in the encoding of 
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sys
@@ -53,7 +54,8 @@ def _told_apart() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(error.strerror or str(error), gone=isinstance(error, BrokenPipeError)) from None
+        why = "it is closed" if error.errno == errno.EBADF else error.strerror or str(error)
+        raise OutputError(why, gone=isinstance(error, BrokenPipeError)) from None
 
 
 def prepare() -> None:
@@ -67,12 +69,14 @@ def prepare() -> None:
 
 def _open_closed() -> None:
     """A closed stream (`>&-`) becomes the null device. Else the next file that is opened would get its number, and what
-    a library prints would go into it."""
+    a library prints would go into it. Standard output can only be read then: what is printed fails as on a stream that
+    is closed, for whoever asked for a result must be told that it went nowhere."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+            # The lowest free number: this one.
+            os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR)
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
 

@@ -129,11 +129,40 @@ def test_nobody_reads_standard_output(unbuffered: str) -> None:
 
 @pytest.mark.parametrize("shell", [">&-", ">&- 2>&-", "<&- >&- 2>&-"])
 def test_closed_streams(accents: Path, shell: str) -> None:
-    for words in (("check", accents), ("schema",), ("compile", accents)):
+    for words in (("check", accents), ("compile", accents)):
         done = call(*words, shell=shell)
         assert done.returncode == 0, done.stderr
         assert b"internal error" not in done.stderr
     assert (accents.with_suffix(".masc") / "plan.json").read_text().startswith("{")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("schema",),
+        ("explain", "E0201"),
+        ("models", "list"),
+        ("--help",),
+        ("--version",),
+        ("draw",),
+        ("compile", "--emit", "plan"),
+        ("check", "--format", "json"),
+        ("fmt", "--to", "yaml"),
+    ],
+    ids=" ".join,
+)
+def test_a_result_that_nobody_can_get_is_no_success(accents: Path, words: tuple[str, ...]) -> None:
+    done = call(*words, shell=">&-", cwd=accents.parent)
+    assert done.returncode == 3
+    assert b"E0790" in done.stderr
+    assert b"cannot write to standard output: it is closed" in done.stderr
+    assert call(*words, shell=">&- 2>&-", cwd=accents.parent).returncode == 3
+
+
+def test_an_answer_that_nobody_can_get_is_no_success(folder: Path) -> None:
+    for shell in (">&-", ">/dev/full"):
+        done = call("run", "--input", "code=1", shell=shell, cwd=folder, OMP_NUM_THREADS="1")
+        assert (done.returncode, b"E0790" in done.stderr) == (3, True), done.stderr
 
 
 def test_errors_need_no_standard_error(tmp_path: Path) -> None:
@@ -193,8 +222,8 @@ def test_files_are_written_before_anything_is_printed(folder: Path) -> None:
         (("audit", "-o", "audit.json", "--watched", "1"), folder / "audit.json"),
         (("compare", "--rows", "team", "--set", "steps=1", "--samples", "0"), folder / "courier.compare" / "table.csv"),
     ]
-    for words, written in jobs:
-        done = call(*words, shell=">/dev/full", cwd=folder, PYTHONUNBUFFERED="1", OMP_NUM_THREADS="1")
+    for (words, written), shell in zip(jobs, (">/dev/full", ">&-", ">&-"), strict=True):
+        done = call(*words, shell=shell, cwd=folder, PYTHONUNBUFFERED="1", OMP_NUM_THREADS="1")
         assert (done.returncode, b"E0790" in done.stderr) == (3, True), done.stderr
         assert written.stat().st_size > 0
     assert (folder / "items.jsonl").stat().st_size > 0
