@@ -13,6 +13,7 @@ import typer
 
 from masc import streams
 from masc.commands import comparison, formatting, init, language, lsp, models, pictures, running, teams
+from masc.commands.once import let_once
 from masc.console import report, say
 from masc.dsl.diagnostics import fail
 from masc.foreign import translated
@@ -42,6 +43,7 @@ app.command()(lsp.lsp)
 app.add_typer(base_models, name="models")
 base_models.command("list")(models.models_list)
 base_models.command("fetch")(models.models_fetch)
+let_once(app, init.new, base_models)
 
 
 def main() -> None:

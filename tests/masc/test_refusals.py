@@ -43,3 +43,53 @@ def test_what_is_given_twice(arguments: list[str], option: str, masc: Command, f
     assert result.code == 2
     assert option in result.err
     assert "given twice" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["eval", "--data", "test.jsonl", "--data", "train.jsonl"], "--data"),
+        (["eval", "--seed", "1", "--seed", "2"], "--seed"),
+        (["eval", "--seed=1", "--batch=2", "--seed=1"], "--seed"),
+        (["eval", "--channel", "text", "--channel", "graph"], "--channel"),
+        (["compile", "-o", "a.masc", "--out", "b.masc"], "--out"),
+        (["compile", "-oa.masc", "-ob.masc"], "--out"),
+        (["new", "agent", "extra", "courier.mas", "--on", "small", "--on", "other"], "--on"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_an_option_of_one_value_given_twice(arguments: list[str], option: str, masc: Command, folder: Path) -> None:
+    before = sorted(folder.iterdir())
+    result = masc(*arguments)
+    assert result.code == 2, result
+    assert option in result.err
+    assert "given twice" in result.err
+    assert sorted(folder.iterdir()) == before
+
+
+def test_every_option_of_every_command_is_looked_at() -> None:
+    """None is forgotten: each one of a single value, of whatever command."""
+    import typer.main
+
+    from masc.cli import app
+
+    seen = 0
+    group = typer.main.get_command(app)
+    commands = {name: command for name, command in group.commands.items() if not hasattr(command, "commands")}
+    for name, inner in group.commands.items():
+        commands |= {f"{name} {sub}": command for sub, command in getattr(inner, "commands", {}).items()}
+    assert {"check", "train", "eval", "new agent", "models fetch"} <= set(commands)
+    for name, command in commands.items():
+        for option in command.params:
+            if option.param_type_name != "option" or option.is_flag or option.multiple:
+                continue
+            words = [option.opts[0], "1", option.opts[0], "2"]
+            with pytest.raises(Exception, match="given twice"):
+                command.make_context(name, words)
+            seen += 1
+    assert seen > 60
+
+
+def test_a_switch_may_be_said_twice(masc: Command, folder: Path) -> None:
+    assert masc("compile", "--force", "--force", "--set", "latents=3", "--set", "steps=2").code == 0
+    assert masc("fmt", "--check", "courier.mas", "courier.mas").code == masc("fmt", "--check", "courier.mas").code
