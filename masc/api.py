@@ -66,17 +66,25 @@ def load(
     channel: Mode = "graph",
     set: Mapping[str, Any] | None = None,
     checkpoint: int | str | None = None,
+    weights: Path_ | None = None,
 ) -> Program:
     """Load an artifact folder (`relay.masc`) with its trained weights. Hashes and versions are checked; MascError
     says what does not fit. The graph is the one that was compiled, whatever has become of the file since.
 
     set: params that are others than those of the artifact, where its weights fit all the same (`latents`). checkpoint:
-    take the weights of this step's, or of the `"last"` one."""
+    take the weights of this step's, or of the `"last"` one. weights: another artifact, whose weights are taken where
+    they fit; `path` may then be a file that has changed since."""
     from masc.session import open_program
 
-    which = None if checkpoint is None else str(checkpoint)
     return open_program(
-        Path(path), dtype=dtype, device=device, cut=_edges(cut), channel=channel, sets=_texts(set), checkpoint=which
+        Path(path),
+        dtype=dtype,
+        device=device,
+        cut=_edges(cut),
+        channel=channel,
+        sets=_texts(set),
+        checkpoint=_step(checkpoint),
+        weights=_path(weights),
     )
 
 
@@ -169,17 +177,21 @@ def compare(
     seeds: Sequence[int] = (0,),
     set: Mapping[str, Any] | None = None,
     sweep: Mapping[str, Sequence[Any]] | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    max_tokens: int | None = None,
     **options: Any,
 ) -> list[Line]:
     """Hold a team against single agents, text agents and its own ablations on the same rows, each trained with as many
     parameters, items and answer tokens; returns the table and writes it to the folder `out`, where runs that are done
-    are not run again. rows: names out of `masc.comparison_runs.ROWS`. sweep: values by param or train entry. options:
-    batch, samples (sampled answers for the agreement; 0: none), sampled, output, dtype, device, allow_code_execution,
-    sandbox.
+    are not run again. rows: names out of `masc.comparison_runs.ROWS`. sweep: values by param or train entry.
+    temperature, top_p, max_tokens: of the outputs, where they are not those of the graph. options: batch, samples
+    (sampled answers for the agreement; 0: none), sampled, output, dtype, device, allow_code_execution, sandbox.
     """
     from masc import comparison, comparison_runs
     from masc.backends.torch.evaluate import at_least_one
     from masc.comparison_report import lines_of, write_report
+    from masc.compiler.decoding import Decoding
     from masc.provenance import of_comparison
 
     comparison_runs.check_rows(rows or [])
@@ -189,7 +201,8 @@ def compare(
     first = _compilation(file, set)
     plan = first.require()
     output = options.pop("output", None) or plan.outputs[0]
-    task = comparison_runs.Task(train_rows, test_rows, scorer, output, **options)
+    decoding = Decoding(temperature, top_p, max_tokens)
+    task = comparison_runs.Task(train_rows, test_rows, scorer, output, decoding=decoding, **options)
     swept = {name: [_text(value) for value in values] for name, values in (sweep or {}).items()}
     found = comparison.compare(file, Path(out), task, rows=rows, seeds=seeds, sets=_texts(set), sweep=swept)
     lines = lines_of(found)
@@ -206,15 +219,17 @@ def audit(
     batch: int = 16,
     watched: int = 16,
     output: str | None = None,
+    checkpoint: int | str | None = None,
+    weights: Path_ | None = None,
     dtype: str = "float32",
     device: str | None = None,
 ) -> Audit:
     """What each edge of an artifact carries: what the answers lose when it is cut, brings another row's content, noise,
     or reaches some layers only; the attention on it and the gradient that crosses it, of the first `watched` rows.
-    output: the one whose answers count (None: all together)."""
+    output: the one whose answers count (None: all together). checkpoint, weights: as of `load`."""
     from masc import auditing, session
 
-    found = session.find(Path(path))
+    found = session.find(Path(path), checkpoint=_step(checkpoint), weights=_path(weights))
     auditing.audited(found)
     program = session.load_program(found, dtype=dtype, device=device)
     return auditing.audit_of(found, program, rows, scorer, batch=batch, watched=watched, output=output)
@@ -263,6 +278,14 @@ def _edges(cut: Cuts) -> tuple[tuple[str, str], ...]:
                 f'`cut` takes pairs (sender, receiver), or texts such as "a:b"; not {":".join(map(str, pair))!r}'
             )
     return tuple((sender, receiver) for sender, receiver in pairs)
+
+
+def _step(checkpoint: int | str | None) -> str | None:
+    return None if checkpoint is None else str(checkpoint)
+
+
+def _path(path: Path_ | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
 def _texts(set: Mapping[str, Any] | None) -> dict[str, str]:

@@ -190,6 +190,7 @@ def _evaluate(program: Program, task: Task) -> tuple[dict[str, Any], list[float]
             task.scorer,
             batch=task.batch,
             output=task.output,
+            decoding=task.decoding,
             allow_code_execution=task.allow_code_execution,
             sandbox=task.sandbox,
             tick=lambda count: progress.advance(shown, count),
@@ -197,6 +198,14 @@ def _evaluate(program: Program, task: Task) -> tuple[dict[str, Any], list[float]
     agreed: float | None = None
     if task.samples:
         rows = task.test_rows[: task.sampled]
-        shares = agreement(program, rows, task.scorer, output=task.output, samples=task.samples, batch=task.batch)
+        shares = agreement(
+            program,
+            rows,
+            task.scorer,
+            output=task.output,
+            samples=task.samples,
+            batch=task.batch,
+            max_tokens=task.decoding.max_tokens,
+        )
         agreed = sum(shares) / len(shares)
     return report.json(), [item.score for item in items], agreed

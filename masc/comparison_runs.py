@@ -19,6 +19,7 @@ from masc.backends.scoring.registry import Function, declared
 from masc.compiler.artifact import model_hash
 from masc.compiler.channel import as_text
 from masc.compiler.controls import alone, is_latent_chain, pooled, stopped, unread
+from masc.compiler.decoding import AS_WRITTEN, Decoding
 from masc.compiler.facts import read_config
 from masc.compiler.graph import Graph
 from masc.compiler.pipeline import Compilation, lower
@@ -49,7 +50,8 @@ BASELINE = "single-tuned"
 
 @dataclass(frozen=True)
 class Task:
-    """What all rows share. samples: sampled answers for the agreement (0: none), of the first `sampled` rows."""
+    """What all rows share. samples: sampled answers for the agreement (0: none), of the first `sampled` rows. decoding:
+    of the outputs, where it is not the graph's."""
 
     train_rows: Sequence[Mapping[str, Any]]
     test_rows: Sequence[Mapping[str, Any]]
@@ -62,6 +64,7 @@ class Task:
     device: str | None = None
     allow_code_execution: bool = False
     sandbox: str = "auto"
+    decoding: Decoding = AS_WRITTEN
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,8 @@ def asked(run: Run, task: Task) -> str:
     how = declared(task.scorer)
     scorer = [how.name, how.mark] if how.mark else how.name
     sampled = task.sampled if task.samples else 0
-    decoding = [repr(o) for o in plan_of(run, task.output).operations if isinstance(o, Answer)]
+    answers = [o for o in plan_of(run, task.output).operations if isinstance(o, Answer)]
+    decoding = [repr(task.decoding.of(answer)) for answer in answers]
     return _hash([ANSWERS, _digest(task.test_rows), scorer, task.samples, sampled, decoding])
 
 

@@ -243,9 +243,10 @@ def open_program(
     channel: Mode = "graph",
     sets: Mapping[str, str] | None = None,
     checkpoint: str | None = None,
+    weights: Path | None = None,
 ) -> Program:
-    """The program of a file or artifact, with its trained weights if it has any."""
-    return load_program(find(argument, cut, channel, sets, checkpoint), dtype=dtype, device=device)
+    """The program of a file or artifact, with its trained weights if it has any; the rest as `find`."""
+    return load_program(find(argument, cut, channel, sets, checkpoint, weights), dtype=dtype, device=device)
 
 
 def load_program(found: Found, *, dtype: str | None, device: str | None) -> Program:

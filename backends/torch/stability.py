@@ -13,6 +13,7 @@ from masc.backends.torch.data import answer_columns
 from masc.backends.torch.evaluate import say_all
 from masc.backends.torch.program import Program
 from masc.backends.torch.prompts import Row
+from masc.compiler.decoding import Decoding
 from masc.compiler.plan import Answer
 
 TEMPERATURE, TOP_P = 0.6, 0.95
@@ -27,9 +28,11 @@ def agreement(
     output: str | None = None,
     samples: int = 5,
     batch: int = 16,
+    max_tokens: int | None = None,
 ) -> list[float]:
     """For each row the share, 0 to 1, of pairs among `samples` (>= 2) sampled answers that are the same answer to the
-    scorer (`Scorer.gist`). All agents sample at temperature 0.6 and top-p 0.95, seeds 0, 1, ..."""
+    scorer (`Scorer.gist`). All agents sample at temperature 0.6 and top-p 0.95, seeds 0, 1, ... max_tokens: of the
+    outputs (None: the graph's)."""
     if samples < 2:
         raise ValueError("agreement needs at least two samples")
     gist = declared(scorer).gist
@@ -38,7 +41,7 @@ def agreement(
     found: list[list[str]] = [[] for _ in rows]
     for seed in range(samples):
         with _sampling(program, seed):
-            for i, said in say_all(program, rows, batch):
+            for i, said in say_all(program, rows, batch, decoding=Decoding(max_tokens=max_tokens)):
                 found[i].append(gist(said[output].text, str(rows[i].get(column, ""))))
     pairs = samples * (samples - 1)
     return [sum(n * (n - 1) for n in Counter(gists).values()) / pairs for gists in found]

@@ -16,9 +16,13 @@ from masc.commands.options import (
     Device,
     Dtype,
     File,
+    MaxTokens,
     Sandbox,
+    Temperature,
+    TopP,
     Weights,
     check_place,
+    read_decoding,
     read_sets,
     require,
 )
@@ -46,6 +50,9 @@ def compare(
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many test rows")] = None,
     samples: Annotated[int, typer.Option(min=0, help="Sampled answers for the agreement; 0: none")] = 5,
     sampled: Annotated[int, typer.Option(min=1, help="Of how many test rows answers are sampled")] = 40,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    max_tokens: MaxTokens = None,
     batch: Batch = 16,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="The folder \\[default: FILE.compare]")] = None,
     allow_code_execution: AllowCode = False,
@@ -71,6 +78,7 @@ def compare(
     wrong = next((part for part in numbers if not part.isdecimal() or int(part) >= 2**63), None)
     require(None if wrong is None else f"`{wrong}` is not a whole number", "--seeds")
     require(_repeated([str(int(part)) for part in numbers]), "--seeds")
+    decoding = read_decoding(temperature, top_p, max_tokens, None)
     check_place(dtype, device)
     scorer_of(scorer, allow_code_execution=allow_code_execution, sandbox=sandbox)
 
@@ -83,7 +91,7 @@ def compare(
     check_table_folder(folder, path)
     first = accepted(compile_source_of(path, {**sets, **{name: found[0] for name, found in sweep.items()}}))
     options = {"batch": batch, "samples": samples, "sampled": sampled, "dtype": dtype, "device": device}
-    options |= {"allow_code_execution": allow_code_execution, "sandbox": sandbox}
+    options |= {"allow_code_execution": allow_code_execution, "sandbox": sandbox, "decoding": decoding}
     task = comparison_runs.task_of(first, train, test, scorer, output, limit, names, **options)
     if same := comparison_runs.leaked(task):
         say(f"warning: {same} of {len(task.test_rows)} test rows are training rows as well")

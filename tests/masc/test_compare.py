@@ -17,6 +17,7 @@ from masc.comparison_report import lines_of
 from masc.comparison_runs import _HASHES, Run, Task, label_of, mark, plan_of, runs, task_of
 from masc.compiler.pipeline import compile_file
 from masc.compiler.plan import LatentMap, Loss, Prefill, Think
+from masc.dsl.diagnostics import MascError
 from support import make_other
 
 TEAM = """
@@ -29,6 +30,7 @@ agent judge on m { system "Judge." user "{q}?" think 1 adapt lora(rank = 2) answ
 graph team(q, clue) -> answer { guide -> writer : hidden  [guide, writer] -> judge : kv(carry = own) }
 train { data "train.jsonl" eval_data "test.jsonl" answer <- answer batch 2 steps 3 save_every 1 seed 7 }
 """
+FILES = ("train.jsonl", "test.jsonl")
 ROWS = [{"q": "who" * n, "clue": "c" * n, "answer": "ab"[:k]} for n, k in ((1, 1), (2, 2), (3, 1), (4, 2), (5, 1))]
 
 
@@ -296,6 +298,57 @@ train { data "train.jsonl" eval_data "test.jsonl" answer <- answer batch 2 steps
 """
 
 
+def test_decoding_on_the_command_line_and_from_python(team: Path, masc: Command) -> None:
+    """It asks anew, trains nothing anew, is written down, and is the same from Python."""
+    import masc as api
+
+    def lines(*options: object) -> list[dict[str, Any]]:
+        done = masc("compare", team, "--rows", "single,text,team", "--set", "steps=1", "--samples", 2, *options)
+        assert done.code == 0, done.err
+        return list(json.loads((team.parent / "team.compare/table.json").read_text())["lines"])
+
+    plain = lines()
+    said = lines("--max-tokens", 1, "--temperature", 0.7, "--top-p", 0.9)
+    for before, now in zip(plain, said, strict=True):
+        assert before["decoding"]["answer"] == "at most 3 tokens, greedy"
+        assert now["decoding"]["answer"] == "at most 1 tokens, temperature 0.7, top-p 0.9, seed 0"
+        assert now["tokens_decoded"] <= 3 or now["row"] == "text"
+    assert [line["decoding"].get("guide") for line in said] == [line["decoding"].get("guide") for line in plain]
+    assert lines() == plain, "found again"
+    (run,) = (team.parent / "team.compare/runs").glob("team-*")
+    assert len(list(run.glob("result-*.json"))) == 2
+    train, test = ([json.loads(row) for row in (team.parent / name).read_text().splitlines()] for name in FILES)
+    options: dict[str, Any] = {"rows": ["single"], "samples": 0, "max_tokens": 1, "temperature": 0.7, "top_p": 0.9}
+    (line,) = api.compare(team, train, test, team.parent / "py", **options)
+    assert dict(line.decoding)["answer"] == said[0]["decoding"]["answer"]
+    assert line.accuracy == said[0]["accuracy"]
+    with pytest.raises(ValueError, match="top_p"):
+        api.compare(team, train, test, team.parent / "py", top_p=0)
+    assert masc("compare", team, "--top-p", 0).code == 2
+
+
+def test_samples_for_the_agreement_are_no_longer_than_they_may_be(team: Path) -> None:
+    lengths: list[int] = []
+
+    def same(said: str, gold: str, row: object) -> bool:
+        return True
+
+    from masc.backends.torch import stability
+
+    program = build_row(all_runs(team, ["single"])["single"], task(team))[0]
+    run = stability.say_all
+
+    def seen(*args: Any, **options: Any) -> Any:
+        for i, said in run(*args, **options):
+            lengths.append(len(said["answer"].ids))
+            yield i, said
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stability, "say_all", seen)
+        stability.agreement(program, ROWS, same, samples=2, max_tokens=1)
+    assert max(lengths) == 1
+
+
 def test_only_a_chain_that_hands_on_its_trace_is_called_like_the_papers(team: Path) -> None:
     def labels() -> set[str]:
         return {label_of(row, run.compilation) for row, run in all_runs(team, ["latent", "team"]).items()}
@@ -399,6 +452,29 @@ def test_the_command(team: Path, masc: Command) -> None:
     wrong = masc("draw", team, "--audit", "train.jsonl", "-o", "team.dot")
     assert wrong.code == 1
     assert "E0602" in wrong.err
+
+
+def test_an_audit_from_python_takes_the_weights_that_the_command_takes(team: Path, masc: Command) -> None:
+    import masc as api
+
+    assert masc("train", team, "--set", "steps=2").code == 0
+    rows = [json.loads(row) for row in (team.parent / "test.jsonl").read_text().splitlines()]
+    team.write_text(TEAM.replace("Judge.", "The judge."))
+    for given, words in (
+        ({"weights": "team.masc"}, ("--weights", "team.masc")),
+        ({"weights": Path("team.masc"), "checkpoint": 1}, ("--weights", "team.masc", "--checkpoint", "1")),
+    ):
+        done = masc("audit", team, *words, "--watched", 1, "-o", "audit.json", "--dtype", "float32")
+        assert done.code == 0, done.err
+        found = api.audit(team, rows, watched=1, device="cpu", **given)
+        assert found.log_likelihood == json.loads((team.parent / "audit.json").read_text())["log_likelihood"]
+    with pytest.raises(MascError, match="E0614"):
+        api.audit(team, rows)
+    loaded = api.load(team, weights="team.masc", device="cpu")
+    kept = api.load("team.masc", device="cpu")
+    theirs = kept.state_dict(trainable_only=True)
+    assert all(theirs[name].equal(one) for name, one in loaded.state_dict(trainable_only=True).items())
+    assert loaded.plan != kept.plan
 
 
 @pytest.mark.parametrize(
