@@ -5,8 +5,10 @@ What lies in the bounds can be computed in float32, where much smaller numbers b
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,19 @@ class Bounds:
         return "a whole number" if self.whole else "a number"
 
     def fits(self, value: object) -> bool:
-        """Whether a value is of the type. True and False are no numbers."""
-        return isinstance(value, int if self.whole else int | float) and not isinstance(value, bool)
+        """Whether a value is of the type, NumPy's numbers included. True and False are no numbers."""
+        return isinstance(value, numbers.Integral if self.whole else numbers.Real) and not isinstance(value, bool)
 
-    def holds(self, value: float) -> bool:
+    def plain(self, value: Any) -> Any:
+        """A number as Python's own, which files can hold; all else as it is."""
+        if not self.fits(value):
+            return value
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+    def holds(self, value: float | numbers.Real) -> bool:
         return self.low <= value <= self.high or (self.zero and value == 0)
 
-    def limit(self, value: float) -> str:
+    def limit(self, value: float | numbers.Real) -> str:
         """What a value that is not held must be."""
         if value > self.high:
             return f"at most {_shown(self.high)}"
@@ -39,12 +47,20 @@ class Bounds:
         """What is wrong with the value of an option, in words; None if nothing is."""
         if not self.fits(value):
             return f"`{name}` takes {self.kind}, not {value!r}"
-        assert isinstance(value, int | float)
-        return None if self.holds(value) else f"`{name}` is {value}: it must be {self.limit(value)}"
+        assert isinstance(value, numbers.Real)
+        return None if self.holds(value) else f"`{name}` is {_short(value)}: it must be {self.limit(value)}"
 
 
 def _shown(number: float) -> str:
     return str(number) if isinstance(number, int) else f"{number:g}"
+
+
+def _short(number: numbers.Real) -> str:
+    try:
+        text = str(number)
+    except ValueError:  # Python's limit against slow conversions
+        return "a number of thousands of digits"
+    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def _whole(low: int, high: int) -> Bounds:

@@ -8,6 +8,7 @@ from typing import Any
 
 from masc.compiler import bounds
 from masc.compiler.plan import Answer, Plan, Sampling, agent_of
+from masc.dsl.diagnostics import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Decoding:
             value = getattr(self, name)
             if value is not None and (wrong := limits.complaint(name, value)) is not None:
                 raise ValueError(wrong)
+            object.__setattr__(self, name, limits.plain(value))
 
     def of(self, answer: Answer) -> Answer:
         """An answer as it is decoded now."""
@@ -34,6 +36,18 @@ class Decoding:
 
 
 AS_WRITTEN = Decoding()
+
+
+def decoding_of(options: Mapping[str, Any]) -> Decoding:
+    """The decoding of options by name. TypeError for a name that is none, ValueError as of `Decoding`."""
+    known = [field.name for field in fields(Decoding)]
+    for name in options:
+        if name == "stop":
+            raise TypeError("stop strings are those of the `answer` line: `answer (stop = [...])`")
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise TypeError(f"there is no option `{name}`: {hint or 'they are ' + ', '.join(known)}")
+    return Decoding(**options)
 
 
 def decodings(plan: Plan, decoding: Decoding = AS_WRITTEN) -> dict[str, Sampling]:

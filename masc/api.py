@@ -289,6 +289,8 @@ def _path(path: Path_ | None) -> Path | None:
 
 
 def _texts(set: Mapping[str, Any] | None) -> dict[str, str]:
+    if not isinstance(set, Mapping | None):
+        raise TypeError(f'`set` is a dict, such as {{"steps": 20}}, not {set!r}')
     return {name: _text(value) for name, value in (set or {}).items()}
 
 

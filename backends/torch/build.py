@@ -52,4 +52,4 @@ def build(
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with usual_tensors(), torch.inference_mode(False):  # else nothing could ever be trained
         bases = {name: Base(folder, DTYPES[dtype]).to(place) for name, folder in folders.items()}
-        return Program(plan, bases, plan.train.seed if seed is None else seed)
+        return Program(plan, bases, plan.train.seed if seed is None else int(seed))

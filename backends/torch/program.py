@@ -38,7 +38,7 @@ from masc.compiler.artifact import (
     save_artifact,
     writing,
 )
-from masc.compiler.decoding import AS_WRITTEN, Decoding
+from masc.compiler.decoding import AS_WRITTEN, Decoding, decoding_of
 from masc.compiler.plan import Answer, Prefill, agent_of
 from masc.compiler.registry import REGISTRY
 from masc.dsl.diagnostics import Diagnostic, fail
@@ -239,8 +239,8 @@ class Program(Parts):
         several outputs. stream: rows is one row, and pieces of the (last) output's text come as they are decoded.
 
         decoding: `temperature` (0: greedy), `top_p`, `max_tokens`, `seed` of the outputs, where they are not those of
-        the graph. Errors: ValueError where one is out of range."""
-        chosen, rows = Decoding(**decoding), rows_of(rows, "rows")
+        the graph. Errors: ValueError where one is out of range, TypeError for another name."""
+        chosen, rows = decoding_of(decoding), rows_of(rows, "rows")
         if stream:
             if len(rows) != 1:
                 raise ValueError("stream=True takes exactly one row")

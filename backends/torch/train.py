@@ -141,6 +141,8 @@ def checked(settings: TrainSettings) -> TrainSettings:
     for name, limits in bounds.TRAIN.items():
         if wrong := limits.complaint(name, getattr(settings, name)):
             raise ValueError(wrong)
+    plain = {name: limits.plain(getattr(settings, name)) for name, limits in bounds.TRAIN.items()}
+    settings = dataclasses.replace(settings, **plain)
     if settings.checkpoint not in ("none", "agent"):
         raise ValueError(f"`checkpoint` is {settings.checkpoint!r}, which is neither 'none' nor 'agent'")
     for name in ("data", "eval_data", "dtype"):

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 
@@ -108,3 +109,38 @@ def test_a_channel_that_never_closes_is_told(tiny: Path) -> None:
     program = make_program(chain(("a", 1, "norm"), ("b", 0, "norm"), edge="kv(carry = latents, open = 4)"), tiny)
     with pytest.warns(UserWarning, match="W0304"):
         train(program, ROWS, steps=2, batch=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"temprature": 1}, "did you mean `temperature`"),
+        ({"top_k": 5}, "there is no option `top_k`"),
+        ({"zzz": 5}, "they are temperature, top_p, max_tokens, seed"),
+        ({"stop": ["a"]}, "those of the `answer` line"),
+    ],
+)
+def test_decoding_knows_its_options(tiny: Path, options: dict[str, Any], told: str) -> None:
+    program = make_program(TEAM, tiny)
+    with pytest.raises(TypeError, match=told):
+        program.generate([ROWS[0]], **options)
+
+
+def test_numbers_of_numpy_are_numbers(tiny: Path, tmp_path: Path) -> None:
+    program = make_program(TEAM, tiny)
+    sampled = program.generate(ROWS, temperature=1.0, max_tokens=3, seed=4)
+    numbers = {"temperature": numpy.float32(1), "max_tokens": numpy.int64(3), "seed": numpy.uint8(4)}
+    assert program.generate(ROWS, **numbers) == sampled
+    settings = {"steps": numpy.int64(1), "rate": numpy.float32(1e-3), "batch": numpy.int32(2)}
+    masc.train(program, ROWS, directory=tmp_path / "run", **settings)
+    for wrong in (numpy.float64(2), numpy.bool_(True), True):
+        with pytest.raises(ValueError, match="takes a whole number"):
+            program.generate(ROWS, max_tokens=wrong)
+    with pytest.raises(ValueError, match="must be at most") as caught:
+        program.generate(ROWS, temperature=10**5000)
+    assert len(str(caught.value)) < 200
+
+
+def test_set_is_a_dict() -> None:
+    with pytest.raises(TypeError, match="`set` is a dict"):
+        masc.compile("team.mas", set="steps=2")  # type: ignore[arg-type]
