@@ -34,10 +34,10 @@ class Bounds:
             return value
         return int(value) if isinstance(value, numbers.Integral) else float(value)
 
-    def holds(self, value: float | numbers.Real) -> bool:
+    def holds(self, value: float) -> bool:
         return self.low <= value <= self.high or (self.zero and value == 0)
 
-    def limit(self, value: float | numbers.Real) -> str:
+    def limit(self, value: float) -> str:
         """What a value that is not held must be."""
         if value > self.high:
             return f"at most {_shown(self.high)}"
@@ -47,15 +47,15 @@ class Bounds:
         """What is wrong with the value of an option, in words; None if nothing is."""
         if not self.fits(value):
             return f"`{name}` takes {self.kind}, not {value!r}"
-        assert isinstance(value, numbers.Real)
-        return None if self.holds(value) else f"`{name}` is {_short(value)}: it must be {self.limit(value)}"
+        number = self.plain(value)
+        return None if self.holds(number) else f"`{name}` is {_short(number)}: it must be {self.limit(number)}"
 
 
 def _shown(number: float) -> str:
     return str(number) if isinstance(number, int) else f"{number:g}"
 
 
-def _short(number: numbers.Real) -> str:
+def _short(number: float) -> str:
     try:
         text = str(number)
     except ValueError:  # Python's limit against slow conversions

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import csv
 import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 SUFFIXES = (".csv", ".tsv")
@@ -39,3 +42,24 @@ def header(text: str, name: str) -> list[str] | None:
     """What the first row that is not empty names. csv.Error where it is no row."""
     fields = next((fields for fields in reader(text, name) if fields), None)
     return None if fields is None else [each.strip() for each in fields]
+
+
+_LONGEST = (1 << 31) - 1
+_lock = threading.Lock()
+_reading: list[int] = []
+"""The limit that was there before, once for each who reads."""
+
+
+@contextmanager
+def long_values() -> Iterator[None]:
+    """Values may be of any length meanwhile. The limit is one of the whole process: the first who reads lifts it, the
+    last puts it back."""
+    with _lock:
+        _reading.append(csv.field_size_limit(_LONGEST) if not _reading else _reading[0])
+    try:
+        yield
+    finally:
+        with _lock:
+            before = _reading.pop()
+            if not _reading:
+                csv.field_size_limit(before)

@@ -98,7 +98,7 @@ class Peer:
         except Gone:
             raise
         except BaseException as error:  # SystemExit as well: it is the candidate's, not ours
-            given = BaseException.args.__get__(error)
+            given = BaseException.__getattribute__(error, "args")
             plain = self._trusting and all(type(one) in _PLAIN for one in given)
             kinds = [[str(kind.__module__), kind.__name__] for kind in type(error).__mro__]
             reply = ["raised", kinds, self.encode(given if plain else (_text(error),))]

@@ -319,11 +319,8 @@ def _short(name: str) -> str:
 
 def _csv(source: Source, name: str) -> Iterator[Entry]:
     """The first line names the columns; every value is text. name: the file's, without a packing's suffix."""
-    before = csv.field_size_limit(len(source.text) + 1)
-    try:
+    with tables.long_values():
         yield from _csv_rows(source, tables.reader(source.text, name))
-    finally:
-        csv.field_size_limit(before)
 
 
 def _csv_rows(source: Source, reader: Any) -> Iterator[Entry]:

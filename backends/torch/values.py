@@ -20,8 +20,8 @@ class Written(float):
         number.exact = exact
         return number
 
-    def __getnewargs__(self) -> tuple[float, decimal.Decimal]:  # to be copied and pickled
-        return float(self), self.exact
+    def __reduce__(self) -> tuple[type[Written], tuple[float, decimal.Decimal]]:  # to be copied and pickled
+        return Written, (float(self), self.exact)
 
 
 _HALF = re.compile("[\ud800-\udfff]")

@@ -20,6 +20,7 @@ import numpy
 import pytest
 
 from masc.backends.torch.data import read_rows
+from masc.backends.torch.formats import entries
 from masc.backends.torch.prompts import value
 from masc.backends.torch.values import text_of
 from masc.dsl.diagnostics import Diagnostic, MascError
@@ -304,6 +305,16 @@ def test_a_csv_value_may_be_long(tmp_path: Path) -> None:
     rows = [{"q": "x" * 300_000, "answer": "1"}]
     before = csv.field_size_limit()
     assert read_rows(named(tmp_path, "rows.csv", csv_of(rows)), COLUMNS) == rows
+    assert csv.field_size_limit() == before
+
+
+def test_two_long_tables_are_read_at_once(tmp_path: Path) -> None:
+    rows = [{"q": "x" * 300_000, "answer": "1"}] * 3
+    before, path = csv.field_size_limit(), named(tmp_path, "rows.csv", csv_of(rows))
+    first, second = (entries(path, path.read_bytes()) for _ in range(2))
+    next(first), next(second)
+    assert len(list(first)) == 2  # the first one to begin is the first one to end
+    assert len(list(second)) == 2
     assert csv.field_size_limit() == before
 
 
