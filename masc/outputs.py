@@ -1,4 +1,5 @@
-"""Where a command may write: never over what it reads, nor into an artifact or a model. Asked before any work."""
+"""Where a command may write: never over what it reads, nor into an artifact, a model or what training keeps. Asked
+before any work."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from masc.compiler.artifact import artifact_of, is_artifact
+from masc.compiler.artifact import artifact_of, checkpoint_above, is_artifact
 from masc.compiler.imports import read_program
 from masc.compiler.writing import check_file, check_folder
 from masc.dsl.diagnostics import MascError, fail
@@ -25,7 +26,8 @@ def check_outputs(
     sets: Mapping[str, str] | None = None,
 ) -> None:
     """E0612 where a file that a command is to write cannot be written, is one that it reads (the source, what that
-    imports, the rows that it names), is another of its outputs, or lies in an artifact or in the folder of a model.
+    imports, the rows that it names), is another of its outputs, or lies in an artifact, in the folder of a model or in
+    what training keeps.
 
     outputs, given: files by what they are called on the command line, those that it writes and those that it reads.
     None: it was not given. sets: what `--set` says.
@@ -98,10 +100,13 @@ def _read_by(source: Path, sets: Mapping[str, str]) -> Iterator[tuple[str, Path]
 
 
 def _owner(path: Path) -> str | None:
-    """The artifact or the model that a path lies in, as it is written or by links."""
+    """The artifact, the model or the training that a path lies in, as it is written or by links."""
     for folder in dict.fromkeys([*Path(os.path.realpath(path)).parents, *path.absolute().parents]):
         if folder.is_dir() and is_artifact(folder):
             return f"the artifact `{folder.name}`"
         if (folder / "config.json").is_file() and next(folder.glob("*.safetensors"), None) is not None:
             return f"the folder of the model `{folder.name}`"
+    for way in (Path(os.path.realpath(path)), path.absolute()):
+        if whose := checkpoint_above(way):
+            return whose
     return None

@@ -111,8 +111,9 @@ class Program(Parts):
             target = label.inputs.masked_fill(~label.real, -100)
             scored = Scored(base.logits(hidden[:, : target.shape[1]]), target)
             if not torch.is_grad_enabled():
-                worst = scored.losses + 0 * scored.logits.amin(-1)  # NaN where any logit is no number
-                walk.check_numbers(agent_of(activation), worst.masked_fill(~label.real, 0))
+                # NaN where any logit is NaN or inf, or all are -inf. -inf alone: a token that cannot be said.
+                broken = 0 * scored.logits.amax(-1)
+                walk.check_numbers(agent_of(activation), broken.masked_fill(~label.real, 0))
             outputs[answer.name] = scored
         total = torch.stack([scored.losses.sum() for scored in outputs.values()]).sum()
         tokens = sum(int((scored.labels != -100).sum()) for scored in outputs.values())

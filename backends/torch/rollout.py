@@ -256,8 +256,8 @@ def decode(
     while True:
         logits = base.logits(last[:, 0])
         choice = _choose(logits, sampling, generators)
-        # NaN where any logit is NaN or infinite, -inf of a token that is not chosen too; else 0 is added.
-        scores = torch.log_softmax(logits, -1).gather(1, choice[:, None])[:, 0] + 0 * logits.amin(-1)
+        # NaN where any logit is NaN or inf, or all are -inf; else 0 is added. -inf alone: a token that cannot be said.
+        scores = torch.log_softmax(logits, -1).gather(1, choice[:, None])[:, 0] + 0 * logits.amax(-1)
         alive = torch.tensor([not s.done for s in state], device=choice.device)
         for sample, token, score, limit in zip(state, choice.tolist(), scores.tolist(), limits, strict=True):
             if sample.done:

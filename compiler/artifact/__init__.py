@@ -16,7 +16,7 @@ from __future__ import annotations
 from masc.compiler.artifact.layout import Layout, is_weights
 from masc.compiler.artifact.lock import is_other_rank, writing
 from masc.compiler.artifact.manifest import Manifest, ModelRecord, Training, known_manifest, read_manifest, versions
-from masc.compiler.artifact.of_training import training_told
+from masc.compiler.artifact.of_training import checkpoint_above, training_told
 from masc.compiler.artifact.read import (
     Artifact,
     base_of,
@@ -48,6 +48,7 @@ __all__ = [
     "atomic_write",
     "base_of",
     "check_overwrite",
+    "checkpoint_above",
     "has_adapters",
     "has_checkpoints",
     "has_weights",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from masc.compiler.artifact.layout import CHECKPOINTS, Layout, is_checkpoint
+from masc.compiler.artifact.layout import CHECKPOINTS, METRICS, Layout, is_checkpoint
 
 
 def training_told(folder: Path) -> tuple[str, str] | None:
@@ -16,7 +16,7 @@ def training_told(folder: Path) -> tuple[str, str] | None:
     full = folder.absolute()
     step = full if is_checkpoint(full) and full.parent.name == CHECKPOINTS else None
     checkpoints = step.parent if step else full if full.name == CHECKPOINTS else Layout(full).checkpoints
-    if not any(is_checkpoint(path) for path in checkpoints.glob("step-*")):
+    if not _any(checkpoints):
         return None
     root = checkpoints.parent
     # As short as it was given: `run` for `run/checkpoints`.
@@ -27,6 +27,23 @@ def training_told(folder: Path) -> tuple[str, str] | None:
     what = f"`{folder}` holds checkpoints of a training, and no program that they belong to"
     how = f'`program.save("{shown}")` in Python makes `{shown}` an artifact'
     return what, f"{how}; `--checkpoint {which}` then takes the weights of a checkpoint"
+
+
+def checkpoint_above(path: Path) -> str | None:
+    """What of a training a file would lie in or take the place of, wherever that is: a checkpoint, `checkpoints/`, the
+    metrics beside it. None where it is none of them."""
+    for folder in path.parents:
+        if is_checkpoint(folder) and any((folder / name).is_file() for name in ("state.json", "weights.safetensors")):
+            return f"the checkpoint `{folder.name}`"
+        if folder.name == CHECKPOINTS and _any(folder):
+            return f"the checkpoints of a training in `{folder.parent.name}`"
+    if path.name == METRICS and _any(path.parent / CHECKPOINTS):
+        return f"the metrics of a training in `{path.parent.name}`"
+    return None
+
+
+def _any(checkpoints: Path) -> bool:
+    return any(is_checkpoint(path) for path in checkpoints.glob("step-*"))
 
 
 def _relative(path: Path) -> Path:

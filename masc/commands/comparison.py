@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -90,7 +90,7 @@ def compare(
     folder = out or artifact_of(path).with_suffix(".compare")
     check_table_folder(folder, path)
     first = accepted(compile_source_of(path, {**sets, **{name: found[0] for name, found in sweep.items()}}))
-    options = {"batch": batch, "samples": samples, "sampled": sampled, "dtype": dtype, "device": device}
+    options: dict[str, Any] = {"batch": batch, "samples": samples, "sampled": sampled, "dtype": dtype, "device": device}
     options |= {"allow_code_execution": allow_code_execution, "sandbox": sandbox, "decoding": decoding}
     task = comparison_runs.task_of(first, train, test, scorer, output, limit, names, **options)
     if same := comparison_runs.leaked(task):

@@ -28,7 +28,11 @@ def refused(call: Any) -> str:
 @pytest.mark.parametrize("where", ["model.norm.weight", "lm_head.weight"])
 def test_wherever_something_is_decoded_or_scored(number: float, where: str, tiny: Path) -> None:
     program = make_program(TEAM, tiny)
-    dict(program.base("a").model.named_parameters())[where].data.view(-1)[3] = number
+    weight = dict(program.base("a").model.named_parameters())[where].data
+    if weight.dim() == 2:
+        weight[0] = number  # a whole row: of one weight that is inf a logit may be -inf, which a masked token has too
+    else:
+        weight[3] = number
     agent = "`a`" if "norm" in where else "`b`"  # the first one that computes something with it
     said = refused(lambda: program.generate(ROWS))
     assert f"agent {agent}" in said
@@ -42,6 +46,45 @@ def test_wherever_something_is_decoded_or_scored(number: float, where: str, tiny
         lambda: agreement(program, ROWS, "exact", samples=2),
     ):
         assert "base model" in refused(call)
+
+
+def with_logits(program: Any, number: float, where: Any = 200) -> Any:
+    """The same program; all that its models compute has a logit of `number` at `where`."""
+    for agent in program.plan.agents:
+        base = program.base(agent.name)
+        plain = base.logits
+
+        def changed(hidden: Any, plain: Any = plain) -> Any:
+            logits = plain(hidden).clone()
+            logits[..., where] = number
+            return logits
+
+        base.logits = changed
+    return program
+
+
+def test_a_token_that_cannot_be_said_is_no_fault(tiny: Path) -> None:
+    """Of a vocabulary part may be masked (-inf): everything is computed as without those tokens."""
+    masked = with_logits(make_program(TEAM, tiny), float("-inf"))
+    assert masked.generate(ROWS) == with_logits(make_program(TEAM, tiny), -1e4).generate(ROWS)
+    assert len(masked.generate(ROWS, temperature=0.7)) == len(ROWS)
+    report, _ = evaluate(masked, ROWS)
+    assert 1 < report.gold_perplexity < 1e6
+    assert agreement(masked, ROWS, "exact", samples=2)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_one_logit_that_is_no_number_is_enough(number: float, tiny: Path) -> None:
+    for where in (3, 200):
+        program = with_logits(make_program(TEAM, tiny), number, where)
+        for call in (lambda p=program: p.generate(ROWS), lambda p=program: answer_losses(p, ROWS, 2, ["answer"])):
+            assert "not numbers" in refused(call)
+
+
+def test_a_vocabulary_that_is_masked_whole_is_a_fault(tiny: Path) -> None:
+    program = with_logits(make_program(TEAM, tiny), float("-inf"), slice(None))
+    assert "not numbers" in refused(lambda: program.generate(ROWS))
+    assert "not numbers" in refused(lambda: evaluate(program, ROWS))
 
 
 def test_the_row_is_named(tiny: Path) -> None:

@@ -104,3 +104,43 @@ def test_a_pipe_for_an_audit_is_told(masc: Command, folder: Path) -> None:
     os.mkfifo(folder / "pipe")
     refused = masc("draw", "--audit", "pipe", "-o", "x.svg")
     assert (refused.code, "E0601" in refused.err) == (1, True), refused.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("eval", "--out", "run/checkpoints/step-000002/state.json"),
+        ("eval", "--items", "run/checkpoints/step-000002/new.jsonl"),
+        ("eval", "--out", "run/checkpoints/eval.json"),
+        ("eval", "--out", "run/metrics.jsonl"),
+        ("eval", "--out", "link.json"),
+        ("eval", "--out", "copy/step-000002/SHA256SUMS"),
+        ("run", "--data", "test.jsonl", "--out", "run/checkpoints/step-000002/new.jsonl"),
+        ("audit", "-o", "run/checkpoints/step-000002/weights.safetensors"),
+        ("draw", "-o", "run/checkpoints/step-000002/x.svg"),
+        ("fmt", "courier.mas", "--to", "yaml", "-o", "run/checkpoints/x.yaml"),
+        ("compare", "--rows", "single", "-o", "run/checkpoints/step-000002"),
+        ("compare", "--rows", "single", "-o", "run/checkpoints/new"),
+    ],
+    ids=" ".join,
+)
+def test_a_checkpoint_outside_of_an_artifact_is_not_written_over(
+    masc: Command, folder: Path, arguments: tuple[str, ...]
+) -> None:
+    for where in ("run/checkpoints/step-000002", "copy/step-000002"):
+        (folder / where).mkdir(parents=True)
+        for name in ("state.json", "weights.safetensors", "optimizer.safetensors", "SHA256SUMS"):
+            (folder / where / name).write_text("kept")
+    (folder / "run/metrics.jsonl").write_text("kept")
+    os.symlink("run/checkpoints/step-000002/state.json", folder / "link.json")
+    before = contents(folder)
+    refused = masc(*arguments)
+    assert (refused.code, "E0612" in refused.err) == (1, True), refused.err
+    assert contents(folder) == before
+
+
+def test_beside_checkpoints_anything_may_be_written(masc: Command, folder: Path) -> None:
+    (folder / "run/checkpoints/step-000002").mkdir(parents=True)
+    assert masc("draw", "-o", "run/x.svg").code == 0
+    (folder / "mine/checkpoints").mkdir(parents=True)
+    assert masc("draw", "-o", "mine/checkpoints/x.svg").code == 0

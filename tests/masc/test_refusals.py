@@ -18,16 +18,38 @@ from courier import Command
         ["run", "courier.mas", "--input", "code=1", "--temperature", "0.7"],
         ["run", "courier.mas", "--data", "test.jsonl", "--out", "out.jsonl"],
         ["eval", "courier.mas"],
+        ["audit", "courier.mas", "-o", "out.json"],
+        ["compare", "courier.mas", "--rows", "single", "--samples", "0", "-o", "out"],
+        ["compare", "courier.mas", "--rows", "team", "--set", "steps=1", "-o", "out"],
     ],
 )
-def test_the_command_fails(arguments: list[str], masc: Command, folder: Path) -> None:
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_the_command_fails(arguments: list[str], number: float, masc: Command, folder: Path) -> None:
     weights = folder / "tiny" / "model.safetensors"
     tensors = load_file(weights)
-    tensors["model.norm.weight"][3] = torch.nan
+    tensors["model.norm.weight"][3] = number
     save_file(tensors, weights, {"format": "pt"})
     result = masc(*arguments, "--dtype", "float32")
     assert (result.code, "E0701" in result.err) == (3, True), result
-    assert not (folder / "out.jsonl").exists()
+    assert result.out == ""
+    assert not [
+        *folder.glob("out.json"),
+        *folder.glob("out.jsonl"),
+        *folder.glob("out/table.*"),
+        *folder.glob("out/runs/*/result-*"),
+    ]
+
+
+def test_an_audit_of_weights_that_are_no_numbers(masc: Command, folder: Path) -> None:
+    """Fine as long as nothing crosses: one edge's weights alone have gone wrong."""
+    assert masc("train", "courier.mas", "--set", "steps=2").code == 0
+    weights = folder / "courier.masc/adapters/sender/adapter_model.safetensors"
+    tensors = load_file(weights)
+    next(iter(tensors.values())).view(-1)[0] = torch.nan
+    save_file(tensors, weights, {"format": "pt"})
+    refused = masc("audit", "courier.masc", "-o", "out.json")
+    assert (refused.code, "E0617" in refused.err) == (1, True), refused
+    assert not (folder / "out.json").exists()
 
 
 @pytest.mark.parametrize(
