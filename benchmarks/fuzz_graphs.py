@@ -33,14 +33,14 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 import masc
 from masc.backends.torch.build import build
-from masc.backends.torch.probe import Probe
+from masc.backends.torch.engine.segments import Opening
+from masc.backends.torch.probing.probe import Probe
 from masc.backends.torch.program import Program
-from masc.backends.torch.reached import reached
-from masc.backends.torch.segments import Opening
+from masc.backends.torch.training.reached import reached
+from masc.compiler.ir.plan import Answer, Loss, Plan, Prefill
+from masc.compiler.ir.plan_json import dump_plan, load_plan
+from masc.compiler.ir.plan_text import parse_plan, print_plan
 from masc.compiler.pipeline import Compilation, compile_source
-from masc.compiler.plan import Answer, Loss, Plan, Prefill
-from masc.compiler.plan_json import dump_plan, load_plan
-from masc.compiler.plan_text import parse_plan, print_plan
 from masc.dsl.read import read_source
 from masc.dsl.source import Source
 from masc.dsl.yaml_writer import format_yaml

@@ -11,10 +11,10 @@ import torch
 from graph_oracle import PARTS, Atom, Oracle
 from torch import Tensor
 
-from masc.backends.torch import walk
+from masc.backends.torch.engine import walk
+from masc.backends.torch.engine.segments import Opening, Segment
 from masc.backends.torch.program import Program
-from masc.backends.torch.segments import Opening, Segment
-from masc.compiler.plan import Prefill
+from masc.compiler.ir.plan import Prefill
 
 
 def columns(segment: Segment, part: str, fused: bool) -> Tensor:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from masc.compiler.graph import Edge, Graph
-from masc.compiler.plan import agent_of
-from masc.compiler.schedule import order
+from masc.compiler.ir.graph import Edge, Graph
+from masc.compiler.ir.plan import agent_of
+from masc.compiler.passes.schedule import order
 
 PARTS = ("prompt", "last", "latent", "label")
 Atom = tuple[str, str, int]

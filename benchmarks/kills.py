@@ -206,10 +206,10 @@ def main() -> int:
     import torch
 
     import masc.backends.torch.build
-    import masc.backends.torch.evaluate
-    import masc.backends.torch.train
+    import masc.backends.torch.evaluation.evaluate
+    import masc.backends.torch.training.train
     import masc.cli
-    import masc.session  # noqa: F401
+    import masc.session.programs  # noqa: F401
 
     torch.set_num_threads(1)
     dice = random.Random(wanted.seed)

@@ -18,9 +18,9 @@ import torch
 from handwritten import HandWrittenRelay
 
 import masc
-from masc.backends.torch.fetch import resolve
-from masc.backends.torch.prompts import answer_ids, prompt_ids
-from masc.compiler.plan import Answer
+from masc.backends.torch.model.fetch import resolve
+from masc.backends.torch.model.prompts import answer_ids, prompt_ids
+from masc.compiler.ir.plan import Answer
 
 QUESTION = "A box holds 12 eggs. Tom buys 3 boxes and breaks 5 eggs. How many eggs are whole?"
 

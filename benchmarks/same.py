@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 import masc
-from masc.compiler.models import registry_folder
+from masc.compiler.models.locate import registry_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 COURIER = ROOT / "examples" / "courier"

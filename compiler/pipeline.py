@@ -13,28 +13,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from masc.compiler.alike import few_alike
-from masc.compiler.allow import silence
-from masc.compiler.channel import as_text
-from masc.compiler.check import check
-from masc.compiler.consequences import independent
-from masc.compiler.data_files import data_remarks
-from masc.compiler.extent import too_large
-from masc.compiler.facts import ModelFacts
-from masc.compiler.files import is_artifact
-from masc.compiler.graph import Graph
-from masc.compiler.imports import Program, point_back, read_program
-from masc.compiler.models import check_model, resolve_target
-from masc.compiler.optimise import optimise
-from masc.compiler.place import place
-from masc.compiler.plan import Mode, Plan
-from masc.compiler.reach import with_reach
-from masc.compiler.resolve import resolve
-from masc.compiler.resolved import Resolved
-from masc.compiler.schedule import schedule
-from masc.compiler.trained import frozen_out
-from masc.compiler.unroll import unroll
-from masc.compiler.verify import verify_graph, verify_plan, verify_resolved, verify_tree
+from masc.compiler.files.find import is_artifact
+from masc.compiler.ir.graph import Graph
+from masc.compiler.ir.plan import Mode, Plan
+from masc.compiler.ir.resolved import Resolved
+from masc.compiler.ir.verify import verify_graph, verify_plan, verify_resolved, verify_tree
+from masc.compiler.models.facts import ModelFacts
+from masc.compiler.models.locate import check_model, resolve_target
+from masc.compiler.passes.check import check
+from masc.compiler.passes.data_files import data_remarks
+from masc.compiler.passes.extent import too_large
+from masc.compiler.passes.frozen import frozen_out
+from masc.compiler.passes.optimise import optimise
+from masc.compiler.passes.place import place
+from masc.compiler.passes.reach import with_reach
+from masc.compiler.passes.schedule import schedule
+from masc.compiler.passes.text_team import as_text
+from masc.compiler.passes.unroll import unroll
+from masc.compiler.remarks.alike import few_alike
+from masc.compiler.remarks.consequences import independent
+from masc.compiler.remarks.silence import silence
+from masc.compiler.resolve.imports import Program, point_back, read_program
+from masc.compiler.resolve.program import resolve
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Diagnostic, MascError, did_you_mean, errors
 from masc.dsl.read import read, read_source

@@ -8,8 +8,8 @@ Both readers build the tree without comments and attach them here, by where they
 
 An empty line before such a comment, or before an item, is kept as a None among the comments. Several are one.
 
-A comment `masc: ...` is for the compiler (see compiler/allow.py); the file lists these with the items that they are
-about.
+A comment `masc: ...` is for the compiler (see compiler/remarks/silence.py); the file lists these with the items that
+they are about.
 """
 
 from __future__ import annotations

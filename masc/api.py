@@ -6,17 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masc.compiler.plan import Mode
+from masc.compiler.ir.plan import Mode
 from masc.dsl.diagnostics import Diagnostic, MascError
 
 if TYPE_CHECKING:
     from masc.backends.scoring.registry import Function
-    from masc.backends.torch.audit import Audit
-    from masc.backends.torch.evaluate import Report
+    from masc.backends.torch.evaluation.evaluate import Report
+    from masc.backends.torch.model.prompts import Row
+    from masc.backends.torch.probing.audit import Audit
     from masc.backends.torch.program import Program
-    from masc.backends.torch.prompts import Row
-    from masc.comparison_report import Line
     from masc.compiler.pipeline import Compilation
+    from masc.studies.comparison_report import Line
 
 Path_ = str | Path
 Cuts = str | Sequence[str | tuple[str, str]]
@@ -74,7 +74,7 @@ def load(
     set: params that are others than those of the artifact, where its weights fit all the same (`latents`). checkpoint:
     take the weights of this step's, or of the `"last"` one. weights: another artifact, whose weights are taken where
     they fit; `path` may then be a file that has changed since."""
-    from masc.session import open_program
+    from masc.session.programs import open_program
 
     return open_program(
         Path(path),
@@ -108,7 +108,7 @@ def train(
     step's metrics. evaluate: called every `eval_every` steps and at the end, in place of the loss over eval_rows.
     trackers: accelerate's names. init_from: an artifact whose adapters are the beginning (see `Program.init_from`).
     What may surprise on going on is a Python warning."""
-    from masc.backends.torch.train import train as run
+    from masc.backends.torch.training.train import train as run
 
     if init_from is not None and resume:
         raise ValueError("a run that is resumed has begun already: give either resume or init_from")
@@ -149,8 +149,8 @@ def evaluate(
     which walls the scorer `code` runs what the model wrote: auto, bwrap, docker, podman or none. temperature, top_p,
     max_tokens, seed: of the outputs, where they are not those of the graph. tick: called with the number of answers
     done since the last call."""
-    from masc.backends.torch.evaluate import evaluate as run
-    from masc.compiler.decoding import Decoding
+    from masc.backends.torch.evaluation.evaluate import evaluate as run
+    from masc.compiler.ir.decoding import Decoding
 
     return run(
         program,
@@ -184,15 +184,15 @@ def compare(
 ) -> list[Line]:
     """Hold a team against single agents, text agents and its own ablations on the same rows, each trained with as many
     parameters, items and answer tokens; returns the table and writes it to the folder `out`, where runs that are done
-    are not run again. rows: names out of `masc.comparison_runs.ROWS`. sweep: values by param or train entry.
+    are not run again. rows: names out of `masc.studies.comparison_runs.ROWS`. sweep: values by param or train entry.
     temperature, top_p, max_tokens: of the outputs, where they are not those of the graph. options: batch, samples
     (sampled answers for the agreement; 0: none), sampled, output, dtype, device, allow_code_execution, sandbox.
     """
-    from masc import comparison, comparison_runs
-    from masc.backends.torch.evaluate import at_least_one
-    from masc.comparison_report import lines_of, write_report
-    from masc.compiler.decoding import Decoding
-    from masc.provenance import of_comparison
+    from masc.backends.torch.evaluation.evaluate import at_least_one
+    from masc.compiler.ir.decoding import Decoding
+    from masc.studies import comparison, comparison_runs
+    from masc.studies.comparison_report import lines_of, write_report
+    from masc.studies.provenance import of_comparison
 
     comparison_runs.check_rows(rows or [])
     for name in ("batch", "sampled"):
@@ -227,7 +227,8 @@ def audit(
     """What each edge of an artifact carries: what the answers lose when it is cut, brings another row's content, noise,
     or reaches some layers only; the attention on it and the gradient that crosses it, of the first `watched` rows.
     output: the one whose answers count (None: all together). checkpoint, weights: as of `load`."""
-    from masc import auditing, session
+    from masc.session import programs as session
+    from masc.studies import auditing
 
     found = session.find(Path(path), checkpoint=_step(checkpoint), weights=_path(weights))
     auditing.audited(found)
@@ -238,7 +239,7 @@ def audit(
 def load_task(name: str, split: str | None = None) -> list[dict[str, Any]]:
     """The rows of a public data set (gsm8k, openbookqa, humaneval, ...), with the columns `question` and `answer`; they
     come through the package `datasets`. split: another than the one to evaluate on, such as "train"."""
-    from masc.backends.torch.tasks import load_task as run
+    from masc.backends.torch.evaluation.tasks import load_task as run
 
     return run(name, split)
 
@@ -246,8 +247,8 @@ def load_task(name: str, split: str | None = None) -> list[dict[str, Any]]:
 def draw(path: Path_, out: Path_, *, set: Mapping[str, Any] | None = None, audit: Path_ | None = None) -> None:
     """Draw a graph: the suffix of `out` says how (svg, png, pdf, mmd, dot, txt, html). audit: what `masc audit` wrote;
     edges are as thick as what they carry."""
-    from masc.auditing import weights_of
     from masc.backends.diagram import draw as run
+    from masc.studies.auditing import weights_of
 
     compilation = _compilation(path, set)
     if compilation.graph is None:

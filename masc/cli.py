@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
-from masc import streams
 from masc.commands import comparison, formatting, init, language, lsp, models, pictures, running, teams
 from masc.commands.once import let_once
-from masc.console import report, say
 from masc.dsl.diagnostics import fail
-from masc.foreign import translated
+from masc.terminal import streams
+from masc.terminal.console import report, say
+from masc.terminal.foreign import translated
 
 app = typer.Typer(
     no_args_is_help=True,

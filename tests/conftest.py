@@ -26,7 +26,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def smollm2() -> Path:
     """The real model, fetched into the cache if it is not there (tests that use it are marked `model`)."""
-    from masc.backends.torch.fetch import fetch
+    from masc.backends.torch.model.fetch import fetch
 
     return fetch("smollm2-135m")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from masc import starters
+from masc.commands import starters
 from masc.dsl.read import read, read_source
 from masc.dsl.rewrite import rewritten
 from masc.dsl.source import Source

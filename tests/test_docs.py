@@ -14,11 +14,11 @@ import pytest
 
 import masc
 from masc import api
-from masc.compiler.graph_text import print_graph
+from masc.compiler.ir.graph_text import print_graph
+from masc.compiler.ir.plan import TrainSettings
+from masc.compiler.ir.plan_text import print_plan
 from masc.compiler.pipeline import compile_file, compile_source
-from masc.compiler.plan import TrainSettings
-from masc.compiler.plan_text import print_plan
-from masc.compiler.resolve_channel import CHANNELS
+from masc.compiler.resolve.channel import CHANNELS
 from masc.dsl.diagnostics import errors
 from masc.dsl.dump import dump
 from masc.dsl.render import render

@@ -16,9 +16,9 @@ import pytest
 
 import masc
 from masc.backends.scoring.code import passes
-from masc.backends.torch.tasks import TASKS
+from masc.backends.torch.evaluation.tasks import TASKS
+from masc.compiler.ir.plan import Prefill
 from masc.compiler.pipeline import compile_file
-from masc.compiler.plan import Prefill
 from masc.dsl.diagnostics import errors
 from support import WALLS
 

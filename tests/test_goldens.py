@@ -26,15 +26,15 @@ from goldens import (
     plan_of,
     read_case,
 )
-from masc.compiler import plan as plan_module
-from masc.compiler.params import FIELD_TYPES, TYPES
-from masc.compiler.plan import Plan
-from masc.compiler.plan_json import dump_plan, load_plan
-from masc.compiler.plan_text import parse_plan, print_plan
-from masc.compiler.resolve_agents import ANSWER, LORA, THINK
-from masc.compiler.resolve_channel import CHANNELS
-from masc.compiler.resolve_train import TRAIN
-from masc.compiler.verify import verify_plan
+from masc.compiler.ir import plan as plan_module
+from masc.compiler.ir.plan import Plan
+from masc.compiler.ir.plan_json import dump_plan, load_plan
+from masc.compiler.ir.plan_text import parse_plan, print_plan
+from masc.compiler.ir.verify import verify_plan
+from masc.compiler.resolve.agents import ANSWER, LORA, THINK
+from masc.compiler.resolve.channel import CHANNELS
+from masc.compiler.resolve.params import FIELD_TYPES, TYPES
+from masc.compiler.resolve.train import TRAIN
 from masc.dsl import syntax
 from masc.dsl.read import read_source
 from masc.dsl.rewrite import written

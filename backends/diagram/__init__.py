@@ -11,8 +11,8 @@ from masc.backends.diagram.page import html
 from masc.backends.diagram.picture import pdf, png, svg
 from masc.backends.diagram.sketch import Weights
 from masc.backends.diagram.text import text
-from masc.compiler.files import atomic_write
-from masc.compiler.graph import Graph
+from masc.compiler.files.find import atomic_write
+from masc.compiler.ir.graph import Graph
 from masc.dsl.diagnostics import did_you_mean, fail
 
 __all__ = ["FORMATS", "Weights", "dot", "draw", "mermaid", "text"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from masc.backends.diagram.sketch import Frame, Line, Link, Node, Weights, sketch
 from masc.backends.diagram.weight import GREY, is_faint, width
-from masc.compiler.graph import Graph
+from masc.compiler.ir.graph import Graph
 
 LINES: dict[Line, str] = {
     "trace": "penwidth=2.5",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from masc.backends.diagram.sketch import Frame, Line, Link, Node, Sketch, Weights, sketch
 from masc.backends.diagram.weight import GREY, is_faint, width
-from masc.compiler.graph import Graph
+from masc.compiler.ir.graph import Graph
 
 # Native SVG text instead of HTML labels, so that the picture is whole in every viewer; opaque white behind edge labels.
 HEADER = """\

@@ -15,7 +15,7 @@ from masc.backends.diagram.inline import WIDTHS, inline, light, style
 from masc.backends.diagram.layout import fitted, lay_out
 from masc.backends.diagram.panels import panels
 from masc.backends.diagram.sketch import Line, Sketch, Weights, sketch, unrolled
-from masc.compiler.graph import Graph
+from masc.compiler.ir.graph import Graph
 
 LEGEND: dict[Line, str] = {
     "trace": "kv, carry = trace",

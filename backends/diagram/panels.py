@@ -8,13 +8,13 @@ from typing import Any
 from masc.backends.diagram.inline import edge_key, node_key
 from masc.backends.diagram.rolled import rolled
 from masc.backends.diagram.sketch import Weights
-from masc.compiler.graph import Agent, Edge, Graph
-from masc.compiler.optimise import optimise
-from masc.compiler.place import place
-from masc.compiler.plan import Across, Answer, Loss, Plan, Prefill, Slot, Template, Think, View, agent_of
-from masc.compiler.plan_text import number_text, quote
-from masc.compiler.reach import with_reach
-from masc.compiler.schedule import schedule
+from masc.compiler.ir.graph import Agent, Edge, Graph
+from masc.compiler.ir.plan import Across, Answer, Loss, Plan, Prefill, Slot, Template, Think, View, agent_of
+from masc.compiler.ir.plan_text import number_text, quote
+from masc.compiler.passes.optimise import optimise
+from masc.compiler.passes.place import place
+from masc.compiler.passes.reach import with_reach
+from masc.compiler.passes.schedule import schedule
 from masc.dsl.source import Span
 
 Rows = list[tuple[str, str]]

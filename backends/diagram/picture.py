@@ -8,7 +8,7 @@ import re
 from masc.backends.diagram.inline import standalone
 from masc.backends.diagram.layout import fitted, lay_out
 from masc.backends.diagram.sketch import Weights, sketch
-from masc.compiler.graph import Graph
+from masc.compiler.ir.graph import Graph
 
 BACKGROUND = "#ffffff"
 

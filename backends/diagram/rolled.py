@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from masc.compiler.graph import Edge, Graph, Kind, Loop
-from masc.compiler.plan import agent_of
+from masc.compiler.ir.graph import Edge, Graph, Kind, Loop
+from masc.compiler.ir.plan import agent_of
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import PurePath
 from typing import Literal
 
 from masc.backends.diagram.rolled import Repeat, backward, homes, repeats, rolled
-from masc.compiler.graph import Agent, Edge, Graph
-from masc.compiler.plan import Slot, agent_of
+from masc.compiler.ir.graph import Agent, Edge, Graph
+from masc.compiler.ir.plan import Slot, agent_of
 
 Line = Literal["trace", "own", "latents", "hidden", "fuse", "text", "port"]
 """What a line looks like: by carry where keys and values flow, else by kind; "port" from an input or to an output."""

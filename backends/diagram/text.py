@@ -8,7 +8,7 @@ from dataclasses import replace
 from masc.backends.diagram.flat import flat
 from masc.backends.diagram.mermaid import escape, flowchart
 from masc.backends.diagram.sketch import Link, Node, Sketch, Weights, sketch
-from masc.compiler.graph import Graph
+from masc.compiler.ir.graph import Graph
 
 MOST_BOXES = 60
 MOST_LINES = 24

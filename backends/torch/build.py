@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
-from masc.backends.torch.base import Base
-from masc.backends.torch.fetch import resolve
+from masc.backends.torch.engine.usual import usual_tensors
+from masc.backends.torch.model.base import Base
+from masc.backends.torch.model.fetch import resolve
 from masc.backends.torch.program import Program
-from masc.backends.torch.usual import usual_tensors
-from masc.compiler.bounds import TRAIN
-from masc.compiler.models import check_plan, look_into
-from masc.compiler.plan import Plan
+from masc.compiler.ir.plan import Plan
+from masc.compiler.language.bounds import TRAIN
+from masc.compiler.models.locate import check_plan, look_into
 from masc.dsl.diagnostics import MascError, errors, fail
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from masc.backends.torch.base import Base
-from masc.backends.torch.here import here, holding
-from masc.backends.torch.links import Fuser, fuser, hidden_link
+from masc.backends.torch.channels.links import Fuser, fuser, hidden_link
+from masc.backends.torch.engine.here import here, holding
+from masc.backends.torch.model.base import Base
 from masc.compiler.artifact import Training
+from masc.compiler.ir.plan import Across, Plan, Prefill, Think, agent_of
+from masc.compiler.ir.plan_text import reach_text
 from masc.compiler.pipeline import Compilation
-from masc.compiler.plan import Across, Plan, Prefill, Think, agent_of
-from masc.compiler.plan_text import reach_text
 
 
 class Parts(nn.Module):

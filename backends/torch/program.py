@@ -12,21 +12,21 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor, nn
 
-from masc.backends.torch import adapters
-from masc.backends.torch.base import Base
-from masc.backends.torch.data import answer_columns
-from masc.backends.torch.here import holding
-from masc.backends.torch.init_from import Taken, init_from
-from masc.backends.torch.outputs import Output, Said, Scored
+from masc.backends.torch.data.check import answer_columns
+from masc.backends.torch.data.rows import rows_of
+from masc.backends.torch.engine.here import holding
+from masc.backends.torch.engine.outputs import Output, Said, Scored
+from masc.backends.torch.engine.segments import Opening
+from masc.backends.torch.engine.trace import Patches, Trace, patches_of, trace_of
+from masc.backends.torch.engine.walk import Walk, cut_at_stop
+from masc.backends.torch.model import adapters
+from masc.backends.torch.model.base import Base
+from masc.backends.torch.model.prompts import Row, answer_ids, value
 from masc.backends.torch.parts import Parts
-from masc.backends.torch.probe import Probe
-from masc.backends.torch.prompts import Row, answer_ids, value
-from masc.backends.torch.rows import rows_of
-from masc.backends.torch.schedule import opening_draws
-from masc.backends.torch.segments import Opening
-from masc.backends.torch.stored import pack, unpack
-from masc.backends.torch.trace import Patches, Trace, patches_of, trace_of
-from masc.backends.torch.walk import Walk, cut_at_stop
+from masc.backends.torch.probing.probe import Probe
+from masc.backends.torch.training.init_from import Taken, init_from
+from masc.backends.torch.training.schedule import opening_draws
+from masc.backends.torch.training.stored import pack, unpack
 from masc.compiler.artifact import (
     Layout,
     ModelRecord,
@@ -38,9 +38,9 @@ from masc.compiler.artifact import (
     save_artifact,
     writing,
 )
-from masc.compiler.decoding import AS_WRITTEN, Decoding, decoding_of
-from masc.compiler.plan import Answer, Prefill, agent_of
-from masc.compiler.registry import REGISTRY
+from masc.compiler.ir.decoding import AS_WRITTEN, Decoding, decoding_of
+from masc.compiler.ir.plan import Answer, Prefill, agent_of
+from masc.compiler.models.registry import REGISTRY
 from masc.dsl.diagnostics import Diagnostic, fail
 
 

@@ -35,8 +35,8 @@ from masc.compiler.artifact.write import (
     save_artifact,
     write_artifact,
 )
-from masc.compiler.files import artifact_of, is_artifact, locate, model_hash
-from masc.compiler.writing import atomic_write
+from masc.compiler.files.find import artifact_of, is_artifact, locate, model_hash
+from masc.compiler.files.writing import atomic_write
 
 __all__ = [
     "Artifact",

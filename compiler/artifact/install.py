@@ -20,7 +20,7 @@ from pathlib import Path
 
 from masc.compiler.artifact.layout import MANIFEST, METRICS, STAGED, Layout, digest_of, is_checkpoint
 from masc.compiler.artifact.manifest import Manifest, dump_manifest, known_manifest
-from masc.compiler.writing import atomic_write
+from masc.compiler.files.writing import atomic_write
 from masc.dsl.diagnostics import MascError, fail
 
 

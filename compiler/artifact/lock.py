@@ -21,8 +21,8 @@ from pathlib import Path
 
 from masc.compiler.artifact.install import settle_alone
 from masc.compiler.artifact.layout import HOLDER, LOCK, Layout, leftovers
-from masc.compiler.reading import read_json
-from masc.compiler.writing import atomic_write, check_folder
+from masc.compiler.files.reading import read_json
+from masc.compiler.files.writing import atomic_write, check_folder
 from masc.dsl.diagnostics import MascError, fail
 
 _held: dict[Path, tuple[int, int]] = {}

@@ -22,9 +22,9 @@ from masc.compiler.artifact.layout import (
     is_weights,
 )
 from masc.compiler.artifact.of_training import training_told
-from masc.compiler.bounds import TRAIN
-from masc.compiler.plan import Plan
-from masc.compiler.reading import parse_json, read_regular
+from masc.compiler.files.reading import parse_json, read_regular
+from masc.compiler.ir.plan import Plan
+from masc.compiler.language.bounds import TRAIN
 from masc.dsl.diagnostics import MascError, fail
 from masc.dsl.regular import MEND_LINK, dangling
 

@@ -16,10 +16,10 @@ from typing import Literal, TypeVar
 from masc.compiler.artifact.install import settle_alone
 from masc.compiler.artifact.layout import MANIFEST, PLAN, Layout, is_weights
 from masc.compiler.artifact.manifest import Manifest, made_for, read_manifest, versions
+from masc.compiler.files.reading import read_regular
+from masc.compiler.ir.plan import Plan
+from masc.compiler.ir.plan_json import load_plan
 from masc.compiler.pipeline import Compilation
-from masc.compiler.plan import Plan
-from masc.compiler.plan_json import load_plan
-from masc.compiler.reading import read_regular
 from masc.dsl.diagnostics import Diagnostic, MascError, fail
 from masc.dsl.regular import open_regular
 

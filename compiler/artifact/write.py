@@ -40,11 +40,11 @@ from masc.compiler.artifact.manifest import (
     versions,
 )
 from masc.compiler.artifact.read import Artifact
-from masc.compiler.differences import changed_lines
+from masc.compiler.files.reading import read_regular
+from masc.compiler.files.writing import atomic_write, check_folder
+from masc.compiler.ir.differences import changed_lines
+from masc.compiler.ir.plan_json import dump_plan, load_plan
 from masc.compiler.pipeline import Compilation
-from masc.compiler.plan_json import dump_plan, load_plan
-from masc.compiler.reading import read_regular
-from masc.compiler.writing import atomic_write, check_folder
 from masc.dsl.diagnostics import Diagnostic, MascError, fail
 
 

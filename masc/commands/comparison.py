@@ -26,7 +26,7 @@ from masc.commands.options import (
     read_sets,
     require,
 )
-from masc.console import say
+from masc.terminal.console import say
 
 
 def compare(
@@ -61,11 +61,11 @@ def compare(
     device: Device = None,
 ) -> None:
     """Hold a team against single agents, text agents and its own ablations, on the same rows."""
-    from masc import checks
     from masc.backends.scoring.registry import scorer_of
     from masc.compiler.artifact import artifact_of, locate
-    from masc.outputs import check_table_folder
-    from masc.session import accepted, compile_source_of
+    from masc.session import checks
+    from masc.session.outputs import check_table_folder
+    from masc.session.programs import accepted, compile_source_of
 
     values = {name: _several(text) for name, text in read_sets(set_).items()}
     sets = {name: found[0] for name, found in values.items() if len(found) == 1}
@@ -82,8 +82,8 @@ def compare(
     check_place(dtype, device)
     scorer_of(scorer, allow_code_execution=allow_code_execution, sandbox=sandbox)
 
-    from masc import comparison, comparison_runs, provenance
-    from masc.comparison_report import lines_of, text_table, write_report
+    from masc.studies import comparison, comparison_runs, provenance
+    from masc.studies.comparison_report import lines_of, text_table, write_report
 
     comparison_runs.check_rows(names or [])
     path = locate(file, Path())
@@ -139,8 +139,10 @@ def audit(
     device: Device = None,
 ) -> None:
     """Say what each edge of a trained team carries."""
-    from masc import auditing, checks, outputs, provenance, session
-    from masc.compiler.files import atomic_write, locate
+    from masc.compiler.files.find import atomic_write, locate
+    from masc.session import checks, outputs
+    from masc.session import programs as session
+    from masc.studies import auditing, provenance
 
     require(checks.scorer_problem(scorer, code=False), "--scorer")
     check_place(dtype, device)

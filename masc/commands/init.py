@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masc.console import say
 from masc.dsl.diagnostics import Diagnostic, Label, MascError, did_you_mean, errors, fail
+from masc.terminal.console import say
 
 if TYPE_CHECKING:
     from masc.dsl.syntax import Agent, File, Name
@@ -30,8 +30,8 @@ def init(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take what is the default")] = False,
 ) -> None:
     """Write a team to start from: the program, rows to train on, a README. Asks for what the options do not say."""
-    from masc import starters
-    from masc.compiler.files import atomic_write
+    from masc.commands import starters
+    from masc.compiler.files.find import atomic_write
 
     shapes = {key: value.about for key, value in starters.SHAPES.items()}
     tasks = {key: value.about for key, value in starters.TASKS.items()}
@@ -75,7 +75,7 @@ def _chosen(option: str, given: str | None, question: str, known: Mapping[str, s
 
 
 def _model(given: str | None, yes: bool) -> str:
-    from masc.compiler.models import check_model
+    from masc.compiler.models.locate import check_model
 
     def problem(model: str) -> str | None:
         found = errors(check_model(model, Path())[1])
@@ -111,7 +111,7 @@ def _name(name: str) -> str:
 
 def _from(folder: Path, model: str) -> str:
     """A model's folder, as a file in another folder names it."""
-    from masc.compiler.models import locate_model
+    from masc.compiler.models.locate import locate_model
 
     location = locate_model(model, Path())
     if location is None or location.kind != "local" or Path(model).is_absolute() or model.startswith("~"):
@@ -135,7 +135,7 @@ def new_agent(
 ) -> None:
     """Add an agent to a file, which is formatted with it; comments stay."""
     from masc.commands.formatting import read_tree
-    from masc.compiler.files import atomic_write, locate
+    from masc.compiler.files.find import atomic_write, locate
     from masc.dsl.rewrite import rewritten
 
     path = locate(file, Path())
@@ -147,7 +147,7 @@ def new_agent(
 
 def _agent(tree: File, name: str, on: str | None) -> Agent:
     """The declaration, with the graph's first input in its prompt. MascError where the file cannot have it."""
-    from masc.compiler.names import reserved
+    from masc.compiler.resolve.names import reserved
     from masc.dsl import syntax as s
     from masc.dsl.strings import is_name
     from masc.dsl.tokens import KEYWORDS
@@ -175,7 +175,7 @@ def _agent(tree: File, name: str, on: str | None) -> Agent:
 
 def _names(tree: File) -> list[Name]:
     """The names that agents have, inputs and outputs of the graph, and what is made of templates."""
-    from masc.compiler.templates import instances
+    from masc.compiler.resolve.templates import instances
     from masc.dsl import syntax as s
 
     found: list[Name] = []

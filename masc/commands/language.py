@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from masc.commands.options import File, Sets, read_sets
-from masc.console import report, say
 from masc.dsl.diagnostics import Diagnostic, MascError, errors, fail
-from masc.streams import print_content
+from masc.terminal.console import report, say
+from masc.terminal.streams import print_content
 
 
 def check(
@@ -20,7 +20,7 @@ def check(
 ) -> None:
     """Say what is wrong with a file, without loading a model."""
     from masc.compiler.artifact import locate
-    from masc.session import compile_source_of
+    from masc.session.programs import compile_source_of
 
     if form not in {"text", "json", "sarif"}:
         raise typer.BadParameter(f"unknown format `{form}`: text, json or sarif", param_hint="--format")
@@ -59,6 +59,6 @@ def schema() -> None:
     """Print the JSON Schema of the YAML form, for editors."""
     import json
 
-    from masc.compiler.schema import schema as make
+    from masc.compiler.language.schema import schema as make
 
     print_content(json.dumps(make(), indent=2, ensure_ascii=False) + "\n")

@@ -12,8 +12,8 @@ from masc.dsl.diagnostics import MascError, errors
 
 def models_list() -> None:
     """The short names, and which of them are on disk."""
-    from masc.compiler.models import locate_model
-    from masc.compiler.registry import REGISTRY
+    from masc.compiler.models.locate import locate_model
+    from masc.compiler.models.registry import REGISTRY
 
     for name, entry in REGISTRY.items():
         location = locate_model(name, Path.cwd())
@@ -23,8 +23,8 @@ def models_list() -> None:
 
 def models_fetch(name: Annotated[str, typer.Argument(help="A short name or a Hugging Face id")]) -> None:
     """Fetch a model, check it, convert it once."""
-    from masc.backends.torch.fetch import resolve
-    from masc.compiler.models import check_model
+    from masc.backends.torch.model.fetch import resolve
+    from masc.compiler.models.locate import check_model
 
     folder = resolve(name, Path.cwd())
     if wrong := errors(check_model(name, Path.cwd())[1]):

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from masc.backends.scoring.declarations import SANDBOXES
-from masc.compiler.decoding import Decoding
-from masc.compiler.plan import Mode
+from masc.compiler.ir.decoding import Decoding
+from masc.compiler.ir.plan import Mode
 
 File = Annotated[
     Path | None,
@@ -50,7 +50,7 @@ def require(problem: str | None, option: str) -> None:
 
 
 def check_place(dtype: str | None, device: str | None) -> None:
-    from masc import checks
+    from masc.session import checks
 
     if dtype is not None:
         require(checks.dtype_problem(dtype), "--dtype")

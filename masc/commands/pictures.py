@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from masc.commands.options import File, Sets, read_sets, require
-from masc.console import say
 from masc.dsl.diagnostics import MascError, errors
-from masc.streams import can_print
+from masc.terminal.console import say
+from masc.terminal.streams import can_print
 
 
 def draw(
@@ -28,7 +28,7 @@ def draw(
 ) -> None:
     """Draw a graph: into a file, as a page that follows it (--watch), or else as text on the terminal."""
     from masc.compiler.artifact import locate
-    from masc.session import compile_source_of
+    from masc.session.programs import compile_source_of
 
     require("it has no file to write" if watch and out else None, "--watch")
     require("not together with --watch" if watch and audit else None, "--audit")
@@ -38,10 +38,10 @@ def draw(
     if watch:
         return _watch(path, sets, port, open_)
 
-    from masc.auditing import weights_of
     from masc.backends.diagram import draw as draw_graph
     from masc.backends.diagram import text
-    from masc.outputs import check_outputs
+    from masc.session.outputs import check_outputs
+    from masc.studies.auditing import weights_of
 
     if out is not None:
         check_outputs({"-o": out}, path, {"--audit": audit}, sets)
@@ -61,8 +61,8 @@ def draw(
 def _watch(path: Path, sets: dict[str, str], port: int, open_: bool) -> None:
     import webbrowser
 
-    from masc.serve import watch
-    from masc.session import compile_source_of
+    from masc.serving.live_page import watch
+    from masc.session.programs import compile_source_of
 
     def listen(address: str) -> None:
         print(address, flush=True)

@@ -35,7 +35,7 @@ from masc.commands.options import (
     read_sets,
     require,
 )
-from masc.console import table
+from masc.terminal.console import table
 
 
 def run(
@@ -66,9 +66,10 @@ def run(
     device: Device = None,
 ) -> None:
     """Run a team: stream one answer, or answer a file of rows."""
-    from masc import answers, checks, columns, outputs, session
-    from masc.backends.torch.data import columns_of
-    from masc.compiler.files import locate
+    from masc.backends.torch.data.check import columns_of
+    from masc.compiler.files.find import locate
+    from masc.session import answers, checks, columns, outputs
+    from masc.session import programs as session
 
     row, named = read_inputs(inputs), read_columns(column)
     require("not together with --data" if data is not None and row else None, "--input")
@@ -127,11 +128,14 @@ def eval_(
     """Score a team on a file of rows or on a public data set."""
     from dataclasses import asdict
 
-    from masc import checks, columns, outputs, provenance, reporting, session
     from masc.backends.scoring.registry import scorer_of
-    from masc.backends.torch.evaluate import check_repeat
-    from masc.backends.torch.tasks import TASKS
-    from masc.compiler.files import atomic_write, locate
+    from masc.backends.torch.evaluation.evaluate import check_repeat
+    from masc.backends.torch.evaluation.tasks import TASKS
+    from masc.compiler.files.find import atomic_write, locate
+    from masc.session import checks, columns, outputs
+    from masc.session import programs as session
+    from masc.studies import provenance
+    from masc.terminal import reporting
 
     if task is not None:
         require(checks.task_problem(task), "--task")

@@ -9,8 +9,8 @@ import typer
 
 from masc.backends.scoring.declarations import scorer_names
 from masc.commands.options import FORMATS, Columns, Device, File, Sets, check_place, read_columns, read_sets, require
-from masc.console import say
-from masc.streams import print_content
+from masc.terminal.console import say
+from masc.terminal.streams import print_content
 
 
 def compile_(
@@ -21,8 +21,8 @@ def compile_(
     force: Annotated[bool, typer.Option("--force", help="Throw trained weights of another plan away")] = False,
 ) -> None:
     """Compile a file to an artifact folder."""
-    from masc import session
     from masc.compiler.artifact import locate
+    from masc.session import programs as session
 
     path = locate(file, Path())
     if emit is not None:
@@ -54,9 +54,9 @@ def train(
     device: Device = None,
 ) -> None:
     """Train every agent's adapter end to end."""
-    from masc import checks
-    from masc.train_command import Request
-    from masc.train_command import train as run
+    from masc.session import checks
+    from masc.training.command import Request
+    from masc.training.command import train as run
 
     require("it and --force exclude each other" if resume and force else None, "--resume")
     require("it and --resume exclude each other" if resume and init_from else None, "--init-from")

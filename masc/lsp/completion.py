@@ -9,9 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from masc.compiler.data_files import first_columns
-from masc.compiler.params import TYPES
-from masc.compiler.registry import REGISTRY
+from masc.compiler.models.registry import REGISTRY
+from masc.compiler.passes.data_files import first_columns
+from masc.compiler.resolve.params import TYPES
 from masc.dsl import syntax
 from masc.dsl.formatter import format_column, format_string, format_value
 from masc.dsl.read import SUFFIXES

@@ -8,12 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from masc.compiler.facts import ModelFacts
-from masc.compiler.graph import Agent, Graph
-from masc.compiler.models import locate_model
-from masc.compiler.plan import Loss, Plan, Prefill, Reach, Slot, Template, agent_of
-from masc.compiler.plan_text import view_text
-from masc.compiler.size import lora_size, projections
+from masc.compiler.ir.graph import Agent, Graph
+from masc.compiler.ir.plan import Loss, Plan, Prefill, Reach, Slot, Template, agent_of
+from masc.compiler.ir.plan_text import view_text
+from masc.compiler.models.facts import ModelFacts
+from masc.compiler.models.locate import locate_model
+from masc.compiler.models.size import lora_size, projections
 
 MOST_ROUNDS = 6
 

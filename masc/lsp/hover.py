@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from masc.compiler.facts import ModelFacts
-from masc.compiler.graph import Agent, Edge, Graph
-from masc.compiler.imports import read_program
-from masc.compiler.models import check_model
+from masc.compiler.ir.graph import Agent, Edge, Graph
+from masc.compiler.ir.plan import Slot, agent_of
+from masc.compiler.models.facts import ModelFacts
+from masc.compiler.models.locate import check_model
+from masc.compiler.models.size import fuser_size, link_size
 from masc.compiler.pipeline import Compilation
-from masc.compiler.plan import Slot, agent_of
-from masc.compiler.size import fuser_size, link_size
-from masc.compiler.templates import read_template
-from masc.compiler.units import read_units
+from masc.compiler.resolve.imports import read_program
+from masc.compiler.resolve.templates import read_template
+from masc.compiler.resolve.units import read_units
 from masc.dsl import syntax
 from masc.dsl.formatter import format_value
 from masc.lsp import words

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from masc.compiler.templates import instances, mentioned
+from masc.compiler.resolve.templates import instances, mentioned
 from masc.dsl import syntax
 from masc.dsl.source import Span
 from masc.lsp import words

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from masc.compiler.templates import instances
+from masc.compiler.resolve.templates import instances
 from masc.dsl import syntax
 from masc.dsl.formatter import format_channel, format_column, format_stages, format_value
 from masc.dsl.source import Span

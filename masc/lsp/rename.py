@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from masc.compiler.names import reserved
+from masc.compiler.resolve.names import reserved
 from masc.dsl.diagnostics import errors
 from masc.dsl.source import Span
 from masc.dsl.strings import is_name

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from graphs import GRAPHS, pair
-from masc.backends.torch.prompts import aligned, answer_ids, prompt_ids, prompt_of
-from masc.compiler.plan import Prefill
+from masc.backends.torch.model.prompts import aligned, answer_ids, prompt_ids, prompt_of
+from masc.compiler.ir.plan import Prefill
 from support import ROWS, make_model, make_program
 
 # -- hidden ------------------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def test_dropout_does_not_change_what_is_said_in_training(tiny: Path) -> None:
     text = GRAPHS["text"].replace("lora(rank = 4)", "lora(rank = 4, dropout = 0.5)")
     program = make_program(text, tiny)
     heard: list[str] = []
-    from masc.backends.torch import arrivals
+    from masc.backends.torch.channels import arrivals
 
     original = arrivals.arriving
 
@@ -194,7 +194,7 @@ def test_dropout_does_not_change_what_is_said_in_training(tiny: Path) -> None:
         heard.extend(str(content["a"]) for content in found[0] if "a" in content)
         return found
 
-    import masc.backends.torch.walk as module
+    import masc.backends.torch.engine.walk as module
 
     module.arriving, before = listening, module.arriving  # type: ignore[assignment]
     try:
@@ -213,8 +213,8 @@ def test_dropout_does_not_change_what_is_said_in_training(tiny: Path) -> None:
 @pytest.mark.parametrize("edge", ["text", "hidden"])
 def test_a_prompt_may_be_what_is_sent_alone(edge: str, tmp_path: Path) -> None:
     """Without a chat template nothing else is in it; before anything is sent its length is none."""
-    from masc.backends.torch.evaluate import evaluate
-    from masc.backends.torch.train import train
+    from masc.backends.torch.evaluation.evaluate import evaluate
+    from masc.backends.torch.training.train import train
 
     folder = make_model(tmp_path / "plain", template=None)
     answer = "answer (max_tokens = 3)" if edge == "text" else ""
@@ -225,7 +225,7 @@ def test_a_prompt_may_be_what_is_sent_alone(edge: str, tmp_path: Path) -> None:
 
 
 def test_training_without_a_gradient_is_refused(tiny: Path) -> None:
-    from masc.backends.torch.train import train
+    from masc.backends.torch.training.train import train
     from masc.dsl.diagnostics import MascError
 
     text = pair("text", "{a}", answer="answer (max_tokens = 3)", on="m").replace(

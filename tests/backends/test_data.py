@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy
 import pytest
 
-from masc.backends.torch.data import read_rows
-from masc.backends.torch.formats import entries
-from masc.backends.torch.prompts import value
-from masc.backends.torch.values import text_of
+from masc.backends.torch.data.check import read_rows
+from masc.backends.torch.data.formats import entries
+from masc.backends.torch.data.values import text_of
+from masc.backends.torch.model.prompts import value
 from masc.dsl.diagnostics import Diagnostic, MascError
 from masc.dsl.render import render
 from support import chain, make_program
@@ -131,7 +131,7 @@ def test_what_cannot_be_read(tmp_path: Path, name: str) -> None:
 
 def test_a_long_file_full_of_errors_stops_at_ten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read past the tenth."""
-    from masc.backends.torch import formats
+    from masc.backends.torch.data import formats
 
     read: list[str] = []
     original = formats._row
@@ -218,7 +218,7 @@ def test_a_column_may_be_called_like_a_format(tmp_path: Path, name: str) -> None
     ids=plain,
 )
 def test_what_stands_between_columns(tmp_path: Path, name: str, content: bytes, first: str) -> None:
-    from masc.compiler.data_files import first_columns
+    from masc.compiler.passes.data_files import first_columns
 
     path = named(tmp_path, name, content)
     assert read_rows(path, COLUMNS) == [{first: "1", "q": "2", "answer": "3"}]
@@ -226,10 +226,10 @@ def test_what_stands_between_columns(tmp_path: Path, name: str, content: bytes, 
 
 
 @pytest.mark.parametrize(
-    "content", ["q,answer".encode("utf-16"), gzip.compress(b"q,answer"), b"q\0,answer\n", b"\xe9,a"]
+    "content", ["q,answer".encode("utf-16"), gzip.compress(b"q,answer", mtime=0), b"q\0,answer\n", b"\xe9,a"]
 )
 def test_what_is_no_table_has_no_first_columns(tmp_path: Path, content: bytes) -> None:
-    from masc.compiler.data_files import first_columns
+    from masc.compiler.passes.data_files import first_columns
 
     assert first_columns(named(tmp_path, "rows.csv", content)) is None
 
@@ -406,7 +406,7 @@ def test_narrow_floats_are_what_was_written(tmp_path: Path) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    from masc.backends.torch.rows import rows_of
+    from masc.backends.torch.data.rows import rows_of
 
     narrow = {"q": numpy.array([0.1, numpy.nan], "float32"), "answer": numpy.array([0.7, 2], "float16"), "x": [0.1, 1]}
     frame = pandas.DataFrame(narrow)
@@ -425,7 +425,7 @@ def test_narrow_floats_are_what_was_written(tmp_path: Path) -> None:
 def test_a_column_twice_in_a_data_frame_is_refused() -> None:
     import pandas
 
-    from masc.backends.torch.rows import rows_of
+    from masc.backends.torch.data.rows import rows_of
 
     with pytest.raises(TypeError, match="the column `q` twice"):
         rows_of(pandas.DataFrame([[1, 2]], columns=["q", "q"]), "rows")

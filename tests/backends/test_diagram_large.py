@@ -14,7 +14,7 @@ from masc.backends.diagram.layout import fitted, lay_out
 from masc.backends.diagram.picture import svg
 from masc.backends.diagram.places import GAP, Box, Layout
 from masc.backends.diagram.sketch import Sketch, sketch
-from masc.compiler.graph import Graph
+from masc.compiler.ir.graph import Graph
 from masc.compiler.pipeline import compile_source
 from masc.dsl.source import Source
 

@@ -11,7 +11,7 @@ import pytest
 from masc.backends.diagram import FORMATS, Weights, dot, draw, mermaid, text
 from masc.backends.diagram.picture import svg
 from masc.backends.diagram.weight import width
-from masc.compiler.graph import Graph
+from masc.compiler.ir.graph import Graph
 from teams import team_graph
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from graphs import GRAPHS
-from masc.backends.torch.base import Base
 from masc.backends.torch.build import build
-from masc.backends.torch.prompts import answer_ids, prompt_ids
-from masc.backends.torch.reached import reached
-from masc.backends.torch.train import train
-from masc.compiler.plan import PlanAgent, Prefill, Slot
-from masc.compiler.plan_text import parse_plan, print_plan
+from masc.backends.torch.model.base import Base
+from masc.backends.torch.model.prompts import answer_ids, prompt_ids
+from masc.backends.torch.training.reached import reached
+from masc.backends.torch.training.train import train
+from masc.compiler.ir.plan import PlanAgent, Prefill, Slot
+from masc.compiler.ir.plan_text import parse_plan, print_plan
 from masc.dsl.diagnostics import MascError
 from support import ROWS, chain, compile_plan, make_model, make_program, wake
 
@@ -152,7 +152,7 @@ graph g(q) -> first, answer { a -> first  c -> answer  [a, b] -> c : kv(carry = 
 train { first <- q }
 """
     whole, cut = make_program(text, tiny), make_program(text, tiny, cut=(("a", "c"),))
-    from masc.backends.torch.walk import Walk
+    from masc.backends.torch.engine.walk import Walk
 
     starts = []
     for program in (whole, cut):
@@ -226,8 +226,8 @@ def test_a_tiny_temperature_is_greedy(tiny: Path) -> None:
 
 
 def test_top_p_keeps_the_smallest_set(tiny: Path) -> None:
-    from masc.backends.torch.rollout import _choose
-    from masc.compiler.plan import Sampling
+    from masc.backends.torch.engine.rollout import _choose
+    from masc.compiler.ir.plan import Sampling
 
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
     for top_p, allowed in ((0.4, {0}), (0.5, {0}), (0.7, {0, 1}), (0.9, {0, 1, 2}), (1.0, {0, 1, 2, 3})):

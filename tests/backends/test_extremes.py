@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from masc.backends.torch.train import train
-from masc.compiler import bounds
+from masc.backends.torch.training.train import train
+from masc.compiler.language import bounds
 from support import ROWS, chain, make_program
 
 ENDS = [

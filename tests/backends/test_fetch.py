@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from masc.backends.torch import fetch as module
-from masc.backends.torch.fetch import fetch, resolve
-from masc.compiler.models import registry_folder
-from masc.compiler.registry import REGISTRY, Wheel
+from masc.backends.torch.model import fetch as module
+from masc.backends.torch.model.fetch import fetch, resolve
+from masc.compiler.models.locate import registry_folder
+from masc.compiler.models.registry import REGISTRY, Wheel
 from masc.dsl.diagnostics import MascError
 
 NAME = "smollm2-135m"

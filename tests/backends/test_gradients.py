@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from graphs import GRAPHS, fan, pair
-from masc.backends.torch.reached import reached
-from masc.backends.torch.rollout import Thinking
-from masc.backends.torch.schedule import data_order
-from masc.backends.torch.segments import Opening
-from masc.backends.torch.train import train
-from masc.backends.torch.walk import Walk
-from masc.compiler.plan import Prefill
-from masc.compiler.reach import with_reach
+from masc.backends.torch.engine.rollout import Thinking
+from masc.backends.torch.engine.segments import Opening
+from masc.backends.torch.engine.walk import Walk
+from masc.backends.torch.training.reached import reached
+from masc.backends.torch.training.schedule import data_order
+from masc.backends.torch.training.train import train
+from masc.compiler.ir.plan import Prefill
+from masc.compiler.passes.reach import with_reach
 from support import ROWS, chain, make_model, make_other, make_program
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from graphs import GRAPHS, fan
-from masc.backends.torch.prompts import answer_ids, prompt_ids
-from masc.compiler.plan import ALIGNS
+from masc.backends.torch.model.prompts import answer_ids, prompt_ids
+from masc.compiler.ir.plan import ALIGNS
 from support import ROWS, chain, make_model, make_program
 
 
@@ -77,7 +77,7 @@ def test_b_decoding_and_teacher_forcing_agree(name: str, tiny: Path) -> None:
 
 def _log_probability(program: object, row: dict[str, str], ids: tuple[int, ...]) -> float:
     """Teacher-force given token ids (random bytes need not survive a round trip through text)."""
-    import masc.backends.torch.walk as module
+    import masc.backends.torch.engine.walk as module
 
     original = module.answer_ids
     module.answer_ids = lambda base, text: [*ids, base.end_of_turn]
@@ -126,7 +126,7 @@ def test_stack_does_depend_on_the_order(tiny: Path) -> None:
 )
 def test_rotating_keys_equals_running_at_the_new_place(kind: str, rope: dict[str, float], tmp_path: Path) -> None:
     """Exact where the sibling saw nothing: its keys, moved, are those of a run that started later."""
-    from masc.backends.torch.base import Base
+    from masc.backends.torch.model.base import Base
 
     base = Base(make_model(tmp_path / kind, kind, rope_parameters=rope), torch.float32)
     ids = torch.randint(5, 90, (2, 7), generator=torch.Generator().manual_seed(0))
@@ -214,7 +214,7 @@ def test_latents_are_fed_back_as_the_definition_says(tiny: Path) -> None:
 
 def test_tau_is_of_what_the_embedding_module_returns(tmp_path: Path) -> None:
     """Gemma scales by sqrt(d) inside the module."""
-    from masc.backends.torch.base import Base
+    from masc.backends.torch.model.base import Base
 
     base = Base(make_model(tmp_path / "gemma", "gemma"), torch.float32)
     weight = base.model.get_input_embeddings().weight.detach()
@@ -224,8 +224,8 @@ def test_tau_is_of_what_the_embedding_module_returns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["llama", "gemma"])
 def test_a_soft_latent_of_a_sure_model_is_the_token(tmp_path: Path, kind: str) -> None:
     """All of the probability on one token: its embedding, as the module returns it."""
-    from masc.backends.torch.align import embedding_table
-    from masc.backends.torch.base import Base
+    from masc.backends.torch.model.align import embedding_table
+    from masc.backends.torch.model.base import Base
 
     base = Base(make_model(tmp_path / kind, kind), torch.float32)
     embedding = base.model.get_input_embeddings()

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from masc.backends.torch import base as base_module
-from masc.backends.torch.base import Base
+from masc.backends.torch.model import base as base_module
+from masc.backends.torch.model.base import Base
 from masc.dsl.diagnostics import MascError
 from support import ROWS, chain, compile_plan, make_program
 

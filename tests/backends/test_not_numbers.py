@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from masc.backends.torch.evaluate import answer_losses, evaluate
-from masc.backends.torch.stability import agreement
-from masc.backends.torch.train import train
+from masc.backends.torch.evaluation.evaluate import answer_losses, evaluate
+from masc.backends.torch.evaluation.stability import agreement
+from masc.backends.torch.training.train import train
 from masc.dsl.diagnostics import MascError
 from support import ROWS, chain, make_program
 

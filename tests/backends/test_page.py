@@ -14,7 +14,7 @@ import pytest
 from masc.backends.diagram.inline import light
 from masc.backends.diagram.page import drawings, html, told
 from masc.backends.diagram.sketch import unrolled
-from masc.compiler.graph import Graph
+from masc.compiler.ir.graph import Graph
 from masc.compiler.pipeline import compile_file, compile_source
 from masc.dsl.source import Source
 from teams import team_graph

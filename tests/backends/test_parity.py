@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from masc.backends.torch.prompts import answer_ids, prompt_ids
+from masc.backends.torch.model.prompts import answer_ids, prompt_ids
 from support import chain, make_program
 
 ORACLE = Path(__file__).resolve().parents[2].parent / "shared" / "reference" / "relay.py"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from masc.backends.torch.train import train
+from masc.backends.torch.training.train import train
 from support import ROWS, make_program
 
 TEXT = """
@@ -35,7 +35,7 @@ from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from support import ROWS, make_program
-from masc.backends.torch.train import train
+from masc.backends.torch.training.train import train
 program = make_program(sys.argv[1], Path(sys.argv[2]), dtype="float64")
 train(program, ROWS, steps=3, batch=2, rate=1e-3, warmup=0.0, directory=sys.argv[3])
 """

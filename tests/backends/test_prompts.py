@@ -12,11 +12,11 @@ import pytest
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from masc.backends.torch.base import Base
-from masc.backends.torch.characters import Characters
-from masc.backends.torch.prompts import Vectors, answer_ids, prompt_ids, prompt_of
-from masc.compiler import chat
-from masc.compiler.plan import PlanAgent, Slot
+from masc.backends.torch.model.base import Base
+from masc.backends.torch.model.characters import Characters
+from masc.backends.torch.model.prompts import Vectors, answer_ids, prompt_ids, prompt_of
+from masc.compiler.ir.plan import PlanAgent, Slot
+from masc.compiler.models import chat
 from masc.dsl.diagnostics import MascError
 from support import TEMPLATE, chain, make_model, make_program
 

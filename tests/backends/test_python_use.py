@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import masc
-from masc.backends.torch.train import train
+from masc.backends.torch.training.train import train
 from support import ROWS, chain, make_program
 
 TEAM = chain(("a", 2, "ridge"), ("b", 0, "norm"))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import masc
-from masc.backends.torch.evaluate import evaluate
-from masc.backends.torch.repeats import interval, majority, pass_at, sizes
-from masc.backends.torch.statistics import wilson
-from masc.compiler.decoding import Decoding
+from masc.backends.torch.evaluation.evaluate import evaluate
+from masc.backends.torch.evaluation.repeats import interval, majority, pass_at, sizes
+from masc.backends.torch.evaluation.statistics import wilson
+from masc.compiler.ir.decoding import Decoding
 from support import ROWS, chain, make_program
 
 SAMPLED = Decoding(temperature=1.5, max_tokens=5, seed=3)

@@ -13,8 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from masc.backends.torch import checkpoints, origin
-from masc.backends.torch.train import train
+from masc.backends.torch.training import checkpoints, origin
+from masc.backends.torch.training.train import train
 from masc.dsl.diagnostics import Diagnostic, MascError
 from support import ROWS, chain, make_model, make_program
 
@@ -120,7 +120,7 @@ def test_all_that_differs_is_told_at_once(tiny: Path, run: Path) -> None:
 def test_another_number_of_processes_is_refused_both_ways(tiny: Path) -> None:
     from dataclasses import replace
 
-    from masc.compiler.plan import TrainSettings
+    from masc.compiler.ir.plan import TrainSettings
 
     one = origin.origin_of(make_program(TEXT, tiny), ROWS, TrainSettings(), 1)
     two = replace(one, processes=2)
@@ -504,7 +504,7 @@ def test_a_file_where_the_checkpoints_should_be(tiny: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("belongs", ["x", None, {}, {"models": []}], ids=str)
 def test_weights_of_a_checkpoint_that_belongs_to_nothing_are_not_taken(belongs: Any, tiny: Path, run: Path) -> None:
-    from masc.weights import load_checkpoint
+    from masc.session.weights import load_checkpoint
 
     edited(belongs=belongs)(run / LAST)
     sign(run / LAST)

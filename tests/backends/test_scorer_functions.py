@@ -10,7 +10,7 @@ import pytest
 
 import masc
 from masc.backends.scoring.registry import scorer_of
-from masc.backends.torch.evaluate import evaluate
+from masc.backends.torch.evaluation.evaluate import evaluate
 from masc.dsl.diagnostics import MascError
 from support import ROWS, chain, make_program
 

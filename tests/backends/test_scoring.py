@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from masc.backends.torch.evaluate import evaluate, say_all
-from masc.backends.torch.statistics import wilson
+from masc.backends.torch.evaluation.evaluate import evaluate, say_all
+from masc.backends.torch.evaluation.statistics import wilson
 from masc.dsl.diagnostics import MascError
 from support import ROWS, WALLS, chain, make_model, make_program
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from masc.compiler.facts import read_config
-from masc.compiler.plan import Lora
-from masc.compiler.size import fuser_size, link_size, lora_size, projections
+from masc.compiler.ir.plan import Lora
+from masc.compiler.models.facts import read_config
+from masc.compiler.models.size import fuser_size, link_size, lora_size, projections
 from support import make_model, make_program
 
 TEAM = """\

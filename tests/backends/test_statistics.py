@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from masc.backends.torch.statistics import paired_bootstrap, student, wilson
+from masc.backends.torch.evaluation.statistics import paired_bootstrap, student, wilson
 
 
 def test_wilson_is_that_of_the_textbook() -> None:

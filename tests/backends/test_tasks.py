@@ -11,9 +11,9 @@ import pytest
 
 from masc.backends.scoring.code import passes
 from masc.backends.scoring.registry import SCORERS
-from masc.backends.torch.data import check_columns
-from masc.backends.torch.evaluate import evaluate
-from masc.backends.torch.tasks import TASKS, ask, load_task, read_task, task_problem
+from masc.backends.torch.data.check import check_columns
+from masc.backends.torch.evaluation.evaluate import evaluate
+from masc.backends.torch.evaluation.tasks import TASKS, ask, load_task, read_task, task_problem
 from masc.dsl.diagnostics import MascError
 from support import WALLS, chain, make_program
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from graphs import GRAPHS
-from masc.backends.torch.train import train
+from masc.backends.torch.training.train import train
 from support import ROWS, chain, make_program
 
 TEAM = chain(
@@ -110,7 +110,7 @@ def test_while_one_thread_trains_others_hear_nothing_of_it(tiny: Path) -> None:
 @pytest.mark.usefixtures("switching")
 def test_values_stay_characters_while_templates_are_read(tiny: Path) -> None:
     """Whether special tokens are split is state of the tokenizer."""
-    from masc.backends.torch.prompts import prompt_ids
+    from masc.backends.torch.model.prompts import prompt_ids
 
     program = make_program(TEAM, tiny)
     base, agent = program.base("a"), program.plan.agent("a")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from graphs import GRAPHS
-from masc.backends.torch.prompts import prompt_ids
+from masc.backends.torch.model.prompts import prompt_ids
 from support import ROWS, chain, make_program
 
 RELAY = chain(("a", 2, "norm"), ("b", 1, "linear"), ("c", 0, "norm"))

@@ -9,10 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from masc.backends.torch.schedule import data_order, opening_draws, rate_at
-from masc.backends.torch.segments import Opening
-from masc.backends.torch.train import train
-from masc.compiler.plan import TrainSettings
+from masc.backends.torch.engine.segments import Opening
+from masc.backends.torch.training.schedule import data_order, opening_draws, rate_at
+from masc.backends.torch.training.train import train
+from masc.compiler.ir.plan import TrainSettings
 from masc.dsl.diagnostics import MascError
 from support import ROWS, chain, make_program
 

@@ -16,8 +16,8 @@ import pytest
 from masc.compiler.artifact import read_artifact, read_weights, save_artifact, write_artifact, writing
 from masc.compiler.artifact.layout import Layout
 from masc.compiler.artifact.read import settle
+from masc.compiler.files.writing import atomic_write
 from masc.compiler.pipeline import Compilation, compile_file, compile_source
-from masc.compiler.writing import atomic_write
 from masc.dsl.diagnostics import MascError, errors
 from masc.dsl.source import Source
 from teams import source

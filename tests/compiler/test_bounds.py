@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from masc.compiler import bounds
-from masc.compiler.bounds import Bounds
+from masc.compiler.ir.plan import TrainSettings
+from masc.compiler.language import bounds
+from masc.compiler.language.bounds import Bounds
 from masc.compiler.pipeline import compile_source
-from masc.compiler.plan import TrainSettings
-from masc.compiler.resolve_agents import ANSWER, LORA
-from masc.compiler.resolve_train import TRAIN
+from masc.compiler.resolve.agents import ANSWER, LORA
+from masc.compiler.resolve.train import TRAIN
 from masc.dsl.source import Source
 from teams import said
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from masc.compiler.decoding import decodings
+from masc.compiler.ir.decoding import decodings
+from masc.compiler.ir.plan import Answer, Sampling
 from masc.compiler.pipeline import compile_source
-from masc.compiler.plan import Answer, Sampling
 from masc.dsl.source import Source
 from teams import said, source
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from masc.compiler.ir.plan import Prefill
 from masc.compiler.pipeline import compile_source
-from masc.compiler.plan import Prefill
 from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.explain import Entry, codes
 from masc.dsl.source import Source

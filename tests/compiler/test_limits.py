@@ -47,7 +47,7 @@ def test_what_a_repeat_hands_on_has_a_limit() -> None:
 
 
 def test_the_limit_is_of_segments_that_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("masc.compiler.extent.VIEWS", 5000)
+    monkeypatch.setattr("masc.compiler.passes.extent.VIEWS", 5000)
     assert said(chain(95)) == []
     assert said(chain(105)) == ["E0328"]
 

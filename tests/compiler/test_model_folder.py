@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from folders import fill, shapes_of, write_weights
 
-from masc.compiler.facts import ALLOWED, read_config
-from masc.compiler.model_folder import examine as examine_module
-from masc.compiler.model_folder import remember
-from masc.compiler.model_folder.settings import ACTIVATIONS
-from masc.compiler.models import look_into
+from masc.compiler.models.facts import ALLOWED, read_config
+from masc.compiler.models.folder import examine as examine_module
+from masc.compiler.models.folder import remember
+from masc.compiler.models.folder.settings import ACTIVATIONS
+from masc.compiler.models.locate import look_into
 from masc.compiler.pipeline import compile_source
 from masc.dsl.source import Source
 

@@ -9,11 +9,18 @@ from typing import Any
 import pytest
 from folders import fill
 
-from masc.compiler.facts import ALLOWED, Rope, check_facts, read_config
-from masc.compiler.models import check_model, check_plan, locate_model, registry_folder, resolve_target, window_note
-from masc.compiler.names import reserved
+from masc.compiler.models.facts import ALLOWED, Rope, check_facts, read_config
+from masc.compiler.models.locate import (
+    check_model,
+    check_plan,
+    locate_model,
+    registry_folder,
+    resolve_target,
+    window_note,
+)
+from masc.compiler.models.registry import REGISTRY
 from masc.compiler.pipeline import compile_file, compile_source
-from masc.compiler.registry import REGISTRY
+from masc.compiler.resolve.names import reserved
 from masc.dsl.diagnostics import MascError
 from teams import said, source, team
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from masc.compiler.ir.plan import Answer, Loss, Prefill, Think
+from masc.compiler.passes.reach import with_reach
 from masc.compiler.pipeline import compile_source
-from masc.compiler.plan import Answer, Loss, Prefill, Think
-from masc.compiler.reach import with_reach
 from masc.dsl.source import Source
 from teams import prefills, reached, source, team
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masc.compiler.graph_text import print_graph
-from masc.compiler.pipeline import compile_source
-from masc.compiler.plan import (
+from masc.compiler.ir.graph_text import print_graph
+from masc.compiler.ir.plan import (
     ALIGNS,
     Across,
     Answer,
@@ -30,10 +29,11 @@ from masc.compiler.plan import (
     TrainSettings,
     View,
 )
-from masc.compiler.plan_json import decode_plan, dump_plan, load_plan
-from masc.compiler.plan_parse import parse
-from masc.compiler.plan_text import parse_plan, print_plan
-from masc.compiler.ranges import intersection, union, within
+from masc.compiler.ir.plan_json import decode_plan, dump_plan, load_plan
+from masc.compiler.ir.plan_parse import parse
+from masc.compiler.ir.plan_text import parse_plan, print_plan
+from masc.compiler.ir.ranges import intersection, union, within
+from masc.compiler.pipeline import compile_source
 from masc.dsl.diagnostics import MascError
 from teams import source, team
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from masc.compiler.ir.plan import Plan
+from masc.compiler.ir.plan_json import dump_plan, load_plan
+from masc.compiler.ir.plan_text import parse_plan, print_plan
 from masc.compiler.pipeline import compile_source
-from masc.compiler.plan import Plan
-from masc.compiler.plan_json import dump_plan, load_plan
-from masc.compiler.plan_text import parse_plan, print_plan
 from masc.dsl.diagnostics import MascError
 from masc.dsl.source import Source
 

@@ -7,12 +7,12 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masc.compiler.optimise import optimise
+from masc.compiler.ir.plan import End, Plan, Prefill
+from masc.compiler.ir.plan_text import parse_plan, print_plan
+from masc.compiler.passes.optimise import optimise
+from masc.compiler.passes.place import place
+from masc.compiler.passes.schedule import schedule
 from masc.compiler.pipeline import compile_source
-from masc.compiler.place import place
-from masc.compiler.plan import End, Plan, Prefill
-from masc.compiler.plan_text import parse_plan, print_plan
-from masc.compiler.schedule import schedule
 from masc.dsl.diagnostics import errors
 from masc.dsl.source import Source
 from teams import source

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from masc.compiler.ir.plan import Answer, Prefill
+from masc.compiler.ir.plan_text import parse_plan, print_operations, print_plan
 from masc.compiler.pipeline import Compilation, compile_source
-from masc.compiler.plan import Answer, Prefill
-from masc.compiler.plan_text import parse_plan, print_operations, print_plan
 from masc.dsl.source import Source
 from teams import reached, said
 
@@ -121,7 +121,7 @@ def test_what_comes_to_each_activation(name: str) -> None:
 def test_plans_of_all_kinds_parse_back(name: str) -> None:
     plan = compiled(ROUNDS[name][0]).require()
     assert parse_plan(print_plan(plan)) == plan
-    from masc.compiler.plan_json import dump_plan, load_plan
+    from masc.compiler.ir.plan_json import dump_plan, load_plan
 
     assert load_plan(dump_plan(plan)) == plan
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from masc.compiler.graph import Agent
+from masc.compiler.ir.graph import Agent
+from masc.compiler.ir.plan import Lora, Slot
 from masc.compiler.pipeline import Compilation, compile_file, compile_source
-from masc.compiler.plan import Lora, Slot
 from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.formatter import format_file
 from masc.dsl.read import read_source

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from masc.compiler import writing
-from masc.compiler.writing import atomic_write, check_file, replacing
+from masc.compiler.files import writing
+from masc.compiler.files.writing import atomic_write, check_file, replacing
 from masc.dsl.diagnostics import MascError
 
 

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from masc.compiler.params import FIELD_TYPES
-from masc.compiler.resolve_agents import ANSWER, LORA, THINK
-from masc.compiler.resolve_channel import CHANNELS
-from masc.compiler.resolve_train import TRAIN
+from masc.compiler.resolve.agents import ANSWER, LORA, THINK
+from masc.compiler.resolve.channel import CHANNELS
+from masc.compiler.resolve.params import FIELD_TYPES
+from masc.compiler.resolve.train import TRAIN
 from masc.dsl.tokens import KEYWORDS
 from masc.lsp import words
 

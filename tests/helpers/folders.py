@@ -8,8 +8,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from masc.compiler.facts import read_config
-from masc.compiler.model_folder.tensors import expected
+from masc.compiler.models.facts import read_config
+from masc.compiler.models.folder.tensors import expected
 
 _WIDTH = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1, "F8_E4M3": 1}
 

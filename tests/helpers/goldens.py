@@ -20,9 +20,9 @@ from pathlib import Path
 
 from folders import fill
 
+from masc.compiler.ir.plan import Plan
+from masc.compiler.ir.plan_text import print_plan
 from masc.compiler.pipeline import Compilation, compile_source
-from masc.compiler.plan import Plan
-from masc.compiler.plan_text import print_plan
 from masc.dsl.read import read_source
 from masc.dsl.render import render
 from masc.dsl.rewrite import rewritten

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from masc.compiler.graph import Graph
+from masc.compiler.ir.graph import Graph
+from masc.compiler.ir.plan import Plan
+from masc.compiler.ir.plan_text import print_operations
 from masc.compiler.pipeline import Compilation, Cut, compile_source
-from masc.compiler.plan import Plan
-from masc.compiler.plan_text import print_operations
 from masc.dsl.source import Source
 
 MODEL = "no-one/not-on-disk"

@@ -166,7 +166,7 @@ def test_sampling_does_not_depend_on_the_batch(folder: Path) -> None:
 
 
 def test_values_are_never_special_tokens(folder: Path) -> None:
-    from masc.backends.torch.prompts import answer_ids, prompt_ids
+    from masc.backends.torch.model.prompts import answer_ids, prompt_ids
 
     program = masc.compile(folder / "courier.mas", device="cpu")
     base, agent = program.base("sender"), program.plan.agent("sender")

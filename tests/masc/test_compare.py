@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from courier import Command
-from masc.comparison import Result, build_row, compare, trained_parameters
-from masc.comparison_report import lines_of
-from masc.comparison_runs import _HASHES, Run, Task, label_of, mark, plan_of, runs, task_of
+from masc.compiler.ir.plan import LatentMap, Loss, Prefill, Think
 from masc.compiler.pipeline import compile_file
-from masc.compiler.plan import LatentMap, Loss, Prefill, Think
 from masc.dsl.diagnostics import MascError
+from masc.studies.comparison import Result, build_row, compare, trained_parameters
+from masc.studies.comparison_report import lines_of
+from masc.studies.comparison_runs import _HASHES, Run, Task, label_of, mark, plan_of, runs, task_of
 from support import make_other
 
 TEAM = """
@@ -333,7 +333,7 @@ def test_samples_for_the_agreement_are_no_longer_than_they_may_be(team: Path) ->
     def same(said: str, gold: str, row: object) -> bool:
         return True
 
-    from masc.backends.torch import stability
+    from masc.backends.torch.evaluation import stability
 
     program = build_row(all_runs(team, ["single"])["single"], task(team))[0]
     run = stability.say_all

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from courier import GRAPH, Command
-from masc.compiler.data_files import first_columns
+from masc.compiler.passes.data_files import first_columns
 from masc.compiler.pipeline import compile_file
 from masc.dsl.diagnostics import Diagnostic
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from courier import Command
 from masc.backends.memory import out_of_memory
-from masc.foreign import translated
+from masc.terminal.foreign import translated
 
 
 @pytest.mark.parametrize(

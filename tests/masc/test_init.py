@@ -10,11 +10,11 @@ import pytest
 from folders import fill
 
 from courier import Command
+from masc.commands.starters import SHAPES, TASKS
 from masc.compiler.pipeline import compile_file
-from masc.compiler.templates import mentioned
+from masc.compiler.resolve.templates import mentioned
 from masc.dsl.read import read
 from masc.dsl.syntax import Agent, Graph
-from masc.starters import SHAPES, TASKS
 
 FILES = {"train.jsonl", "test.jsonl", "README.md"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from courier import Command
-from masc.comparison_runs import ROWS
+from masc.studies.comparison_runs import ROWS
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -89,7 +89,7 @@ def test_a_comparison_knows_its_own_folder(masc: Command, folder: Path) -> None:
     (folder / "own/notes.txt").write_text("mine")
     again = masc(*asked)
     assert (again.code, "done before" in again.err) == (0, True), again.err
-    from masc.outputs import _RUN
+    from masc.session.outputs import _RUN
 
     assert all(_RUN.fullmatch(f"{row}-{'0' * 12}") for row in ROWS)
 

@@ -109,7 +109,7 @@ def test_force_forgets_in_the_manifest_first(masc: Command, folder: Path, monkey
     def killed(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("masc.training.go", killed)
+    monkeypatch.setattr("masc.training.progress.go", killed)
     assert masc("train", "--force").code == 130
     assert not manifest(root)["trained"]
     assert not list(root.glob("adapters/*"))
@@ -164,7 +164,7 @@ RUN = ("run", "--data", "test.jsonl", "--device", "cpu", "--dtype", "float32")
 
 def interrupted(masc: Command, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Run into `out.jsonl`, stopped after so many answers."""
-    from masc.backends.torch import evaluate
+    from masc.backends.torch.evaluation import evaluate
 
     whole = evaluate.say_all
 
@@ -321,7 +321,7 @@ def test_the_last_resort(
     def broken(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("masc.session.compile_source_of", broken)
+    monkeypatch.setattr("masc.session.programs.compile_source_of", broken)
     result = masc("check")
     assert (result.code, told in result.err) == (code, True), result.err
     assert "Traceback" not in result.err
@@ -338,7 +338,7 @@ def test_a_reader_that_leaves(tmp_path: Path) -> None:
 
 def test_the_dtypes_are_the_backends() -> None:
     from masc.backends.torch.build import DTYPES
-    from masc.checks import DTYPES as KNOWN
+    from masc.session.checks import DTYPES as KNOWN
 
     assert list(DTYPES) == KNOWN
 

@@ -231,7 +231,7 @@ def test_columns_of_any_name(masc: Command, folder: Path) -> None:
 def test_a_run_that_was_stopped_is_gone_on_with_only_where_nothing_differs(
     masc: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from masc import answers
+    from masc.session import answers
 
     rows = ("run", "--data", "test.jsonl", "--out", "out.jsonl")
     whole = (*rows, "--dtype", "float32")

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from courier import Command
-from masc import serve
 from masc.compiler.pipeline import compile_file
+from masc.serving import live_page as serve
 
 FILE = """mas 1
 import "words.mas" (m)

@@ -150,7 +150,7 @@ def test_gradients_by_round_add_up(folder: Path) -> None:
 
 
 def _prefills(program: object) -> list[object]:
-    from masc.compiler.plan import Prefill
+    from masc.compiler.ir.plan import Prefill
 
     return [op for op in program.plan.operations if isinstance(op, Prefill)]  # type: ignore[attr-defined]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from courier import GRAPH, Command
-from masc import training
+from masc.training import progress as training
 
 CPU = ("--device", "cpu", "--set", "dtype=float32")
 
@@ -104,7 +104,7 @@ def test_where_it_stopped_is_said(
     after: int, told: str, masc: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from masc.backends.torch.program import Program
-    from masc.backends.torch.step import Stepper
+    from masc.backends.torch.training.step import Stepper
 
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -127,7 +127,7 @@ def test_where_it_stopped_is_said(
 
 def test_sigterm_stops_it_at_once(masc: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exit code 143, as a shell has it, and how to go on; whoever handled the signal before does so again."""
-    from masc.backends.torch.step import Stepper
+    from masc.backends.torch.training.step import Stepper
 
     take, before = Stepper.take, signal.getsignal(signal.SIGTERM)
 
@@ -150,7 +150,7 @@ def test_an_interrupt_that_python_loses_comes_again(
     masc: Command, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is raised in a finaliser is printed and forgotten; after the step it is raised once more."""
-    from masc.backends.torch.step import Stepper
+    from masc.backends.torch.training.step import Stepper
 
     take = Stepper.take
 
@@ -191,7 +191,7 @@ def test_an_evaluation_that_fails_at_the_end_says_where_the_weights_are(
         raise fail("E0606", "row 1 runs past the end")
 
     with monkeypatch.context() as patched:
-        patched.setattr("masc.backends.torch.evaluate.evaluate", failing)
+        patched.setattr("masc.backends.torch.evaluation.evaluate.evaluate", failing)
         refused = masc("train", *CPU, "--set", "steps=2")
     assert (refused.code, "E0606" in refused.err) == (1, True), refused.err
     assert "`--checkpoint last` takes them" in refused.err

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from masc.compiler.params import FIELD_TYPES
-from masc.compiler.resolve_agents import ANSWER, LORA, THINK
-from masc.compiler.resolve_channel import CHANNELS
-from masc.compiler.resolve_train import TRAIN
-from masc.compiler.values import PROJECTIONS, Reader, Scope, read_value
+from masc.compiler.language.values import PROJECTIONS, Reader, Scope, read_value
+from masc.compiler.resolve.agents import ANSWER, LORA, THINK
+from masc.compiler.resolve.channel import CHANNELS
+from masc.compiler.resolve.params import FIELD_TYPES
+from masc.compiler.resolve.train import TRAIN
 from masc.dsl.source import Source, Span
 from masc.dsl.syntax import List, Name
 from masc.dsl.tokens import KEYWORDS

@@ -1,0 +1,1 @@
+"""What comes to an agent from others, as tensors."""

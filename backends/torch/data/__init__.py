@@ -1,0 +1,1 @@
+"""Rows of data: formats, values, and what is wrong with them."""

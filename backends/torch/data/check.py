@@ -1,0 +1,106 @@
+"""Rows of data, checked before anything heavy starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from masc.backends.torch.data.formats import entries, no_rows_hint
+from masc.backends.torch.data.values import names_of, text_of
+from masc.compiler.files.reading import read_regular
+from masc.compiler.ir.plan import Answer, Loss, Plan, Slot, agent_of
+from masc.dsl.diagnostics import Diagnostic, MascError, did_you_mean, fail
+from masc.dsl.source import Span
+
+MOST_BYTES = 16 << 30
+"""Of a file of rows: it is held in memory as a whole."""
+_MOST = 10
+"""How many errors of one file are told."""
+
+
+def columns_of(plan: Plan, labels: bool, texts: bool = True) -> tuple[str, ...]:
+    """The columns that a plan reads: the inputs that its prompts use and, if `labels`, those that supervise its outputs
+    and (if `texts`) what agents tell each other."""
+    slots = [
+        part.name for agent in plan.agents for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)
+    ]
+    losses = [op for op in plan.operations if isinstance(op, Loss) and labels]
+    columns = [op.column for op in losses if texts or op.output in plan.outputs]
+    return tuple(dict.fromkeys([*(name for name in slots if name in plan.inputs), *columns]))
+
+
+def check_output(plan: Plan, output: str) -> None:
+    """E0611 for a name that is no output of the graph."""
+    if output not in plan.outputs:
+        hint = did_you_mean(output, plan.outputs) or f"its outputs are {', '.join(plan.outputs)}"
+        raise fail("E0611", f"the graph has no output `{output}`", hint=hint)
+
+
+def read_rows(
+    path: Path, columns: Sequence[str], complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """Rows of a file: JSON lines (UTF-8, blank lines are skipped), a JSON array, CSV or Parquet (`formats.py`).
+
+    columns: those that every row must have, after `complete` has added to it what follows from its other columns.
+
+    Errors, with file and line, several at once: E0601 the file cannot be read, E0602 a broken line or a format that is
+    not known, E0604 a missing column (once for each), E0605 no rows, E0607 a value that is neither text nor a number.
+    """
+    rows: list[dict[str, Any]] = []
+    wrong: list[Diagnostic] = []
+    told: set[str] = set()
+    for found in entries(path, _content(path)):
+        if isinstance(found, MascError):
+            wrong += found.diagnostics
+        else:
+            rows.append(found.row if complete is None else complete(found.row))
+            here = [name for name in columns if name not in told]
+            wrong += _column_problems(rows[-1], here, found.where, found.span)
+            told |= {name for name in here if name not in rows[-1]}
+        if len(wrong) >= _MOST:
+            break
+    if wrong:
+        raise MascError(wrong[:_MOST])
+    if not rows:
+        raise fail("E0605", f"{path} holds no rows", hint=no_rows_hint(path))
+    return rows
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_regular(path, MOST_BYTES)
+    except OSError as error:
+        raise fail("E0601", f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:  # a null character in the path
+        raise fail("E0601", f"cannot read {str(path)!r}: {error}") from None
+
+
+def check_columns(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], source: str) -> None:
+    """E0604, E0605 and E0607, as in a file, for rows that come from elsewhere (`source`)."""
+    if not rows:
+        raise fail("E0605", f"{source} holds no rows")
+    for number, row in enumerate(rows, start=1):
+        if wrong := _column_problems(row, columns, f"row {number} of {source}", None):
+            raise MascError(wrong)  # all rows are alike there: one is enough
+
+
+def _column_problems(row: Mapping[str, Any], columns: Sequence[str], where: str, span: Span | None) -> list[Diagnostic]:
+    wrong = []
+    for column in columns:
+        if column not in row:
+            hint = did_you_mean(column, list(row)) or f"it has {names_of(row)}"
+            wrong.append(Diagnostic("E0604", f"{where} has no column `{column}`", span, hint=hint))
+            continue
+        try:
+            text_of(row[column])
+        except ValueError as error:
+            wrong.append(Diagnostic("E0607", f"column `{column}` of {where} {error}", span))
+    return wrong
+
+
+def answer_columns(plan: Plan) -> dict[str, tuple[str, str]]:
+    """For each answer that a column supervises (by `Answer.name`: an output, or an activation that other agents read):
+    the agent that gives it, and the column."""
+    agents = {op.name: agent_of(op.activation) for op in plan.operations if isinstance(op, Answer)}
+    return {op.output: (agents[op.output], op.column) for op in plan.operations if isinstance(op, Loss)}

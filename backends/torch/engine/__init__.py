@@ -1,0 +1,1 @@
+"""The exact engine: runs a plan for a batch of rows, differentiably."""

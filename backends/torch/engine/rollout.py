@@ -1,0 +1,310 @@
+"""Running a plan: each operation in turn writes to segments, later ones look at them.
+
+One function per kind of work: `activate` (prompt, latents, label) is differentiable and can be recomputed in the
+backward pass; `decode` extends the answering agent's segment token by token and carries no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache
+
+from masc.backends.torch.channels.links import Fusion, fuse
+from masc.backends.torch.engine.segments import KeysValues, Past, Segment
+from masc.backends.torch.model.adapters import Aliases, still
+from masc.backends.torch.model.attention import Columns
+from masc.backends.torch.model.base import Base, columns
+from masc.compiler.ir.plan import Sampling
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a batch reads, right-padded: inputs are token ids, long [B, W], or input embeddings [B, W, d]; real: bool
+    [B, W]."""
+
+    inputs: Tensor
+    real: Tensor
+
+
+@dataclass(frozen=True)
+class Thinking:
+    """steps >= 1 latent steps; embed: the last hidden state [B, 1, d] to the next input embedding, the same shape;
+    stop: no gradient passes from a step to the one before; given: [B, steps, d], input embeddings instead of those that
+    `embed` would make."""
+
+    steps: int
+    embed: Callable[[Tensor], Tensor]
+    stop: bool
+    given: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Activated:
+    """A new segment, and hidden states: last [B, 1, d] predicts the first token after prompt and latents, label [B,
+    A, d] what follows each label token that was read (A = 0 without a label). fed: [B, m, d], the input embeddings of
+    the latent positions."""
+
+    segment: Segment
+    last: Tensor
+    label: Tensor
+    fed: Tensor
+
+
+@dataclass(frozen=True)
+class Script:
+    """All that one activation writes from: its prompt from position start [B] on, what is fused into the prompt's keys
+    and values, its latent steps, the label that it reads. hidden: keep the final hidden states, somebody is sent them.
+    """
+
+    prompt: Block
+    start: Tensor
+    fusions: tuple[Fusion, ...] = ()
+    thinking: Thinking | None = None
+    label: Block | None = None
+    hidden: bool = False
+
+
+def activate(
+    base: Base,
+    agent: str | None,
+    script: Script,
+    past: Past | None,
+    recompute: bool = False,
+    aliases: Aliases | None = None,
+) -> Activated:
+    """Write one segment under an agent's adapter (by way of aliases of its parameters, if there are any): prefill the
+    prompt, think, read the label.
+
+    recompute: keep no activations and run again in the backward pass. Keys and values go in as plain tensors, since a
+    cache object would lose the channel, and the adapter is applied inside what is recomputed: by then another one is
+    active.
+    """
+    layers = () if past is None else past.layers
+    flat = tuple(tensor for pair in layers for tensor in pair)
+    # Drawn here, once: what is dropped is the same when the body runs again.
+    seed = int(torch.randint(1 << 62, (), device="cpu")) if base.drops(agent) else None
+
+    def body(*tensors: Tensor) -> tuple[Tensor, ...]:
+        pairs = tuple(zip(tensors[::2], tensors[1::2], strict=True))
+        noise = None if seed is None else torch.Generator(base.device).manual_seed(seed)
+        with base.applying(agent, aliases, noise), still(seed is None):
+            written = _write(base, script, pairs, None if past is None else past.columns)
+        states = written.last, written.after, written.hidden, written.fed
+        return (*states, *(tensor for pair in written.layers for tensor in pair))
+
+    if recompute and torch.is_grad_enabled():
+        out = checkpoint(body, *flat, use_reentrant=False, preserve_rng_state=False)
+    else:
+        out = body(*flat)
+    last, after, hidden, fed, tensors = out[0], out[1], out[2], out[3], out[4:]
+    steps = 0 if script.thinking is None else script.thinking.steps
+    new = tuple(zip(tensors[::2], tensors[1::2], strict=True))
+    segment = Segment(
+        new, _real(script, steps), script.start, script.prompt.real.shape[1], steps, hidden if script.hidden else None
+    )
+    return Activated(segment, last, after, fed)
+
+
+def _real(script: Script, steps: int) -> Tensor:
+    """Which columns of the segment are real. After a fusion the prompt's last token stands in its last column."""
+    prompt, label = script.prompt.real, script.label
+    if script.fusions:
+        prompt = torch.cat([prompt[:, 1:], prompt[:, :1]], 1)
+    parts = [prompt, prompt.new_ones(prompt.shape[0], steps)]
+    return torch.cat(parts if label is None else [*parts, label.real], dim=1)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Keys and values of the new columns; hidden states: the last one, what follows the label's tokens, and those of
+    prompt and latents; the input embeddings of the latent positions."""
+
+    layers: KeysValues
+    last: Tensor
+    after: Tensor
+    hidden: Tensor
+    fed: Tensor
+
+
+def _write(base: Base, script: Script, layers: KeysValues, past: Columns | None) -> _Written:
+    prompt, start, thinking, label = script.prompt, script.start, script.thinking, script.label
+    first = 0 if past is None else past.seen.shape[2]
+    cache = base.cache(None if past is None else Past(layers, past))
+    length = prompt.real.sum(1)
+    width = prompt.real.shape[1]
+    place = start[:, None] + torch.arange(width, device=start.device)
+    inputs, real = prompt.inputs, prompt.real
+    if label is not None and thinking is None and not script.fusions:  # nothing stands between: all in one pass
+        inputs, real = _beside(base, prompt, label), torch.cat([real, label.real], 1)
+        place = torch.cat([place, _after(start + length, label)], 1)
+        states = base.run(inputs, place, base.mask(past, real, place), cache)
+        label_states, prompt_states = states[:, width:], states[:, :width]
+        return _Written(columns(cache, first), _at(states, length - 1), label_states, prompt_states, states[:, :0])
+    if script.fusions:
+        last, states, seen = _fused(base, script, cache, past, first)
+    else:
+        states = base.run(inputs, place, base.mask(past, real, place), cache)
+        last = _at(states, length - 1)
+        seen = Columns(real[:, None], place) if past is None else past.grow(real, place)
+    one = torch.ones(len(start), 1, dtype=torch.bool, device=start.device)
+    thoughts, fed = [states], [states[:, :0]]
+    for step in range(0 if thinking is None else thinking.steps):
+        assert thinking is not None
+        if thinking.given is None:
+            embedding = thinking.embed(last.detach() if thinking.stop else last)
+        else:
+            embedding = thinking.given[:, step : step + 1].to(last.device, last.dtype)
+        where = (start + length + step)[:, None]
+        last = base.run(embedding, where, base.mask(seen, one, where), cache)
+        seen = seen.grow(one, where)
+        thoughts.append(last)
+        fed.append(embedding)
+    after = last[:, :0]
+    if label is not None and label.real.shape[1] > 0:
+        where = _after(start + length + (0 if thinking is None else thinking.steps), label)
+        after = base.run(label.inputs, where, base.mask(seen, label.real, where), cache)
+    return _Written(columns(cache, first), last, after, torch.cat(thoughts, 1), torch.cat(fed, 1))
+
+
+def _fused(
+    base: Base, script: Script, cache: DynamicCache, past: Columns | None, first: int
+) -> tuple[Tensor, Tensor, Columns]:
+    """Prefill all of the prompt but its last token, fuse, then read the last: it is the first to see what was fused.
+
+    Returns the last hidden state, those of all columns (the last token's in the last one), and what is seen by now.
+    """
+    prompt, start = script.prompt, script.start
+    length, width = prompt.real.sum(1), prompt.real.shape[1]
+    place = start[:, None] + torch.arange(width - 1, device=start.device)
+    real = prompt.real[:, 1:]  # one token fewer of each sample
+    states: list[Tensor] = []
+    if width > 1:
+        states.append(base.run(prompt.inputs[:, : width - 1], place, base.mask(past, real, place), cache))
+        new = fuse(base, columns(cache, first), place, script.fusions)
+        stored: Any = cache.layers
+        for layer, (keys, values) in zip(stored, new, strict=True):
+            layer.keys = torch.cat([layer.keys[:, :, :first], keys], 2)
+            layer.values = torch.cat([layer.values[:, :, :first], values], 2)
+    seen = Columns(real[:, None], place) if past is None else past.grow(real, place)
+    one, where = prompt.real[:, :1], (start + length - 1)[:, None]
+    last = base.run(_at(prompt.inputs, length - 1), where, base.mask(seen, one, where), cache)
+    return last, torch.cat([*states, last], 1), seen.grow(one, where)
+
+
+def _at(tensor: Tensor, column: Tensor) -> Tensor:
+    """One column of each sample: [B, W] or [B, W, d] at column [B] to [B, 1] or [B, 1, d]."""
+    if tensor.dim() == 2:
+        return tensor.gather(1, column[:, None])
+    return tensor.gather(1, column[:, None, None].expand(-1, 1, tensor.shape[2]))
+
+
+def _beside(base: Base, prompt: Block, label: Block) -> Tensor:
+    """The inputs of a prompt and a label as one block; the label holds ids, the prompt may hold embeddings."""
+    own = base.embed(label.inputs) if prompt.inputs.is_floating_point() else label.inputs
+    return torch.cat([prompt.inputs, own], 1)
+
+
+def _after(start: Tensor, label: Block) -> Tensor:
+    return start[:, None] + torch.arange(label.real.shape[1], device=start.device)
+
+
+@dataclass
+class Decoded:
+    """What one sample said. ids without the token that ended it. logprob: summed over `scored` tokens (the end
+    included), natural log, under the model's own distribution whatever the sampling."""
+
+    ids: list[int]
+    logprob: float = 0.0
+    scored: int = 0
+    done: bool = False
+    end: int | None = None
+    """The token that ended it, if one did."""
+    cut: bool = False
+    """It ended because there were no more tokens or positions for it."""
+
+
+def decode(
+    base: Base,
+    agent: str | None,
+    activated: Activated,
+    past: Past | None,
+    sampling: Sampling,
+    seeds: Sequence[int],
+    limits: Sequence[int],
+    read_end: bool,
+) -> Iterator[tuple[list[Decoded], Segment]]:
+    """Decode a batch token by token; after each token yields what there is so far and the segment as it stands.
+
+    seeds: one per sample, so that what is sampled does not depend on who shares the batch. limits: tokens left
+    before the model's last position, per sample. read_end: a later agent sees this segment, so the last token is
+    read too, as a label's is in training. A caller may set `done` of a sample between tokens.
+    """
+    segment, last = activated.segment, activated.last
+    first = 0 if past is None else past.columns.seen.shape[2]
+    joined = _join(past, segment)
+    cache, seen = base.cache(joined), joined.columns
+    position = segment.end("all")
+    state = [Decoded([]) for _ in seeds]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    real = segment.real
+    while True:
+        logits = base.logits(last[:, 0])
+        choice = _choose(logits, sampling, generators)
+        # NaN where any logit is NaN or inf, or all are -inf; else 0 is added. -inf alone: a token that cannot be said.
+        scores = torch.log_softmax(logits, -1).gather(1, choice[:, None])[:, 0] + 0 * logits.amax(-1)
+        alive = torch.tensor([not s.done for s in state], device=choice.device)
+        for sample, token, score, limit in zip(state, choice.tolist(), scores.tolist(), limits, strict=True):
+            if sample.done:
+                continue
+            sample.logprob += score
+            sample.scored += 1
+            if token in base.stop_ids:
+                sample.done, sample.end = True, token
+                continue
+            sample.ids.append(token)
+            sample.done = len(sample.ids) >= min(sampling.max_tokens, limit)
+        if all(sample.done for sample in state) and not read_end:
+            yield state, replace(segment, layers=columns(cache, first), real=real)
+            return
+        # A finished sample goes on reading its own last choice, unseen: the batch stays rectangular.
+        with base.applying(agent):
+            where = position[:, None]
+            last = base.run(choice[:, None], where, base.mask(seen, alive[:, None], where), cache)
+        position = position + alive
+        seen = seen.grow(alive[:, None], where)
+        real = torch.cat([real, alive[:, None]], 1)
+        yield state, replace(segment, layers=columns(cache, first), real=real)
+        if all(sample.done for sample in state):
+            return
+
+
+def _join(past: Past | None, segment: Segment) -> Past:
+    """The past and the new segment as one past (as the mask and the cache want it)."""
+    if past is None:
+        return Past(segment.layers, Columns(segment.real[:, None], segment.place))
+    layers = tuple(
+        (torch.cat([pk, sk], 2), torch.cat([pv, sv], 2))
+        for (pk, pv), (sk, sv) in zip(past.layers, segment.layers, strict=True)
+    )
+    return Past(layers, past.columns.grow(segment.real, segment.place))
+
+
+def _choose(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> Tensor:
+    """One token per sample, long [B]; logits [B, V]."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    # The largest becomes 0 before the division: a temperature near 0 then gives -inf elsewhere, not inf - inf.
+    probabilities = torch.softmax((logits - logits.amax(-1, keepdim=True)) / sampling.temperature, -1)
+    ranked, order = probabilities.sort(dim=-1, descending=True)
+    # Keep the smallest set whose mass reaches top_p: a token stays if the mass before it is still short of that.
+    kept = ranked * ((ranked.cumsum(-1) - ranked) < sampling.top_p)
+    # Of what is no number anything may be drawn: its score says so, and whoever decodes looks at that.
+    kept = kept.nan_to_num(1.0).cpu()
+    picks = [torch.multinomial(row, 1, generator=g) for row, g in zip(kept, generators, strict=True)]
+    return order.gather(1, torch.stack(picks).to(order.device))[:, 0]

@@ -1,0 +1,334 @@
+"""One pass over a plan's operations for one batch of rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from masc.backends.torch.channels.arrivals import arriving, fusions_of, sent
+from masc.backends.torch.engine.here import here
+from masc.backends.torch.engine.rollout import Activated, Block, Decoded, Script, Thinking, activate, decode
+from masc.backends.torch.engine.segments import Opening, Past, Segment, look, start_of
+from masc.backends.torch.engine.trace import patched_segment, patched_texts, patched_thinking
+from masc.backends.torch.model import adapters
+from masc.backends.torch.model.align import align
+from masc.backends.torch.model.attention import watching
+from masc.backends.torch.model.base import Base, pad
+from masc.backends.torch.model.prompts import Content, Prompt, Row, answer_ids, check_size, prompt_of, value
+from masc.backends.torch.probing.probe import Probe
+from masc.compiler.ir.decoding import AS_WRITTEN, Decoding
+from masc.compiler.ir.plan import Answer, Prefill, Sampling, Think, agent_of
+from masc.dsl.diagnostics import MascError, fail
+
+if TYPE_CHECKING:
+    from masc.backends.torch.program import Program
+
+
+class Walk:
+    """One pass over the plan's operations for one batch of rows."""
+
+    def __init__(
+        self,
+        program: Program,
+        rows: Sequence[Row],
+        opening: Opening | None,
+        recompute: bool,
+        columns: Mapping[str, str] | None,
+        indices: Sequence[int] | None = None,
+        probe: Probe | None = None,
+        decoding: Decoding = AS_WRITTEN,
+        samples: Sequence[int] | None = None,
+        cuts: bool = False,
+    ) -> None:
+        """columns: by answer (`Answer.name`) the data column that supervises it, for teacher forcing; None: decode.
+        probe: what is done to an edge, to find out whether it matters. samples: which sample of its row each one is,
+        from 0 (None: the first of each); others are drawn with other seeds. cuts: an answer that reaches the model's
+        last position ends there, which is told (`Decoded.cut`), instead of being an error (E0606)."""
+        self.program, self.rows, self.opening, self.recompute = program, rows, opening, recompute
+        self.here = replace(here(program))
+        self.plan = program.plan
+        self.columns = columns
+        self.probe, self.decoding, self.cuts = probe, decoding, cuts
+        self.samples = [0] * len(rows) if samples is None else list(samples)
+        self.indices = list(range(len(rows))) if indices is None else list(indices)
+        self.segments: dict[str, Segment] = {}
+        self.activated: dict[str, Activated] = {}
+        self.pasts: dict[str, Past | None] = {}
+        self.prompts: dict[str, list[Prompt]] = {}
+        self.texts: dict[str, list[str]] = {}
+        """By activation, what it said to other agents: a text for each row."""
+        self.labels: dict[str, Block] = {}
+        self.fused = {op.activation for op in self.plan.operations if isinstance(op, Prefill) and op.fuses}
+        self.positions = 0
+        self._settled: set[str] = set()
+
+    def steps(self) -> Iterator[tuple[str, Answer]]:
+        """Run the plan; stop at each answer, when its activation's segment is there up to the answer (with a label:
+        past it). While decoding, whoever takes an answer calls `finish` before the next step."""
+        plan = self.plan
+        thinks = {op.activation: op for op in plan.operations if isinstance(op, Think)}
+        answers = {op.activation: op for op in plan.operations if isinstance(op, Answer)}
+        for operation in plan.operations:
+            if isinstance(operation, Prefill):
+                name = operation.activation
+                self._activate(operation, thinks.get(name), answers.get(name))
+            elif isinstance(operation, Answer):
+                yield operation.activation, operation
+
+    # -- lengths ---------------------------------------------------------------------------------------------------
+
+    def measure(self) -> None:
+        """Walk over the plan with segments that hold no keys and values, for their lengths alone. What agents will say
+        to each other is not known yet, and counts as nothing."""
+        plan = self.plan
+        thinks = {op.activation: op.steps for op in plan.operations if isinstance(op, Think)}
+        answers = {op.activation: op for op in plan.operations if isinstance(op, Answer)}
+        for prefill in (op for op in plan.operations if isinstance(op, Prefill)):
+            name, agent = prefill.activation, agent_of(prefill.activation)
+            base, row, index = self.program.base(agent), self.rows[0], self.indices[0]
+            contents, _ = arriving(self, prefill)
+            self._check_sizes(base, agent, contents)
+            prompt = len(prompt_of(base, plan.agent(agent), contents[0]).ids)
+            if not prompt and not prefill.reads:  # what will be read may fill it
+                raise _empty(agent, index)
+            steps, label = thinks.get(name, 0), 0
+            self.texts[name] = [""]
+            if self.columns is not None and name in answers and answers[name].name in self.columns:
+                text = value(row, self.columns[answers[name].name], index)
+                check_size(base, [text], self._limit(base), f"row {index + 1}")
+                label = len(answer_ids(base, text)) - (name not in self.program.seen)
+                self.texts[name] = [text]
+            real = torch.ones(1, prompt + steps + label, dtype=torch.bool, device="cpu")
+            start = start_of(prefill.at, self.segments, real)
+            self.segments[name] = Segment((), real, start, prompt, steps)
+            self._check_end(base, agent, self.segments[name].end("all"))
+
+    def _limit(self, base: Base) -> int:
+        """The most positions of a sample; 0: there is no limit."""
+        return min((n for n in (base.max_positions, self.here.max_length) if n), default=0)
+
+    def _check_sizes(self, base: Base, agent: str, contents: Sequence[Mapping[str, Content]]) -> None:
+        """E0606 for texts that need not be tokenised to see that they do not fit."""
+        for filled, i in zip(contents, self.indices, strict=False):
+            texts = [text for text in filled.values() if isinstance(text, str)]
+            check_size(base, texts, self._limit(base), f"row {i + 1}: the prompt of agent `{agent}`")
+
+    def _check_end(self, base: Base, agent: str, end: Tensor) -> None:
+        """Nothing is cut off silently: past the model's last position is an error (E0606). end: long [B]."""
+        limit = self._limit(base)
+        worst = int(end.argmax())
+        if limit and int(end[worst]) > limit:
+            raise fail(
+                "E0606",
+                f"row {self.indices[worst] + 1} needs {int(end[worst])} positions by the end of agent `{agent}`; "
+                f"there are {limit}",
+                hint="shorten the input, or raise `max_length` if it is the lower limit",
+            )
+
+    def check_numbers(self, agent: str, found: Tensor) -> None:
+        """E0701 where what an agent computes, a tensor [B, ...], holds NaN or infinities."""
+        if not bool(found.isfinite().all()):
+            numbers = found.flatten(1).isfinite().all(1).tolist()
+            raise _no_numbers(agent, self.indices[numbers.index(False)])
+
+    # -- writing segments ------------------------------------------------------------------------------------------
+
+    def _activate(self, prefill: Prefill, think: Think | None, answer: Answer | None) -> None:
+        self._settle()
+        name, agent = prefill.activation, agent_of(prefill.activation)
+        spec, base = self.plan.agent(agent), self.program.base(agent)
+        contents, vectors = arriving(self, prefill)
+        spans = self.program.fused.get(name, frozenset())
+        self._check_sizes(base, agent, contents)
+        prompts = [prompt_of(base, spec, filled, spans) for filled in contents]
+        for filled, i in zip(prompts, self.indices, strict=True):
+            if not filled.ids:
+                raise _empty(agent, i)
+        prompt = _block(base, prompts, vectors)
+        script = Script(
+            prompt=prompt,
+            start=start_of(prefill.at, self.segments, prompt.real),
+            fusions=fusions_of(self, prefill, prompts),
+            thinking=None if think is None else self._thinking(base, agent, think, len(prompts)),
+            hidden=name in self.program.sent,
+        )
+        self.prompts[name] = prompts
+        crossed: Tensor | None = None
+        if self.probe is None:
+            past = look(prefill.sees, self.segments, self.opening, base.layers, base.rotate)
+        else:
+            past, crossed = self.probe.look(prefill, self.segments, base.layers, base.rotate)
+        self.pasts[name] = past
+        label = None if answer is None or self.columns is None else self._label(base, script, past, name, answer)
+        end = script.start + script.prompt.real.sum(1) + (0 if think is None else think.steps)
+        self._check_end(base, agent, end if label is None else end + label.real.sum(1))
+        # Nothing but unsupervised text leaves this segment: no gradient could be of use.
+        idle = answer is not None and answer.name not in self.labels and name not in self.program.feeding
+        adapter = agent if spec.lora is not None else None
+        watch = None if self.probe is None else self.probe.watch(prefill, crossed, self._crossing(prefill, prompts))
+        with torch.no_grad() if idle else nullcontext(), watching(watch):
+            aliases = self._aliases(base, adapter, name)
+            done = activate(base, adapter, replace(script, label=label), past, self.recompute, aliases)
+        if not torch.is_grad_enabled():  # in training the loss says it, once a step
+            self.check_numbers(agent, done.last)
+        self.segments[name], self.activated[name] = done.segment, done
+        self.positions += int(done.segment.real.sum())
+
+    def _crossing(self, prefill: Prefill, prompts: Sequence[Prompt]) -> Tensor:
+        """Which columns of the first row's prompt hold vectors that came through the probed edge, bool [P]."""
+        found = torch.zeros(len(prompts[0].ids), dtype=torch.bool, device=self.program.device)
+        first = 0
+        for splice in prefill.splices:
+            count = sent(self.segments[splice.segment], splice).shape[1]
+            if self.probe is not None and self.probe.crosses(prefill, splice):
+                held = [first <= -1 - i < first + count for i in prompts[0].ids]
+                found |= torch.tensor(held, device=found.device)
+            first += count
+        return found
+
+    def _aliases(self, base: Base, adapter: str | None, name: str) -> adapters.Aliases | None:
+        """Where gradients are told by round: aliases that note what this activation contributes to each."""
+        rounds = self.here.rounds
+        if rounds is None or adapter is None or not torch.is_grad_enabled():
+            return None
+        made = adapters.aliases(base.model, adapter)
+        for parameter, (_, alias) in made.items():
+            alias.register_hook(partial(_note, rounds, name, parameter))
+        return made
+
+    def _label(self, base: Base, script: Script, past: Past | None, name: str, answer: Answer) -> Block | None:
+        """What an answering agent reads as its answer: what supervises it, else (for text that no column supervises)
+        what it says now."""
+        assert self.columns is not None
+        if (column := self.columns.get(answer.name)) is not None:
+            texts = [value(row, column, i) for row, i in zip(self.rows, self.indices, strict=True)]
+            for text, i in zip(texts, self.indices, strict=True):
+                check_size(base, [text], self._limit(base), f"row {i + 1}")
+            full = _padded(base, [answer_ids(base, text) for text in texts])
+            self.labels[answer.name] = full
+            self.texts[name] = texts
+            # The end of the turn is read only where somebody sees this segment.
+            width = full.inputs.shape[1] - (name not in self.program.seen)
+            return Block(full.inputs[:, :width], full.real[:, :width])
+        agent = agent_of(name)
+        with torch.no_grad(), adapters.still():
+            adapter = agent if self.plan.agent(agent).lora is not None else None
+            self.activated[name] = activate(base, adapter, script, past)
+            *_, said = self.decode(name, answer)
+        self.texts[name] = [cut_at_stop(base.text(one.ids), answer.sampling) for one in said]
+        if name not in self.program.seen:
+            return None
+        return _padded(base, [[*one.ids, *([] if one.end is None else [one.end])] for one in said])
+
+    def _thinking(self, base: Base, agent: str, think: Think, batch: int) -> Thinking:
+        matrix: Tensor | None = None
+        if think.align == "ridge":
+            matrix = base.ridge
+        elif think.align == "linear":
+            matrix = self.program.links[agent]
+        embed = base.soft if think.align == "soft" else partial(align, tau=base.tau, matrix=matrix)
+        thinking = Thinking(think.steps, embed, think.stop)
+        if self.here.patches is None:
+            return thinking
+        return patched_thinking(self.here.patches, think.activation, thinking, batch, base.width)
+
+    def _settle(self) -> None:
+        """Put patches in the place of what earlier activations wrote and said, once they are through."""
+        patches = self.here.patches
+        if patches is None:
+            return
+        for name in self.segments.keys() - self._settled:
+            self.segments[name] = patched_segment(patches, name, self.segments[name])
+            if name in self.texts:
+                self.texts[name] = patched_texts(patches, name, self.texts[name])
+        self._settled |= self.segments.keys()
+
+    # -- decoding --------------------------------------------------------------------------------------------------
+
+    def finish(self, activation: str, answer: Answer) -> list[Decoded]:
+        """Decode an answer to its end; other agents read it from `texts`."""
+        *_, said = self.decode(activation, answer)
+        base = self.program.base(agent_of(activation))
+        whole = [base.text(one.ids) for one in said]
+        self.texts[activation] = [cut_at_stop(text, answer.sampling) for text in whole]
+        for one, text, kept in zip(said, whole, self.texts[activation], strict=True):
+            one.cut = one.end is None and text == kept
+        return said
+
+    def decode(self, activation: str, answer: Answer) -> Iterator[list[Decoded]]:
+        """Decode one answer; yields the state after each token."""
+        answer = self.decoding.of(answer)
+        program, agent = self.program, agent_of(activation)
+        base, spec = program.base(agent), self.plan.agent(agent)
+        activated = self.activated[activation]
+        drawn = zip(self.indices, self.samples, strict=True)
+        seeds = [adapters.derive(answer.sampling.seed, answer.name, i, *([k] if k else [])) for i, k in drawn]
+        room = base.max_positions or 1 << 30
+        limits = [max(1, room - int(end)) for end in activated.segment.end("all")]
+        adapter = agent if spec.lora is not None else None
+        read_end = activation in program.seen
+        past = self.pasts[activation]
+        for state, segment in decode(base, adapter, activated, past, answer.sampling, seeds, limits, read_end):
+            for sample, i in zip(state, self.indices, strict=True):
+                if not math.isfinite(sample.logprob):
+                    raise _no_numbers(agent, i)
+            for sample in state if answer.sampling.stop else []:
+                text = base.text(sample.ids)
+                sample.done = sample.done or any(stop in text for stop in answer.sampling.stop)
+            self.segments[activation] = segment
+            for sample, limit, i in zip(state, limits, self.indices, strict=True):
+                ended = sample.done and sample.end is None and len(sample.ids) == limit
+                if ended and limit < answer.sampling.max_tokens and not self.cuts:
+                    raise fail(
+                        "E0606",
+                        f"the answer to row {i + 1} runs past the model's {base.max_positions} positions",
+                        hint="shorten the input, or pass on less with `carry = own` or `carry = latents`",
+                    )
+            yield state
+
+
+def cut_at_stop(text: str, sampling: Sampling) -> str:
+    """The text up to the first stop string."""
+    ends = [at for stop in sampling.stop if (at := text.find(stop)) >= 0]
+    return text[: min(ends)] if ends else text
+
+
+def _empty(agent: str, index: int) -> MascError:
+    return fail("E0619", f"the prompt of agent `{agent}` is empty for row {index + 1}")
+
+
+def _no_numbers(agent: str, index: int) -> MascError:
+    return fail(
+        "E0701",
+        f"the logits of agent `{agent}` are not numbers for row {index + 1}: they are NaN or infinite",
+        hint="the weights of its base model or of an adapter are damaged or have diverged, or its numbers are too "
+        "large for the dtype: fetch the model again, try `float32`, or train with a lower `rate`",
+    )
+
+
+def _note(rounds: dict[str, dict[str, Tensor]], activation: str, parameter: str, gradient: Tensor) -> None:
+    """Add to what an activation contributes to a parameter's gradient."""
+    known = rounds.setdefault(activation, {})
+    known[parameter] = known[parameter] + gradient.detach() if parameter in known else gradient.detach()
+
+
+def _padded(base: Base, rows: Sequence[Sequence[int]]) -> Block:
+    return Block(*pad(rows, base.padding, base.device))
+
+
+def _block(base: Base, prompts: Sequence[Prompt], vectors: Tensor | None) -> Block:
+    """Prompts as one block: ids, or where vectors [B, N, d] stand in them, embeddings."""
+    block = _padded(base, [prompt.ids for prompt in prompts])
+    if vectors is None:
+        return block
+    embeddings = base.embed(block.inputs.clamp_min(0))
+    wanted = (-1 - block.inputs).clamp_min(0)[..., None].expand(-1, -1, vectors.shape[2])
+    sent = vectors.to(embeddings.dtype).gather(1, wanted)
+    return Block(torch.where((block.inputs < 0)[..., None], sent, embeddings), block.real)

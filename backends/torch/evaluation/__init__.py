@@ -1,0 +1,1 @@
+"""Running and scoring many rows."""

@@ -1,0 +1,281 @@
+"""Running and scoring many rows: batches sorted by length, results in the order of the rows."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+from masc.backends.scoring.code_text import has_tests
+from masc.backends.scoring.registry import Function, Scorer, scorer_of
+from masc.backends.torch.data.check import answer_columns
+from masc.backends.torch.data.rows import rows_of
+from masc.backends.torch.engine.outputs import Said
+from masc.backends.torch.evaluation.repeats import interval, majority, pass_at, sizes
+from masc.backends.torch.model.prompts import Row, prompt_ids, value
+from masc.backends.torch.probing.probe import Probe
+from masc.backends.torch.program import Program
+from masc.compiler.ir.decoding import AS_WRITTEN, Decoding, decodings_json, samples_anything
+from masc.compiler.ir.plan import Plan, Think
+from masc.compiler.language.bounds import Bounds
+from masc.dsl.diagnostics import did_you_mean, fail
+
+_COUNT = Bounds(1, 1 << 62, whole=True)
+
+
+def batches(program: Program, rows: Sequence[Row], indices: Sequence[int], size: int) -> list[list[int]]:
+    """Row numbers (out of `indices`) in batches of rows of about equal length, longest first: what does not fit in
+    memory shows at once. Length is that of all agents' prompts together."""
+    inputs = program.plan.inputs
+    lengths = {
+        i: sum(len(prompt_ids(program.base(agent.name), agent, rows[i], i, inputs)) for agent in program.plan.agents)
+        for i in indices
+    }
+    ordered = sorted(indices, key=lambda i: (-lengths[i], i))
+    found = [ordered[at : at + size] for at in range(0, len(ordered), size)]
+    if len(found) > 1 and len(found[-1]) == 1 and size > 1:  # a probe swaps within a batch: nobody stands alone
+        last = [*found.pop(-2), *found.pop()]
+        found += [last] if size == 2 else [last[:-2], last[-2:]]
+    return found
+
+
+def say_all(
+    program: Program,
+    rows: Sequence[Row],
+    size: int,
+    skip: frozenset[int] = frozenset(),
+    probe: Probe | None = None,
+    decoding: Decoding = AS_WRITTEN,
+) -> Iterator[tuple[int, dict[str, Said]]]:
+    """Decode every row not in `skip`; yields (row number, what was said by output), batch by batch."""
+    for batch in batches(program, rows, [i for i in range(len(rows)) if i not in skip], size):
+        said = program.say([rows[i] for i in batch], batch, probe, decoding, cuts=True)
+        yield from zip(batch, said, strict=True)
+
+
+def say_samples(
+    program: Program, rows: Sequence[Row], size: int, samples: int, decoding: Decoding = AS_WRITTEN
+) -> Iterator[tuple[int, int, dict[str, Said]]]:
+    """Decode every row `samples` times; yields (row number, sample, what was said by output). A row's samples stand
+    side by side in its batch; what is drawn depends on neither."""
+    whole = [i for batch in batches(program, rows, range(len(rows)), 1) for i in batch]
+    drawn = [(i, sample) for i in whole for sample in range(samples)]
+    for at in range(0, len(drawn), size):
+        part = drawn[at : at + size]
+        indices, numbers = [i for i, _ in part], [sample for _, sample in part]
+        said = program.say([rows[i] for i in indices], indices, decoding=decoding, samples=numbers, cuts=True)
+        yield from zip(indices, numbers, said, strict=True)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The numbers of one evaluation, and how they came about. Of several sampled answers a row (`repeat`), shares and
+    perplexities are over all of them."""
+
+    items: int
+    """Rows that were scored."""
+    correct: int
+    """Answers that were right (of a scorer that gives shares: wholly right), of `items` * `repeat`."""
+    accuracy: float
+    """Share of right answers, 0 to 1, the mean of the scores; of several answers a row it is avg@k."""
+    low: float
+    """Lower end of the 95% interval of the accuracy, 0 to 1, for other rows of the same kind: Wilson's, of several
+    answers a row as `repeats.interval` does it."""
+    high: float
+    """Upper end of it."""
+    gold_perplexity: float
+    """exp of the mean negative log-likelihood (nats) of a token of the scored output's gold answers, teacher forced,
+    ends of turn included. NaN where rows lack the gold answer of some output."""
+    decoded_perplexity: float
+    """exp of the mean negative log-likelihood (nats) of a token of the scored output's decoded answers, ends of turn
+    included."""
+    tokens_decoded: int
+    """Tokens of all outputs' answers without ends of turn, summed over all answers."""
+    cut_off: int
+    """Answers of the scored output that `max_tokens`, or the model's last position, cut off before they ended."""
+    latent_steps: int
+    """Latent steps of all agents, summed over all answers."""
+    seconds: float
+    """Wall time in seconds of decoding and scoring, without that of the gold perplexity."""
+    scorer: str = "exact"
+    """What an answer was held against its gold with: the scorer's name."""
+    output: str = "answer"
+    """The output that was scored."""
+    repeat: int = 1
+    """Answers to each row."""
+    pass_at: Mapping[int, float] = field(default_factory=dict)
+    """By k = 1, 2, 4, ... and `repeat`: the chance that one of k answers is right, mean over rows, 0 to 1
+    (`repeats.pass_at`). Empty for one answer a row."""
+    majority: float | None = None
+    """Share of rows of which the answer that most of its samples give is right, 0 to 1 (`repeats.majority`). None for
+    one answer a row, and for code, of which no two answers are the same."""
+    decoding: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """How each output, and each agent that says something to others, was decoded: `max_tokens`, `temperature` (0:
+    greedy), `top_p`, `seed`, `stop`."""
+    dtype: str = "float32"
+    """Of the frozen base models."""
+    device: str = "cpu"
+
+    def json(self) -> dict[str, Any]:
+        """As a dict for JSON; a perplexity that is not finite becomes None."""
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One answer. index: its row's number in the data, from 0; said: all of it, with what is cut before scoring; gold:
+    empty where code is scored without it; score: 0 to 1; correct: whether it is 1; sample: which of the row's answers
+    it is, from 0; cut_off: whether it was, by `max_tokens` or at the model's last position."""
+
+    index: int
+    said: str
+    gold: str
+    correct: bool
+    score: float
+    sample: int = 0
+    cut_off: bool = False
+
+
+@torch.no_grad()
+def evaluate(
+    program: Program,
+    rows: Sequence[Row],
+    scorer: str | Function = "exact",
+    *,
+    batch: int = 16,
+    output: str | None = None,
+    repeat: int = 1,
+    decoding: Decoding = AS_WRITTEN,
+    allow_code_execution: bool = False,
+    sandbox: str = "auto",
+    tick: Callable[[int], None] | None = None,
+) -> tuple[Report, list[Item]]:
+    """Decode and score rows.
+
+    scorer: the name of one, or a function of (said, gold, row) that gives a bool or a share from 0 to 1. output: which
+    output is scored (default: the first). repeat: answers to each row, sampled: which one it is decides what is drawn,
+    not who shares its batch. decoding: of the outputs, where it is not the graph's. allow_code_execution: leave for the
+    scorer `code` to run what the model wrote; sandbox: behind which walls: auto, bwrap, docker, podman or none. tick:
+    called with the number of answers done since the last call. Errors: E0605 no rows; E0611 an unknown scorer or
+    output, or code without leave; E0660 no walls to run it behind; E0661 a function that cannot score; E0670 several
+    answers where nothing is sampled; those of rows, which name them by their number in `rows`; E0701
+    logits that are not numbers. ValueError and TypeError for arguments that are none.
+    """
+    for name, number in (("batch", batch), ("repeat", repeat)):
+        at_least_one(name, number)
+    rows = rows_of(rows, "rows")
+    if not rows:
+        raise fail("E0605", "there are no rows to evaluate")
+    how = scorer_of(scorer, allow_code_execution=allow_code_execution, sandbox=sandbox)
+    check_repeat(program.plan, repeat, decoding)
+    output = output or program.plan.outputs[0]
+    answers = answer_columns(program.plan)
+    if output not in answers:
+        raise fail("E0611", f"the graph has no output `{output}`", hint=did_you_mean(output, list(answers)))
+    column = answers[output][1]
+    for i, row in enumerate(rows):
+        if how.runs_code and not has_tests(row):
+            hint = "the columns of HumanEval (`test`) and MBPP (`test_list`) work as they are"
+            raise fail("E0604", f"row {i + 1} has no column `test`, which the code scorer runs", hint=hint)
+    gold = [value(row, column, i) if not how.runs_code or column in row else "" for i, row in enumerate(rows)]
+    program.eval()
+    # First, since it is quick and says at once which rows are too long.
+    needed = {answers[name][1] for name in program.plan.outputs}
+    all_gold = all(label in row for row in rows for label in needed)
+    gold_perplexity = _gold_perplexity(program, rows, batch, output) if all_gold else math.nan
+    began = time.perf_counter()
+    items: dict[tuple[int, int], Item] = {}
+    logprob, scored, tokens = 0.0, 0, 0
+    for i, sample, said in say_samples(program, rows, batch, repeat, decoding):
+        one = said[output]
+        share = how.score(one.text, gold[i], rows[i])
+        items[i, sample] = Item(i, one.text, gold[i], share == 1.0, share, sample, one.cut)
+        logprob, scored = logprob + one.logprob, scored + one.scored
+        tokens += sum(len(s.ids) for s in said.values())
+        if tick is not None:
+            tick(1)
+    seconds = time.perf_counter() - began
+    by_row = [[items[i, sample] for sample in range(repeat)] for i in range(len(rows))]
+    rights = [sum(item.correct for item in found) for found in by_row]
+    points = [sum(item.score for item in found) / repeat for found in by_row]
+    low, high = interval(points, repeat)
+    thinking = sum(op.steps for op in program.plan.operations if isinstance(op, Think))
+    report = Report(
+        items=len(rows),
+        correct=sum(rights),
+        accuracy=_mean(points),
+        low=low,
+        high=high,
+        gold_perplexity=gold_perplexity,
+        decoded_perplexity=_perplexity(-logprob, scored),
+        tokens_decoded=tokens,
+        cut_off=sum(item.cut_off for item in items.values()),
+        latent_steps=thinking * len(rows) * repeat,
+        seconds=round(seconds, 3),
+        scorer=how.name,
+        output=output,
+        repeat=repeat,
+        pass_at={k: _mean([pass_at(n, repeat, k) for n in rights]) for k in sizes(repeat)} if repeat > 1 else {},
+        majority=_mean([_majority(how, found) for found in by_row]) if repeat > 1 and not how.runs_code else None,
+        decoding=decodings_json(program.plan, decoding),
+        dtype=str(program.base(program.plan.agents[0].name).model.dtype).removeprefix("torch."),
+        device=str(program.device),
+    )
+    return report, [item for found in by_row for item in found]
+
+
+def at_least_one(name: str, number: int) -> None:
+    """ValueError where an argument is not a whole number from 1 on."""
+    if wrong := _COUNT.complaint(name, number):
+        raise ValueError(wrong)
+
+
+def check_repeat(plan: Plan, repeat: int, decoding: Decoding) -> None:
+    """E0670 where all answers to a row would be the same."""
+    if repeat > 1 and not samples_anything(plan, decoding):
+        message = f"{repeat} answers to a row would all be the same: nothing is sampled (temperature 0)"
+        raise fail("E0670", message, hint="sample them: `--temperature 0.6 --top-p 0.95`")
+
+
+def _majority(scorer: Scorer, items: Sequence[Item]) -> float:
+    return majority([(scorer.gist(item.said, item.gold), item.correct) for item in items])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+@torch.no_grad()
+def answer_losses(
+    program: Program, rows: Sequence[Row], size: int, outputs: Sequence[str], probe: Probe | None = None
+) -> list[tuple[float, int]]:
+    """For each row the negative log-likelihood (nats) of the gold answers of some outputs, teacher forced, summed over
+    their tokens, and how many those are; ends of turn included."""
+    found: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
+    for batch in batches(program, rows, range(len(rows)), size):
+        out = program([rows[i] for i in batch], indices=batch, texts=False, probe=probe)
+        scored = [out.outputs[name] for name in outputs]
+        losses = torch.stack([one.losses.double().sum(1) for one in scored]).sum(0)
+        counts = torch.stack([(one.labels != -100).sum(1) for one in scored]).sum(0)
+        for i, loss, count in zip(batch, losses.tolist(), counts.tolist(), strict=True):
+            found[i] = (loss, count)
+    return found
+
+
+def _gold_perplexity(program: Program, rows: Sequence[Row], size: int, output: str) -> float:
+    losses = answer_losses(program, rows, size, [output])
+    return _perplexity(sum(loss for loss, _ in losses), sum(count for _, count in losses))
+
+
+def _perplexity(loss: float, tokens: int) -> float:
+    """loss: summed over the tokens, in nats."""
+    if not tokens:
+        return math.nan
+    try:
+        return math.exp(loss / tokens)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,1 @@
+"""A frozen base model: loading, adapters, attention, alignment of latent steps, prompts."""

@@ -1,0 +1,244 @@
+"""One LoRA adapter per agent on one frozen base, in PEFT's own layers and file format.
+
+PEFT's `set_adapter` would take `requires_grad` from every other adapter and silently drop its gradients, and which
+adapter is active is state of PEFT's layers, which threads share. So here the layers ask the thread that runs them which
+adapter to apply; nothing about a layer changes.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, TaskType, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+
+from masc.backends.torch.training.stored import pack, unpack
+from masc.compiler.files.reading import parse_json
+from masc.compiler.files.writing import atomic_write
+from masc.compiler.ir.plan import Lora
+from masc.dsl.diagnostics import fail
+
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+MLP = ("gate_proj", "up_proj", "down_proj")
+_PREFIX = "base_model.model."
+"""PEFT names tensors as seen from its own wrapper, which stands above the model."""
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_LATER = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "lora_bias")
+"""Entries that some versions of PEFT leave out."""
+_SHAPING = ("peft_type", "r", "lora_alpha", "target_modules", "bias", *_LATER)
+"""Entries of an adapter's configuration that decide what it computes."""
+
+
+def _targets(base: nn.Module, lora: Lora, agent: str) -> list[str]:
+    """The names of the linear projections of the blocks that the adapter sits on."""
+    decoder = base.get_decoder()  # type: ignore[operator]
+    present = {
+        name.split(".")[-2 if name.endswith("base_layer") else -1]
+        for name, module in decoder.named_modules()
+        if isinstance(module, nn.Linear) and ".lora_" not in name
+    }
+    wanted: set[str] = set()
+    for target in lora.targets:
+        wanted |= {"all": present, "attention": set(ATTENTION), "mlp": set(MLP)}.get(target, {target})
+    if missing := sorted(wanted - present):
+        raise fail(
+            "E0618",
+            f"the model of agent `{agent}` has no projection `{missing[0]}`",
+            hint=f"it has {', '.join(sorted(present))}",
+        )
+    return sorted(wanted)
+
+
+def add(base: nn.Module, agent: str, lora: Lora, seed: int) -> None:
+    """Put a fresh adapter on the base: A random from the seed and the agent's name alone, B zero, both float32."""
+    config = LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT divides it; its annotation says int
+        lora_dropout=lora.dropout,
+        target_modules=_targets(base, lora, agent),
+        bias="none",
+        task_type=TaskType.CAUSAL_LM,
+    )
+    device = next(base.parameters()).device
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        torch.manual_seed(derive(seed, agent))
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        inject_adapter_in_model(config, base, adapter_name=agent)
+        for name, parameter in tensors(base, agent).items():
+            parameter.data = parameter.data.to("cpu", torch.float32)
+            if ".lora_A." in name:  # drawn here, in float32 on the CPU, so that dtype and device change nothing
+                nn.init.kaiming_uniform_(parameter.data, a=5**0.5)
+            parameter.data = parameter.data.to(device)
+    for layer in layers_of(base):
+        if agent in layer.lora_A:
+            _make_contextual(layer, agent)
+
+
+def derive(seed: int, *names: str | int) -> int:
+    """A seed for one purpose from a seed and what it is for; the same on every machine."""
+    import hashlib
+
+    return int.from_bytes(hashlib.sha256(repr((seed, *names)).encode()).digest()[:7], "big")
+
+
+def tensors(base: nn.Module, agent: str) -> dict[str, nn.Parameter]:
+    """The adapter's parameters by their name in the base."""
+    ends = (f".lora_A.{agent}.weight", f".lora_B.{agent}.weight")
+    return {name: parameter for name, parameter in base.named_parameters() if name.endswith(ends)}
+
+
+def layers_of(base: nn.Module) -> list[LoraLayer]:
+    return [module for module in base.modules() if isinstance(module, LoraLayer)]
+
+
+Aliases = Mapping[str, tuple[nn.Module, Tensor]]
+"""By parameter name: the linear layer of an adapter, and a tensor that stands for its weight."""
+
+
+def aliases(base: nn.Module, agent: str) -> Aliases:
+    """For each parameter of an adapter a tensor that equals it and stands alone in the gradient graph: what one
+    activation contributes to a gradient can be told from what others do."""
+    named = {name: base.get_submodule(name.removesuffix(".weight")) for name in tensors(base, agent)}
+    return {name: (module, module.weight.view_as(module.weight)) for name, module in named.items()}  # type: ignore[operator,arg-type]
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What passes run under. agent: whose adapter (None: nobody's); weights: by linear layer of the adapter, what
+    stands for its weight; still: no dropout; noise: what dropout draws from (None: torch's own generator)."""
+
+    agent: str | None = None
+    weights: Mapping[nn.Module, Tensor] = field(default_factory=dict)
+    still: bool = False
+    noise: torch.Generator | None = None
+
+
+_NOTHING = Applied()
+_APPLIED: ContextVar[Applied] = ContextVar("masc_applied", default=_NOTHING)
+"""Of each thread its own: any number of them may run one model at once, each under another agent's adapter."""
+
+
+@contextmanager
+def using(agent: str | None, aliases: Aliases | None = None, noise: torch.Generator | None = None) -> Iterator[None]:
+    """Within it, this thread applies one agent's adapter (None: no adapter), by way of aliases if there are any."""
+    weights = dict((aliases or {}).values())
+    with _applying(Applied(agent, weights, _APPLIED.get().still, noise)):
+        yield
+
+
+@contextmanager
+def still(quiet: bool = True) -> Iterator[None]:
+    """Within it, nothing is dropped in this thread, whatever mode the modules are in."""
+    with _applying(replace(_APPLIED.get(), still=quiet)):
+        yield
+
+
+def is_still() -> bool:
+    return _APPLIED.get().still
+
+
+@contextmanager
+def _applying(applied: Applied) -> Iterator[None]:
+    token = _APPLIED.set(applied)
+    try:
+        yield
+    finally:
+        _APPLIED.reset(token)
+
+
+class _Projection(nn.Linear):
+    """One half of an adapter, which may run with another tensor in its weight's place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = _APPLIED.get().weights.get(self, self.weight)
+        return nn.functional.linear(x, weight, self.bias)
+
+
+class _Dropout(nn.Dropout):
+    """Dropout that a thread can switch off for itself, and whose draws can be repeated: when an activation is computed
+    again in the backward pass, other threads may have drawn from torch's generator since."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        applied = _APPLIED.get()
+        if applied.still or not self.training or not self.p:
+            return x
+        if applied.noise is None:
+            return super().forward(x)
+        kept = torch.empty_like(x).bernoulli_(1 - self.p, generator=applied.noise)
+        return x * (kept / (1 - self.p))
+
+
+@cache
+def _contextual(kind: type[LoraLayer]) -> type[LoraLayer]:
+    """A class of PEFT's layers that applies what this thread applies, where PEFT's own keeps it in the layer."""
+
+    def active_adapters(self: LoraLayer) -> list[str]:
+        agent = _APPLIED.get().agent
+        return [] if agent is None else [agent]
+
+    return type(kind.__name__, (kind,), {"active_adapters": property(active_adapters), "contextual": True})
+
+
+def _make_contextual(layer: LoraLayer, agent: str) -> None:
+    """Let a layer, and the adapter that was just put on it, look up what this thread applies."""
+    if not getattr(type(layer), "contextual", False):
+        layer.__class__ = _contextual(type(layer))
+    for halves in (layer.lora_A, layer.lora_B):
+        halves[agent].__class__ = _Projection
+    dropout = layer.lora_dropout[agent]
+    if isinstance(dropout, nn.Dropout):
+        dropout.__class__ = _Dropout
+
+
+def save(base: nn.Module, agent: str, folder: Path, name: str | None = None) -> None:
+    """Write `adapter_model.safetensors` and `adapter_config.json`, as `PeftModel.from_pretrained` reads them. name: the
+    base model's id or folder, by which `AutoPeftModelForCausalLM` and servers find it."""
+    named = {_stored(own, agent): parameter for own, parameter in tensors(base, agent).items()}
+    atomic_write(folder / WEIGHTS, pack(named))
+    body = _body(base, agent) | {"base_model_name_or_path": name, "inference_mode": True}
+    atomic_write(folder / CONFIG, json.dumps(body, indent=2, sort_keys=True) + "\n")
+
+
+def read(base: nn.Module, agent: str, config: bytes, weights: bytes) -> dict[str, Tensor]:
+    """The weights of an adapter as `save` wrote them, by parameter name. ValueError where they do not fit the one that
+    is there."""
+    check_config(base, agent, config)
+    own = {_stored(name, agent): (name, parameter) for name, parameter in tensors(base, agent).items()}
+    found = unpack(weights, {stored: parameter for stored, (_, parameter) in own.items()})
+    return {own[stored][0]: tensor for stored, tensor in found.items()}
+
+
+def check_config(base: nn.Module, agent: str, config: bytes) -> None:
+    """ValueError where an `adapter_config.json` says another adapter than the agent's: another rank, scale, place."""
+    body = parse_json(config)
+    if not isinstance(body, dict):
+        raise ValueError("it is no configuration of an adapter")
+    own = _body(base, agent)
+    for name in _SHAPING:
+        theirs = body.get(name, own[name] if name in _LATER else None)
+        if name == "target_modules" and isinstance(theirs, list):
+            theirs = sorted(map(str, theirs))
+        if theirs != own[name]:
+            raise ValueError(f"`{name}` is {str(theirs)[:80]}, not {own[name]}")
+
+
+def _stored(name: str, agent: str) -> str:
+    """What a file calls a parameter."""
+    return _PREFIX + name.replace(f".{agent}.weight", ".weight")
+
+
+def _body(base: nn.Module, agent: str) -> dict[str, Any]:
+    """An adapter's configuration as JSON; what PEFT holds as a set is sorted, so that the same adapter is the same
+    bytes."""
+    body: dict[str, Any] = base.peft_config[agent].to_dict()  # type: ignore[union-attr,index]
+    return {key: sorted(value) if isinstance(value, set) else value for key, value in body.items()}

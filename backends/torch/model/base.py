@@ -1,0 +1,346 @@
+"""A frozen base model with its tokenizer: everything about it that agents share."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers.utils import logging as transformers_logging
+
+from masc.backends.torch.engine.segments import KeysValues, Past
+from masc.backends.torch.model import adapters
+from masc.backends.torch.model.align import embedding_table, mean_norm, ridge_map, soft
+from masc.backends.torch.model.attention import NAME, Columns, block_mask
+from masc.backends.torch.model.characters import Characters
+from masc.compiler.files.reading import read_json
+from masc.compiler.ir.plan import Lora
+from masc.compiler.models.chat import ChatTemplate, Form, RefusalError, look, unused
+from masc.compiler.models.folder.finding import some
+from masc.compiler.models.folder.templates import read_template
+from masc.dsl.diagnostics import MascError, fail
+
+
+def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The model and the tokenizer of a folder, no code of the folder run, nothing asked of the network or the user.
+
+    E0530 where the weights are not exactly the model's own: what a checkpoint lacks would be drawn at random. E0616 for
+    whatever else speaks against it, E0702 where the memory is not enough.
+    """
+    asked: Any = {"trust_remote_code": False, "local_files_only": True}
+    try:
+        transformers_logging.disable_progress_bar()
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, attn_implementation=NAME, use_safetensors=True, output_loading_info=True, **asked
+        )
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **asked)
+        cut = tokenizer.backend_tokenizer.model  # what is not of the `tokenizers` library has none
+        if getattr(cut, "dropout", None):  # a text would be other tokens each time
+            cut.dropout = None
+    except Exception as error:  # transformers and tokenizers raise whatever goes wrong in them
+        raise no_memory(error) or fail("E0616", f"cannot load the model in {folder}: {first_line(error)}") from None
+    finally:
+        transformers_logging.enable_progress_bar()
+    model, info = loaded
+    wrong = {what: sorted(map(str, info.get(f"{what}_keys") or ())) for what in ("missing", "mismatched", "unexpected")}
+    if found := [f"{what} {some(names)}" for what, names in wrong.items() if names]:
+        message = f"the weights in {folder} are not those of its config.json: {'; '.join(found)}"
+        raise fail("E0530", message, hint="copy or fetch the model again")
+    return model, tokenizer
+
+
+def no_memory(error: Exception) -> MascError | None:
+    """E0702 where a library says in its own way that memory is not enough."""
+    text = str(error).lower()
+    if (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "can't allocate memory" in text
+        or (isinstance(error, RuntimeError) and "out of memory" in text)
+    ):
+        return fail("E0702", "there is not enough memory for the model", hint="a smaller model, or `dtype bfloat16`")
+    return None
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+TOKENIZING = threading.RLock()
+"""Held while transformers' tokenizer works: how it does is state of its own, which threads share."""
+
+
+class Base(nn.Module):
+    """One frozen causal language model. It is in memory once, however many agents share it."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.model, self.tokenizer = load(folder, dtype)
+        path = folder / "tokenizer_config.json"
+        self.tokens: dict[str, Any] = read_json(path) if path.exists() else {}
+        """What `tokenizer_config.json` says."""
+        self.template = self._template(folder)
+        self.form: Form = "text" if self.template is None else look(self.template).form
+        self.frames: dict[Hashable, Any] = {}
+        """Prompts through the template, without values (see `prompts`)."""
+        self.folder = folder
+        self.model.requires_grad_(False)
+        self.model.eval()
+        self.config = self.model.config
+        self.layers: int = self.config.num_hidden_layers
+        self._lora: list[LoraLayer] = []
+        self._ridge: Tensor | None = None
+
+    def _template(self, folder: Path) -> ChatTemplate | None:
+        """The chat template that a look at the folder finds, not only that which transformers finds."""
+        text, wrong = read_template(folder, self.tokens)
+        if wrong:
+            raise MascError([finding.about(str(folder)) for finding in wrong])
+        named = {role: str(token) for role, token in self.tokenizer.special_tokens_map.items()}
+        return None if text is None else ChatTemplate(text, named)
+
+    def add_adapter(self, agent: str, lora: Lora, seed: int) -> None:
+        adapters.add(self.model, agent, lora, seed)
+        self._lora = adapters.layers_of(self.model)
+
+    def applying(
+        self, agent: str | None, aliases: adapters.Aliases | None = None, noise: torch.Generator | None = None
+    ) -> AbstractContextManager[None]:
+        """Within it, what this thread runs runs under one agent's adapter (or aliases of its parameters), or under
+        none. noise: what dropout draws from."""
+        return adapters.using(agent, aliases, noise)
+
+    def drops(self, agent: str | None) -> bool:
+        """Whether dropout is on for an agent in this thread."""
+        if agent is None or adapters.is_still():
+            return False
+        found = [layer.lora_dropout[agent] for layer in self._lora if agent in layer.lora_dropout]
+        return any(isinstance(one, nn.Dropout) and one.p > 0 and one.training for one in found[:1])
+
+    def train(self, mode: bool = True) -> Base:
+        """The frozen model stays in evaluation mode; only the adapters' dropout follows."""
+        super().train(False)
+        for layer in self._lora:
+            layer.lora_dropout.train(mode)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @property
+    def width(self) -> int:
+        """d, of hidden states and of input embeddings."""
+        return int(self.model.get_input_embeddings().weight.shape[1])
+
+    @property
+    def kv_shape(self) -> tuple[int, int]:
+        """Key/value heads, and how wide each one is."""
+        heads = int(getattr(self.config, "num_key_value_heads", None) or self.config.num_attention_heads)
+        wide = getattr(self.config, "head_dim", None) or self.config.hidden_size // self.config.num_attention_heads
+        return heads, int(wide)
+
+    @property
+    def max_positions(self) -> int:
+        return int(getattr(self.config, "max_position_embeddings", 0) or 0)
+
+    def run(
+        self,
+        inputs: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        cache: DynamicCache,
+    ) -> Tensor:
+        """One pass of the decoder: inputs are ids [B, Q] or embeddings [B, Q, d], positions [B, Q], the mask as in
+        `attention.block_mask`. The cache grows by Q. Returns the hidden states after the final norm, [B, Q, d]."""
+        name = "inputs_embeds" if inputs.is_floating_point() else "input_ids"
+        out = self.model.get_decoder()(
+            **{name: inputs},
+            position_ids=positions,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            return_dict=True,  # whatever config.json says
+        )
+        hidden: Tensor = out.last_hidden_state
+        return hidden
+
+    def cache(self, past: Past | None) -> DynamicCache:
+        """A new cache over the tensors of a past. Never shared: `update` would let one reader see another's tokens.
+
+        Made without the model's config: layers with a sliding window would throw away what the mask already hides.
+        """
+        if past is None:
+            return DynamicCache()
+        return DynamicCache(list(past.layers))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """float32 (float64 in float64) logits [..., V]."""
+        out: Tensor = self.model.get_output_embeddings()(hidden)
+        return out.to(torch.promote_types(out.dtype, torch.float32))
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Decoded tokens without special ones, character for character: tidying would change earlier text."""
+        with TOKENIZING:
+            return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+    @property
+    def tau(self) -> Tensor:
+        """Mean norm of what the embedding module returns, scalar float32."""
+        return self._alignment[0].to(self.device)
+
+    @property
+    def ridge(self) -> Tensor:
+        """The ridge map of this model, float32 [d, d]."""
+        if self._ridge is None or self._ridge.device != self.device:
+            with torch.inference_mode(False), torch.no_grad():  # it is kept, and training may want it later
+                self._ridge = ridge_map(self.model.get_output_embeddings().weight, self.table())
+        return self._ridge
+
+    def soft(self, hidden: Tensor) -> Tensor:
+        """`align = soft`: the last hidden state [B, 1, d] to the next input embedding."""
+        weight = self.model.get_input_embeddings().weight
+        return soft(self.logits(hidden), weight, self._alignment[1].to(self.device))
+
+    @cached_property
+    def _alignment(self) -> tuple[Tensor, Tensor]:
+        # tau, and what the embedding module scales its weight by (Gemma does). Kept in a tuple, out of reach of
+        # `.to(dtype)`: they stay float32.
+        with torch.inference_mode(False), torch.no_grad():
+            tau = mean_norm(self.table())
+            return tau, tau / mean_norm(self.model.get_input_embeddings().weight.detach().float())
+
+    def table(self) -> Tensor:
+        """What the embedding module returns for every token. Large: computed when needed, not kept."""
+        embedding = self.model.get_input_embeddings()
+        return embedding_table(embedding, embedding.weight.shape[0])
+
+    @cached_property
+    def characters(self) -> Characters:
+        """Tokenises for this model, so that data stays data."""
+        return Characters(self.tokenizer.backend_tokenizer)
+
+    @cached_property
+    def beginning(self) -> tuple[int, ...]:
+        """What the tokenizer sets before every text (`<s>`); empty: nothing. `add_bos_token` in its config decides,
+        which transformers does not read beside a `tokenizer.json`; where it says nothing, what the tokenizer does."""
+        if isinstance(said := self.tokens.get("add_bos_token"), bool):
+            bos = self.tokenizer.bos_token_id
+            return (int(bos),) if said and bos is not None else ()
+        with TOKENIZING:
+            marked, bare = (self.tokenizer("a", add_special_tokens=each).input_ids for each in (True, False))
+        behind = next((i for i in range(len(marked)) if marked[i : i + len(bare)] == bare), 0)
+        return tuple(marked[:behind])
+
+    @property
+    def rows(self) -> int:
+        """How many tokens the embedding has a vector for."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @property
+    def padding(self) -> int:
+        """The token that stands where there is none; it is never seen."""
+        token = self.tokenizer.pad_token_id
+        return token if token is not None and token < self.rows else 0
+
+    def mask(self, past: Columns | None, new: Tensor, place: Tensor) -> Tensor | None:
+        """`attention.block_mask` with this model's windows."""
+        return block_mask(past, new, place, self.windows)
+
+    @cached_property
+    def _windows(self) -> tuple[Tensor] | None:
+        found: list[int | None]
+        if self.config.model_type == "mistral":  # every layer, and its modules do not know of it
+            found = [self.config.sliding_window] * self.layers
+        else:
+            found = [getattr(x.self_attn, "sliding_window", None) for x in self.model.get_decoder().layers]
+        if not any(found):
+            return None
+        return (torch.tensor([window or 1 << 62 for window in found], device="cpu"),)
+
+    @property
+    def windows(self) -> Tensor | None:
+        """How many positions each layer sees, its own included, long [L]; None where no layer is limited."""
+        return None if self._windows is None else self._windows[0].to(self.device)
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Input embeddings [B, Q, d] of ids [B, Q], as the model would make them."""
+        embeddings: Tensor = self.model.get_input_embeddings()(ids)
+        return embeddings
+
+    def _frequency(self, layer: int) -> Tensor:
+        rotary = self.model.get_decoder().rotary_emb
+        own = getattr(rotary, "inv_freq", None)  # gemma3 has one for each type of layer
+        found: Tensor = own if own is not None else getattr(rotary, f"{self.config.layer_types[layer]}_inv_freq")
+        return found
+
+    def rotate(self, keys: Tensor, offset: Tensor, layer: int) -> Tensor:
+        """Move rotated keys [B, H, C, D] of a layer to positions that are `offset` ([B], or [B, C] for each column)
+        later. Exact and differentiable.
+
+        Rotations add, so this multiplies by the rotation of the offset alone: cos and sin unscaled (under yarn the
+        model's own carry a factor that the keys already have).
+        """
+        wide = keys.to(torch.promote_types(keys.dtype, torch.float32))
+        angle = offset.to(wide.dtype)[..., None] * self._frequency(layer).to(wide.dtype)
+        angle = torch.cat([angle, angle], dim=-1)
+        angle = angle[:, None, None, :] if offset.dim() == 1 else angle[:, None]
+        low, high = wide.chunk(2, dim=-1)
+        turned = wide * angle.cos() + torch.cat([-high, low], dim=-1) * angle.sin()
+        return turned.to(keys.dtype)
+
+    @cached_property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens that end an answer: the end of a turn, and whatever the model's generation config names."""
+        ids = getattr(self.model.generation_config, "eos_token_id", None)
+        named = ids if isinstance(ids, list) else [ids]
+        return frozenset(i for i in (*named, self.tokenizer.eos_token_id, self.end_of_turn) if i is not None)
+
+    @cached_property
+    def end_of_turn(self) -> int:
+        """The token that the chat template puts after an assistant's message, else the end-of-sequence token."""
+        if (after := self._after_an_answer()) is not None:
+            return after
+        if self.tokenizer.eos_token_id is None:
+            raise fail("E0616", f"the tokenizer of {self.tokenizer.name_or_path} has no end-of-sequence token")
+        return int(self.tokenizer.eos_token_id)
+
+    def _after_an_answer(self) -> int | None:
+        """The added token that the template writes behind what an assistant says, white space aside; None where it
+        writes none, or does not take what an assistant says."""
+        if self.template is None:
+            return None
+        (said,) = unused(1, [self.template.text])
+        try:
+            text = self.template.render([("user", "?"), ("assistant", said)], self.form, asking=False)
+        except RefusalError:
+            return None
+        _, there, behind = text.rpartition(said)
+        with TOKENIZING:
+            after = self.tokenizer(behind.lstrip(), add_special_tokens=False).input_ids if there else []
+        added = {*self.tokenizer.added_tokens_decoder, *self.tokenizer.all_special_ids}
+        return int(after[0]) if after and after[0] in added else None
+
+
+def columns(cache: DynamicCache, first: int) -> KeysValues:
+    """The keys and values of a cache from a column on, for every layer."""
+    layers: Any = cache.layers
+    return tuple((layer.keys[:, :, first:], layer.values[:, :, first:]) for layer in layers)
+
+
+def pad(rows: Sequence[Sequence[int]], value: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Right-pad rows of ids: ids long [B, W] and which are real, bool [B, W]."""
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), value, dtype=torch.long, device="cpu")
+    real = torch.zeros(len(rows), width, dtype=torch.bool, device="cpu")
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long, device="cpu")
+        real[i, : len(row)] = True
+    return ids.to(device), real.to(device)

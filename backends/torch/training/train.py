@@ -1,0 +1,496 @@
+"""The graph trainer: every agent's adapter and every link, end to end, on the answers' cross entropy (DiffMAS, stage
+II).
+
+A run is prepared, which checks everything and changes nothing, and then goes. What it does at a step is a function of
+the settings, the seed and the step (`schedule.py`, `step.py`), so a run that was killed and resumed ends with the
+weights that it would have had.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet
+
+import torch
+
+from masc.backends.memory import out_of_memory
+from masc.backends.torch.data.check import columns_of
+from masc.backends.torch.data.rows import rows_of
+from masc.backends.torch.engine.usual import usual_training
+from masc.backends.torch.model.prompts import Row, value
+from masc.backends.torch.program import Program
+from masc.backends.torch.training import checkpoints, origin
+from masc.backends.torch.training.checkpoints import Checkpoint
+from masc.backends.torch.training.metrics import Metrics, MetricsFile
+from masc.backends.torch.training.processes import Processes, processes
+from masc.backends.torch.training.schedule import data_order, due
+from masc.backends.torch.training.step import Stepper
+from masc.backends.torch.training.trackers import Trackers
+from masc.compiler.artifact import Training, versions, writing
+from masc.compiler.files.writing import check_file, check_folder, sweep
+from masc.compiler.ir.plan import Loss, Prefill, TrainSettings, agent_of
+from masc.compiler.language import bounds
+from masc.dsl.diagnostics import Diagnostic, MascError, errors, fail
+
+Listener = Callable[[Metrics], None]
+Teller = Callable[[Sequence[Diagnostic]], None]
+_ELSEWHERE = {
+    "data": "the rows are the second argument",
+    "eval_data": "rows to evaluate on are `eval_rows`",
+    "dtype": "it is that of the base models: give it to `masc.compile`",
+}
+"""Entries of a `train` block that mean something to the command alone."""
+_LOCK = threading.Lock()
+_TRAINING: WeakSet[Program] = WeakSet()
+"""What is being trained now."""
+
+
+def train(
+    program: Program,
+    rows: Sequence[Row],
+    eval_rows: Sequence[Row] | None = None,
+    *,
+    directory: Path | str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    init_from: Path | str | None = None,
+    listen: Listener | None = None,
+    evaluate: Callable[[Program], Metrics] | None = None,
+    trackers: Sequence[str] = (),
+    tell: Teller | None = None,
+    **settings: Any,
+) -> list[Metrics]:
+    """Train a program in place; returns the metrics of each step that ran.
+
+    rows, eval_rows: dicts, in any iterable; data frames and data sets of `datasets` as well. directory: where
+    `checkpoints/` and `metrics.jsonl` go (None: nowhere). resume: go on from the newest whole checkpoint there. force:
+    forget a run that lies there. init_from: the artifact whose adapters are the beginning. listen: called with each
+    step's metrics. evaluate: called every `eval_every` steps and at the end; without it, eval_rows are scored by loss.
+    trackers: accelerate's names ("tensorboard", "wandb", ...). tell: called with warnings (None: Python's). settings:
+    `train` entries that differ from the graph's.
+
+    The program is left in the mode in which it was, without gradients. Errors: TypeError and ValueError for settings
+    that are none, and where the program is being trained already; E0604/E0607 a bad row; E0608 nothing to resume, a
+    damaged checkpoint, or another run's; E0609 nothing to train; E0610 an earlier run is there; E0615 a checkpoint of
+    another base model; E0701 the loss is no longer a number (the last good checkpoint stays), E0702 no memory, E0703
+    the disk is full.
+    """
+    names = {field.name for field in dataclasses.fields(TrainSettings)}
+    if unknown := sorted(set(settings) - names):
+        raise TypeError(f"unknown train setting {unknown[0]!r}; known are {', '.join(sorted(names - set(_ELSEWHERE)))}")
+    for name, where in _ELSEWHERE.items():
+        if settings.get(name) is not None:
+            raise TypeError(f"train does not read {name!r}: {where}")
+    if isinstance(trackers, str):
+        raise TypeError(f"`trackers` is a list of names, not a text: [{trackers!r}]")
+    chosen = checked(dataclasses.replace(program.plan.train, **settings))
+    if settings.get("eval_every") and eval_rows is None and evaluate is None:
+        raise ValueError("`eval_every` has nothing to evaluate on: give `eval_rows`, or `evaluate`")
+    if directory is None and (idle := [n for n in ("save_every", "keep") if n in settings] + ["force"] * force):
+        raise ValueError(f"`{idle[0]}` is about checkpoints, and these need a `directory`")
+    run = prepare(
+        program,
+        rows,
+        eval_rows,
+        chosen,
+        directory=directory,
+        resume=resume,
+        force=force,
+        listen=listen,
+        evaluate=evaluate,
+        trackers=trackers,
+        tell=tell,
+    )
+    run.init_from = None if init_from is None else Path(init_from)
+    if told := _never_closed(program, chosen.steps):
+        (tell or _warn)(told)
+    return run.go()
+
+
+def _never_closed(program: Program, steps: int) -> list[Diagnostic]:
+    """W0304 for each edge that is open for as long as training goes."""
+    seen = [
+        (v, op) for op in program.plan.operations if isinstance(op, Prefill) for v in op.sees if v.until is not None
+    ]
+    found = {
+        (agent_of(view.segment), agent_of(op.activation)): view.until
+        for view, op in seen
+        if view.until is not None and view.until >= steps
+    }
+    return [
+        Diagnostic(
+            "W0304",
+            f"the channel from `{sender}` to `{receiver}` never closes: it is open for {until} steps, and training has "
+            f"{steps}",
+        )
+        for (sender, receiver), until in found.items()
+    ]
+
+
+def checked(settings: TrainSettings) -> TrainSettings:
+    """The settings, if each is of the type and in the range that a `train` block takes; else ValueError."""
+    for name, limits in bounds.TRAIN.items():
+        if wrong := limits.complaint(name, getattr(settings, name)):
+            raise ValueError(wrong)
+    plain = {name: limits.plain(getattr(settings, name)) for name, limits in bounds.TRAIN.items()}
+    settings = dataclasses.replace(settings, **plain)
+    if settings.checkpoint not in ("none", "agent"):
+        raise ValueError(f"`checkpoint` is {settings.checkpoint!r}, which is neither 'none' nor 'agent'")
+    for name in ("data", "eval_data", "dtype"):
+        if not isinstance(getattr(settings, name), str | None):
+            raise ValueError(f"`{name}` takes a text, not {getattr(settings, name)!r}")
+    return settings
+
+
+def prepare(
+    program: Program,
+    rows: Sequence[Row],
+    eval_rows: Sequence[Row] | None,
+    settings: TrainSettings,
+    *,
+    directory: Path | str | None = None,
+    resume: bool = False,
+    force: bool = False,
+    listen: Listener | None = None,
+    evaluate: Callable[[Program], Metrics] | None = None,
+    trackers: Sequence[str] = (),
+    tell: Teller | None = None,
+) -> Run:
+    """Check all that a run needs, and read the checkpoint that it goes on from; nothing is changed, in the program or
+    on the disk. Arguments and errors as of `train`."""
+    if resume and directory is None:
+        raise ValueError("resume=True needs the directory of the run that goes on")
+    folder = None if directory is None else Path(directory)
+    known, known_eval = rows_of(rows, "rows"), None if eval_rows is None else rows_of(eval_rows, "eval_rows")
+    _check_rows(program, known, known_eval, evaluate is None, settings.max_length)
+    parameters = _parameters(program)
+    run = Run(
+        program=program,
+        rows=known,
+        eval_rows=known_eval,
+        settings=settings,
+        parameters=parameters,
+        processes=processes(program.device),
+        folder=folder,
+        listen=listen,
+        evaluate=evaluate,
+        trackers=tuple(trackers),
+        tell=tell or _warn,
+    )
+    if folder is not None:
+        check_folder(folder / "checkpoints")
+        check_file(folder / "metrics.jsonl")
+        if resume:
+            run.found, run.damaged = checkpoints.newest(folder / "checkpoints")
+            run.check_found()
+        elif checkpoints.every(folder / "checkpoints") and not force:
+            raise fail(
+                "E0610",
+                f"{folder} holds the checkpoints of an earlier run",
+                hint="go on with --resume, or start over with --force",
+            )
+    return run
+
+
+def _check_rows(program: Program, rows: list[Row], eval_rows: list[Row] | None, texts: bool, max_length: int) -> None:
+    if not rows:
+        raise fail("E0605", "there are no rows to train on")
+    for given, told in ((rows, True), (eval_rows or [], texts)):
+        columns = columns_of(program.plan, labels=True, texts=told)
+        for i, row in enumerate(given):
+            for column in columns:
+                value(row, column, i)
+    before, program.max_length = program.max_length, max_length
+    try:
+        program.check_lengths(rows)
+        with _of_evaluation():
+            program.check_lengths(eval_rows or [])
+    finally:
+        program.max_length = before
+
+
+@contextmanager
+def _of_evaluation() -> Iterator[None]:
+    """What is wrong with rows within it is told of the evaluation data."""
+    try:
+        yield
+    except MascError as error:
+        raise MascError(
+            [dataclasses.replace(d, message=f"of the evaluation data, {d.message}") for d in error.diagnostics]
+        ) from error
+
+
+def _parameters(program: Program) -> dict[str, torch.nn.Parameter]:
+    """What is trained, by name. E0609 where that is nothing, ValueError where it is more than adapters and links."""
+    parameters = program.trainable()
+    if not parameters:
+        raise fail("E0609", "nothing can be trained: every agent is `adapt none`")
+    losses = [op for op in program.plan.operations if isinstance(op, Loss)]
+    if not any(loss.reaches for loss in losses):
+        raise fail("E0609", "nothing can be trained: no gradient reaches an adapter", hint="`masc check` says why")
+    for name in parameters:
+        if not (".lora_" in name or name.startswith(("links.", "across."))):
+            raise ValueError(f"{name} is the base model's, which stays frozen: switch its requires_grad off")
+    return parameters
+
+
+@dataclass
+class Run:
+    """A run that may go. found: the checkpoint that it goes on from; damaged: newer ones that are of no use."""
+
+    program: Program
+    rows: list[Row]
+    eval_rows: list[Row] | None
+    settings: TrainSettings
+    parameters: Mapping[str, torch.nn.Parameter]
+    processes: Processes
+    folder: Path | None
+    listen: Listener | None
+    evaluate: Callable[[Program], Metrics] | None
+    trackers: Sequence[str]
+    tell: Teller
+    found: Checkpoint | None = None
+    damaged: Mapping[Path, str] = field(default_factory=dict)
+    before: TrainSettings | None = None
+    """The settings of the run that goes on."""
+    init_from: Path | None = None
+    """The artifact whose adapters it begins with."""
+    done: int = 0
+    """Steps that the weights in memory have seen."""
+    saved: int = 0
+    """Steps that the newest checkpoint has seen; 0: there is none."""
+    stop: BaseException | None = None
+    """What a signal's handler has raised. It is raised again after a step: in a finaliser Python loses it."""
+
+    def check_found(self) -> None:
+        """E0608 or E0615 where the checkpoint is another run's or cannot be read; all that differs is told at once."""
+        if self.found is None:
+            return
+        path = str(self.found.path)
+        try:
+            known, near, settings = origin.read(self.found.state)
+            self.before = checked(TrainSettings(**settings))
+        except (TypeError, ValueError) as error:
+            raise fail(
+                "E0608", f"the checkpoint `{path}` cannot be read: {error}", hint="start over with --force"
+            ) from None
+        if wrong := origin.refusals(path, known, self._origin):
+            raise MascError(wrong)
+        checkpoints.check(self.found, self.parameters)
+        step, steps = self.found.step, self.settings.steps
+        if step > steps:
+            message = f"`{path}` has seen {step} steps already, and steps = {steps}"
+            raise fail("E0608", message, hint="ask for more steps, or start over with --force")
+        told = [
+            Diagnostic("W0602", f"the checkpoint `{bad}` is damaged and left out: {why}; `{path}` is taken")
+            for bad, why in self.damaged.items()
+        ]
+        told += origin.remarks(path, step, self.before, self.settings)
+        self._tell([*told, *origin.drift(path, near, self._around)])
+
+    def go(self) -> list[Metrics]:
+        """Train; returns the metrics of each step that ran. E0641 where another process trains in the directory.
+        ValueError where the program is being trained already."""
+        here = writing(self.folder) if self.folder is not None and self.processes.main else nullcontext()
+        with alone(self.program), here, _as_it_was(self.program), usual_training(self.program.device):
+            self.program.max_length = self.settings.max_length
+            if self.init_from is not None:
+                self.program.init_from(self.init_from)
+            try:
+                return self._go()
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                hint = "lower `batch` and raise `accumulate`, or write `checkpoint agent` in the `train` block"
+                message = f"there is not enough memory for what comes after step {self.done}"
+                raise fail("E0702", message, hint=hint) from error
+
+    def _go(self) -> list[Metrics]:
+        settings = self.settings
+        module = self.processes.wrapped(self.program)
+        optimizer = torch.optim.AdamW(
+            list(self.parameters.values()), lr=settings.rate, weight_decay=settings.weight_decay
+        )
+        self._make_room()
+        if self.found is not None:
+            checkpoints.restore(self.found, self.parameters, optimizer)
+            self.done = self.saved = self.found.step
+        self.processes.wait()
+        stepper = Stepper(self.program, module, self.parameters, optimizer, settings, self.processes)
+        size = settings.batch * settings.accumulate * self.processes.count
+        order = data_order(settings.seed, len(self.rows), self.done * size)
+        history = []
+        trackers = self.trackers if self.processes.main else ()
+        with Trackers(trackers, self.folder, settings, self.program.device) as tracked:
+            self._make_up_for()
+            for step in range(self.done, settings.steps):
+                indices = [next(order) for _ in range(size)]
+                metrics = stepper.take(step, [self.rows[i] for i in indices], indices, self.saved)
+                history.append(metrics)
+                self.done = step + 1
+                # Metrics before the checkpoint: then no step can be missing from them after a kill. Evaluation last:
+                # one that fails costs nothing, and one that was killed is made up for.
+                self._note(metrics, tracked)
+                if self.stop is not None:
+                    raise self.stop
+                if due(settings.save_every, self.done, settings.steps):
+                    self._save(optimizer)
+                if due(settings.eval_every, self.done, settings.steps):
+                    metrics.update(self._evaluated())
+        if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
+            raise fail("E0701", "the weights are no longer numbers", hint="start over with a lower `rate`")
+        self.program.trained_by = self._record()
+        return history
+
+    def _record(self) -> Training:
+        """What an artifact says of how its weights were trained."""
+        return Training(
+            rows=len(self.rows),
+            data_hash=self._origin.data,
+            settings=tuple((name, json.dumps(value)) for name, value in dataclasses.asdict(self.settings).items()),
+            processes=self.processes.count,
+            versions=versions(),
+            init_from=self.program.initialised_from,
+        )
+
+    def _make_room(self) -> None:
+        """Make the folder that of this run: without what ran before, or with it up to the checkpoint."""
+        if self.folder is None or not self.processes.main:
+            return
+        folder = self.folder / "checkpoints"
+        checkpoints.sweep(folder)
+        # Of this run's own files, and where the folder is an artifact of those too that stand beside them.
+        own = [path.name for path in self.folder.glob("*") if path.suffix in (".mas", ".yaml", ".yml")]
+        sweep(self.folder, [*own, "metrics.jsonl", "manifest.json", "plan.json"])
+        step = 0 if self.found is None else self.found.step
+        for path in checkpoints.every(folder):
+            if checkpoints.step_of(path) > step:  # of a run that is given up, or damaged
+                checkpoints.remove(path)
+        if self.found is None:
+            self._metrics.drop()
+        elif lost := self._metrics.keep(step):
+            what = f"step {lost[0]}" if len(lost) == 1 else f"{len(lost)} steps, the first of them {lost[0]}"
+            message = f"`{self._metrics.path}` has no line that can be read of {what}"
+            self._tell([Diagnostic("W0604", f"{message}: the weights are whole, the record is not")])
+
+    def _make_up_for(self) -> None:
+        """Run the evaluation that a kill has cut off after the checkpoint."""
+        if self.found is None or self.before is None or not due(self.before.eval_every, self.done, self.before.steps):
+            return
+        if not self._metrics.evaluated(self.done):
+            self._evaluated()
+
+    def _evaluated(self) -> Metrics:
+        """Evaluate, and note what is found."""
+        self.program.eval()
+        try:
+            with _of_evaluation():
+                found = self._evaluation()
+        except MascError as error:
+            raise (MascError(list(map(self._kept, error.diagnostics))) if self.saved == self.done else error) from error
+        found.pop("step", None)
+        if found and self.folder is not None and self.processes.main:
+            self._metrics.append({"step": self.done, **found})
+        return found
+
+    def _kept(self, diagnostic: Diagnostic) -> Diagnostic:
+        """The same, with where the weights are that an evaluation could not be made of."""
+        where = f"the weights of step {self.done} are kept: `--checkpoint last` takes them, `--resume` goes on"
+        return dataclasses.replace(diagnostic, hint=f"{diagnostic.hint}; {where}" if diagnostic.hint else where)
+
+    def _evaluation(self) -> Metrics:
+        if self.evaluate is not None:
+            found = self.evaluate(self.program)
+            if not isinstance(found, Mapping):
+                raise TypeError(f"`evaluate` returns a dict of numbers, not {type(found).__name__}")
+            return dict(found)
+        if not self.eval_rows:
+            return {}
+        loss, tokens = 0.0, 0
+        with torch.no_grad():
+            for at in range(0, len(self.eval_rows), self.settings.batch):
+                part = range(at, min(at + self.settings.batch, len(self.eval_rows)))
+                out = self.program([self.eval_rows[i] for i in part], indices=part)
+                loss, tokens = loss + float(out.loss) * out.tokens, tokens + out.tokens
+        return {"eval_loss": loss / tokens}
+
+    def _note(self, metrics: Metrics, tracked: Trackers) -> None:
+        if not self.processes.main:
+            return
+        if self.folder is not None:
+            self._metrics.append(metrics)
+        tracked.log(metrics)
+        if self.listen is not None:
+            self.listen(metrics)
+
+    def _save(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.folder is not None and self.processes.main:
+            self._metrics.sync()
+            state = origin.as_json(self._origin, self._around, self.settings)
+            checkpoints.write(
+                self.folder / "checkpoints", self.done, self.parameters, optimizer, state, self.settings.keep
+            )
+        self.saved = self.done
+
+    def _tell(self, diagnostics: Sequence[Diagnostic]) -> None:
+        if diagnostics and self.processes.main:
+            self.tell(diagnostics)
+
+    @cached_property
+    def _metrics(self) -> MetricsFile:
+        assert self.folder is not None
+        return MetricsFile(self.folder / "metrics.jsonl")
+
+    @cached_property
+    def _origin(self) -> origin.Origin:
+        return origin.origin_of(self.program, self.rows, self.settings, self.processes.count)
+
+    @cached_property
+    def _around(self) -> origin.Around:
+        return origin.around(self.program, self.eval_rows, self.evaluate is None)
+
+
+@contextmanager
+def alone(program: Program) -> Iterator[None]:
+    """Within it nothing else trains the program. ValueError, at once, where something does."""
+    with _LOCK:
+        if program in _TRAINING:
+            raise ValueError("this program is being trained already, in another thread or around this call")
+        _TRAINING.add(program)
+    try:
+        yield
+    finally:
+        _TRAINING.discard(program)
+
+
+@contextmanager
+def _as_it_was(program: Program) -> Iterator[None]:
+    """Whatever happens within it, the program has its mode and its limits again afterwards, no gradients and nothing
+    switched on, and the caller's random numbers are as they were."""
+    modes = {module: module.training for module in program.modules()}
+    rounds, longest = program.rounds, program.max_length
+    devices = [program.device] if program.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        program.rounds, program.max_length = rounds, longest
+        for module, mode in modes.items():
+            module.training = mode
+        for parameter in program.parameters():
+            parameter.grad = None
+
+
+def _warn(diagnostics: Sequence[Diagnostic]) -> None:
+    for diagnostic in diagnostics:
+        assert not errors([diagnostic])
+        warnings.warn(f"{diagnostic.code}: {diagnostic.message}", stacklevel=2)

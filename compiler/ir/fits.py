@@ -1,0 +1,49 @@
+"""Whether weights that were trained for one plan can be run with another: the same graph with other latent steps, or
+with another word in a prompt."""
+
+from __future__ import annotations
+
+from masc.compiler.ir.plan import Lora, Plan, Prefill, Think, agent_of
+
+
+def misfits(trained: Plan, wanted: Plan) -> list[str]:
+    """Why the weights of `trained` cannot be those of `wanted`: a line for each adapter and each edge with parameters
+    of its own that `trained` has not, or has in another shape. Empty: they fit. Weights that `wanted` has no use for do
+    no harm."""
+    before, now = _parts(trained), _parts(wanted)
+    found = []
+    for name, shape in now.items():
+        if name not in before:
+            found.append(f"{name} was not trained")
+        elif before[name] != shape:
+            found.append(f"{name} is {shape}, and was trained as {before[name]}")
+    return found
+
+
+def _parts(plan: Plan) -> dict[str, str]:
+    """What an artifact of a plan holds weights of, and all that their shape and strength depend on."""
+    targets = {model.name: model.target.rpartition("/")[2] for model in plan.models}
+    models = {agent.name: targets[agent.model] for agent in plan.agents}
+    found: dict[str, str] = {}
+    for agent in plan.agents:
+        if agent.lora is not None:
+            found[f"the adapter of `{agent.name}`"] = f"{_lora(agent.lora)} on {models[agent.name]}"
+    for operation in plan.operations:
+        name = agent_of(operation.activation) if isinstance(operation, Prefill | Think) else ""
+        if isinstance(operation, Think) and operation.align == "linear" and plan.agent(name).lora is not None:
+            found[f"`align = linear` of `{name}`"] = f"a matrix of {models[name]}"
+        if isinstance(operation, Prefill):
+            for splice in operation.splices:
+                sender = agent_of(splice.segment)
+                between = f"from {models[sender]} to {models[name]}"
+                found[f"the link `hidden({sender}, {name})`"] = f"{splice.shape} {between}"
+            for fuse in operation.fuses:
+                sender = agent_of(fuse.segment)
+                layers = "all layers" if fuse.layers is None else f"layers {fuse.layers[0][0]}..{fuse.layers[-1][1]}"
+                shape = f"{fuse.width} wide on {layers} from {models[sender]} to {models[name]}"
+                found[f"the fuser `fuse({sender}, {name})`"] = shape
+    return found
+
+
+def _lora(lora: Lora) -> str:
+    return f"lora(rank = {lora.rank}, alpha = {lora.alpha:g}, targets = {'+'.join(lora.targets)})"

@@ -1,0 +1,155 @@
+"""The graph level: typed nodes and edges, every name resolved, every repeat unrolled.
+
+Passes from the syntax tree fill it, `schedule` and `place` read it. Spans stay so that later passes can point at the
+source.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+from masc.compiler.ir.plan import Align, Lora, Sampling, Template, TrainSettings
+from masc.dsl.source import Span
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+Carry = Literal["trace", "own", "latents"]
+Merge = Literal["overlap", "stack"]
+Gradient = Literal["full", "stop"]
+Kind = Literal["kv", "hidden", "fuse", "text"]
+Shape = Literal["linear", "mlp"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A base model. `target` as written (a local folder: resolved against the file's folder)."""
+
+    name: str
+    target: str
+    span: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Agent:
+    """An agent, parameters put in. gradient: whether one passes from a latent step to the one before. `lora` None: the
+    agent is frozen. `answer` None: it never decodes."""
+
+    name: str
+    model: str
+    system: Template | None
+    user: Template
+    steps: int
+    align: Align
+    gradient: Gradient
+    lora: Lora | None
+    answer: Sampling | None
+    span: Span = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Open:
+    """`open = steps as carry`: for the first `steps` optimiser steps the edge carries `carry` as well."""
+
+    steps: int
+    carry: Carry
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An edge between two activations, and what it carries.
+
+    kv      keys and values: `carry`, `merge`, `gradient`, `open`, and `layers`, the first and last that see it (None:
+            all)
+    hidden  final hidden states through a trainable link of a `shape`: `carry` (latents or own), `gradient`
+    fuse    the sender's cache, projected (`width`: of the projection's hidden layer) and gated into the receiver's:
+            `layers` of the receiver, `gradient`
+    text    what the sender says, in words; nothing else is looked at
+    """
+
+    sender: str
+    receiver: str
+    kind: Kind
+    group: int
+    """Edges written in one fan-in (`[a, b] -> c`) share a group number; diagrams draw them together."""
+    span: Span = field(compare=False, repr=False)
+    carry: Carry = "trace"
+    merge: Merge = "overlap"
+    gradient: Gradient = "full"
+    layers: tuple[int, int] | None = None
+    open: Open | None = None
+    shape: Shape = "linear"
+    width: int = 256
+
+
+@dataclass(frozen=True)
+class Activation:
+    """One activation of an agent: agent x round (from 1)."""
+
+    agent: str
+    round: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.agent}#{self.round}"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A `repeat`, as it was written: how often, which agents, and the repeat that it stands in (its place among the
+    graph's loops; None: in none)."""
+
+    count: int
+    agents: tuple[str, ...]
+    parent: int | None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """`activations` in textual order of first mention, rounds counted from 1; `edges` in textual order; `outputs`:
+    output name -> activation id; `labels`: output name, or agent whose text is supervised, -> data column; `loops`:
+    every repeat, outer ones first (what is left of them, for drawings: the graph itself is unrolled)."""
+
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[tuple[str, str], ...]
+    models: tuple[Model, ...]
+    agents: tuple[Agent, ...]
+    activations: tuple[Activation, ...]
+    edges: tuple[Edge, ...]
+    labels: tuple[tuple[str, str], ...]
+    train: TrainSettings
+    span: Span = field(compare=False, repr=False)
+    loops: tuple[Loop, ...] = ()
+
+    def agent(self, name: str) -> Agent:
+        return self._by_name[name]
+
+    def incoming(self, activation: str, *kinds: Kind) -> tuple[Edge, ...]:
+        """The edges into an activation, of some kinds or all."""
+        edges = self._incoming.get(activation, ())
+        return tuple(e for e in edges if e.kind in kinds) if kinds else edges
+
+    @cached_property
+    def _by_name(self) -> dict[str, Agent]:
+        return {agent.name: agent for agent in self.agents}
+
+    @cached_property
+    def _incoming(self) -> dict[str, tuple[Edge, ...]]:
+        found: dict[str, list[Edge]] = {}
+        for edge in self.edges:
+            found.setdefault(edge.receiver, []).append(edge)
+        return {activation: tuple(edges) for activation, edges in found.items()}
+
+    def network(self) -> nx.MultiDiGraph[str]:
+        """The networkx view: nodes are activation ids (attribute `agent`), edges carry their Edge as `edge`."""
+        import networkx as nx  # a tenth of a second that `check` need not pay
+
+        network: nx.MultiDiGraph[str] = nx.MultiDiGraph()
+        for activation in self.activations:
+            network.add_node(activation.id, agent=activation.agent)
+        for edge in self.edges:
+            network.add_edge(edge.sender, edge.receiver, edge=edge)
+        return network

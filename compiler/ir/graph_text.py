@@ -1,0 +1,69 @@
+"""The graph as text, for `--emit graph`: agents with what was resolved for them, then edges and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from masc.compiler.ir.graph import Agent, Edge, Graph, Kind, Loop
+from masc.compiler.ir.plan_text import number_text, quote
+from masc.dsl.formatter import format_column
+
+OPTIONS: dict[Kind, tuple[str, ...]] = {
+    "kv": ("carry", "merge", "gradient", "layers", "open"),
+    "hidden": ("carry", "link", "gradient"),
+    "fuse": ("layers", "width", "gradient"),
+    "text": (),
+}
+
+
+def print_graph(graph: Graph) -> str:
+    """The text of a graph, with a line end after the last line."""
+    return "\n".join(_lines(graph)) + "\n"
+
+
+def _lines(graph: Graph) -> Iterator[str]:
+    outputs = f" -> {', '.join(output for output, _ in graph.outputs)}" if graph.outputs else ""
+    yield f"graph {graph.name}({', '.join(graph.inputs)}){outputs}"
+    for model in graph.models:
+        yield f"  model {model.name} = {quote(model.target)}"
+    for agent in graph.agents:
+        yield f"  agent {_agent(agent)}"
+    for activation in graph.activations:
+        yield f"  node {activation.id}"
+    for loop in graph.loops:
+        yield f"{_margin(graph, loop)}repeat {loop.count}: {', '.join(loop.agents)}"
+    for edge in graph.edges:
+        yield f"  edge {edge.sender} -> {edge.receiver} : {_edge(edge)}"
+    for output, giver in graph.outputs:
+        yield f"  give {giver} -> {output}"
+    for output, column in graph.labels:
+        yield f"  label {output} <- {format_column(column)}"
+
+
+def _agent(agent: Agent) -> str:
+    lora = agent.lora
+    words = [agent.name, "on", agent.model]
+    if agent.steps:
+        words.append(f"think {agent.steps} align={agent.align}" + " stop" * (agent.gradient == "stop"))
+    words.append(f"lora {lora.rank}/{number_text(lora.alpha)} {'+'.join(lora.targets)}" if lora else "frozen")
+    if agent.answer is not None:
+        words.append(f"answer {agent.answer.max_tokens}")
+    return " ".join(words)
+
+
+def _margin(graph: Graph, loop: Loop) -> str:
+    return "  " + (_margin(graph, graph.loops[loop.parent]) if loop.parent is not None else "")
+
+
+def _edge(edge: Edge) -> str:
+    """The kind, with the options that mean something for it."""
+    options = {
+        "carry": edge.carry,
+        "merge": edge.merge,
+        "link": edge.shape,
+        "gradient": edge.gradient,
+        "layers": f"{edge.layers[0]}..{edge.layers[1]}" if edge.layers else None,
+        "width": str(edge.width),
+        "open": f"{edge.open.steps} as {edge.open.carry}" if edge.open else None,
+    }
+    return " ".join([edge.kind, *(f"{name}={options[name]}" for name in OPTIONS[edge.kind] if options[name])])

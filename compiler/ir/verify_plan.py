@@ -1,0 +1,247 @@
+"""What must hold of a plan, whether a pass made it or it was read from a file: all that a backend relies on."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+
+from masc.compiler.ir.plan import (
+    Across,
+    Answer,
+    End,
+    Fuse,
+    LatentMap,
+    Lora,
+    Loss,
+    Operation,
+    Plan,
+    PlanAgent,
+    Prefill,
+    Reach,
+    Read,
+    Sampling,
+    Slot,
+    Splice,
+    Template,
+    Think,
+    TrainSettings,
+    View,
+    agent_of,
+)
+from masc.compiler.ir.ranges import Layers, union
+from masc.compiler.ir.views import distinct
+from masc.compiler.passes.reach import with_reach
+
+NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+SEGMENT = re.compile(r"[A-Za-z_]\w*#[1-9]\d*", re.ASCII)
+_MOST = 2**63
+Promise = tuple[bool, str]
+"""Whether something holds, and what."""
+
+
+def broken(plan: Plan) -> str | None:
+    """The first promise that a plan does not keep; None: it keeps them all."""
+    return next((promise for holds, promise in _promises(plan) if not holds), None)
+
+
+def contradiction(plan: Plan) -> str | None:
+    """As `broken`, and of `reaches`, which a pass may not have filled in yet: that it names nothing that the rest of
+    the plan says is out of reach."""
+    if (promise := broken(plan)) is not None:
+        return promise
+    # How many layers a model has is not in the plan; without that number `reaches` errs on the wide side.
+    for own, widest in zip(_losses(plan), _losses(with_reach(plan, {})), strict=True):
+        allowed = {_named(reach) for reach in widest.reaches}
+        found = [_named(reach) for reach in own.reaches]
+        if len(set(found)) < len(found) or not allowed >= set(found):
+            return "a loss reaches what the views let it reach"
+    return None
+
+
+def _losses(plan: Plan) -> list[Loss]:
+    return [o for o in plan.operations if isinstance(o, Loss)]
+
+
+def _named(reach: Reach | LatentMap | Across) -> tuple[str, ...]:
+    if isinstance(reach, Across):
+        return reach.edge, reach.sender, reach.receiver
+    return type(reach).__name__, reach.agent
+
+
+def _promises(plan: Plan) -> Iterator[Promise]:
+    names = [plan.name, *plan.inputs, *plan.outputs, *(m.name for m in plan.models), *(a.name for a in plan.agents)]
+    yield all(map(NAME.fullmatch, names)), "names are words"
+    for group in (plan.inputs, plan.outputs, [m.name for m in plan.models], [a.name for a in plan.agents]):
+        yield _different(group), "inputs, outputs, models and agents have different names"
+    models = {model.name for model in plan.models}
+    for agent in plan.agents:
+        yield agent.model in models, "every agent's model is in the plan"
+        yield from _agent(agent)
+    yield from _train(plan.train)
+    targets = {model.name: model.target for model in plan.models}  # two names of one model are one model in the end
+    agents = {agent.name: replace(agent, model=targets[agent.model]) for agent in plan.agents}
+    state = _State(agents, plan.outputs)
+    for operation in plan.operations:
+        yield from state.step(operation)
+    yield state.given == set(plan.outputs), "every output is given"
+    yield set(plan.outputs) <= state.losses.keys(), "every output has a loss"
+
+
+def _agent(agent: PlanAgent) -> Iterator[Promise]:
+    for template in (agent.system, agent.user):
+        yield template is None or _normal(template), "prompts are texts and placeholders, no two texts side by side"
+    if isinstance(lora := agent.lora, Lora):
+        yield 1 <= lora.rank < _MOST and 0 < lora.alpha < math.inf, "a rank and its alpha are positive"
+        yield 0 <= lora.dropout < 1, "dropout is a share below 1"
+        yield bool(lora.targets) and _different(lora.targets), "an adapter has targets, each once"
+        yield all(map(NAME.fullmatch, lora.targets)), "targets are names"
+
+
+def _normal(template: Template) -> bool:
+    before: str | Slot = Slot("")
+    for part in template:
+        if isinstance(part, Slot):
+            if NAME.fullmatch(part.name) is None:
+                return False
+        elif not part or isinstance(before, str):
+            return False
+        before = part
+    return True
+
+
+def _train(train: TrainSettings) -> Iterator[Promise]:
+    counts = (train.batch, train.accumulate, train.steps, train.keep)
+    yield all(1 <= n < _MOST for n in counts), "batch, accumulate, steps and keep are at least 1"
+    others = (train.seed, train.save_every, train.eval_every, train.max_length)
+    yield all(0 <= n < _MOST for n in others), "no train setting is negative"
+    yield 0 <= train.rate <= 1e3 and 0 <= train.warmup <= 1, "rate and warmup are in range"
+    yield 0 <= train.clip < math.inf and 0 <= train.weight_decay < math.inf, "clip and weight_decay are in range"
+
+
+@dataclass
+class _State:
+    """What has been written and said, as far as the operations have been looked at."""
+
+    agents: Mapping[str, PlanAgent]
+    outputs: tuple[str, ...]
+    written: set[str] = field(default_factory=set)
+    thought: set[str] = field(default_factory=set)
+    aligned: dict[str, str] = field(default_factory=dict)
+    said: set[str] = field(default_factory=set)
+    answered: set[str] = field(default_factory=set)
+    given: set[str] = field(default_factory=set)
+    links: dict[tuple[str, str, str], object] = field(default_factory=dict)
+    """By kind, sender and receiver of an edge with parameters: their shape or width."""
+    losses: dict[str, Loss] = field(default_factory=dict)
+    current: str = ""
+    stage: int = 0
+
+    def step(self, operation: Operation) -> Iterator[Promise]:
+        if isinstance(operation, Loss):
+            yield from self._loss(operation)
+            return
+        yield not self.losses, "losses come last"
+        if isinstance(operation, Prefill):
+            yield from self._prefill(operation)
+            self.written.add(operation.activation)
+            self.current, self.stage = operation.activation, 0
+            return
+        stage = 1 if isinstance(operation, Think) else 2
+        yield (
+            operation.activation == self.current and stage > self.stage,
+            "an activation prefills, thinks, answers, in this order",
+        )
+        self.stage = stage
+        if isinstance(operation, Think):
+            yield 1 <= operation.steps < _MOST, "an agent that thinks has steps"
+            align = self.aligned.setdefault(agent_of(self.current), operation.align)
+            yield align == operation.align, "an agent aligns its latent steps alike in all rounds"
+            self.thought.add(operation.activation)
+        else:
+            yield from self._answer(operation)
+
+    def _answer(self, answer: Answer) -> Iterator[Promise]:
+        yield answer.name not in self.answered, "an output is given once"
+        yield answer.output is None or answer.output in self.outputs, "what is given is an output"
+        yield from _sampling(answer.sampling)
+        self.answered.add(answer.name)
+        self.said.add(answer.activation)
+        self.given |= {answer.output} if answer.output is not None else set()
+
+    def _loss(self, loss: Loss) -> Iterator[Promise]:
+        yield loss.output in self.answered, "every loss has its answer before it"
+        yield loss.output not in self.losses, "an answer has one loss"
+        yield bool(loss.column), "a loss has a column"
+        for reach in loss.reaches:
+            if isinstance(reach, Across):
+                there = (reach.edge, reach.sender, reach.receiver) in self.links
+                yield there, "a loss reaches links that are there"
+                part = reach.layers is None or reach.edge == "fuse"
+                yield part and _sorted(reach.layers), "layers that a loss reaches are sorted ranges"
+            else:
+                known = self.agents.get(reach.agent)
+                yield known is not None and known.lora is not None, "losses reach adapters"
+            if isinstance(reach, Reach):
+                yield reach.layer is None or -1 <= reach.layer < _MOST, "a layer that a loss reaches is a layer"
+        self.losses[loss.output] = loss
+
+    def _prefill(self, o: Prefill) -> Iterator[Promise]:
+        agent = agent_of(o.activation)
+        yield SEGMENT.fullmatch(o.activation) is not None, "an activation is an agent and its round"
+        yield o.activation not in self.written and agent in self.agents, "a segment is opened once"
+        places: tuple[View | End, ...] = (*o.sees, *o.at)
+        arriving: tuple[Read | Splice | Fuse, ...] = (*o.reads, *o.splices, *o.fuses)
+        named = {name for place in places for name in (place.segment, *place.shift)}
+        yield self.written >= named | {a.segment for a in arriving}, "every segment is written before it is seen"
+        yield self.said >= {read.segment for read in o.reads}, "every text is said before it is read"
+        model = self.agents[agent].model
+        alike = all(self.agents[agent_of(name)].model == model for name in named)
+        yield alike, "keys and values stay on one model"
+        parts: list[View | End | Splice] = [*places, *o.splices]
+        latent = {x.segment for x in parts if x.part == "latents"}
+        yield self.thought >= latent, "latent positions are there where they are seen"
+        yield from _views(o.sees)
+        yield _different(o.at), "an end is named once"
+        for kind in (o.reads, o.splices, o.fuses):
+            yield _different([a.segment for a in kind]), "what arrives arrives once"
+        for splice in o.splices:
+            key = "hidden", agent_of(splice.segment), agent
+            yield self.links.setdefault(key, splice.shape) == splice.shape, "two agents have one link of a shape"
+        for fuse in o.fuses:
+            yield _sorted(fuse.layers), "layers are sorted ranges"
+            yield 1 <= fuse.width < _MOST, "a width is positive"
+            key = "fuse", agent_of(fuse.segment), agent
+            size = fuse.width, fuse.layers
+            yield (
+                self.links.setdefault(key, size) == size,
+                "two agents have one fuser, of one width",
+            )
+
+
+def _views(views: tuple[View, ...]) -> Iterator[Promise]:
+    shifts: dict[str, tuple[str, ...]] = {}
+    for view in views:
+        yield _sorted(view.layers), "layers are sorted ranges"
+        yield view.until is None or 1 <= view.until < _MOST, "a view that ends is there for a step or more"
+        yield shifts.setdefault(view.segment, view.shift) == view.shift, "a segment is seen at one place"
+    yield distinct(views) == views, "no view says what another says already"
+
+
+def _sampling(sampling: Sampling) -> Iterator[Promise]:
+    yield 1 <= sampling.max_tokens < _MOST, "an answer has tokens"
+    yield 0 <= sampling.temperature < math.inf and 0 < sampling.top_p <= 1, "temperature and top_p are in range"
+    yield 0 <= sampling.seed < _MOST, "a seed is not negative"
+    yield all(sampling.stop) and _different(sampling.stop), "stop strings are not empty, each once"
+
+
+def _sorted(layers: Layers) -> bool:
+    if layers is None:
+        return True
+    return layers != () and all(0 <= a <= b < _MOST for a, b in layers) and layers == union(layers, ())
+
+
+def _different(items: Iterable[object]) -> bool:
+    found = list(items)
+    return len(set(found)) == len(found)

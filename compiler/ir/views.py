@@ -1,0 +1,38 @@
+"""Views of one receiver: which of them say nothing that others do not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from masc.compiler.ir.plan import View
+from masc.compiler.ir.ranges import union, within
+
+
+def distinct(views: Iterable[View]) -> tuple[View, ...]:
+    """The same sight in fewer views, in the order of the first: those that differ in layers alone are joined, those
+    that another covers are left out."""
+    joined: dict[View, View] = {}
+    for view in views:
+        key = replace(view, layers=None)
+        joined[key] = replace(view, layers=union(joined[key].layers, view.layers)) if key in joined else view
+    by_segment: dict[str, list[View]] = {}
+    for view in joined.values():
+        by_segment.setdefault(view.segment, []).append(view)
+    return tuple(
+        view
+        for view in joined.values()
+        if not any(other is not view and covers(other, view) for other in by_segment[view.segment])
+    )
+
+
+def covers(wide: View, narrow: View) -> bool:
+    """Whether a view shows all that another one of its segment does, as long, and lets gradients through where that one
+    does. No two views that differ cover each other."""
+    lasting = wide.until is None or (narrow.until is not None and wide.until >= narrow.until)
+    return (
+        lasting
+        and (wide.part == "all" or narrow.part == "latents")
+        and within(narrow.layers, wide.layers)
+        and (narrow.stop or not wide.stop)
+    )

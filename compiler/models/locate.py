@@ -1,0 +1,248 @@
+"""Where a model's files lie: registry name, local folder or Hugging Face id to a folder on disk. Downloads nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, Protocol
+
+from masc.compiler.ir.plan import Plan, Prefill, Template, Think
+from masc.compiler.models.facts import ALLOWED, ModelFacts, check_facts, read_config
+from masc.compiler.models.folder import look_at
+from masc.compiler.models.folder.headers import whole
+from masc.compiler.models.registry import REGISTRY
+from masc.dsl.cache import cache_folder, user_cache
+from masc.dsl.diagnostics import Diagnostic, MascError, did_you_mean
+from masc.dsl.source import Span
+
+__all__ = [
+    "ALLOWED",
+    "Location",
+    "ModelFacts",
+    "cache_folder",
+    "check_facts",
+    "check_model",
+    "check_plan",
+    "check_prompt",
+    "locate_model",
+    "look_into",
+    "read_config",
+    "registry_folder",
+    "resolve_target",
+    "window_note",
+]
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+
+
+@dataclass(frozen=True)
+class Location:
+    """What a target names. `folder` None: its files are not on disk yet (`registry` and `hub` only)."""
+
+    kind: Literal["registry", "local", "hub"]
+    target: str
+    folder: Path | None
+    revision: str | None = None
+
+
+class Prompted(Protocol):
+    """An agent of a graph or of a plan, as far as its prompt goes."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def system(self) -> Template | None: ...
+    @property
+    def user(self) -> Template: ...
+
+
+def registry_folder(name: str) -> Path:
+    """Where the converted files of a registry model lie once they are fetched."""
+    return cache_folder() / "models" / name
+
+
+def resolve_target(target: str, base: Path) -> str:
+    """The target as graph and plan hold it: a local folder made absolute, everything else as written."""
+    folder = _local(target, base)
+    return target if folder is None else str(folder)
+
+
+def locate_model(target: str, base: Path) -> Location | None:
+    """What a target names and where it lies; None where it can be none of the three kinds."""
+    if target in REGISTRY:
+        folder = registry_folder(target)
+        return Location("registry", target, folder if (folder / "config.json").is_file() else None)
+    if (local := _local(target, base)) is not None:
+        return Location("local", target, local)
+    if _HUB_ID.match(target):
+        snapshot = _snapshot(target)
+        return Location("hub", target, snapshot, snapshot.name if snapshot else None)
+    return None
+
+
+def check_model(target: str, base: Path, span: Span | None = None) -> tuple[ModelFacts | None, list[Diagnostic]]:
+    """A model's facts, as far as they can be read now, and everything that speaks against the model.
+
+    A model that is not on disk gives no facts and the note I0501; run this again once it is fetched.
+    """
+    location = locate_model(target, base)
+    if location is None:
+        hint = did_you_mean(target, list(REGISTRY)) or (
+            f"write a registry name ({', '.join(REGISTRY)}), a Hugging Face id (`org/name`) or a folder (`./name`)"
+        )
+        return None, [Diagnostic("E0501", f"there is no model `{target}`", span, hint=hint)]
+    if location.folder is None:
+        note = f"`{target}` is not on disk yet: the checks of the model itself are deferred until it is fetched"
+        fetch = f"`masc models fetch {target}` fetches it now" if location.kind == "registry" else None
+        return None, [Diagnostic("I0501", note, span, hint=fetch)]
+    facts, found = look_into(location.folder, target, span)
+    if facts is not None and location.kind == "hub" and not whole(location.folder):
+        note = f"the weights of `{target}` are not on disk yet: they are looked at once they are fetched"
+        weights = ("E0531", "E0532")
+        found = [d for d in found if d.code not in weights] + [Diagnostic("I0501", note, span)]
+    return facts, found
+
+
+def look_into(folder: Path, target: str, span: Span | None = None) -> tuple[ModelFacts | None, list[Diagnostic]]:
+    """The facts of the model in a folder (None where its config.json cannot be read), and all that is wrong with it:
+    its type, and what `model_folder` finds."""
+    try:
+        facts = read_config(folder, span)
+    except MascError as error:
+        return None, list(error.diagnostics)
+    if refused := check_facts(facts, target, span):
+        return facts, refused
+    seen = look_at(folder, facts)
+    facts = replace(facts, alone=seen.alone, led=seen.led, unembedded=seen.unembedded)
+    return facts, [finding.about(target, span) for finding in seen.findings]
+
+
+def check_prompt(
+    agent: Prompted, facts: ModelFacts, target: str, span: Span | None = None, system: Span | None = None
+) -> Iterator[Diagnostic]:
+    """What an agent's model cannot be told. span: the agent; system: its system text."""
+    if agent.system is not None and facts.led is not None and facts.alone is None:
+        message = f"the model `{target}` cannot be told `{agent.name}`'s system text: its chat template {facts.led}"
+        hint = "write what it says at the beginning of `user`"
+        yield Diagnostic("E0538", message, system or span, hint=hint)
+    if agent.system is None and facts.alone is not None and facts.led is None:  # else it is said of the model
+        message = f"the model `{target}` cannot be told `{agent.name}`'s prompt: its chat template {facts.alone}"
+        yield Diagnostic("E0538", message, span, hint=f"give `{agent.name}` a `system` text")
+    said = "".join(part for part in (*(agent.system or ()), *agent.user) if isinstance(part, str))
+    if lost := [token for token in facts.unembedded if token in said]:
+        message = f"the prompt of `{agent.name}` holds `{lost[0]}`, and the model `{target}` has no vector for it"
+        yield Diagnostic("E0536", message, span, hint="the tokenizer has more tokens than the embedding has rows")
+
+
+def check_plan(plan: Plan, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
+    """What was deferred at compile time, once the models are on disk: `facts` by name of the plan's models."""
+    found: list[Diagnostic] = []
+    targets = {model.name: model.target for model in plan.models}
+    for model in plan.models:
+        if model.name in facts:
+            found += check_facts(facts[model.name], model.target)
+    for agent in plan.agents:
+        if agent.model in facts:
+            found += check_prompt(agent, facts[agent.model], targets[agent.model])
+    for operation in plan.operations:
+        if isinstance(operation, Prefill):
+            name = plan.agent(operation.activation.rpartition("#")[0]).model
+            for view in operation.sees if name in facts else ():
+                beyond = layers_diagnostic(view.layers[-1][1], facts[name]) if view.layers else None
+                note = beyond or window_note(facts[name], targets[name], layers=view.layers)
+                found += [note] if note else []
+            for fuse in operation.fuses if name in facts else ():
+                beyond = layers_diagnostic(fuse.layers[-1][1], facts[name]) if fuse.layers else None
+                found += [beyond] if beyond else []
+        elif isinstance(operation, Think) and operation.align == "ridge":
+            thinker = plan.agent(operation.activation.rpartition("#")[0])
+            if thinker.model in facts and facts[thinker.model].tied:
+                found.append(ridge_note(thinker.name))
+    return list(dict.fromkeys(found))
+
+
+def layers_diagnostic(last: int, facts: ModelFacts, span: Span | None = None) -> Diagnostic | None:
+    """The complaint about a layer that the model does not have."""
+    if last < facts.layers:
+        return None
+    message = f"there is no layer {last}: the model has {facts.layers} layers, 0 to {facts.layers - 1}"
+    return Diagnostic("E0508", message, span, hint=f"the last layer is {facts.layers - 1}")
+
+
+def window_note(
+    facts: ModelFacts, target: str, span: Span | None = None, layers: Sequence[tuple[int, int]] | None = None
+) -> Diagnostic | None:
+    """What a kv edge between agents on this model may lose to sliding windows; None: nothing. layers: the edge's own,
+    as inclusive ranges (None: all)."""
+    window = facts.window
+    if window is None or (facts.max_positions is not None and window >= facts.max_positions):
+        return None
+    passed = [i for i in range(facts.layers) if layers is None or any(a <= i <= b for a, b in layers)]
+    limited = [i for i in passed if i in facts.windowed]
+    if not limited:
+        return None
+    where = f"the last {window} positions"
+    if limited == passed:
+        which = "every layer" if layers is None else "every layer that this edge reaches"
+        message = f"{which} of the model `{target}` sees only {where}: what was written further back is not seen at all"
+    else:
+        which = f"layer {limited[0]}" if len(limited) == 1 else f"layers {_ranges(limited)}"
+        message = (
+            f"{which} of the model `{target}` {'sees' if len(limited) == 1 else 'see'} only {where}: "
+            "what an agent wrote further back reaches only the other layers"
+        )
+    return Diagnostic("I0503", message, span)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as `0..4, 6, 8..9`."""
+    found: list[list[int]] = []
+    for number in numbers:
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}..{b}" for a, b in found)
+
+
+def ridge_note(agent: str, span: Span | None = None) -> Diagnostic:
+    message = f"`align = ridge` does nothing for `{agent}`: its model ties its embeddings, so W is the identity"
+    return Diagnostic("I0502", message, span, hint="`align = norm` says the same; `align = linear` makes W trainable")
+
+
+def _local(target: str, base: Path) -> Path | None:
+    """The folder that a target names, absolute; it need not exist where the spelling leaves no doubt (`./x`, `/x`)."""
+    if target in REGISTRY or "\0" in target:
+        return None
+    path = Path(os.path.abspath(base / os.path.expanduser(target)))
+    return path if target.startswith((".", "/", "~")) or (target and _is_folder(path)) else None
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long for the file system
+        return False
+
+
+def _hub_cache() -> Path:
+    """huggingface_hub's own rule, written out: importing the library would cost more than the whole check."""
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        if value := os.environ.get(name):
+            return Path(value).expanduser()
+    if home := os.environ.get("HF_HOME"):
+        return Path(home).expanduser() / "hub"
+    return user_cache() / "huggingface" / "hub"
+
+
+def _snapshot(target: str) -> Path | None:
+    repository = _hub_cache() / f"models--{target.replace('/', '--')}"
+    try:
+        revision = (repository / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    snapshot = repository / "snapshots" / revision
+    return snapshot if revision and (snapshot / "config.json").is_file() else None

@@ -1,0 +1,55 @@
+"""How many numbers are trained: counted from a model's `config.json`, without loading the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from masc.compiler.ir.plan import Lora
+from masc.compiler.models.facts import ALLOWED, ModelFacts
+
+_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+_MLP = ("gate_proj", "up_proj", "down_proj")
+
+Shapes = Mapping[str, tuple[int, int]]
+"""The linear projections of a block by name: how many numbers go in, and how many come out."""
+
+
+def projections(folder: Path, facts: ModelFacts) -> Shapes | None:
+    """The projections of each block of the model in a folder; None where its type or its config.json does not say."""
+    try:
+        config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        inner = {**config, **(config.get("text_config") or {})}["intermediate_size"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    if facts.model_type not in ALLOWED or not isinstance(inner, int):
+        return None
+    hidden, heads, kv = facts.hidden, facts.heads * facts.head_dim, facts.kv_heads * facts.head_dim
+    attention = {"q_proj": (hidden, heads), "k_proj": (hidden, kv), "v_proj": (hidden, kv), "o_proj": (heads, hidden)}
+    return attention | {"gate_proj": (hidden, inner), "up_proj": (hidden, inner), "down_proj": (inner, hidden)}
+
+
+def lora_size(shapes: Shapes, layers: int, lora: Lora) -> int:
+    """The parameters of an adapter: two matrices of its rank at each of its projections in each layer."""
+    groups = {"all": tuple(shapes), "attention": _ATTENTION, "mlp": _MLP}
+    names = {name for target in lora.targets for name in groups.get(target, (target,))}
+    return layers * sum(lora.rank * sum(shapes[name]) for name in names if name in shapes)
+
+
+def link_size(shape: str, sender: ModelFacts, receiver: ModelFacts) -> int:
+    """The parameters of a `hidden` edge's link, "linear" or "mlp" (see `backends/torch/channels/links.py`)."""
+    d, e = sender.hidden, receiver.hidden
+    return d * e if shape == "linear" else 2 * d * e + e * e + 2 * d + 4 * e
+
+
+def fuser_size(sender: ModelFacts, receiver: ModelFacts, layers: tuple[int, int] | None, width: int) -> int:
+    """The parameters of a `fuse` edge's fuser. `layers`: the receiver's that are fused, both ends included (None: all
+    that have a counterpart)."""
+    low, high = layers or (0, receiver.layers - 1)
+    count = min(high, receiver.layers - 1) + 1 - max(low, receiver.layers - sender.layers)
+    own = receiver.kv_heads * receiver.head_dim
+    both = sender.kv_heads * sender.head_dim + own
+    one = 2 * both + (both + 1) * width + (width + 1) * own + (both + 1) * receiver.kv_heads + 1
+    return max(0, count) * 2 * one

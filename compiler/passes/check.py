@@ -1,0 +1,286 @@
+"""Check: what can be wrong with a graph whose every part is right by itself. Only diagnostics come out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import islice, pairwise
+
+from masc.compiler.ir.graph import Agent, Edge, Graph
+from masc.compiler.ir.plan import Slot, agent_of
+from masc.compiler.ir.resolved import Link, Resolved, Rounds
+from masc.compiler.models.facts import ModelFacts
+from masc.compiler.models.locate import check_prompt, layers_diagnostic, ridge_note, window_note
+from masc.compiler.passes.unroll import groups, useful
+from masc.dsl import syntax
+from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean
+from masc.dsl.limits import ALIKE, SHOWN
+from masc.dsl.source import Span
+
+_WIDTH = {"latents": 0, "own": 1, "trace": 2}
+
+
+def check(resolved: Resolved, graph: Graph, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
+    """All complaints about the graph. `facts`: by model's name, as far as they are known."""
+    return [
+        *islice(_cycles(resolved), ALIKE),
+        *islice(_inside(resolved), ALIKE),
+        *_unreachable(resolved, graph),
+        *_unused(resolved),
+        *_prompts(resolved),
+        *_edges(resolved, facts),
+        *_merges(resolved),
+        *_supervised(resolved, graph),
+        *_ridges(resolved, facts),
+        *_told(resolved, facts),
+    ]
+
+
+def _cycles(resolved: Resolved) -> Iterator[Diagnostic]:
+    """One complaint for each separate cycle of edges outside of repeats, the agents of a repeat taken together. What is
+    left after peeling off sources and sinks holds only cycles."""
+    group = groups(resolved)
+    outer = [item.edge for item in resolved.body if isinstance(item, Link)]
+    pairs = [(group[edge.sender], group[edge.receiver]) for edge in outer]
+    links = {pair: edge for pair, edge in zip(pairs, outer, strict=True) if pair[0] != pair[1]}
+    while links := _core(links):
+        onward = dict(reversed(links))
+        path = dict.fromkeys([next(group[name] for name in resolved.mentions if group[name] in onward)])
+        last = onward[next(iter(path))]
+        while last not in path:
+            path[last] = None
+            last = onward[last]
+        walked = [*path]
+        names = [*walked[walked.index(last) :], last]
+        gone = set(names)
+        edges = [links[pair] for pair in pairwise(names)]
+        shown = " -> ".join(names if len(names) <= SHOWN else [*names[: SHOWN - 2], "...", *names[-2:]])
+        labels = [Label(edge.span, "and on from here") for edge in edges[1:SHOWN]]
+        hint = "agents run one after another: remove one of these edges, or let them take turns: `repeat 2 { ... }`"
+        yield Diagnostic("E0305", f"these agents wait for each other: {shown}", edges[0].span, tuple(labels), hint)
+        links = {pair: edge for pair, edge in links.items() if not gone & {*pair}}
+
+
+def _core(links: dict[tuple[str, str], Edge]) -> dict[tuple[str, str], Edge]:
+    """The links without those that no cycle needs: from sources on, then (the other way round) from sinks on."""
+    for way in (0, 1):
+        waiting: dict[str, int] = {}
+        onward: dict[str, list[str]] = {}
+        for pair in links:
+            waiting.setdefault(pair[way], 0)
+            waiting[pair[1 - way]] = waiting.get(pair[1 - way], 0) + 1
+            onward.setdefault(pair[way], []).append(pair[1 - way])
+        ready = [name for name, count in waiting.items() if not count]
+        for name in ready:
+            for after in onward.get(name, ()):
+                waiting[after] -= 1
+                if not waiting[after]:
+                    ready.append(after)
+        gone = set(ready)
+        links = {pair: edge for pair, edge in links.items() if not gone & {*pair}}
+    return links
+
+
+def _inside(resolved: Resolved) -> Iterator[Diagnostic]:
+    """Edges between the agents of one repeat stand in it: outside, nobody could say when they run."""
+    group = groups(resolved)
+    repeats: dict[str, Rounds] = {}
+    for item in resolved.body:
+        if isinstance(item, Rounds):
+            repeats.setdefault(group[item.agents[0]], item)
+    for item in resolved.body:
+        if isinstance(item, Link) and group[item.edge.sender] == group[item.edge.receiver]:
+            sender, receiver = item.edge.sender, item.edge.receiver
+            rounds = repeats[group[sender]]
+            message = f"`{sender}` and `{receiver}` take turns in a `repeat`, and this edge stands outside of it"
+            label = Label(rounds.span, "the `repeat`")
+            yield Diagnostic("E0321", message, item.edge.span, (label,), "write it into the `repeat`, at its turn")
+
+
+def _unreachable(resolved: Resolved, graph: Graph) -> Iterator[Diagnostic]:
+    if "graph" in resolved.lost or not resolved.gives:
+        return
+    found = {agent_of(a) for a in useful(iter(graph.edges), {activation for _, activation in graph.outputs})}
+    senders = {link.edge.sender for link in resolved.links}
+    for name in resolved.mentions:
+        agent = resolved.agent(name)
+        if name not in found and (agent.answer is None or name in senders):
+            goal = resolved.gives[0].agent
+            message = f"nothing that `{name}` does reaches an answer"
+            yield Diagnostic("E0306", message, agent.span, hint=f"send it on: `{name} -> {goal} : kv`, or take it out")
+
+
+def _unused(resolved: Resolved) -> Iterator[Diagnostic]:
+    if not {"graph", "agent"} & resolved.lost:
+        mentioned = set(resolved.mentions)
+        for agent in resolved.agents:
+            if agent.name not in mentioned:
+                hint = "name it in an edge, or alone on a line"
+                yield Diagnostic("W0203", f"the agent `{agent.name}` is not in the graph", agent.span, hint=hint)
+        used = {slot for name in resolved.mentions for slot in _slots(resolved.agent(name))}
+        for name in resolved.inputs:
+            if name.text not in used:
+                hint = f"an agent reads it where its prompt says `{{{name.text}}}`"
+                message = f"no agent in the graph reads the input `{name.text}`"
+                yield Diagnostic("W0204", message, name.span, hint=hint)
+
+
+def _placeholders(resolved: Resolved, names: tuple[str, ...] | None = None) -> Iterator[syntax.Placeholder]:
+    for name in resolved.mentions if names is None else names:
+        for member in resolved.written[name].members:
+            if isinstance(member, syntax.Say):
+                yield from (part for part in member.prompt.parts if isinstance(part, syntax.Placeholder))
+
+
+def _prompts(resolved: Resolved) -> Iterator[Diagnostic]:
+    inputs = [name.text for name in resolved.inputs]
+    taken = set(inputs)
+    unknown = 0
+    between: dict[tuple[str, str], list[Edge]] = {}
+    for link in resolved.links:
+        between.setdefault((link.edge.sender, link.edge.receiver), []).append(link.edge)
+    for receiver in resolved.mentions:
+        known = {field.name.text for field in resolved.written[receiver].fields}
+        for part in _placeholders(resolved, (receiver,)):
+            edges = between.get((part.name, receiver), [])
+            if part.name in taken or part.name in known or any(e.kind in ("text", "hidden") for e in edges):
+                continue
+            edge = edges[0] if edges else None
+            if edge is not None:
+                what = f"a `{edge.kind}` edge carries keys and values, which have no place in a prompt"
+                message = f"nothing that `{part.name}` sends to `{receiver}` can stand here: {what}"
+                remedy = f"take `{{{part.name}}}` out, or send words too: `{part.name} -> {receiver} : text`"
+                yield Diagnostic("E0208", message, part.span, (Label(edge.span, "the edge"),), remedy)
+                continue
+            message = f"`{part.name}` is not an input of the graph"
+            if part.name in resolved.written:
+                message += f", and the agent of that name sends nothing to `{receiver}`"
+            unknown += 1
+            hint = did_you_mean(part.name, inputs) if unknown <= ALIKE else None
+            if hint is None:
+                hint = f"the inputs are {_listed(inputs)}" if inputs else "the graph has no inputs"
+                hint += f"; `{{{{{part.name}}}}}` stands for the word in braces"
+            if "graph" not in resolved.lost or part.name not in resolved.written:
+                yield Diagnostic("E0207", message, part.span, hint=hint)
+
+
+def _edges(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diagnostic]:
+    targets = {model.name: model.target for model in resolved.models}
+    inputs = {name.text for name in resolved.inputs}
+    for link in resolved.links:
+        edge = link.edge
+        sender, receiver = resolved.agent(edge.sender), resolved.agent(edge.receiver)
+        if edge.kind == "text" and sender.answer is None:
+            message = f"`{sender.name}` sends text, but it has no `answer` line"
+            label = Label(sender.span, f"`{sender.name}` is declared here")
+            hint = f"add `answer (max_tokens = 128)` to `{sender.name}`"
+            yield Diagnostic("E0324", message, edge.span, (label,), hint)
+        if edge.kind == "fuse" and not _slots(sender) & _slots(receiver) & inputs:
+            message = f"there is nothing to fuse: the prompts of `{sender.name}` and `{receiver.name}` share no input"
+            hint = "caches are fused where both prompts hold the same value: let both read `{" + _some(inputs) + "}`"
+            yield Diagnostic("E0325", message, edge.span, hint=hint)
+        known = {sender.model, receiver.model} <= targets.keys()
+        if edge.kind == "kv" and known and targets[sender.model] != targets[receiver.model]:
+            yield _two_models(sender, receiver, edge, resolved)
+        if edge.kind in ("kv", "hidden") and edge.carry == "latents" and sender.steps == 0:
+            message = f"`{sender.name}` has no latent steps, so `carry = latents` passes nothing"
+            hint = f"give `{sender.name}` a line such as `think 10`"
+            label = Label(sender.span, f"`{sender.name}` is declared here")
+            yield Diagnostic("W0301", message, link.option("carry"), (label,), hint)
+        if edge.open is not None and _WIDTH[edge.open.carry] <= _WIDTH[edge.carry]:
+            message = f"`open` adds nothing: the edge carries `{edge.carry}` at all times"
+            hint = "`open` widens a narrow channel in the first steps: `kv(carry = latents, open = 40)`"
+            labels = (Label(link.option("carry"), "here"),) if link.says("carry") else ()
+            yield Diagnostic("W0302", message, link.option("open"), labels, hint)
+        elif edge.open is not None and edge.open.steps >= resolved.train.steps:
+            steps = resolved.train.steps
+            message = f"this channel never closes: it is open for {edge.open.steps} steps, and training has {steps}"
+            hint = "what was trained is not what runs: give it fewer steps than `steps`, about a third of them"
+            yield Diagnostic("W0304", message, link.option("open"), hint=hint)
+        if (model := facts.get(receiver.model)) is not None:
+            found = [layers_diagnostic(edge.layers[1], model, link.option("layers"))] if edge.layers else []
+            if edge.kind == "kv":
+                found.append(
+                    window_note(model, targets[receiver.model], edge.span, [edge.layers] if edge.layers else None)
+                )
+            yield from (diagnostic for diagnostic in found if diagnostic is not None)
+        if edge.kind == "fuse" and {sender.model, receiver.model} <= facts.keys():
+            yield from _unpaired(edge, facts[sender.model], facts[receiver.model], link.option("layers"))
+
+
+def _unpaired(edge: Edge, sender: ModelFacts, receiver: ModelFacts, span: Span) -> Iterator[Diagnostic]:
+    """Layers are aligned from the last, so a receiver with more layers than the sender has some without a partner."""
+    first = receiver.layers - sender.layers
+    if edge.layers is not None and edge.layers[1] < first:
+        low, high = edge.layers
+        message = f"layers {low}..{high} of `{edge.receiver}` have no counterpart in `{edge.sender}`"
+        hint = f"layers are aligned from the last: those from {first} on have one"
+        yield Diagnostic("E0326", message, span, hint=hint)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _slots(agent: Agent) -> set[str]:
+    return {part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)}
+
+
+def _some(names: Collection[str]) -> str:
+    return min(names, default="question")
+
+
+def _two_models(sender: Agent, receiver: Agent, edge: Edge, resolved: Resolved) -> Diagnostic:
+    labels = tuple(
+        Label(resolved.written[agent.name].model.span, f"`{agent.name}` runs on `{agent.model}`")
+        for agent in (sender, receiver)
+    )
+    message = f"`{sender.name}` and `{receiver.name}` run on different models, whose keys and values differ"
+    hint = "let both run on one model, or send `hidden`, `fuse` or `text`, which join any two"
+    return Diagnostic("E0314", message, edge.span, labels, hint)
+
+
+def _merges(resolved: Resolved) -> Iterator[Diagnostic]:
+    first: dict[str, Link] = {}
+    for link in (link for link in resolved.links if link.edge.kind == "kv"):
+        other = first.setdefault(link.edge.receiver, link)
+        if other.edge.merge != link.edge.merge:
+            receiver = link.edge.receiver
+            message = f"edges into `{receiver}` disagree: `merge = {link.edge.merge}` and `merge = {other.edge.merge}`"
+            label = Label(other.option("merge"), f"`merge = {other.edge.merge}`")
+            hint = "all kv edges into one agent merge alike: write the same on both"
+            yield Diagnostic("E0315", message, link.option("merge"), (label,), hint)
+
+
+def _supervised(resolved: Resolved, graph: Graph) -> Iterator[Diagnostic]:
+    """An agent whose every word to others is an output already has no text of its own to supervise."""
+    outputs = {activation: output for output, activation in graph.outputs}
+    telling: dict[str, set[str]] = {}
+    for edge in graph.edges:
+        if edge.kind == "text":
+            telling.setdefault(agent_of(edge.sender), set()).add(edge.sender)
+    for name, _ in resolved.labels:
+        own = telling.get(name, set())
+        if own and own <= outputs.keys():
+            output = outputs[min(own)]
+            message = f"what `{name}` says is the output `{output}`: there is no other text of it to supervise"
+            hint = f"supervise the output: `{output} <- column`"
+            yield Diagnostic("E0327", message, resolved.agent(name).span, hint=hint)
+
+
+def _ridges(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diagnostic]:
+    for name in resolved.mentions:
+        agent = resolved.agent(name)
+        if agent.align == "ridge" and agent.steps and agent.model in facts and facts[agent.model].tied:
+            think = next(m for m in resolved.written[name].members if isinstance(m, syntax.Think))
+            yield ridge_note(name, think.span)
+
+
+def _told(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diagnostic]:
+    """Whether each agent's model can be told its prompt."""
+    targets = {model.name: model.target for model in resolved.models}
+    for name in resolved.mentions:
+        agent = resolved.agent(name)
+        if agent.model in facts:
+            says = (m for m in resolved.written[name].members if isinstance(m, syntax.Say) and m.role.text == "system")
+            system = next((member.span for member in says), None)
+            yield from check_prompt(agent, facts[agent.model], targets[agent.model], agent.span, system)

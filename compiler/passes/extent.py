@@ -1,0 +1,96 @@
+"""How large the plan of a graph would be, told before it is made.
+
+Each activation lists the segments that it sees. With `carry = trace` that is all that its senders see as well, so that
+the lists of a chain grow with the square of its length; and each loss lists what it reaches. What is a fair graph and
+what fills the memory may differ in one number of rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from masc.compiler.ir.graph import Graph
+from masc.compiler.ir.plan import agent_of
+from masc.compiler.passes.schedule import order
+from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.limits import REACHES, VIEWS
+
+
+def too_large(graph: Graph) -> Diagnostic | None:
+    """E0328 where the kv edges of a graph carry more segments than there may be, E0329 where its losses reach back
+    through more."""
+    activations = order(graph)
+    place = {activation: i for i, activation in enumerate(activations)}
+    sees: dict[str, int] = {}
+    """By activation: the segments that it sees, as the bits of a number."""
+    behind: dict[str, int] = {}
+    """By activation: those that something may come from with a gradient, itself among them."""
+    moved: dict[str, int] = {}
+    """By activation: past how many others a segment in its sight was moved, at most (`merge = stack`)."""
+    carried: list[int] = []
+    total = 0
+    for activation in activations:
+        seen = past = stacked = 0
+        back = 1 << place[activation]
+        before = total
+        for edge in graph.incoming(activation):
+            back |= behind[edge.sender] if edge.kind != "text" and edge.gradient != "stop" else 0
+            if edge.kind != "kv":
+                continue
+            carries = [edge.carry, *([edge.open.carry] if edge.open else [])]
+            stacked += edge.merge == "stack"
+            handed = sees[edge.sender].bit_count() if "trace" in carries or edge.merge == "stack" else 0
+            if "trace" in carries:
+                seen |= sees[edge.sender]
+                past = max(past, moved[edge.sender])
+            seen |= 1 << place[edge.sender]
+            total += len(carries) * (handed + 1) * (1 + moved[edge.sender] // 8)
+        total += stacked * stacked // 8
+        if total > VIEWS:
+            return _carried(graph, activation, len(activations))
+        sees[activation], behind[activation], moved[activation] = seen, back, max(past, stacked)
+        carried.append(total - before)
+    reached = work = 0
+    for activation in _supervised(graph):
+        reached += behind[activation].bit_count()
+        if reached <= REACHES:
+            work += sum(carried[i] for i in _bits(behind[activation]))
+        if reached > REACHES or work > 20 * REACHES:
+            return _reached(graph, activation)
+    return None
+
+
+def _supervised(graph: Graph) -> Iterator[str]:
+    """The activations whose text has a loss."""
+    given = {activation for _, activation in graph.outputs}
+    labelled = dict(graph.labels)
+    telling = dict.fromkeys(edge.sender for edge in graph.edges if edge.kind == "text")
+    yield from given
+    yield from (activation for activation in telling if activation not in given and agent_of(activation) in labelled)
+
+
+def _bits(number: int) -> Iterator[int]:
+    while number:
+        lowest = number & -number
+        yield lowest.bit_length() - 1
+        number ^= lowest
+
+
+def _carried(graph: Graph, activation: str, count: int) -> Diagnostic:
+    edges = graph.incoming(activation, "kv")
+    edge = next((edge for edge in edges if edge.carry == "trace"), edges[0])
+    message = f"too much is carried on: up to here more than {VIEWS:,} segments are handed from agent to agent"
+    agent = agent_of(activation)
+    hint = f"with `carry = trace` `{agent}` sees all that came before; `carry = own` or `latents` hands on one segment"
+    if count > len(graph.agents):
+        hint += ", and fewer rounds are fewer segments"
+    return Diagnostic("E0328", message, edge.span, hint=hint)
+
+
+def _reached(graph: Graph, activation: str) -> Diagnostic:
+    agent = graph.agent(agent_of(activation))
+    message = (
+        f"too much is supervised: with `{agent.name}` the losses reach back through more than {REACHES:,} segments"
+    )
+    hint = "supervise fewer texts, or stop the gradient on some edges: `kv(gradient = stop)`"
+    return Diagnostic("E0329", message, agent.span, hint=hint)

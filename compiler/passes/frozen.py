@@ -1,0 +1,55 @@
+"""Adapters that no loss would ever train: worth a warning, because nothing else would show it."""
+
+from __future__ import annotations
+
+from masc.compiler.ir.graph import Edge, Graph
+from masc.compiler.ir.plan import Loss, Plan, Reach, agent_of
+from masc.dsl.diagnostics import Diagnostic, Label
+
+
+def frozen_out(graph: Graph, plan: Plan) -> list[Diagnostic]:
+    """A warning for each agent with an adapter that is in no loss's `reaches`."""
+    reached = {r.agent for o in plan.operations if isinstance(o, Loss) for r in o.reaches if isinstance(r, Reach)}
+    unreached = [agent for agent in graph.agents if agent.lora is not None and agent.name not in reached]
+    if not unreached:
+        return []
+    sent: dict[str, list[Edge]] = {}
+    for edge in graph.edges:
+        sent.setdefault(agent_of(edge.sender), []).append(edge)
+    walls = [e for e in graph.edges if e.gradient == "stop" or e.kind == "text"]
+    behind = {sender: _upstream(graph, sender) for sender in dict.fromkeys(edge.sender for edge in walls)}
+    in_the_way: dict[str, list[Edge]] = {}
+    for edge in walls:
+        for name in behind[edge.sender]:
+            in_the_way.setdefault(name, []).append(edge)
+    found = []
+    for agent in unreached:
+        stops = [e for e in in_the_way.get(agent.name, ()) if e.gradient == "stop"]
+        texts = [e for e in in_the_way.get(agent.name, ()) if e.kind == "text"]
+        idle = all(e.carry == "latents" and not agent.steps for e in sent.get(agent.name, ()))
+        if idle and not stops and not texts:
+            continue  # W0301 has said so
+        labels = tuple(dict.fromkeys(Label(edge.span, "the gradient stops here") for edge in stops))
+        labels += tuple(dict.fromkeys(Label(edge.span, "no gradient crosses text") for edge in texts))
+        hint = f"write `adapt none` in `{agent.name}`"
+        if texts:
+            silent = [name for name in map(agent_of, (e.sender for e in texts)) if name not in dict(graph.labels)]
+            if teller := agent.name if agent.name in silent else next(iter(silent), None):
+                hint += f", or supervise what `{teller}` says: `train {{ {teller} <- column }}`"
+        elif stops:
+            hint += ", or let the gradient through"
+        message = f"no gradient reaches the adapter of `{agent.name}`: training would leave it as it is"
+        found.append(Diagnostic("W0303", message, agent.span, labels, hint))
+    return found
+
+
+def _upstream(graph: Graph, activation: str) -> set[str]:
+    """The agents of which something may arrive at an activation, its own among them."""
+    seen: set[str] = set()
+    waiting = [activation]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting += [edge.sender for edge in graph.incoming(name)]
+    return {agent_of(name) for name in seen}

@@ -1,0 +1,1 @@
+"""What becomes of diagnostics before they are told: silenced, left out where they only follow, shortened."""

@@ -1,0 +1,121 @@
+"""Resolving agents: their members' values read, defaults put in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import groupby
+from typing import Any
+
+from masc.compiler.ir.graph import Agent, Gradient
+from masc.compiler.ir.plan import ALIGNS, Align, Lora, Sampling, Slot, Template
+from masc.compiler.language import bounds
+from masc.compiler.language.other_names import meant
+from masc.compiler.language.values import (
+    Constant,
+    Reader,
+    Scope,
+    duplicate,
+    numeric,
+    read_options,
+    read_value,
+    stops,
+    targets,
+    word,
+)
+from masc.dsl import syntax
+from masc.dsl.limits import PROMPT
+
+THINK: dict[str, Reader] = {"align": word(*ALIGNS), "gradient": word("full", "stop")}
+LORA: dict[str, Reader] = {
+    "rank": numeric(bounds.LORA["rank"]),
+    "alpha": numeric(bounds.LORA["alpha"]),
+    "targets": targets,
+    "dropout": numeric(bounds.LORA["dropout"]),
+}
+ANSWER: dict[str, Reader] = {name: numeric(limits) for name, limits in bounds.ANSWER.items()} | {"stop": stops}
+STEPS = numeric(bounds.THINK)
+
+
+def read_agent(
+    scope: Scope, agent: syntax.Agent, called: syntax.Name, fields: Mapping[str, Constant] | None = None
+) -> Agent:
+    """An agent with its own name or an instance's (`called`), on the model that its file calls so.
+
+    What is wrong in it is replaced by its default. `fields`: what stands for a placeholder is put in as text.
+    """
+    name = agent.name.text
+    prompts: dict[str, Template] = {}
+    found: dict[str, Any] = {"steps": 0, "align": "norm", "gradient": "full", "lora": Lora(), "answer": None}
+    first: dict[str, syntax.Member] = {}
+    for member in agent.members:
+        word_of = member.role.text if isinstance(member, syntax.Say) else type(member).__name__.lower()
+        if word_of in first:
+            duplicate(scope, f"`{word_of}` of `{name}`", member.span, first[word_of].span)
+            continue
+        first[word_of] = member
+        if isinstance(member, syntax.Say):
+            prompts[word_of] = _template(scope, called, member.prompt, fields or {})
+        elif isinstance(member, syntax.Think):
+            found["steps"] = _steps(scope, member)
+            found |= read_options(scope, member.options, THINK, "`think`")
+        elif isinstance(member, syntax.Adapt):
+            found["lora"] = _adapt(scope, member)
+        else:
+            found["answer"] = Sampling(**read_options(scope, member.options, ANSWER, "`answer`"))
+    if "user" not in prompts:
+        message = f"the agent `{name}` has no `user` prompt"
+        scope.complain("E0406", message, agent.name.span, 'add `user "..."`: the question that it is asked')
+    align: Align = found["align"]
+    gradient: Gradient = found["gradient"]
+    return Agent(
+        name=called.text,
+        model=agent.model.text,
+        system=prompts.get("system"),
+        user=prompts.get("user", ()),
+        steps=found["steps"],
+        align=align,
+        gradient=gradient,
+        lora=found["lora"],
+        answer=found["answer"],
+        span=called.span,
+    )
+
+
+def _steps(scope: Scope, member: syntax.Think) -> int:
+    """The number of latent steps; some if it cannot be read, so that nobody is told that there are none."""
+    steps: int | None = read_value(scope, STEPS, "think", member.steps)
+    return 1 if steps is None else steps
+
+
+def _adapt(scope: Scope, member: syntax.Adapt) -> Lora | None:
+    kind = member.kind.text
+    if kind == "none":
+        read_options(scope, member.options, {}, "`adapt none`")
+        return None
+    if kind != "lora":
+        hint = meant(kind, ["lora", "none"]) or "only adapters are trained: `lora(rank = 16)`, or `none`"
+        scope.complain("E0405", f"`adapt` takes `lora(...)` or `none`, not `{kind}`", member.kind.span, hint)
+        return Lora()
+    return Lora(**read_options(scope, member.options, LORA, "`lora`"))
+
+
+def _template(scope: Scope, called: syntax.Name, prompt: syntax.Prompt, fields: Mapping[str, Constant]) -> Template:
+    """Text and slots in turn. A field's text is text: braces in it are no placeholders."""
+    parts = [_filled(part, fields) for part in prompt.parts]
+    if (size := sum(len(part) for part in parts if isinstance(part, str))) > PROMPT:
+        message = f"a prompt of `{called.text}` has {size:,} characters: there may be {PROMPT:,}"
+        scope.complain("E0217", message, called.span, "long texts are inputs, columns of the data")
+        return ()
+    joined: list[str | Slot] = []
+    for is_text, group in groupby(parts, key=lambda part: isinstance(part, str)):
+        run = list(group)
+        joined += ["".join(part for part in run if isinstance(part, str))] if is_text else run
+    return tuple(part for part in joined if part != "")
+
+
+def _filled(part: str | syntax.Placeholder, fields: Mapping[str, Constant]) -> str | Slot:
+    if isinstance(part, str):
+        return part
+    if (given := fields.get(part.name)) is None:
+        return Slot(part.name)
+    return Slot(given.text) if given.slot else given.text

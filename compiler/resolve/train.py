@@ -1,0 +1,65 @@
+"""Resolving `train`: its entries and what `--set` says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from masc.compiler.ir.plan import TrainSettings
+from masc.compiler.language import bounds
+from masc.compiler.language.other_names import meant
+from masc.compiler.language.values import Reader, Scope, duplicate, numeric, read_value, text, word
+from masc.compiler.resolve.params import argument
+from masc.dsl import syntax
+from masc.dsl.diagnostics import did_you_mean
+
+TRAIN: dict[str, tuple[str, Reader]] = {
+    "data": ("text", text),
+    "eval_data": ("text", text),
+    **{name: ("int" if limits.whole else "float", numeric(limits)) for name, limits in bounds.TRAIN.items()},
+    "dtype": ("word", word("float32", "bfloat16")),
+    "checkpoint": ("word", word("none", "agent")),
+}
+"""Every entry: how `--set` reads it, and what it accepts."""
+
+
+def resolve_train(
+    scope: Scope,
+    train: syntax.Train | None,
+    settings: Mapping[str, str],
+    outputs: Sequence[str] | None,
+    telling: Sequence[str],
+) -> tuple[tuple[tuple[str, str], ...], TrainSettings]:
+    """Which column supervises which output (its own name if nothing is said) and which agent's text (none if nothing is
+    said), and the settings.
+
+    `outputs` None: the graph is not known, so names cannot be held against it. `telling`: agents with a text edge.
+    """
+    found: dict[str, Any] = {}
+    columns: dict[str, str] = {}
+    first: dict[str, syntax.Name] = {}
+    for entry in train.entries if train else ():
+        name = entry.output if isinstance(entry, syntax.Supervise) else entry.name
+        key = f"{name.text} <-" if isinstance(entry, syntax.Supervise) else name.text
+        if key in first:
+            duplicate(scope, f"`{key}` in `train`", name.span, first[key].span)
+            continue
+        first[key] = name
+        if isinstance(entry, syntax.Supervise):
+            if outputs is not None and name.text not in (*outputs, *telling):
+                hint = did_you_mean(name.text, [*outputs, *telling])
+                hint = hint or "`output <- column`: the graph's output, or an agent that sends text, comes first"
+                scope.complain("E0201", f"the graph has no output `{name.text}`", name.span, hint)
+            columns[name.text] = entry.column.text
+        elif name.text not in TRAIN:
+            hint = meant(name.text, list(TRAIN)) or f"its entries are {', '.join(TRAIN)}"
+            scope.complain("E0401", f"`train` has no entry `{name.text}`", name.span, hint)
+        else:
+            found[name.text] = read_value(scope, TRAIN[name.text][1], name.text, entry.value)
+    for key, value in settings.items():
+        if key in TRAIN:
+            kind, reader = TRAIN[key]
+            found[key] = read_value(scope, reader, key, argument(key, value, kind))
+    labels = [(output, columns.get(output, output)) for output in outputs or ()]
+    labels += [(agent, columns[agent]) for agent in telling if agent in columns]
+    return tuple(labels), TrainSettings(**{k: v for k, v in found.items() if v is not None})

@@ -1,0 +1,1 @@
+"""What masc shows over HTTP on this machine."""

@@ -1,0 +1,84 @@
+"""What can be said about the command's options before any work is done: each check gives a complaint, or None."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from masc.dsl.diagnostics import Diagnostic, did_you_mean, fail
+
+DTYPES = ["float32", "bfloat16", "float64"]
+"""As in the backend, which takes seconds to import: what is wrong with a file shall show before."""
+FAR = 300
+"""Characters of somebody else's error message that are shown."""
+
+
+def device_problem(name: str) -> str | None:
+    """Whether torch can put something on a device and read it back."""
+    import torch
+
+    try:
+        torch.zeros(1, device=name).cpu()
+    except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError, as it happens
+        why = (str(error).strip() or type(error).__name__).splitlines()[0][:FAR]
+        return f"cannot use the device `{name}`: {why}"
+    return None
+
+
+def dtype_problem(name: str) -> str | None:
+    return _not_one_of(name, DTYPES, "dtype")
+
+
+def scorer_problem(name: str, code: bool) -> str | None:
+    """`code`: whether the code scorer is one of the choices."""
+    from masc.backends.scoring.declarations import scorer_problem as problem
+
+    return problem(name, code)
+
+
+def task_problem(name: str) -> str | None:
+    from masc.backends.torch.evaluation.tasks import task_problem as problem
+
+    return problem(name)
+
+
+def tracker_problem(name: str) -> str | None:
+    """accelerate leaves a tracker out silently where it is not installed."""
+    from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
+
+    known = [str(kind) for kind in LOGGER_TYPE_TO_CLASS]
+    if problem := _not_one_of(name, known, "tracker"):
+        return problem
+    if name not in [str(kind) for kind in get_available_trackers()]:
+        return f"the tracker `{name}` is not installed"
+    return None
+
+
+def _not_one_of(name: str, known: list[str], what: str) -> str | None:
+    hint = did_you_mean(name, known) or f"known are {', '.join(known)}"
+    return None if name in known else f"unknown {what} `{name}`: {hint}"
+
+
+def check_inputs(row: Mapping[str, Any], inputs: Sequence[str], used: Sequence[str]) -> None:
+    """E0604 where a row has a name that is no input of the graph, or lacks one that a prompt uses."""
+    if unknown := sorted(set(row) - set(inputs)):
+        has = f"its inputs are {', '.join(inputs)}" if inputs else "it has none"
+        hint = did_you_mean(unknown[0], inputs) or has
+        raise fail("E0604", f"the graph has no input `{unknown[0]}`", hint=hint)
+    if missing := [name for name in used if name not in row]:
+        also = " ".join(f'--input {name}="..."' for name in missing)
+        raise fail("E0604", f"the input `{missing[0]}` is not given", hint=f"add {also}")
+
+
+def explained(diagnostics: Iterable[Diagnostic], kept: Mapping[str, str]) -> tuple[Diagnostic, ...]:
+    """Diagnostics about a `--set` that an artifact remembers (`kept`) say so, and how it is forgotten."""
+    return tuple(replace(d, hint=_FORGET.format(name)) if (name := _set_name(d)) in kept else d for d in diagnostics)
+
+
+_FORGET = "`{}` is remembered from an earlier `masc compile --set`; `masc compile` without it forgets it"
+
+
+def _set_name(diagnostic: Diagnostic) -> str:
+    span = diagnostic.span
+    return span.source.text.partition("=")[0] if span is not None and span.source.path == "--set" else ""

@@ -1,0 +1,349 @@
+"""What lies between the command and the library: artifacts, staleness, what is checked first, progress bars."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from masc.backends.scoring.declarations import runs_code
+from masc.compiler.artifact import (
+    Artifact,
+    Layout,
+    artifact_of,
+    base_of,
+    has_weights,
+    is_artifact,
+    is_written,
+    locate,
+    read_artifact,
+    read_weights,
+    state,
+    steady,
+    write_artifact,
+    writing,
+)
+from masc.compiler.ir.decoding import AS_WRITTEN, Decoding
+from masc.compiler.ir.plan import Mode, Plan, TrainSettings
+from masc.compiler.pipeline import Compilation, Cut, compile_file
+from masc.dsl.diagnostics import MascError, errors, fail
+from masc.session.checks import explained
+from masc.session.weights import check_fit, check_models, checkpoint_of, fresh, load_checkpoint, unfinished
+from masc.terminal.console import bar, report, say
+
+if TYPE_CHECKING:
+    from masc.backends.torch.evaluation.evaluate import Item, Report
+    from masc.backends.torch.program import Program
+
+
+def compile_source_of(path: Path, sets: Mapping[str, str], cut: Cut = (), channel: Mode = "graph") -> Compilation:
+    """Compile a file, or an artifact's copy of one: with what `--set` said then, paths relative to where that was."""
+    if not is_artifact(path.parent) or not is_written(path.parent):
+        return compile_file(path, sets, cut, channel=channel)
+    artifact = read_artifact(path.parent)
+    kept = dict(artifact.manifest.set)
+    compilation = compile_file(path, {**kept, **sets}, cut, base_of(artifact), channel)
+    return _explained(compilation, {name: value for name, value in kept.items() if name not in sets})
+
+
+def compile_remembering(
+    path: Path, root: Path, sets: Mapping[str, str], cut: Cut = (), channel: Mode = "graph"
+) -> Compilation:
+    """The same for what shall fit the artifact `root`, which may have been compiled from `path` with `--set`."""
+    if not is_written(root):
+        return compile_source_of(path, sets, cut, channel)
+    kept = dict(read_artifact(root).manifest.set)
+    compilation = compile_source_of(path, {**kept, **sets}, cut, channel)
+    return _explained(compilation, {name: value for name, value in kept.items() if name not in sets})
+
+
+def _explained(compilation: Compilation, kept: Mapping[str, str]) -> Compilation:
+    return dataclasses.replace(compilation, diagnostics=explained(compilation.diagnostics, kept))
+
+
+def accepted(compilation: Compilation) -> Compilation:
+    """The compilation, its warnings printed; MascError on errors."""
+    compilation.require()
+    report(compilation.diagnostics)
+    return compilation
+
+
+def emit(path: Path, sets: Mapping[str, str], level: str) -> str:
+    """A level of the compilation as text: ast, graph or plan."""
+    from masc.compiler.ir.graph_text import print_graph
+    from masc.compiler.ir.plan_text import print_plan
+    from masc.dsl.dump import dump
+    from masc.dsl.read import read
+
+    if level == "ast":
+        tree, diagnostics, _ = read(path)
+        if tree is None or errors(diagnostics):
+            raise MascError(diagnostics)
+        return dump(tree).rstrip("\n")
+    compilation = accepted(compile_source_of(path, sets))
+    assert compilation.graph is not None
+    return (print_graph(compilation.graph) if level == "graph" else print_plan(compilation.require())).rstrip("\n")
+
+
+def compile_to(path: Path, out: Path | None, sets: Mapping[str, str], force: bool) -> Path:
+    """Write (or bring up to date) an artifact; returns its folder. What `--set` said before is forgotten, and a damaged
+    manifest is no obstacle."""
+    root = out or artifact_of(path)
+    if root.resolve() == path.parent.resolve() and not is_artifact(root):
+        raise fail("E0612", f"`{root}` is the folder of `{path.name}` itself", hint="name another folder with -o")
+    compilation = accepted(compile_file(path, sets, base=_recorded_base(path.parent)))
+    report(write_artifact(root, compilation, force=force).warnings)
+    return root
+
+
+def _recorded_base(folder: Path) -> Path | None:
+    try:
+        return base_of(read_artifact(folder)) if is_artifact(folder) else None
+    except MascError:
+        return None
+
+
+# -- running ----------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What an argument means, up to date and sound, no model loaded yet. path: the source; artifact: whose weights are
+    taken; checkpoint: the folder of the one whose are taken instead; altered: what runs is not what is kept."""
+
+    path: Path
+    compilation: Compilation
+    artifact: Artifact
+    cut: Cut = ()
+    channel: Mode = "graph"
+    checkpoint: Path | None = None
+    altered: bool = False
+
+    @property
+    def plan(self) -> Plan:
+        return self.compilation.require()
+
+
+def find(
+    argument: Path | None,
+    cut: Cut = (),
+    channel: Mode = "graph",
+    sets: Mapping[str, str] | None = None,
+    checkpoint: str | None = None,
+    weights: Path | None = None,
+    entries: tuple[str, ...] = ("eval_data",),
+) -> Found:
+    """The artifact of a file or folder. What is missing is compiled; what is stale is refused.
+
+    sets: params that are others than those of the artifact, which stays as it is; what it has already may be said
+    again. checkpoint: `last`, or the step of the one to take. weights: another artifact, whose weights are taken.
+    entries: train entries that mean something to who asks. Errors: E0671 weights that do not fit what is run, or of
+    which there are none; E0673 `sets` that mean nothing here; E0674 no such checkpoint.
+    """
+    path, sets = locate(argument, Path()), sets or {}
+    root = artifact_of(path if weights is None else locate(weights, Path()))
+    found = steady(root, lambda: _find(path, root, cut, channel, sets, checkpoint, weights, entries))
+    report(found.artifact.warnings)
+    remembered = dict(found.artifact.manifest.set)
+    tell_remembered(path, root, {name: value for name, value in remembered.items() if name not in sets})
+    return found
+
+
+def _find(
+    path: Path,
+    root: Path,
+    cut: Cut,
+    channel: Mode,
+    sets: Mapping[str, str],
+    checkpoint: str | None,
+    weights: Path | None,
+    entries: tuple[str, ...],
+) -> Found:
+    compilation = kept = compile_remembering(path, root, {})
+    if sets:
+        compilation = compile_remembering(path, root, sets)
+        _check_entries(root, sets, kept, compilation, entries)
+    if weights is not None:
+        if not is_written(root):
+            raise fail("E0671", f"there is no artifact `{root}` to take weights of")
+    else:
+        kept.require()
+        if not sets or compilation.plan is None or state(root, compilation) != "fresh":
+            _bring_up_to_date(path, root, kept)
+    artifact = read_artifact(root)
+    if weights is not None and not (artifact.manifest.trained or checkpoint):
+        raise fail("E0671", f"`{root}` holds no trained weights", hint=unfinished(artifact))
+    altered = bool(cut or weights) or channel != "graph"
+    chosen = None if checkpoint is None else checkpoint_of(artifact, checkpoint)
+    if artifact.manifest.trained or chosen is not None:
+        check_fit(artifact, compilation.require(), [f"{name}={value}" for name, value in sets.items()])
+    if sets:
+        altered |= compilation.require().fingerprint(decoding=True) != artifact.plan.fingerprint(decoding=True)
+    if cut or channel != "graph":
+        compilation = compile_remembering(path, root, sets, cut, channel)
+    compilation.require()
+    return Found(path, compilation, artifact, cut, channel, chosen, altered)
+
+
+def _check_entries(
+    root: Path, sets: Mapping[str, str], kept: Compilation, now: Compilation, read: tuple[str, ...]
+) -> None:
+    """E0673: what belongs to training has no meaning for what is trained, unless it was trained so. kept, now: without
+    `sets` and with them. read: entries that have a meaning all the same."""
+    names = {field.name for field in dataclasses.fields(TrainSettings)} - {*read}
+    asked = [name for name in sets if name in names]
+    if not asked:
+        return
+    before = read_artifact(root).plan if is_written(root) else kept.require()
+    for name in asked:
+        if now.plan is None or getattr(now.plan.train, name) != getattr(before.train, name):
+            hint = "`--seed` decides what is sampled" if name == "seed" else "`masc train` takes it"
+            raise fail("E0673", f"`{name}` is a setting of training and changes nothing here", hint=hint)
+
+
+def _bring_up_to_date(path: Path, root: Path, compilation: Compilation) -> None:
+    """Compile what is missing. E0614 where the file is another graph by now."""
+    if (found := state(root, compilation)) == "missing":
+        _compile_missing(path, root, compilation)
+    elif found == "stale":
+        again = " ".join(["masc compile", *(f"--set {name}={value}" for name, value in compilation.set)])
+        hint = f"`{again}` brings it up to date"
+        if has_weights(Layout(root)):
+            hint = (
+                f"give `{root}` instead of the file, and what was trained runs as it was; `--weights {root}` runs the "
+                f"changed file with its weights; `{again} --force` throws them away"
+            )
+        raise fail("E0614", f"`{path}` has changed since `{root}` was compiled", hint=hint)
+
+
+def _compile_missing(path: Path, root: Path, compilation: Compilation) -> None:
+    """Two that are started at once both find nothing: the second waits for what the first one writes."""
+    with writing(root, wait=60):
+        if state(root, compilation) == "missing":
+            report(write_artifact(root, compilation).warnings)
+            say(f"compiled {path} -> {root}")
+
+
+def tell_remembered(path: Path, root: Path, sets: Mapping[str, str]) -> None:
+    """Say which params count though they stand neither in the file nor on the command line. (In an artifact they do;
+    train entries are W0605.)"""
+    entries = {field.name for field in dataclasses.fields(TrainSettings)}
+    said = " ".join(f"--set {name}={value}" for name, value in sets.items() if name not in entries)
+    if said and path.parent.resolve() != root.resolve():
+        say(f"using `{said}` remembered from the compile; forget with `masc compile`")
+
+
+def open_program(
+    argument: Path | None,
+    *,
+    dtype: str,
+    device: str | None,
+    cut: Cut = (),
+    channel: Mode = "graph",
+    sets: Mapping[str, str] | None = None,
+    checkpoint: str | None = None,
+    weights: Path | None = None,
+) -> Program:
+    """The program of a file or artifact, with its trained weights if it has any; the rest as `find`."""
+    return load_program(find(argument, cut, channel, sets, checkpoint, weights), dtype=dtype, device=device)
+
+
+def load_program(found: Found, *, dtype: str | None, device: str | None) -> Program:
+    """The program, with the weights of the artifact. What was trained on another base model is refused. dtype None: the
+    one that the machine computes fastest."""
+    from masc.backends.torch.build import build, fast_dtype
+
+    compilation, artifact = found.compilation, found.artifact
+    weights = read_weights(artifact) if artifact.manifest.trained and found.checkpoint is None else {}
+    dtype = dtype or fast_dtype(device)
+    program = build(found.plan, compilation.base, dtype=dtype, device=device, seed=artifact.manifest.seed)
+    program.compilation = compilation
+    program.altered = found.altered
+    if found.checkpoint is not None:
+        load_checkpoint(found.checkpoint, program)
+    elif artifact.manifest.trained:
+        check_models({record.name: record.hash for record in artifact.manifest.models}, artifact.layout.root, program)
+        program.load_weights(weights)
+        program.loaded_from = artifact.layout.root.resolve()
+        program.trained_by = artifact.manifest.training
+    elif program.trainable():
+        say(f"not trained yet: {fresh(program)}" + (f"; {told}" if (told := unfinished(artifact)) else ""))
+    return program
+
+
+def eval_rows_of(
+    found: Found,
+    data: Path | None,
+    scorer: str,
+    output: str | None,
+    task: str | None = None,
+    named: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
+    """The rows to score, checked: a file's, or those of a task. named: what columns of the graph are called there.
+    E0611 where the output does not exist."""
+    from masc.backends.torch.data.check import check_columns, check_output, columns_of, read_rows
+    from masc.backends.torch.evaluation.tasks import load_task, read_task
+    from masc.session.columns import in_data
+
+    plan = found.plan
+    if output is not None:
+        check_output(plan, output)
+    columns = in_data(columns_of(plan, labels=not runs_code(scorer), texts=False), named or {})
+    path = eval_path(found, data, task)
+    if task is None:
+        assert path is not None
+        return read_rows(path, columns)
+    if path is not None:
+        return read_task(task, path, columns)
+    rows = load_task(task)
+    check_columns(rows, columns, f"the task `{task}`")
+    return rows
+
+
+def eval_path(found: Found, data: Path | None, task: str | None = None) -> Path | None:
+    """The file that the rows to score are in; None: they are a public data set's."""
+    if task is not None:
+        return data
+    return data_path(data, found.plan.train.eval_data, found.compilation.base, "eval_data")
+
+
+def evaluate(
+    program: Program,
+    rows: list[dict[str, Any]],
+    scorer: str,
+    output: str | None,
+    batch: int,
+    allow_code_execution: bool,
+    sandbox: str,
+    repeat: int = 1,
+    decoding: Decoding = AS_WRITTEN,
+) -> tuple[Report, list[Item]]:
+    """Score a program on rows, with a progress bar."""
+    from masc.backends.torch.evaluation.evaluate import evaluate as run
+
+    with bar() as progress:
+        task = progress.add_task("eval", total=len(rows) * repeat)
+        return run(
+            program,
+            rows,
+            scorer,
+            batch=batch,
+            output=output,
+            repeat=repeat,
+            decoding=decoding,
+            allow_code_execution=allow_code_execution,
+            sandbox=sandbox,
+            tick=lambda count: progress.advance(task, count),
+        )
+
+
+def data_path(given: Path | None, written: str | None, base: Path, entry: str) -> Path:
+    """A path on the command line is relative to the working directory, one in the file to the file."""
+    if given is not None:
+        return given
+    if written is None:
+        raise fail(
+            "E0601", "no data was named", hint=f'give --data FILE, or write `{entry} "FILE"` in the `train` block'
+        )
+    return base / written

@@ -1,0 +1,89 @@
+"""Whose weights a program gets: whether they fit it, those of a checkpoint, what is said of untrained ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from masc.compiler.artifact import Artifact
+from masc.compiler.ir.fits import misfits
+from masc.compiler.ir.plan import Plan
+from masc.dsl.diagnostics import fail
+from masc.terminal.console import say
+
+if TYPE_CHECKING:
+    from masc.backends.torch.program import Program
+
+
+def check_fit(artifact: Artifact, plan: Plan, said: list[str]) -> None:
+    """E0671 where the weights do not fit the graph that is run; a word where they were trained for another one."""
+    root = artifact.layout.root
+    if plan.fingerprint() == artifact.plan.fingerprint():
+        return
+    if wrong := misfits(artifact.plan, plan):
+        hint = "train it: `masc train`"
+        raise fail("E0671", f"the weights of `{root}` do not fit this graph: {'; '.join(wrong[:3])}", hint=hint)
+    what = f"with {', '.join(said)} it" if said else "it"
+    say(f"warning: {what} is another graph than the one that the weights of {root} were trained for; they fit it")
+
+
+def checkpoint_of(artifact: Artifact, which: str) -> Path:
+    """The folder of a checkpoint: `last`, or its step."""
+    from masc.backends.torch.training.checkpoints import every, step_of
+
+    found = {step_of(path): path for path in every(artifact.layout.checkpoints)}
+    if which == "last" and found:
+        return found[max(found)]
+    if which.isdecimal() and int(which) in found:
+        return found[int(which)]
+    there = f"there are those of step {', '.join(map(str, sorted(found)))}" if found else "there are none"
+    if which != "last" and not which.isdecimal():
+        there = f"say `last`, or a step; {there}"
+    raise fail("E0674", f"`{artifact.layout.root}` has no checkpoint `{which}`", hint=there)
+
+
+def load_checkpoint(path: Path, program: Program) -> None:
+    """Put the weights of a checkpoint into a program. E0608 where it is damaged or does not fit, E0615 where it was
+    trained on another base model."""
+    from masc.backends.torch.training.checkpoints import DamagedError, put_weights, read
+
+    try:
+        found = read(path)
+    except DamagedError as error:
+        raise fail("E0608", f"the checkpoint `{path}` is damaged: {error}", hint="take another one") from None
+    belongs = found.state.get("belongs")
+    models = belongs.get("models") if isinstance(belongs, dict) else None
+    if not isinstance(models, dict):
+        message = f"the checkpoint `{path}` does not say which base models it was trained on"
+        raise fail("E0608", message, hint="take another one")
+    check_models(models, path, program)
+    put_weights(found, program.trainable())
+
+
+def fresh(program: Program) -> str:
+    """What weights are that nobody trained."""
+    if program.across:
+        return "adapters are fresh and change nothing, links between agents are as they start"
+    return "fresh adapters, which change nothing"
+
+
+def unfinished(artifact: Artifact) -> str | None:
+    """What can be done with checkpoints that no finished run came of."""
+    from masc.backends.torch.training.checkpoints import every, step_of
+
+    if not (found := every(artifact.layout.checkpoints)):
+        return None
+    step = step_of(found[-1])
+    return f"training stopped after step {step}: `masc train --resume` goes on, `--checkpoint last` takes its weights"
+
+
+def check_models(recorded: Mapping[str, str | None], where: Path, program: Program) -> None:
+    """E0615 where the base models are not those whose hashes are recorded."""
+    for record in program.model_records():
+        if recorded.get(record.name) not in (None, "", record.hash):
+            raise fail(
+                "E0615",
+                f"model `{record.name}` ({record.target}) is not the one that `{where}` was trained on",
+                hint="put the model back, or train again with --force",
+            )

@@ -1,0 +1,1 @@
+"""Experiments with a team: compare, audit."""

@@ -1,0 +1,111 @@
+"""`masc audit`: what each edge of an artifact carries, as a table and as JSON that `masc draw --audit` reads."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from masc.compiler.files.reading import MOST_JSON, parse_json, read_regular
+from masc.compiler.ir.plan import agent_of
+from masc.dsl.diagnostics import fail
+from masc.session.programs import Found, compile_remembering
+from masc.studies.provenance import finite
+
+if TYPE_CHECKING:
+    from masc.backends.scoring.registry import Function
+    from masc.backends.torch.probing.audit import Audit, EdgeAudit
+    from masc.backends.torch.program import Program
+
+
+def audit_of(
+    found: Found,
+    program: Program,
+    rows: Sequence[Mapping[str, Any]],
+    scorer: str | Function,
+    *,
+    batch: int = 16,
+    watched: int = 16,
+    output: str | None = None,
+    tick: Callable[[str], None] | None = None,
+) -> Audit:
+    """Audit every edge of what was found; program: of it. Errors: E0605 fewer than two rows."""
+    from masc.backends.torch.probing.audit import audit
+
+    edges = []
+    for sender, receiver, kinds in audited(found):
+        cut = compile_remembering(found.path, found.artifact.layout.root, {}, ((sender, receiver),)).require()
+        edges.append((sender, receiver, kinds, cut))
+    return audit(program, edges, rows, scorer, batch=batch, watched=watched, output=output, tick=tick)
+
+
+def audited(found: Found) -> list[tuple[str, str, tuple[str, ...]]]:
+    """The edges to audit: sender, receiver, kinds. E0611 for a graph without any."""
+    from masc.backends.torch.probing.audit import edges_of
+
+    graph = found.compilation.graph
+    assert graph is not None
+    edges = edges_of(found.plan, [(agent_of(e.sender), agent_of(e.receiver), e.kind) for e in graph.edges])
+    if not edges:
+        raise fail("E0611", "the graph has no edges to audit")
+    return edges
+
+
+def to_json(audit: Audit, about: Mapping[str, Any]) -> str:
+    """about: where the numbers come from."""
+    return json.dumps(finite({**asdict(audit), "run": about}), indent=1, ensure_ascii=False) + "\n"
+
+
+def weights_of(path: Path) -> dict[tuple[str, str], float]:
+    """What each edge carries as a share (0 to 1) of what the one that carries most does, from an `audit.json`. E0601 it
+    cannot be read, E0602 it is no audit."""
+    try:
+        data = read_regular(path, MOST_JSON)
+    except OSError as error:
+        raise fail("E0601", f"cannot read {path}: {error.strerror or error}") from None
+    try:
+        edges = parse_json(data)["edges"]
+        carried = {(str(e["sender"]), str(e["receiver"])): max(0.0, float(e["carries"])) for e in edges}
+    except (ValueError, KeyError, TypeError):
+        raise fail("E0602", f"{path} is not what `masc audit -o` writes") from None
+    most = max(carried.values(), default=0.0)
+    return {pair: share / most if most else 0.0 for pair, share in carried.items()}
+
+
+COLUMNS = ("edge", "condition", "accuracy", "change", "log-likelihood", "change")
+
+
+def text_table(audit: Audit) -> str:
+    """A line for the team as it is, then for each edge one for each condition, then what it carries."""
+    lines = [list(COLUMNS), ["", "as it is", f"{audit.accuracy:.1%}", "", f"{audit.log_likelihood:.3f}", ""]]
+    for edge in audit.edges:
+        for i, (name, outcome) in enumerate(edge.conditions.items()):
+            lines.append(
+                [
+                    f"{edge.sender} -> {edge.receiver}" if i == 0 else "",
+                    name,
+                    f"{outcome.accuracy:.1%}",
+                    _interval(outcome.accuracy_change, 100, 1),
+                    f"{outcome.log_likelihood:.3f}",
+                    _interval(outcome.log_likelihood_change, 1, 3),
+                ]
+            )
+    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+    shown = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*shown, "", *map(_summary, audit.edges)])
+
+
+def _interval(change: tuple[float, float, float], scale: float, digits: int) -> str:
+    middle, low, high = (f"{scale * value:+.{digits}f}" for value in change)
+    return f"{middle} ({low} to {high})" if math.isfinite(change[1]) else middle
+
+
+def _summary(edge: EdgeAudit) -> str:
+    what = f"carries {edge.carries:.3f} nats a row" if edge.carries else "carries nothing that could be measured"
+    seen = "" if edge.attention is None else f"; {edge.attention:.1%} of {edge.receiver}'s attention"
+    return (
+        f"{edge.sender} -> {edge.receiver} ({', '.join(edge.kinds)}): {what}{seen}; gradient norm {edge.gradient:.3g}"
+    )

@@ -1,0 +1,211 @@
+"""`masc compare`: from one graph the rows of DiffMAS's table and the controls that the paper leaves out, on the same
+items.
+
+Each run (`comparison_runs.py`) has a folder of its own. A result that is there is not found again; a run that was
+stopped while training goes on from its checkpoint, and one that is trained is asked other rows without being trained
+again.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from masc.compiler.files.find import atomic_write
+from masc.compiler.ir.plan import Lora, Plan
+from masc.session.outputs import check_table_folder
+from masc.studies.comparison_runs import Run, Task, asked, label_of, mark, plan_of, runs, title_of
+from masc.terminal.console import bar, report, say
+
+if TYPE_CHECKING:
+    from masc.backends.torch.program import Program
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run. label: what the row is called; values: what the sweep set; report: `evaluate.Report` as a dict;
+    parameters: trained ones; tokens, positions: answer tokens and all positions that it was trained on, summed;
+    agreement: mean over rows (None: not measured); right: for each test row its score, 0 to 1."""
+
+    row: str
+    label: str
+    values: dict[str, str]
+    seed: int
+    folder: str
+    report: dict[str, Any]
+    parameters: int
+    rank: int | None
+    steps: int
+    tokens: int
+    positions: int
+    train_seconds: float
+    agreement: float | None
+    right: list[float]
+
+
+def compare(
+    path: Path,
+    out: Path,
+    task: Task,
+    *,
+    rows: Sequence[str] | None = None,
+    seeds: Sequence[int] = (0,),
+    sets: Mapping[str, str] | None = None,
+    sweep: Mapping[str, Sequence[str]] | None = None,
+    listen: Callable[[dict[str, Any]], None] | None = None,
+) -> list[Result]:
+    """Run every row of a graph's table that has not been run yet; returns all results, in the order of the table.
+
+    rows: names out of ROWS (None: all that say something of their own, see `comparison_runs.idle`). sweep: values by
+    param or train entry; every combination is run. listen: called with each training step's metrics. Errors: those of
+    the file, of the data, of training.
+    """
+    check_table_folder(out, path)
+    results = []
+    for run in runs(path, task, rows, seeds, sets or {}, sweep or {}):
+        results.append(_result(run, out, task, listen))
+    return results
+
+
+# -- one run ---------------------------------------------------------------------------------------------------------
+
+
+def _result(run: Run, out: Path, task: Task, listen: Callable[[dict[str, Any]], None] | None) -> Result:
+    """The result of a run, read where it is there."""
+    folder = out / "runs" / f"{run.row}-{mark(run, task)[:12]}"
+    file = folder / f"result-{asked(run, task)[:12]}.json"
+    title = f"{title_of(run.row, run.values)} seed={run.seed}"
+    if file.exists():
+        say(f"{title}: done before")
+        known = json.loads(file.read_text(encoding="utf-8"))
+        known |= {"row": run.row, "label": label_of(run.row, run.compilation), "values": run.values, "seed": run.seed}
+        return Result(**known)
+    say(f"{title}: running")
+    program, rank = build_row(run, task)
+    if run.trains:
+        _train(program, run, task, folder, listen)
+    steps, tokens, positions, seconds = _trained(folder) if run.trains else (0, 0, 0, 0.0)
+    found, right, agreed = _evaluate(program, task)
+    result = Result(
+        row=run.row,
+        label=label_of(run.row, run.compilation),
+        values=run.values,
+        seed=run.seed,
+        folder=folder.name,
+        report=found,
+        parameters=trained_parameters(program) if run.trains else 0,
+        rank=rank,
+        steps=steps,
+        tokens=tokens,
+        positions=positions,
+        train_seconds=seconds,
+        agreement=agreed,
+        right=right,
+    )
+    if run.row == "team":  # an artifact like any other: `masc run` and `masc audit` take it
+        program.save(folder / f"{program.plan.name}.masc", force=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(file, json.dumps(asdict(result), indent=1) + "\n")
+    say(f"{title}: accuracy {found['accuracy']:.1%} in {found['seconds']:.0f} s")
+    del program
+    gc.collect()
+    return result
+
+
+def build_row(run: Run, task: Task) -> tuple[Program, int | None]:
+    """A row's program with fresh adapters, and a single agent's rank: the one with which it has as many trainable
+    parameters as the team, as nearly as a whole rank allows."""
+    if not (run.trains and run.row.startswith(("single", "pooled"))):
+        return _build(run, task, plan_of(run, task.output)), None
+    team = _build(run, task, run.compilation.require())
+    wanted = trained_parameters(team)
+    del team
+    plan = plan_of(run, task.output)
+    own = plan.agents[0].lora or Lora()
+    program = _build(run, task, plan_of(run, task.output, replace(own, rank=1, alpha=own.alpha / own.rank)))
+    rank = max(1, round(wanted / trained_parameters(program)))
+    scaled = replace(own, rank=rank, alpha=own.alpha * rank / own.rank)
+    return _build(run, task, plan_of(run, task.output, scaled)), rank
+
+
+def _build(run: Run, task: Task, plan: Plan) -> Program:
+    from masc.backends.torch.build import build, fast_dtype
+
+    dtype = task.dtype or run.settings.dtype or fast_dtype(task.device)
+    program = build(plan, run.compilation.base, dtype=dtype, device=task.device, seed=run.seed)
+    if run.row == "team":
+        program.compilation = run.compilation
+    return program
+
+
+def trained_parameters(program: Program) -> int:
+    """How many numbers training changes: adapters and links as far as some loss reaches them."""
+    from masc.backends.torch.training.reached import reached
+
+    return sum(program.get_parameter(name).numel() for name in reached(program))
+
+
+def _train(
+    program: Program, run: Run, task: Task, folder: Path, listen: Callable[[dict[str, Any]], None] | None
+) -> None:
+    from masc.backends.torch.training.train import prepare
+
+    steps = run.settings.steps
+    with bar("loss {task.fields[loss]}") as progress:
+        shown = progress.add_task(f"train {run.row}", total=steps, loss="-")
+
+        def note(metrics: dict[str, Any]) -> None:
+            step, loss = metrics["step"], f"{metrics['loss']:.4f}"
+            progress.update(shown, completed=step, loss=loss)
+            if not progress.console.is_terminal and step % max(1, steps // 5) == 0:
+                say(f"  step {step} of {steps}: loss {loss}")
+            if listen is not None:
+                listen(metrics)
+
+        rows, settings = task.train_rows, run.settings
+        prepare(program, rows, None, settings, directory=folder, resume=True, listen=note, tell=report).go()
+
+
+def _trained(folder: Path) -> tuple[int, int, int, float]:
+    """Steps, answer tokens, positions and seconds of a run's training, also of what was done before it was stopped."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    steps = [line for line in lines if "loss" in line]
+    total = {key: sum(line[key] for line in steps) for key in ("tokens", "positions", "seconds")}
+    return len(steps), total["tokens"], total["positions"], round(total["seconds"], 3)
+
+
+def _evaluate(program: Program, task: Task) -> tuple[dict[str, Any], list[float], float | None]:
+    from masc.backends.torch.evaluation.evaluate import evaluate
+    from masc.backends.torch.evaluation.stability import agreement
+
+    with bar() as progress:
+        shown = progress.add_task("eval", total=len(task.test_rows))
+        report, items = evaluate(
+            program,
+            task.test_rows,
+            task.scorer,
+            batch=task.batch,
+            output=task.output,
+            decoding=task.decoding,
+            allow_code_execution=task.allow_code_execution,
+            sandbox=task.sandbox,
+            tick=lambda count: progress.advance(shown, count),
+        )
+    agreed: float | None = None
+    if task.samples:
+        rows = task.test_rows[: task.sampled]
+        shares = agreement(
+            program,
+            rows,
+            task.scorer,
+            output=task.output,
+            samples=task.samples,
+            batch=task.batch,
+            max_tokens=task.decoding.max_tokens,
+        )
+        agreed = sum(shares) / len(shares)
+    return report.json(), [item.score for item in items], agreed

@@ -1,0 +1,285 @@
+"""What `masc compare` runs: each row at each value of a sweep and each seed is a *run*.
+
+A run is named by a hash of all that its weights depend on, what it is asked by one of the test rows and how they are
+answered: so what is done is found again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from masc.backends.scoring.declarations import runs_code
+from masc.backends.scoring.registry import Function, declared
+from masc.compiler.artifact import model_hash
+from masc.compiler.ir.decoding import AS_WRITTEN, Decoding
+from masc.compiler.ir.graph import Graph
+from masc.compiler.ir.plan import Answer, Lora, Loss, Plan, Prefill, Think, TrainSettings, agent_of
+from masc.compiler.models.facts import read_config
+from masc.compiler.passes.controls import alone, is_latent_chain, pooled, stopped, unread
+from masc.compiler.passes.reach import with_reach
+from masc.compiler.passes.text_team import as_text
+from masc.compiler.pipeline import Compilation, lower
+from masc.dsl.diagnostics import did_you_mean, fail
+from masc.session.programs import accepted, compile_source_of, data_path
+from masc.terminal.console import say
+
+ROWS: dict[str, tuple[str, bool]] = {
+    "single": ("single agent", False),
+    "single-tuned": ("single agent, fine-tuned", True),
+    "pooled-tuned": ("single agent that reads all prompts, fine-tuned", True),
+    "text": ("text agents", False),
+    "latent": ("as written, untrained", False),
+    "stopped": ("as written, upstream gradient stopped", True),
+    "team": ("as written, end to end", True),
+}
+"""The rows in the order of the table: what each is called, and whether it is trained."""
+PAPERS = {"latent": "LatentMAS", "team": "DiffMAS"}
+"""What a row is where the graph is a chain like theirs (arXiv 2511.20639, 2604.21794; `controls.is_latent_chain`)."""
+WEIGHTS, ANSWERS = 5, 3
+"""Raised when what training makes, or what is found of it, changes for another reason than its inputs: earlier runs are
+then trained, or asked, again."""
+BASELINE = "single-tuned"
+"""What the others are held against."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all rows share. samples: sampled answers for the agreement (0: none), of the first `sampled` rows. decoding:
+    of the outputs, where it is not the graph's."""
+
+    train_rows: Sequence[Mapping[str, Any]]
+    test_rows: Sequence[Mapping[str, Any]]
+    scorer: str | Function
+    output: str
+    batch: int = 16
+    samples: int = 5
+    sampled: int = 40
+    dtype: str | None = None
+    device: str | None = None
+    allow_code_execution: bool = False
+    sandbox: str = "auto"
+    decoding: Decoding = AS_WRITTEN
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row at one value of the sweep with one seed, before it is run."""
+
+    row: str
+    values: dict[str, str]
+    seed: int
+    compilation: Compilation
+    settings: TrainSettings
+
+    @property
+    def trains(self) -> bool:
+        return ROWS[self.row][1]
+
+
+def task_of(
+    compilation: Compilation,
+    train: Path | None,
+    test: Path | None,
+    scorer: str,
+    output: str | None = None,
+    limit: int | None = None,
+    rows: Sequence[str] | None = None,
+    **options: Any,
+) -> Task:
+    """The data of a comparison, read and checked. train, test: None: what the file names; where no row (out of `rows`,
+    None: all) trains, nothing is read to train on. options: of a Task."""
+    from masc.backends.torch.data.check import check_output, columns_of, read_rows
+
+    check_rows(rows or ())
+    plan = compilation.require()
+    if output is not None:
+        check_output(plan, output)
+    settings, base = plan.train, compilation.base
+    train_rows: Sequence[Mapping[str, Any]] = ()
+    if any(ROWS[row][1] for row in rows or ROWS):
+        train_rows = read_rows(data_path(train, settings.data, base, "data"), columns_of(plan, labels=True))
+    labels = columns_of(plan, labels=not runs_code(scorer), texts=False)
+    test_rows = read_rows(data_path(test, settings.eval_data, base, "eval_data"), labels)[:limit]
+    return Task(train_rows, test_rows, scorer, output or plan.outputs[0], **options)
+
+
+def path_of(compilation: Compilation, given: Path | None, entry: str) -> Path:
+    """The file of the rows to train on (entry `data`) or to score (`eval_data`)."""
+    return data_path(given, getattr(compilation.require().train, entry), compilation.base, entry)
+
+
+def runs(
+    path: Path,
+    task: Task,
+    rows: Sequence[str] | None,
+    seeds: Sequence[int],
+    sets: Mapping[str, str],
+    sweep: Mapping[str, Sequence[str]],
+) -> Iterator[Run]:
+    """What there is to run: row by row, then value by value, then seed by seed."""
+    for name, instead in {"data": "--train", "eval_data": "--test", "seed": "--seeds"}.items():
+        if name in sets or name in sweep:
+            raise fail("E0611", f"`{name}` cannot be set for a comparison", hint=f"give {instead}")
+    points = [dict(zip(sweep, values, strict=True)) for values in itertools.product(*sweep.values())]
+    compiled = [(values, accepted(compile_source_of(path, {**sets, **values}))) for values in points]
+    for row in dict.fromkeys(rows or ROWS):
+        for values, compilation in compiled:
+            if rows is None and (why := idle(row, compilation, task.output)) is not None:
+                say(f"{title_of(row, values)}: left out, {why}")
+                continue
+            for seed in dict.fromkeys(seeds):
+                settings = replace(compilation.require().train, seed=seed, keep=1)
+                yield Run(row, values, seed, compilation, settings)
+
+
+def idle(row: str, compilation: Compilation, output: str) -> str | None:
+    """Why a row would say nothing of its own about a graph; None where it does."""
+    graph, plan = _graph(compilation), compilation.require()
+    if row == "pooled-tuned" and not unread(graph, output):
+        return "the answering agent reads every input itself"
+    if row == "latent" and lower(compilation, as_text(graph)) == plan:
+        return "nothing but text crosses"
+    if row == "stopped":
+        now = lower(compilation, stopped(graph))
+        if now == plan:
+            return "no gradient crosses an edge as it is"
+        if not any(o.reaches for o in now.operations if isinstance(o, Loss)):
+            return "who answers is frozen, and nothing else is left to train"
+        if all(graph.agent(agent_of(edge.sender)).lora is None for edge in graph.edges if edge.kind != "text"):
+            return "every sender is frozen as it is"
+    return None
+
+
+def check_rows(rows: Sequence[str]) -> None:
+    """E0611 for a name that is no row."""
+    for row in rows:
+        if row not in ROWS:
+            hint = did_you_mean(row, list(ROWS)) or f"the rows are {', '.join(ROWS)}"
+            raise fail("E0611", f"there is no row `{row}`", hint=hint)
+
+
+def title_of(row: str, values: Mapping[str, str]) -> str:
+    return " ".join([row, *(f"{name}={value}" for name, value in values.items())])
+
+
+def label_of(row: str, compilation: Compilation) -> str:
+    """What a row is called in the table."""
+    paper = PAPERS.get(row) if is_latent_chain(_graph(compilation)) else None
+    return ROWS[row][0] + (f" ({paper})" if paper else "")
+
+
+def hidden_inputs(compilation: Compilation, output: str) -> tuple[str, ...]:
+    """The inputs that a single agent lacks: only others than the answering agent read them."""
+    return unread(_graph(compilation), output)
+
+
+def _graph(compilation: Compilation) -> Graph:
+    compilation.require()
+    assert compilation.graph is not None
+    return compilation.graph
+
+
+def plan_of(run: Run, output: str, lora: Lora | None = None) -> Plan:
+    """The plan of a row. lora: the adapter of a single agent."""
+    graph = _graph(run.compilation)
+    if run.row.startswith("single"):
+        return lower(run.compilation, alone(graph, output, lora))
+    if run.row.startswith("pooled"):
+        return lower(run.compilation, pooled(graph, output, lora))
+    if run.row == "text":
+        return lower(run.compilation, as_text(graph))
+    if run.row == "stopped":
+        return lower(run.compilation, stopped(graph))
+    return run.compilation.require()
+
+
+# -- names -----------------------------------------------------------------------------------------------------------
+
+
+def mark(run: Run, task: Task) -> str:
+    """A hash of all that a run's weights depend on. A seed counts only where it decides something."""
+    from masc.backends.torch.build import fast_dtype
+
+    plan = plan_of(run, task.output)
+    settings = asdict(run.settings)
+    drawn = run.trains or any(o.splices or o.fuses for o in plan.operations if isinstance(o, Prefill))
+    if not drawn:
+        settings["seed"] = None
+    known: dict[str, Any] = {
+        "version": WEIGHTS,
+        "row": run.row,
+        "plan": plan.fingerprint(),
+        "said": [repr(answer) for answer in plan.unsupervised()] if run.trains else [],
+        "team": _team(run) if run.trains else None,
+        "models": [_content(model.target, str(run.compilation.base)) for model in plan.models],
+        "train": [settings, _digest(task.train_rows)] if run.trains else settings["seed"],
+        "output": task.output,
+        "numbers": [task.dtype or run.settings.dtype or fast_dtype(task.device), task.device],
+    }
+    return _hash(known)
+
+
+def asked(run: Run, task: Task) -> str:
+    """A hash of what a run is asked, and how: with the run's own all that a result depends on."""
+    how = declared(task.scorer)
+    scorer = [how.name, how.mark] if how.mark else how.name
+    sampled = task.sampled if task.samples else 0
+    answers = [o for o in plan_of(run, task.output).operations if isinstance(o, Answer)]
+    decoding = [repr(task.decoding.of(answer)) for answer in answers]
+    return _hash([ANSWERS, _digest(task.test_rows), scorer, task.samples, sampled, decoding])
+
+
+def _hash(known: Any) -> str:
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+
+def _team(run: Run) -> list[Any]:
+    """What of the team decides how a row is trained that is not in the row's own plan."""
+    from masc.backends.torch.model.fetch import resolve
+
+    plan, base = run.compilation.require(), run.compilation.base
+    # As it is once the models are there, which they may not have been when this was compiled.
+    layers = {model.name: read_config(resolve(model.target, base)).layers for model in plan.models}
+    return [_sizes(with_reach(plan, layers)), [_content(model.target, str(base)) for model in plan.models]]
+
+
+def _sizes(plan: Plan) -> list[str]:
+    """What decides how many parameters of a team are trained, and so the rank of a single agent."""
+    found = [repr((agent.name, agent.model, agent.lora)) for agent in plan.agents]
+    for o in plan.operations:
+        if isinstance(o, Loss):
+            found.append(repr(o.reaches))
+        elif isinstance(o, Think):
+            found.append(o.align)
+        elif isinstance(o, Prefill):
+            found += [splice.shape for splice in o.splices]
+            found += [repr((fuse.width, fuse.layers)) for fuse in o.fuses]
+    return found
+
+
+_HASHES: dict[tuple[str, str], str | None] = {}
+
+
+def _content(target: str, base: str) -> str | None:
+    """A model's content hash; read once, it is a large file."""
+    from masc.backends.torch.model.fetch import resolve
+
+    if (target, base) not in _HASHES:
+        _HASHES[target, base] = model_hash(resolve(target, Path(base)))
+    return _HASHES[target, base]
+
+
+def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
+    return _hash([dict(row) for row in rows])
+
+
+def leaked(task: Task) -> int:
+    """How many test rows are training rows as well."""
+    seen = {_digest([row]) for row in task.train_rows}
+    return sum(_digest([row]) in seen for row in task.test_rows)

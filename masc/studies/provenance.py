@@ -1,0 +1,119 @@
+"""Where numbers come from: what the JSON of `eval`, `compare` and `audit` says beside them, so that they can be had
+again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from masc import __version__
+from masc.backends.scoring.registry import declared
+from masc.compiler.artifact import versions
+
+if TYPE_CHECKING:
+    from masc.backends.torch.program import Program
+    from masc.compiler.pipeline import Compilation
+    from masc.session.programs import Found
+    from masc.studies.comparison_runs import Task
+
+
+def of(found: Found, program: Program, *, data: Mapping[str, Any], batch: int) -> dict[str, Any]:
+    """All that decides what a program says to rows, but for the decoding, which the report holds. data: `of_data`."""
+    return {
+        "time": now(),
+        "versions": {"masc": __version__, **dict(versions())},
+        "file": str(found.path),
+        "artifact": str(found.artifact.layout.root),
+        "weights": weights_of(found),
+        "models": [
+            {"name": record.name, "target": record.target, "sha256": record.hash} for record in program.model_records()
+        ],
+        "plan": found.plan.fingerprint(decoding=True),
+        "set": dict(found.compilation.set),
+        "channel": found.channel,
+        "cut": [":".join(pair) for pair in found.cut],
+        "data": data,
+        "batch": batch,
+        "dtype": str(program.base(program.plan.agents[0].name).model.dtype).removeprefix("torch."),
+        "device": str(program.device),
+    }
+
+
+def weights_of(found: Found) -> dict[str, Any]:
+    """Which weights: those of the artifact (its manifest's hash), of a checkpoint (its file's), or fresh ones of a
+    seed."""
+    if found.checkpoint is not None:
+        path = found.checkpoint / "weights.safetensors"
+        return {"checkpoint": found.checkpoint.name, "sha256": hash_of(path)}
+    if found.artifact.manifest.trained:
+        return {"sha256": found.artifact.manifest.weights}
+    return {"fresh": True, "seed": found.artifact.manifest.seed}
+
+
+def of_data(
+    rows: Sequence[Mapping[str, Any]], task: str | None, path: Path | None, named: Mapping[str, str]
+) -> dict[str, Any]:
+    """Which rows: a file with its hash, or a public data set. rows: those that were used, of the first ones on."""
+    known: dict[str, Any] = {} if task is None else {"task": task}
+    if path is not None:
+        known |= {"path": str(path.absolute()), "sha256": hash_of(path)}
+    elif task is None:  # from Python: nobody but the rows themselves can tell which they are
+        text = json.dumps([dict(row) for row in rows], sort_keys=True, default=str)
+        known |= {"rows_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    return known | {"rows": len(rows), "columns": dict(named)}
+
+
+def hash_of(path: Path) -> str:
+    """The sha256 of a file, as `sha256sum` tells it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def of_comparison(
+    path: Path,
+    first: Compilation,
+    task: Task,
+    *,
+    seeds: Sequence[int],
+    sets: Mapping[str, str],
+    sweep: Mapping[str, Sequence[str]],
+    train: Path | None = None,
+    test: Path | None = None,
+) -> dict[str, Any]:
+    """The same of a comparison. train, test: the files that the rows are from, where they are from files."""
+    return {
+        "time": now(),
+        "versions": {"masc": __version__, **dict(versions())},
+        "file": str(path),
+        "models": [{"name": model.name, "target": model.target} for model in first.require().models],
+        "set": dict(sets),
+        "sweep": {name: list(values) for name, values in sweep.items()},
+        "seeds": list(seeds),
+        "scorer": declared(task.scorer).name,
+        "output": task.output,
+        "train": of_data(task.train_rows, None, train, {}),
+        "test": of_data(task.test_rows, None, test, {}),
+        "samples": task.samples,
+        "sampled": task.sampled,
+        "batch": task.batch,
+        "dtype": task.dtype or first.require().train.dtype,
+        "device": task.device,
+    }
+
+
+def finite(value: Any) -> Any:
+    """JSON knows no NaN: a number that is not known is null."""
+    if isinstance(value, Mapping):
+        return {str(name): finite(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""What commands print, and how errors of other libraries are put in words."""

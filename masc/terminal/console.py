@@ -1,0 +1,64 @@
+"""What the command prints: diagnostics, progress, tables. Results go to standard output, everything else to standard
+error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from masc.dsl.diagnostics import Diagnostic
+from masc.terminal.streams import print_content, wants_color
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+def report(diagnostics: Iterable[Diagnostic], form: str = "text") -> None:
+    """Print diagnostics: as text to standard error, as JSON or SARIF to standard output."""
+    found = list(diagnostics)
+    if form == "sarif":
+        from masc import __version__
+        from masc.dsl.sarif import to_sarif
+
+        print_content(json.dumps(to_sarif(found, __version__), indent=2, ensure_ascii=False) + "\n")
+        return
+    from masc.dsl.render import render, to_json
+
+    if form == "json":
+        print_content(json.dumps(to_json(found), indent=2, ensure_ascii=False) + "\n")
+    elif found:
+        print(render(found, color=wants_color(sys.stderr)), file=sys.stderr)
+
+
+def say(text: str) -> None:
+    """Tell lines on standard error. What they name, such as a file, cannot control the terminal."""
+    from masc.dsl.render import visible
+
+    print("\n".join(map(visible, text.split("\n"))), file=sys.stderr, flush=True)
+
+
+def bar(*extra: str) -> Progress:
+    """A progress bar on standard error with time left; `extra` are further columns such as "loss
+    {task.fields[loss]}"."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    columns += [TextColumn(text) for text in extra]
+    console = Console(stderr=True)
+    return Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console)
+
+
+def table(rows: list[tuple[str, str]]) -> str:
+    """Two aligned columns."""
+    width = max(len(name) for name, _ in rows)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)

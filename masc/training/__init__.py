@@ -1,0 +1,1 @@
+"""`masc train`: from a file to trained weights."""
