@@ -12,8 +12,11 @@ from masc.compiler.ir.ranges import union, within
 def distinct(views: Iterable[View]) -> tuple[View, ...]:
     """The same sight in fewer views, in the order of the first: those that differ in layers alone are joined, those
     that another covers are left out."""
+    found = tuple(views)
+    if len({view.segment for view in found}) == len(found):
+        return found  # nothing to join or to cover, which is so nearly always; a long chain has many views
     joined: dict[View, View] = {}
-    for view in views:
+    for view in found:
         key = replace(view, layers=None)
         joined[key] = replace(view, layers=union(joined[key].layers, view.layers)) if key in joined else view
     by_segment: dict[str, list[View]] = {}
