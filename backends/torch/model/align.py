@@ -1,4 +1,4 @@
-"""Latent alignment: from the last hidden state back to an input embedding (docs/architecture.md).
+"""Latent alignment: from the last hidden state back to an input embedding (docs/semantics.md, section 6).
 
 `norm` is LatentMAS's (arXiv 2511.20639) norm matching, `ridge` its training-free linear map, `linear` the same map,
 trained. `soft` is the mean of the embeddings, weighted with their probabilities, after Soft Thinking (arXiv
