@@ -12,10 +12,12 @@ from torch import Tensor, nn
 
 from masc.backends.torch.channels.links import Fuser, fuser, hidden_link
 from masc.backends.torch.engine.here import here, holding
+from masc.backends.torch.model.align import START
 from masc.backends.torch.model.base import Base
 from masc.compiler.artifact import Training
 from masc.compiler.ir.plan import Across, Plan, Prefill, Think, agent_of
 from masc.compiler.ir.plan_text import reach_text
+from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.pipeline import Compilation
 
 
@@ -42,12 +44,10 @@ class Parts(nn.Module):
                 self.base(agent.name).add_adapter(agent.name, agent.lora, seed)
         for operation in plan.operations:
             name = agent_of(operation.activation) if isinstance(operation, Think) else ""
-            if isinstance(operation, Think) and operation.align == "linear" and name not in self.links:
-                base = self.base(name)
-                wide = torch.promote_types(base.ridge.dtype, torch.float32)
+            if isinstance(operation, Think) and ALIGNMENTS[operation.align].trained and name not in self.links:
                 # `adapt none` freezes all of an agent.
                 adapted = plan.agent(name).lora is not None
-                self.links[name] = nn.Parameter(base.ridge.to(wide).clone(), requires_grad=adapted)
+                self.links[name] = nn.Parameter(self.base(name).fitted(START).clone(), requires_grad=adapted)
         self.across = nn.ModuleDict()
         self._told = False  # that channels stay closed without a `step`
         prefills = [op for op in plan.operations if isinstance(op, Prefill)]

@@ -10,7 +10,7 @@ import torch
 
 from graphs import GRAPHS, fan
 from masc.backends.torch.model.prompts import answer_ids, prompt_ids
-from masc.compiler.ir.plan import ALIGNS
+from masc.compiler.language.alignments import ALIGNMENTS
 from support import ROWS, chain, make_model, make_program
 
 
@@ -189,7 +189,7 @@ def test_carry_latents_and_layers_mask_exactly_what_they_say(tiny: Path) -> None
 
 def test_latents_are_fed_back_as_the_definition_says(tiny: Path) -> None:
     """Every way to align against its formula, step by step, one sample, no cache."""
-    for how in ALIGNS:
+    for how in ALIGNMENTS:
         program = make_program(chain(("a", 3, how), adapt="none"), tiny)
         base, row = program.base("a"), ROWS[0]
         model = base.model
@@ -224,16 +224,16 @@ def test_tau_is_of_what_the_embedding_module_returns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["llama", "gemma"])
 def test_a_soft_latent_of_a_sure_model_is_the_token(tmp_path: Path, kind: str) -> None:
     """All of the probability on one token: its embedding, as the module returns it."""
-    from masc.backends.torch.model.align import embedding_table
+    from masc.backends.torch.model.align import embedding, embedding_table
     from masc.backends.torch.model.base import Base
 
     base = Base(make_model(tmp_path / kind, kind), torch.float32)
-    embedding = base.model.get_input_embeddings()
-    logits = torch.zeros(1, 1, embedding.weight.shape[0])
+    module = base.model.get_input_embeddings()
+    logits = torch.zeros(1, 1, module.weight.shape[0])
     logits[..., 7] = 1e3
     base.logits = lambda hidden: logits  # type: ignore[method-assign]
-    token = embedding_table(embedding, 8)[7]
-    torch.testing.assert_close(base.soft(torch.zeros(1, 1, 32))[0, 0], token, atol=1e-5, rtol=1e-5)
+    token = embedding_table(module, 8)[7]
+    torch.testing.assert_close(embedding(base, "soft")(torch.zeros(1, 1, 32))[0, 0], token, atol=1e-5, rtol=1e-5)
 
 
 def test_zero_latents_still_pass_the_prompt(tiny: Path) -> None:

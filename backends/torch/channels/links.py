@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from masc.backends.torch.engine.segments import KeysValues, Segment
 from masc.backends.torch.model.adapters import derive
-from masc.backends.torch.model.align import align, ridge_map
+from masc.backends.torch.model.align import START, align
 from masc.backends.torch.model.base import Base
 
 
@@ -71,13 +71,14 @@ def hidden_link(shape: str, sender: Base, receiver: Base, seed: int, name: str) 
 
 @torch.no_grad()
 def between(sender: Base, receiver: Base, seed: int) -> Tensor:
-    """Where a link starts: the ridge map from the sender's output embeddings to the receiver's input embeddings of the
+    """Where a link starts: the map from the sender's output embeddings to the receiver's input embeddings of the
     tokens that both vocabularies hold, float32 [d of the sender, d of the receiver].
 
-    On one model this is `align = ridge`. Models without a common token get a random map.
+    On one model this is where the trained matrix behind latent steps starts, too. Models without a common token get a
+    random map.
     """
     if sender is receiver:
-        return sender.ridge
+        return sender.fitted(START)
     known = {_plain(token): i for token, i in receiver.tokenizer.get_vocab().items()}
     table = receiver.table()
     output = sender.model.get_output_embeddings().weight
@@ -89,7 +90,7 @@ def between(sender: Base, receiver: Base, seed: int) -> Tensor:
         size = output.shape[1], table.shape[1]
         return torch.randn(size, generator=generator, dtype=torch.float32, device="cpu").to(table.device)
     rows, columns = (torch.tensor(side, device=table.device) for side in zip(*pairs, strict=True))
-    return ridge_map(output[rows], table[columns])
+    return START(output[rows], table[columns])
 
 
 def _plain(token: str) -> str:

@@ -18,7 +18,7 @@ from masc.backends.torch.engine.rollout import Activated, Block, Decoded, Script
 from masc.backends.torch.engine.segments import Opening, Past, Segment, look, start_of
 from masc.backends.torch.engine.trace import patched_segment, patched_texts, patched_thinking
 from masc.backends.torch.model import adapters
-from masc.backends.torch.model.align import align
+from masc.backends.torch.model.align import embedding
 from masc.backends.torch.model.attention import watching
 from masc.backends.torch.model.base import Base, pad
 from masc.backends.torch.model.prompts import Content, Prompt, Row, answer_ids, check_size, prompt_of, value
@@ -228,12 +228,7 @@ class Walk:
         return _padded(base, [[*one.ids, *([] if one.end is None else [one.end])] for one in said])
 
     def _thinking(self, base: Base, agent: str, think: Think, batch: int) -> Thinking:
-        matrix: Tensor | None = None
-        if think.align == "ridge":
-            matrix = base.ridge
-        elif think.align == "linear":
-            matrix = self.program.links[agent]
-        embed = base.soft if think.align == "soft" else partial(align, tau=base.tau, matrix=matrix)
+        embed = embedding(base, think.align, self.program.links.get(agent))
         thinking = Thinking(think.steps, embed, think.stop)
         if self.here.patches is None:
             return thinking

@@ -7,10 +7,36 @@ trained. `soft` is the mean of the embeddings, weighted with their probabilities
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
 RIDGE = 1e-5
+
+Fit = Callable[[Tensor, Tensor], Tensor]
+"""Output embeddings Wo [V, d] and input embeddings Wi [V, e], float32, to a matrix [d, e] with Wo @ matrix near Wi."""
+Embed = Callable[[Tensor], Tensor]
+"""The last hidden state [B, 1, d] to the next input embedding, of the same shape."""
+
+
+class Model(Protocol):
+    """What alignments ask of a base model (`base.py`)."""
+
+    @property
+    def tau(self) -> Tensor: ...
+
+    @property
+    def scale(self) -> Tensor: ...
+
+    @property
+    def weight(self) -> Tensor: ...
+
+    def logits(self, hidden: Tensor) -> Tensor: ...
+
+    def fitted(self, fit: Fit) -> Tensor: ...
 
 
 @torch.no_grad()
@@ -29,9 +55,9 @@ def mean_norm(table: Tensor) -> Tensor:
 
 @torch.no_grad()
 def ridge_map(output: Tensor, table: Tensor) -> Tensor:
-    """W = (Wo'Wo + 1e-5 I)^-1 Wo'Wi in float32, [d, d]: hidden states to input embeddings.
+    """W = (Wo'Wo + 1e-5 I)^-1 Wo'Wi in float32, [d, e]: hidden states to input embeddings.
 
-    output: Wo [V, d], the output embedding. table: Wi [V, d], what the input embedding module returns.
+    output: Wo [V, d], the output embedding. table: Wi [V, e], what the input embedding module returns.
     """
     output = output.float()
     gram = output.T @ output + RIDGE * torch.eye(output.shape[1], dtype=output.dtype, device=output.device)
@@ -58,3 +84,35 @@ def soft(logits: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     gradient by as much, once for each latent step.
     """
     return (logits.softmax(-1).to(weight.dtype) @ weight) * scale.to(weight.dtype)
+
+
+START: Fit = ridge_map
+"""Where trained matrices start: those of latent steps, and the links of `hidden` edges."""
+
+
+def _mapped(fit: Fit) -> Callable[[Model, Tensor | None], Embed]:
+    """Through a map that is fitted to the model and stays."""
+    return lambda model, matrix: partial(align, tau=model.tau, matrix=model.fitted(fit))
+
+
+def _trained(model: Model, matrix: Tensor | None) -> Embed:
+    return partial(align, tau=model.tau, matrix=matrix)
+
+
+def _soft(model: Model, matrix: Tensor | None) -> Embed:
+    return lambda hidden: soft(model.logits(hidden), model.weight, model.scale)
+
+
+EMBEDS: Mapping[str, Callable[[Model, Tensor | None], Embed]] = {
+    "norm": lambda model, matrix: partial(align, tau=model.tau, matrix=None),
+    "ridge": _mapped(ridge_map),
+    "linear": _trained,
+    "soft": _soft,
+}
+"""How each alignment that the language has (`compiler/language/alignments.py`) is computed."""
+
+
+def embedding(model: Model, name: str, matrix: Tensor | None = None) -> Embed:
+    """What makes the next input embedding of a last hidden state, for the alignment of a name. matrix: the agent's
+    trained one, [d, d], where the alignment has one."""
+    return EMBEDS[name](model, matrix)

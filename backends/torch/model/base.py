@@ -17,7 +17,7 @@ from transformers.utils import logging as transformers_logging
 
 from masc.backends.torch.engine.segments import KeysValues, Past
 from masc.backends.torch.model import adapters
-from masc.backends.torch.model.align import embedding_table, mean_norm, ridge_map, soft
+from masc.backends.torch.model.align import Fit, embedding_table, mean_norm
 from masc.backends.torch.model.attention import NAME, Columns, block_mask
 from masc.backends.torch.model.characters import Characters
 from masc.compiler.files.reading import read_json
@@ -95,7 +95,7 @@ class Base(nn.Module):
         self.config = self.model.config
         self.layers: int = self.config.num_hidden_layers
         self._lora: list[LoraLayer] = []
-        self._ridge: Tensor | None = None
+        self._fitted: dict[Fit, Tensor] = {}
 
     def _template(self, folder: Path) -> ChatTemplate | None:
         """The chat template that a look at the folder finds, not only that which transformers finds."""
@@ -197,25 +197,30 @@ class Base(nn.Module):
         return self._alignment[0].to(self.device)
 
     @property
-    def ridge(self) -> Tensor:
-        """The ridge map of this model, float32 [d, d]."""
-        if self._ridge is None or self._ridge.device != self.device:
-            with torch.inference_mode(False), torch.no_grad():  # it is kept, and training may want it later
-                self._ridge = ridge_map(self.model.get_output_embeddings().weight, self.table())
-        return self._ridge
+    def scale(self) -> Tensor:
+        """What the embedding module multiplies its weight by (Gemma's does), scalar float32."""
+        return self._alignment[1].to(self.device)
 
-    def soft(self, hidden: Tensor) -> Tensor:
-        """`align = soft`: the last hidden state [B, 1, d] to the next input embedding."""
-        weight = self.model.get_input_embeddings().weight
-        return soft(self.logits(hidden), weight, self._alignment[1].to(self.device))
+    @property
+    def weight(self) -> Tensor:
+        """The weight of the embedding module, [V, d]."""
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight
+
+    def fitted(self, fit: Fit) -> Tensor:
+        """A map from hidden states to input embeddings, fitted to this model's own: float32 [d, d]. It is kept."""
+        found = self._fitted.get(fit)
+        if found is None or found.device != self.device:
+            with torch.inference_mode(False), torch.no_grad():  # training may want it later
+                found = self._fitted[fit] = fit(self.model.get_output_embeddings().weight, self.table())
+        return found
 
     @cached_property
     def _alignment(self) -> tuple[Tensor, Tensor]:
-        # tau, and what the embedding module scales its weight by (Gemma does). Kept in a tuple, out of reach of
-        # `.to(dtype)`: they stay float32.
+        # tau and the scale. Kept in a tuple, out of reach of `.to(dtype)`: they stay float32.
         with torch.inference_mode(False), torch.no_grad():
             tau = mean_norm(self.table())
-            return tau, tau / mean_norm(self.model.get_input_embeddings().weight.detach().float())
+            return tau, tau / mean_norm(self.weight.detach().float())
 
     def table(self) -> Tensor:
         """What the embedding module returns for every token. Large: computed when needed, not kept."""
