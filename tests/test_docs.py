@@ -36,6 +36,29 @@ def blocks(name: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text(name), re.MULTILINE | re.DOTALL)
 
 
+PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+"""Pages with links to other files of the project, and to headings in them."""
+
+
+def anchors(page: Path) -> set[str]:
+    """How GitHub calls the headings of a page, and the anchors that it sets itself."""
+    written = page.read_text(encoding="utf-8")
+    headings = re.findall(r"^#+ (.+)$", written, re.MULTILINE)
+    named = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    return named | set(re.findall(r'<a (?:id|name)="([^"]+)"', written))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for goal in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if "://" not in goal:
+            name, _, anchor = goal.partition("#")
+            there = page.parent / name if name else page
+            assert there.exists(), goal
+            assert not anchor or anchor in anchors(there), goal
+
+
 @pytest.mark.parametrize("block", blocks("language.md", "yaml"))
 def test_every_example_in_yaml_compiles(block: str) -> None:
     compilation = compile_source(Source("x.yaml", block))

@@ -31,7 +31,7 @@ def test_sections_are_numbered_in_order() -> None:
 
 
 def test_what_counts_as_a_citation() -> None:
-    assert cited("(docs/semantics.md, section 4.2) and docs/semantics.md,\n    sections 5.1 and 6") == ["4.2", "5.1", "6"]
+    assert cited("(docs/semantics.md, section 4.2) docs/semantics.md,\n    sections 5.1 and 6") == ["4.2", "5.1", "6"]
     assert cited("# see docs/semantics.md,\n# section 99.") == ["99"]
 
 
