@@ -1,6 +1,6 @@
 # make demo      everything masc does, on one example: at most ten minutes once the packages are in
 # make test      lint, types and the whole test suite
-# make docs      docs/errors.md, from the texts of `masc explain`
+# make docs      docs/errors.md and the map in CONTRIBUTING.md, from what they are made of
 # make goldens   the plans in tests/goldens, as they are compiled now
 # make editors   the extension for VS Code, as a .vsix (needs node)
 # The environment .venv is made on first use, with the versions that were tested (constraints.txt).
@@ -30,7 +30,7 @@ lint: $(READY)
 types: $(READY)
 	@echo "== types"
 	@rm -rf build
-	@$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation --target build/types .
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation --target build/types .
 	@cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p masc
 
 bench: $(READY)
@@ -39,6 +39,7 @@ bench: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python docs/errors.py
+	@$(BIN)/python docs/map.py
 
 goldens: $(READY)
 	@$(BIN)/python tests/helpers/goldens.py
@@ -56,5 +57,5 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "masc needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "== installing into .venv (the first time this downloads torch)"
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

@@ -1,1 +1,3 @@
-"""What a plan becomes: a module that runs (torch) or a picture (diagram)."""
+"""What a plan becomes: a PyTorch module that trains and runs (`torch`), or a picture (`diagram`). And how answers are
+scored (`scoring`).
+"""

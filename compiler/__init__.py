@@ -1,1 +1,1 @@
-"""Syntax tree to graph to plan: one file a pass. Never imports torch."""
+"""From syntax trees to a plan: `pipeline.py` is the list of passes. Never imports torch."""

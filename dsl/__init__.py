@@ -1,1 +1,1 @@
-"""Text to syntax tree: grammar, YAML reader, formatter, diagnostics. Never imports torch."""
+"""Text to syntax tree and back: grammar, YAML reader, formatter; the diagnostics of all phases. Never imports torch."""

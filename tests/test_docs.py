@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import runpy
 import subprocess
 import sys
 from dataclasses import fields
@@ -36,7 +37,7 @@ def blocks(name: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text(name), re.MULTILINE | re.DOTALL)
 
 
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 """Pages with links to other files of the project, and to headings in them."""
 
 
@@ -153,3 +154,11 @@ def test_the_tutorial_runs(tiny: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "courier.html").read_text().startswith("<!doctype html>")
     assert (tmp_path / "courier.masc" / "metrics.jsonl").read_text().count("\n") >= 2
+
+
+def test_the_map_is_what_the_folders_say() -> None:
+    made = runpy.run_path(str(DOCS / "map.py"))
+    assert made["table"]() in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), "run `make docs`"
+    for folder, about in made["folders"]():
+        for name in re.findall(r"`([\w/]+\.py)`", about):
+            assert (ROOT / folder / name).exists() or (ROOT / name).exists(), f"{folder} names {name}"

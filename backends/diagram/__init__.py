@@ -1,4 +1,4 @@
-"""Graph to Mermaid, DOT, SVG, PNG, PDF, text and an interactive page, offline."""
+"""Pictures of a graph: Mermaid, DOT, SVG, PNG, PDF, text and an interactive page. Needs no network."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Scoring: does what was said match the gold answer? Nothing here needs a model or torch."""
+"""Does an answer match the gold answer? Needs neither a model nor torch."""

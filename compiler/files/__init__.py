@@ -1,1 +1,1 @@
-"""Reading and writing files that anybody may have named."""
+"""Files that users name: finding, reading, and writing them so that nothing is lost."""

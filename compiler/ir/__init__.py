@@ -1,1 +1,3 @@
-"""The levels between text and module: resolved program, graph, plan. How they are printed, and what must hold."""
+"""The levels between text and module: resolved program, graph, plan. How each is printed and read back, and what must
+hold of it.
+"""

@@ -1,1 +1,1 @@
-"""The words of the language: what options there are, what they take, and what is said of a wrong one."""
+"""The words of the language: which options there are, what values they take, and what is said about a wrong one."""

@@ -1,1 +1,1 @@
-"""Base models as files: where they lie, what their config says, what is wrong with a folder. Never loads one."""
+"""Base models as files: where they are, what their config says, what is wrong with them. Never loads weights."""

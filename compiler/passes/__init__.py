@@ -1,1 +1,1 @@
-"""The passes that make a plan of a resolved program: one file a pass; `pipeline.py` lists them."""
+"""The passes that make a plan of a resolved program, one in each file; `compiler/pipeline.py` lists them in order."""

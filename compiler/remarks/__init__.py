@@ -1,1 +1,3 @@
-"""What becomes of diagnostics before they are told: silenced, left out where they only follow, shortened."""
+"""What happens to diagnostics before a user sees them: silenced, shortened, left out where they only follow from
+others.
+"""

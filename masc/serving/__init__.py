@@ -1,1 +1,1 @@
-"""What masc shows over HTTP on this machine."""
+"""The live page of `masc draw --watch`, over HTTP on this machine."""

@@ -1,1 +1,1 @@
-"""Between commands and library: programs and their weights, where outputs may go, what is checked first."""
+"""What commands and Python share: programs and their weights, where outputs may go, what is checked before a run."""

@@ -1,1 +1,1 @@
-"""Experiments with a team: compare, audit."""
+"""Experiments with a team: `masc compare` and `masc audit`."""

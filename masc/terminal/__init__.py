@@ -1,1 +1,1 @@
-"""What commands print, and how errors of other libraries are put in words."""
+"""What commands print, and errors of other libraries in plain words."""

@@ -1,1 +1,3 @@
-"""What comes to an agent from others, as tensors."""
+"""What `text`, `hidden` and `fuse` edges bring into a prompt, as tensors. (A `kv` edge is a view of a segment: see
+`engine`.)
+"""

@@ -1,1 +1,1 @@
-"""Rows of data: formats, values, and what is wrong with them."""
+"""Rows of data: file formats, values, and what is wrong with them."""

@@ -1,1 +1,3 @@
-"""The exact engine: runs a plan for a batch of rows, differentiably."""
+"""Runs a plan for a batch of rows, differentiably: which columns of whom an agent sees (`segments.py`), how it writes
+its own (`rollout.py`), one pass over all agents (`walk.py`).
+"""

@@ -1,1 +1,1 @@
-"""Running and scoring many rows."""
+"""Answering and scoring many rows, the statistics of that, and public data sets (`tasks.py`)."""

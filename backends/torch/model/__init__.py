@@ -1,1 +1,3 @@
-"""A frozen base model: loading, adapters, attention, alignment of latent steps, prompts."""
+"""A frozen base model: loading it, prompts to tokens, adapters, the attention mask that hides padding (`attention.py`),
+alignment of latent steps (`align.py`).
+"""

@@ -1,1 +1,1 @@
-"""What each edge of a trained team carries."""
+"""What each edge of a trained team carries, found out by changing it (`masc audit`)."""

@@ -1,1 +1,1 @@
-"""The graph trainer, and what keeps its runs whole."""
+"""Training a program: steps, checkpoints, metrics, and runs that go on to the same bits after a kill."""
