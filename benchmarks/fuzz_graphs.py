@@ -17,8 +17,8 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -72,10 +72,13 @@ class Case:
     compilation: Compilation
     plan: Plan
     built: Program
+    runs: ExitStack = field(default_factory=ExitStack)
 
     def program(self, team: Team | None = None) -> Program:
         """The program without gradients, with the plan of the team or of a variant of it (to build one takes long)."""
-        self.built.plan = self.plan if team is None else _compile(team.text(), self.folder).require()
+        plan = self.plan if team is None else _compile(team.text(), self.folder).require()
+        self.runs.close()
+        self.runs.enter_context(self.built.running(plan))
         self.built.zero_grad()
         return self.built
 
@@ -243,8 +246,8 @@ def cuts(case: Case) -> None:
     with torch.no_grad():
         less = case.program()
         hidden = less(ROWS, probe=Probe(cut, "layers", layers=nowhere))
-        less.plan = cut
-        gone = less(ROWS)
+        with less.running(cut):
+            gone = less(ROWS)
     for output, scored in gone.outputs.items():
         close(f"`{output}` without {edge.sender}:{edge.receiver}", hidden.outputs[output].logits, scored.logits)
 

@@ -59,7 +59,6 @@ def main() -> None:
             for op in plan.operations
         ),
     )
-    program.plan = plan
     base = program.base(plan.agents[-1].name)
     base.stop_ids = frozenset()  # both decode the same fixed number of tokens
     lora = plan.agents[0].lora
@@ -83,10 +82,13 @@ def main() -> None:
         optimizer.step()
         optimizer.zero_grad()
 
-    run = pairs(
-        "run", options.batch, options.pairs, lambda: program.say(rows), lambda: hand.run(prompts, options.tokens)
-    )
-    step = pairs("training step", options.batch, options.pairs, ours_train, lambda: hand.train_step(prompts, answer))
+    with program.running(plan):
+        run = pairs(
+            "run", options.batch, options.pairs, lambda: program.say(rows), lambda: hand.run(prompts, options.tokens)
+        )
+        step = pairs(
+            "training step", options.batch, options.pairs, ours_train, lambda: hand.train_step(prompts, answer)
+        )
     print(f"median ratio: run {run:.3f}, training step {step:.3f} (masc / hand-written; 1 is equal)")
 
 

@@ -46,15 +46,14 @@ def compile(
     MascError with all diagnostics where the file is wrong.
     """
     from masc.backends.torch.build import build
+    from masc.backends.torch.history import History
 
     edges = _edges(cut)
     compilation = _compilation(path, set, edges, channel)
     if compilation.plan is None:
         raise MascError(compilation.diagnostics)
-    program = build(compilation.plan, compilation.base, dtype=dtype, device=device, seed=seed)
-    program.compilation = compilation
-    program.altered = bool(edges) or channel != "graph"
-    return program
+    history = History(compilation, altered=bool(edges) or channel != "graph")
+    return build(compilation.plan, compilation.base, dtype=dtype, device=device, seed=seed, history=history)
 
 
 def load(

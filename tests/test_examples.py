@@ -101,8 +101,8 @@ def test_trains_and_answers_on_a_tiny_model(folder: Path, tiny: Path, tmp_path: 
         (tmp_path / path.name).write_text(_on_tiny_models(path.read_text(encoding="utf-8"), tiny), encoding="utf-8")
     file = tmp_path / f"{folder.name}.mas"
     program = masc.compile(file, set={"tokens": 8} if folder in FAMILY else None)
-    assert program.compilation is not None
-    few = rows(folder / str(program.compilation.require().train.data))[:4]
+    assert program.history.compilation is not None
+    few = rows(folder / str(program.history.compilation.require().train.data))[:4]
     history = masc.train(program, few, steps=2, batch=2)
     assert len(history) == 2
     for metrics in history:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from masc.backends.torch.engine.usual import usual_tensors
+from masc.backends.torch.history import NEW, History
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.fetch import resolve
 from masc.backends.torch.program import Program
@@ -30,10 +31,17 @@ def fast_dtype(device: str | None = None) -> str:
 
 
 def build(
-    plan: Plan, here: Path, *, dtype: str = "float32", device: str | None = None, seed: int | None = None
+    plan: Plan,
+    here: Path,
+    *,
+    dtype: str = "float32",
+    device: str | None = None,
+    seed: int | None = None,
+    history: History = NEW,
 ) -> Program:
     """A Program with fresh adapters. here: the folder that relative model folders are relative to; device: "cpu",
-    "cuda", ... (None: the GPU if there is one); seed of the adapters (None: the train settings').
+    "cuda", ... (None: the GPU if there is one); seed of the adapters (None: the train settings'). history:
+    where the plan comes from, for `Program.save`.
 
     Errors: E0509 a model that cannot be had, E0616 one that cannot be loaded, what is wrong with its folder
     (`models.look_into`), those of `check_plan` that had to wait until it was there. ValueError for a seed that is none.
@@ -52,4 +60,4 @@ def build(
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with usual_tensors(), torch.inference_mode(False):  # else nothing could ever be trained
         bases = {name: Base(folder, DTYPES[dtype]).to(place) for name, folder in folders.items()}
-        return Program(plan, bases, plan.train.seed if seed is None else int(seed))
+        return Program(plan, bases, plan.train.seed if seed is None else int(seed), history)

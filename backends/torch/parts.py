@@ -4,38 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from masc.backends.torch.channels.links import Fuser, fuser, hidden_link
-from masc.backends.torch.engine.here import here, holding
+from masc.backends.torch.engine.here import Here, Threads, Turn
+from masc.backends.torch.history import NEW, History
 from masc.backends.torch.model.align import START
 from masc.backends.torch.model.base import Base
-from masc.compiler.artifact import Training
 from masc.compiler.ir.plan import Across, Plan, Prefill, Think, agent_of
 from masc.compiler.ir.plan_text import reach_text
 from masc.compiler.language.alignments import ALIGNMENTS
-from masc.compiler.pipeline import Compilation
 
 
 class Parts(nn.Module):
     """A plan and the modules that it runs on.
 
-    bases: one frozen model for each model of the plan, by name. seed: fresh adapters are drawn from it.
+    bases: one frozen model for each model of the plan, by name. seed: fresh adapters are drawn from it. history: where
+    the plan comes from.
     """
 
-    def __init__(self, plan: Plan, bases: Mapping[str, Base], seed: int = 0) -> None:
+    def __init__(self, plan: Plan, bases: Mapping[str, Base], seed: int = 0, history: History = NEW) -> None:
         super().__init__()
         self.seed = seed
         self._plan = plan
-        self.compilation: Compilation | None = None  # where the plan came from, for `save`
-        self.altered = False  # the plan is not quite its file's: edges are cut, or all of them are text
-        self.loaded_from: Path | None = None  # the artifact whose weights these are
-        self.trained_by: Training | None = None  # how they were trained
-        self.initialised_from: str | None = None  # the artifact that training began with
+        self._history = history
+        self._threads = Threads()
+        self._trainer = Turn()
         # The prefix keeps names such as `train` or `keys` apart from the module's own attributes.
         self.bases = nn.ModuleDict({f"model_{name}": base for name, base in bases.items()})
         self.links = nn.ParameterDict()
@@ -72,33 +69,35 @@ class Parts(nn.Module):
     @property
     def plan(self) -> Plan:
         """What runs (in this thread: see `running`)."""
-        return here(self).plan or self._plan
+        return self.here.plan or self._plan
 
-    @plan.setter
-    def plan(self, plan: Plan) -> None:
-        self._plan = plan
+    @property
+    def here(self) -> Here:
+        """What holds in this thread."""
+        return self._threads.now
+
+    def holding(self, **changes: Any) -> AbstractContextManager[None]:
+        """Within it, fields of `here` are others in this thread."""
+        return self._threads.holding(**changes)
 
     def running(self, plan: Plan) -> AbstractContextManager[None]:
         """Within it, another plan over the same agents runs in this thread, such as one with an edge cut."""
-        return holding(self, plan=plan)
+        return self.holding(plan=plan)
+
+    # -- what has become of it ---------------------------------------------------------------------------------------
 
     @property
-    def rounds(self) -> dict[str, dict[str, Tensor]] | None:
-        """By activation and parameter: what it contributes to the gradients of this thread. None: it is not noted."""
-        return here(self).rounds
+    def history(self) -> History:
+        """Where it and its weights come from."""
+        return self._history
 
-    @rounds.setter
-    def rounds(self, rounds: dict[str, dict[str, Tensor]] | None) -> None:
-        here(self).rounds = rounds
+    def note(self, history: History) -> None:
+        """Its weights have been loaded, trained or saved: this is where it comes from now."""
+        self._history = history
 
-    @property
-    def max_length(self) -> int:
-        """Positions of one sample, in this thread; 0: the model's."""
-        return here(self).max_length
-
-    @max_length.setter
-    def max_length(self, length: int) -> None:
-        here(self).max_length = length
+    def training_alone(self) -> AbstractContextManager[None]:
+        """Within it nothing else trains the program. ValueError, at once, where something does."""
+        return self._trainer.taken("this program is being trained already, in another thread or around this call")
 
     def _link(self, prefill: Prefill) -> None:
         """Make the trainable parts of an activation's edges, if they are not there yet: rounds share them."""

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
 
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 
 from masc.backends.torch.data.check import answer_columns
 from masc.backends.torch.data.rows import rows_of
-from masc.backends.torch.engine.here import holding
 from masc.backends.torch.engine.outputs import Output, Said, Scored
 from masc.backends.torch.engine.segments import Opening
 from masc.backends.torch.engine.trace import Patches, Trace, patches_of, trace_of
@@ -220,7 +220,7 @@ class Program(Parts):
         the agent itself goes on with; the other parts only what others get. ValueError for an activation, part or shape
         that is not there.
         """
-        return holding(self, patches=patches_of(self, patches))
+        return self.holding(patches=patches_of(self, patches))
 
     def _finish(self, walk: Walk, activation: str, answer: Answer) -> list[Said]:
         state = walk.finish(activation, answer)
@@ -308,9 +308,10 @@ class Program(Parts):
         MascError where that would lose weights that somebody trained: of another graph (E0513) or, but for `force`,
         of this one (E0621), or files that are not masc's (E0518); E0641 where another process writes there.
         """
-        if self.compilation is None:
+        history = self.history
+        if history.compilation is None:
             raise ValueError("only a program that was compiled from a file can be saved as an artifact")
-        if self.altered:
+        if history.altered:
             raise ValueError("a program whose edges are cut or made text is for looking at; save the whole one")
         if bad := [name for name, p in self.trainable().items() if not bool(p.isfinite().all())]:
             raise fail("E0617", f"`{bad[0]}` holds numbers that are not finite: this is not worth keeping")
@@ -320,17 +321,17 @@ class Program(Parts):
         with writing(root):
             known = known_manifest(Layout(root))
             trained = has_adapters(Layout(root)) if known is None else known.trained
-            if trained and not force and self.loaded_from != root.resolve():
+            if trained and not force and history.loaded_from != root.resolve():
                 raise fail("E0621", f"{root} holds trained weights", hint="save somewhere else, or give force=True")
             save_artifact(
                 root,
-                self.compilation,
+                history.compilation,
                 self.save_weights,
                 models=self.model_records(),
                 seed=self.seed,
-                training=self.trained_by,
+                training=history.trained_by,
             )
-        self.loaded_from = root.resolve()
+        self.note(replace(history, loaded_from=root.resolve()))
 
     def init_from(self, folder: Path | str) -> Taken:
         """Begin with the adapters and links of another artifact, by name; says what fitted. E0615 on another base

@@ -253,20 +253,22 @@ def load_program(found: Found, *, dtype: str | None, device: str | None) -> Prog
     """The program, with the weights of the artifact. What was trained on another base model is refused. dtype None: the
     one that the machine computes fastest."""
     from masc.backends.torch.build import build, fast_dtype
+    from masc.backends.torch.history import History
 
     compilation, artifact = found.compilation, found.artifact
     weights = read_weights(artifact) if artifact.manifest.trained and found.checkpoint is None else {}
     dtype = dtype or fast_dtype(device)
-    program = build(found.plan, compilation.base, dtype=dtype, device=device, seed=artifact.manifest.seed)
-    program.compilation = compilation
-    program.altered = found.altered
+    history = History(compilation, altered=found.altered)
+    program = build(
+        found.plan, compilation.base, dtype=dtype, device=device, seed=artifact.manifest.seed, history=history
+    )
     if found.checkpoint is not None:
         load_checkpoint(found.checkpoint, program)
     elif artifact.manifest.trained:
         check_models({record.name: record.hash for record in artifact.manifest.models}, artifact.layout.root, program)
         program.load_weights(weights)
-        program.loaded_from = artifact.layout.root.resolve()
-        program.trained_by = artifact.manifest.training
+        root = artifact.layout.root.resolve()
+        program.note(dataclasses.replace(history, loaded_from=root, trained_by=artifact.manifest.training))
     elif program.trainable():
         say(f"not trained yet: {fresh(program)}" + (f"; {told}" if (told := unfinished(artifact)) else ""))
     return program

@@ -134,12 +134,11 @@ def build_row(run: Run, task: Task) -> tuple[Program, int | None]:
 
 def _build(run: Run, task: Task, plan: Plan) -> Program:
     from masc.backends.torch.build import build, fast_dtype
+    from masc.backends.torch.history import History
 
     dtype = task.dtype or run.settings.dtype or fast_dtype(task.device)
-    program = build(plan, run.compilation.base, dtype=dtype, device=task.device, seed=run.seed)
-    if run.row == "team":
-        program.compilation = run.compilation
-    return program
+    history = History(run.compilation if run.row == "team" else None)
+    return build(plan, run.compilation.base, dtype=dtype, device=task.device, seed=run.seed, history=history)
 
 
 def trained_parameters(program: Program) -> int:

@@ -80,10 +80,11 @@ def _train(asked: Request, path: Path, root: Path) -> None:
     eval_rows = renamed(read(test, columns_of(plan, labels=True, texts=False), named), named) if test else None
 
     from masc.backends.torch.build import build, fast_dtype  # here, for it takes seconds: what is wrong shows before
+    from masc.backends.torch.history import History
 
     dtype = settings.dtype or (training.dtype_before(root) if asked.resume else None) or fast_dtype(asked.device)
-    program = build(plan, compilation.base, dtype=dtype, device=asked.device, seed=settings.seed)
-    program.compilation = compilation
+    history = History(compilation)
+    program = build(plan, compilation.base, dtype=dtype, device=asked.device, seed=settings.seed, history=history)
     if asked.resume and known is not None:
         check_models({record.name: record.hash for record in known.models}, root, program)
     if asked.init_from is not None:
@@ -107,10 +108,9 @@ def _train(asked: Request, path: Path, root: Path) -> None:
             training.describe(run, path, dtype, asked.resume)
         training.go(run)
         if main:
-            if program.trained_by is not None:
-                program.trained_by = dataclasses.replace(
-                    program.trained_by, data=str(data.absolute()), set=compilation.set
-                )
+            if (trained := program.history.trained_by) is not None:
+                trained = dataclasses.replace(trained, data=str(data.absolute()), set=compilation.set)
+                program.note(dataclasses.replace(program.history, trained_by=trained))
             program.save(root, force=True)  # what was there before has been resumed or given up above
             say(f"trained -> {root}")
 
@@ -177,6 +177,6 @@ def _write_down(root: Path, compilation: Compilation, program: Program, asked: R
         models=program.model_records(),
         force=asked.force,
         anew=asked.force and not own,
-        init_from=program.initialised_from,
+        init_from=program.history.initialised_from,
     )
     report(written.warnings)

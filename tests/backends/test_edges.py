@@ -114,19 +114,18 @@ def test_measured_lengths_are_the_real_ones(tiny: Path) -> None:
         program = make_program(text, tiny)
         furthest = []
         for row in ROWS:
-            program.max_length = 0
             low, high = 1, 2000
             while low < high:  # the least limit that lets the row pass
-                program.max_length = middle = (low + high) // 2
+                middle = (low + high) // 2
                 try:
-                    program.check_lengths([row])
+                    with program.holding(max_length=middle):
+                        program.check_lengths([row])
                     high = middle
                 except MascError:
                     low = middle + 1
-            program.max_length = high
-            program([row])
-            program.max_length = high - 1
-            with pytest.raises(MascError):
+            with program.holding(max_length=high):
+                program([row])
+            with program.holding(max_length=high - 1), pytest.raises(MascError):
                 program([row])
             furthest.append(high)
         assert len(set(furthest)) > 1

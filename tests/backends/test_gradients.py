@@ -25,8 +25,8 @@ def test_reached_once_the_model_is_there(tiny: Path) -> None:
     """Compiled before it was fetched, a plan does not name the layers; what is counted is the same."""
     program = make_program(MORE["a chain without latents"], tiny)
     known = reached(program)
-    program.plan = with_reach(program.plan, {})
-    assert reached(program) == known
+    with program.running(with_reach(program.plan, {})):
+        assert reached(program) == known
 
 
 def test_a_link_that_nobody_hears_is_not_reached(tiny: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ def gradients(program: Any) -> None:
 
 
 def rounds_noted(program: Any) -> None:
-    program.rounds = {}
-    program(ROWS).loss.backward()
+    with program.holding(rounds={}):
+        program(ROWS).loss.backward()
 
 
 def optimiser_of_ones_own(program: Any) -> None:
@@ -163,8 +164,10 @@ def left(program: Any) -> dict[str, Any]:
     return {
         "modes": [module.training for module in program.modules()],
         "frozen": [parameter.requires_grad for parameter in program.parameters()],
-        # `trained_by` is what training is meant to leave behind.
-        "own": {name: item for name, item in vars(program).items() if not name.startswith(("_", "trained_by"))},
+        "own": {name: item for name, item in vars(program).items() if not name.startswith("_")},
+        "here": program.here,
+        # How it was trained is what training is meant to leave behind.
+        "history": replace(program.history, trained_by=None),
         "hooks": [len(module._forward_hooks) + len(module._backward_hooks) for module in program.modules()],
         "hidden": sorted(vars(program)),
         "random": torch.get_rng_state().tolist(),
@@ -178,8 +181,16 @@ def left(program: Any) -> dict[str, Any]:
 def test_nothing_is_left_behind(how: str, text: str, mode: bool, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = make_program(text, tiny)
     program.train(mode)
-    program.max_length = 700
     before = left(program)
+    with program.holding(max_length=700):
+        held = program.here
+        train_until(how, program, monkeypatch)
+        assert program.here == held
+    assert left(program) == before
+    assert all(parameter.grad is None for parameter in program.parameters())
+
+
+def train_until(how: str, program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     if how in ("error", "interrupt"):
         real = program.base("b").run
         calls: list[int] = []
@@ -200,8 +211,6 @@ def test_nothing_is_left_behind(how: str, text: str, mode: bool, tiny: Path, mon
             train(program, ROWS, **SETTINGS)
     else:
         train(program, ROWS, **SETTINGS)
-    assert left(program) == before
-    assert all(parameter.grad is None for parameter in program.parameters())
 
 
 def test_what_is_switched_off_stays_as_it_is(tiny: Path, tmp_path: Path) -> None:
@@ -303,4 +312,4 @@ def test_a_row_that_is_too_long_is_told_before_the_first_step(tiny: Path, tmp_pa
     with pytest.raises(MascError, match="E0606"):
         train(program, [*ROWS, {"q": "x" * 900, "answer": "y"}], directory=tmp_path, **{**SETTINGS, "max_length": 700})
     assert list(tmp_path.iterdir()) == []
-    assert program.max_length == 0
+    assert program.here.max_length == 0

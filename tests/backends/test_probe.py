@@ -110,8 +110,8 @@ def test_no_layer_at_all_is_the_cut(name: str, tiny: Path) -> None:
     program, cut = program_and_cut(name, tiny)
     with torch.no_grad():
         none = program(TWO, probe=Probe(cut, "layers", layers=(98, 99))).logits
-        program.plan = cut
-        torch.testing.assert_close(none, program(TWO).logits, atol=1e-5, rtol=0)
+        with program.running(cut):
+            torch.testing.assert_close(none, program(TWO).logits, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(

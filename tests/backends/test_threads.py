@@ -171,5 +171,5 @@ def test_a_pass_that_fails_leaves_nothing_switched_on(tiny: Path) -> None:
     assert torch.is_grad_enabled()
     assert program.generate(ROWS) == said
     assert program(ROWS).loss.item() == loss
-    assert program.rounds is None
-    assert not program.max_length
+    assert program.here.rounds is None
+    assert not program.here.max_length

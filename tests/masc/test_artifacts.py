@@ -241,8 +241,8 @@ def test_beginning_with_another_artifact(masc: Command, folder: Path) -> None:
     theirs, ours = first.trainable(), third.trainable()
     assert all(theirs[name].equal(ours[name]) for name in ours if name.endswith(".receiver.weight"))
     library.train(third, ROWS, steps=1, init_from="courier.masc")
-    assert third.trained_by is not None
-    assert third.trained_by.init_from == str(folder / "courier.masc")
+    assert third.history.trained_by is not None
+    assert third.history.trained_by.init_from == str(folder / "courier.masc")
 
 
 def test_another_base_model_is_refused(masc: Command, folder: Path) -> None:

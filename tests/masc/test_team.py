@@ -135,9 +135,9 @@ def test_gradients_by_round_add_up(folder: Path) -> None:
     program = masc.compile(folder / "team.mas")
     for recompute in (False, True):
         program.zero_grad()
-        program.rounds = {}
-        program(ROWS, recompute=recompute).loss.backward()
-        rounds, program.rounds = program.rounds, None
+        rounds: dict[str, dict[str, torch.Tensor]] = {}
+        with program.holding(rounds=rounds):
+            program(ROWS, recompute=recompute).loss.backward()
         named = program.trainable()
         for agent, count in (("solver", 7), ("critic", 4), ("checker", 2), ("judge", 1)):
             own = {a: parts for a, parts in rounds.items() if a.startswith(f"{agent}#")}

@@ -5,22 +5,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
-from torch import Tensor, nn
+from torch import Tensor
 
 if TYPE_CHECKING:
     from masc.backends.torch.engine.trace import Patches
     from masc.compiler.ir.plan import Plan
 
 
-@dataclass
+@dataclass(frozen=True)
 class Here:
     """plan: what runs in the place of the program's own. rounds: by activation and parameter, what it contributes to
-    the gradient (None: it is not noted). max_length: positions of one sample (0: the model's). patches: what agents
-    send instead of what they would."""
+    the gradient is noted there (None: nowhere). max_length: positions of one sample (0: the model's). patches: what
+    agents send instead of what they would."""
 
     plan: Plan | None = None
     rounds: dict[str, dict[str, Tensor]] | None = None
@@ -28,31 +27,40 @@ class Here:
     patches: Patches | None = None
 
 
-class _Threads(threading.local):
+class Threads(threading.local):
+    """now: what holds in the thread that asks. Of a copied program nothing holds."""
+
+    now = Here()
+
+    @contextmanager
+    def holding(self, **changes: Any) -> Iterator[None]:
+        """Within it, fields of `now` are others."""
+        before = {name: getattr(self.now, name) for name in changes}
+        self.now = replace(self.now, **changes)
+        try:
+            yield
+        finally:
+            self.now = replace(self.now, **before)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Threads:
+        return Threads()
+
+
+class Turn:
+    """Of all threads one has it, and it has it once. A copied program has one of its own."""
+
     def __init__(self) -> None:
-        self.programs: WeakKeyDictionary[nn.Module, Here] = WeakKeyDictionary()
+        self._lock = threading.Lock()
 
+    @contextmanager
+    def taken(self, refusal: str) -> Iterator[None]:
+        """ValueError, at once, where somebody has it."""
+        if not self._lock.acquire(blocking=False):
+            raise ValueError(refusal)
+        try:
+            yield
+        finally:
+            self._lock.release()
 
-_THREADS = _Threads()
-
-
-def here(program: nn.Module) -> Here:
-    """What holds of a program in this thread."""
-    found = _THREADS.programs.get(program)
-    if found is None:
-        found = _THREADS.programs[program] = Here()
-    return found
-
-
-@contextmanager
-def holding(program: nn.Module, **changes: Any) -> Iterator[None]:
-    """Within it, fields of `here` are others."""
-    own = here(program)
-    before = {name: getattr(own, name) for name in changes}
-    for name, value in changes.items():
-        setattr(own, name, value)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(own, name, value)
+    def __deepcopy__(self, memo: dict[int, Any]) -> Turn:
+        return Turn()

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from masc.backends.torch.channels.arrivals import arriving, fusions_of, sent
-from masc.backends.torch.engine.here import here
 from masc.backends.torch.engine.rollout import Activated, Block, Decoded, Script, Thinking, activate, decode
 from masc.backends.torch.engine.segments import Opening, Past, Segment, look, start_of
 from masc.backends.torch.engine.trace import patched_segment, patched_texts, patched_thinking
@@ -52,7 +51,7 @@ class Walk:
         from 0 (None: the first of each); others are drawn with other seeds. cuts: an answer that reaches the model's
         last position ends there, which is told (`Decoded.cut`), instead of being an error (E0606)."""
         self.program, self.rows, self.opening, self.recompute = program, rows, opening, recompute
-        self.here = replace(here(program))
+        self.here = program.here
         self.plan = program.plan
         self.columns = columns
         self.probe, self.decoding, self.cuts = probe, decoding, cuts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +76,7 @@ def init_from(program: Program, root: Path) -> Taken:
     for parameter, tensor in found.items():
         parameter.copy_(tensor)
     there = {name.split("/")[1] for name in files if name.startswith("adapters/")} | {_link(name) for name in stored}
-    program.initialised_from = str(root.absolute())
+    program.note(replace(program.history, initialised_from=str(root.absolute())))
     return Taken(tuple(taken), left, tuple(sorted(there - set(taken) - set(left))))
 
 

@@ -21,6 +21,8 @@ from masc.backends.torch.training.schedule import opening_draws, rate_at
 from masc.compiler.ir.plan import Prefill, TrainSettings, agent_of
 from masc.dsl.diagnostics import fail
 
+Rounds = dict[str, dict[str, Tensor]]
+
 
 @dataclass
 class Stepper:
@@ -43,7 +45,7 @@ class Stepper:
         rank, world = self.processes.rank, self.processes.count
         torch.manual_seed(derive(settings.seed, "dropout", step, rank))
         self.program.train()
-        self.program.rounds = {} if self._by_round else None
+        rounds: Rounds | None = {} if self._by_round else None
         # None of what somebody else's backward pass has left.
         self.clear()
         draws = opening_draws(settings.seed, step, len(batch))
@@ -56,7 +58,7 @@ class Stepper:
             part = slice(at, at + settings.batch)
             opening = Opening(step, draws[part].to(self.program.device))
             last = micro == settings.accumulate - 1
-            with self.processes.exchanging(self.module, last):
+            with self.processes.exchanging(self.module, last), self.program.holding(rounds=rounds):
                 out = self.module(
                     batch[part],
                     opening=opening,
@@ -69,7 +71,7 @@ class Stepper:
             positions += out.positions
         loss = float(self.processes.reduced(summed, "sum")) / total
         norms = self._norms()
-        by_round = self._round_norms()
+        by_round = {} if rounds is None else self._round_norms(rounds)
         norm = math.sqrt(sum(n * n for n in norms.values()))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise fail(
@@ -108,19 +110,18 @@ class Stepper:
         prefills = [op for op in self.program.plan.operations if isinstance(op, Prefill)]
         return len(prefills) > len(self.program.plan.agents)
 
-    def _round_norms(self) -> dict[str, float]:
+    def _round_norms(self, rounds: Rounds) -> dict[str, float]:
         """By activation (`critic#2`): the L2 norm of what it contributes to the gradient of its agent's adapter, before
         clipping, over the whole optimiser batch. The contributions themselves are summed in the adapters' float32: in
         bfloat16 those of early rounds round to zero."""
-        rounds, self.program.rounds = self.program.rounds, None
         found: dict[str, float] = {}
         plan = self.program.plan
-        for name in (op.activation for op in plan.operations if isinstance(op, Prefill) and rounds is not None):
+        for name in (op.activation for op in plan.operations if isinstance(op, Prefill)):
             if plan.agent(agent_of(name)).lora is None:
                 continue
-            parts = [] if rounds is None else list(rounds.get(name, {}).values())
+            parts = list(rounds.get(name, {}).values())
             if self.processes.count > 1:
-                parts = self._summed(name, rounds or {})
+                parts = self._summed(name, rounds)
             found[name] = math.sqrt(sum(float(part.double().pow(2).sum()) for part in parts))
         return found
 

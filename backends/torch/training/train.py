@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -18,7 +17,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
 import torch
 
@@ -49,9 +47,6 @@ _ELSEWHERE = {
     "dtype": "it is that of the base models: give it to `masc.compile`",
 }
 """Entries of a `train` block that mean something to the command alone."""
-_LOCK = threading.Lock()
-_TRAINING: WeakSet[Program] = WeakSet()
-"""What is being trained now."""
 
 
 def train(
@@ -209,13 +204,10 @@ def _check_rows(program: Program, rows: list[Row], eval_rows: list[Row] | None, 
         for i, row in enumerate(given):
             for column in columns:
                 value(row, column, i)
-    before, program.max_length = program.max_length, max_length
-    try:
+    with program.holding(max_length=max_length):
         program.check_lengths(rows)
         with _of_evaluation():
             program.check_lengths(eval_rows or [])
-    finally:
-        program.max_length = before
 
 
 @contextmanager
@@ -301,8 +293,14 @@ class Run:
         """Train; returns the metrics of each step that ran. E0641 where another process trains in the directory.
         ValueError where the program is being trained already."""
         here = writing(self.folder) if self.folder is not None and self.processes.main else nullcontext()
-        with alone(self.program), here, _as_it_was(self.program), usual_training(self.program.device):
-            self.program.max_length = self.settings.max_length
+        limited = self.program.holding(rounds=None, max_length=self.settings.max_length)
+        with (
+            self.program.training_alone(),
+            here,
+            _as_it_was(self.program),
+            limited,
+            usual_training(self.program.device),
+        ):
             if self.init_from is not None:
                 self.program.init_from(self.init_from)
             try:
@@ -348,7 +346,7 @@ class Run:
                     metrics.update(self._evaluated())
         if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
             raise fail("E0701", "the weights are no longer numbers", hint="start over with a lower `rate`")
-        self.program.trained_by = self._record()
+        self.program.note(dataclasses.replace(self.program.history, trained_by=self._record()))
         return history
 
     def _record(self) -> Training:
@@ -359,7 +357,7 @@ class Run:
             settings=tuple((name, json.dumps(value)) for name, value in dataclasses.asdict(self.settings).items()),
             processes=self.processes.count,
             versions=versions(),
-            init_from=self.program.initialised_from,
+            init_from=self.program.history.initialised_from,
         )
 
     def _make_room(self) -> None:
@@ -460,30 +458,15 @@ class Run:
 
 
 @contextmanager
-def alone(program: Program) -> Iterator[None]:
-    """Within it nothing else trains the program. ValueError, at once, where something does."""
-    with _LOCK:
-        if program in _TRAINING:
-            raise ValueError("this program is being trained already, in another thread or around this call")
-        _TRAINING.add(program)
-    try:
-        yield
-    finally:
-        _TRAINING.discard(program)
-
-
-@contextmanager
 def _as_it_was(program: Program) -> Iterator[None]:
-    """Whatever happens within it, the program has its mode and its limits again afterwards, no gradients and nothing
+    """Whatever happens within it, the program has its mode again afterwards, no gradients and nothing
     switched on, and the caller's random numbers are as they were."""
     modes = {module: module.training for module in program.modules()}
-    rounds, longest = program.rounds, program.max_length
     devices = [program.device] if program.device.type == "cuda" else []
     try:
         with torch.random.fork_rng(devices=devices):
             yield
     finally:
-        program.rounds, program.max_length = rounds, longest
         for module, mode in modes.items():
             module.training = mode
         for parameter in program.parameters():
