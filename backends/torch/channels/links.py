@@ -1,4 +1,5 @@
-"""Trainable links between two models: final hidden states to embeddings (`hidden`), caches to caches (`fuse`).
+"""Trainable links between two models: final hidden states to embeddings (`hidden`), caches to caches (`fuse`). Their
+formulas: docs/semantics.md, sections 7.2 and 7.3.
 
 All of them are float32 (or whatever their parameters are made), over frozen models of any dtype.
 """

@@ -1,4 +1,4 @@
-"""Attention with a mask for each layer.
+"""Attention with a mask for each layer (docs/semantics.md, sections 4.4 and 4.5).
 
 Transformers hands every layer one and the same mask, and takes a 4-D mask as it is. So a mask here is
 [B, 1, Q, K] (the same for all layers) or [B, L, Q, K] (layer by layer), and the registered function picks its layer.
@@ -114,6 +114,8 @@ def block_mask(past: Columns | None, new: Tensor, place: Tensor, windows: Tensor
 
 
 def _block_mask(past: Tensor | None, new: Tensor, explicit: bool) -> Tensor | None:
+    """`block_mask` before windows: this is where padding is hidden. past: bool [B, 1 or L, T], what is seen of earlier
+    columns; padded ones are False in it already (`segments.seen_of`). explicit: never None."""
     batch, width = new.shape
     whole = bool(new.all()) and not explicit
     if past is None and whole:

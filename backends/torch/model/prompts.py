@@ -1,4 +1,4 @@
-"""From a prompt with `{name}` in it and a row of data to token ids.
+"""From a prompt with `{name}` in it and a row of data to token ids (docs/semantics.md, section 2).
 
 Prompts go through the model's chat template, which must write all of them. What comes from data is data: a value that
 spells a control token (`<|im_end|>`) is tokenised as the characters that it is. A prompt of a model without a template

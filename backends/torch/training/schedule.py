@@ -37,7 +37,9 @@ def rate_at(settings: TrainSettings, step: int) -> float:
 
 
 def opening_draws(seed: int, step: int, count: int) -> torch.Tensor:
-    """float [count]: one draw per sample of the optimiser's batch, stratified so that the share of samples that see an
+    """Who sees an opening channel (docs/semantics.md, section 11).
+
+    float [count]: one draw per sample of the optimiser's batch, stratified so that the share of samples that see an
     opening channel is as even as it can be from step to step."""
     generator = torch.Generator().manual_seed(derive(seed, "open", step))
     order = torch.randperm(count, generator=generator, device="cpu")
