@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-MEND_LINK = "make the link anew, or name the file itself"
+MEND_LINK = "create the link again, or name the file itself"
 """The hint where `dangling` says why."""
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 _KINDS = (
@@ -55,7 +55,7 @@ def read_regular(path: str | os.PathLike[str], most: int) -> bytes:
     with open_regular(path, most) as file:
         data = file.read(most + 1)
     if data is None:  # a file without an end of its own, such as the kernel's log, with nothing in it now
-        raise OSError("it would have to be waited for")
+        raise OSError("reading it might never end")
     if len(data) > most:
         raise _too_large(None, most)
     return data

@@ -22,15 +22,19 @@ _BLOCK_HEADER = re.compile(r"[|>][^\s#]*[ \t]+#([^\n\r]*)")
 _IN_WORDS = (
     (
         "<block mapping start>",
-        "this line is indented in another way than those around it",
+        "this line is indented differently from those around it",
         "let keys of one kind line up",
     ),
     (
         "<block sequence start>",
-        "this line is indented in another way than those around it",
+        "this line is indented differently from those around it",
         "let the `-` of one list line up",
     ),
-    ("expected <block end>", "something follows what is complete already", "text with marks in it stands in quotes"),
+    (
+        "expected <block end>",
+        "something follows what is complete already",
+        "text that holds YAML's own marks stands in quotes",
+    ),
     ("expected ',' or", "a `,` or a closing bracket is missing", None),
     ("mapping values are not allowed", "a second `: ` on this line", "text with a colon in it stands in quotes"),
     ("character '\\t'", "a tab", "YAML is indented with spaces"),
@@ -47,7 +51,7 @@ _IN_WORDS = (
 """What PyYAML says often, in words for who never saw a parser."""
 
 
-_NO_TAG = "leave it out: what a value is, its place and its quotes say"
+_NO_TAG = "leave it out: masc knows the type of each value from its place and its quotes"
 _TAG_HINTS = {"!!str": "leave it out and put the text in quotes", "!": "leave it out and put the text in quotes"}
 _TAG_HINTS |= dict.fromkeys(("!!int", "!!float", "!!bool"), "leave it out, and the quotes")
 _MARK = re.compile(r"[&*!][^\s,\[\]{}]*")
@@ -107,7 +111,9 @@ def compose(source: Source) -> tuple[yaml.Node | None, list[Diagnostic]]:
         # PyYAML lets some of these through, for example from "\UFFFFFFFF".
         if high := _NO_CHARACTER.search(source.text):
             hint = "the last one is `\\U0010FFFF`"
-            return None, [Diagnostic("E0107", f"`{high[1]}` is no character", Span(source, *high.span(1)), hint=hint)]
+            return None, [
+                Diagnostic("E0107", f"`{high[1]}` is not a character", Span(source, *high.span(1)), hint=hint)
+            ]
         return None, [Diagnostic("E0120", f"bad YAML: {error or 'it cannot be read'}", _at(source, 0))]
     return root, _join_halves(source, root) if root is not None and _HALVES.search(source.text) else []
 
@@ -137,8 +143,8 @@ def _join_halves(source: Source, root: yaml.Node) -> list[Diagnostic]:
 def _unwanted(source: Source, code: int, offset: int) -> Diagnostic:
     """A character that may not stand in YAML as it is."""
     escape = f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"
-    what = "is a line's end to some readers of YAML only" if _BREAKS.match(chr(code)) else "may not stand here as it is"
-    hint = None if 0xD800 <= code < 0xE000 else f"in double quotes `{escape}` says it"
+    what = "ends a line for some YAML readers only" if _BREAKS.match(chr(code)) else "is not allowed in YAML as it is"
+    hint = None if 0xD800 <= code < 0xE000 else f"in double quotes, write `{escape}`"
     return Diagnostic("E0120", f"bad YAML: the character U+{code:04X} {what}", _at(source, offset), hint=hint)
 
 

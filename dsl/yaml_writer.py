@@ -114,7 +114,7 @@ def _hold(file: File, text: str) -> None:
     why = f": {errors(found)[0].message}" if errors(found) else ""
     span = file.span if lost is None else lost.span
     hint = "YAML has one graph, one `train`, each name once, and no spaces at the end of a prompt's empty lines"
-    raise MascError([Diagnostic("E0135", f"this cannot be said in YAML{why}", span, hint=hint)])
+    raise MascError([Diagnostic("E0135", f"this cannot be written as YAML{why}", span, hint=hint)])
 
 
 # Comments, where YAML has a place for them

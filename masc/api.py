@@ -144,8 +144,8 @@ def evaluate(
 ) -> Report:
     """Decode and score rows: accuracy with its 95% interval, perplexities, tokens, time. scorer: the name of one
     (docs/scoring.md), or a function of (said, gold, row) that gives a bool or a share from 0 to 1. output: which one is
-    scored (None: the first). repeat: sampled answers to each row, for avg@k, pass@k and the majority. sandbox: behind
-    which walls the scorer `code` runs what the model wrote: auto, bwrap, docker, podman or none. temperature, top_p,
+    scored (None: the first). repeat: sampled answers to each row, for avg@k, pass@k and the majority. sandbox: in
+    which one the scorer `code` runs what the model wrote: auto, bwrap, docker, podman or none. temperature, top_p,
     max_tokens, seed: of the outputs, where they are not those of the graph. tick: called with the number of answers
     done since the last call."""
     from masc.backends.torch.evaluation.evaluate import evaluate as run

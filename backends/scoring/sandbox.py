@@ -226,7 +226,7 @@ def _tried(name: str) -> Sandbox | str:
 
         if holds(sandbox := Sandbox("bwrap", command), 20):
             return sandbox
-    return "`bwrap` cannot build its walls here (are user namespaces switched off?)"
+    return "`bwrap` cannot make a sandbox here (are user namespaces switched off?)"
 
 
 def sandbox_of(name: str) -> Sandbox:
@@ -239,5 +239,5 @@ def sandbox_of(name: str) -> Sandbox:
         if isinstance(found, Sandbox):
             return found
         why.append(found)
-    hint = "install bubblewrap (`apt install bubblewrap`), or write `--sandbox none` to run the code without walls"
-    raise fail("E0660", f"nothing here can shut in the code that is to be run: {'; '.join(why)}", hint=hint)
+    hint = "install bubblewrap (`apt install bubblewrap`), or write `--sandbox none` to run the code without a sandbox"
+    raise fail("E0660", f"no sandbox works here for the code that is to be run: {'; '.join(why)}", hint=hint)

@@ -39,7 +39,7 @@ Seed = Annotated[int | None, typer.Option(help="What is sampled is drawn from it
 AllowCode = Annotated[
     bool, typer.Option("--allow-code-execution", help="Run what the model wrote, for the scorer code")
 ]
-Sandbox = Annotated[str, typer.Option(help=f"Behind which walls it is run: {', '.join(SANDBOXES)}")]
+Sandbox = Annotated[str, typer.Option(help=f"In which sandbox it is run: {', '.join(SANDBOXES)}")]
 Batch = Annotated[int, typer.Option(min=1, help="Rows decoded together")]
 
 

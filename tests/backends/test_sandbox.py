@@ -196,7 +196,7 @@ def test_where_no_walls_stand_it_is_refused(monkeypatch: pytest.MonkeyPatch, tmp
         broken.write_text("#!/bin/sh\nexit 1\n")
         broken.chmod(0o755)
         sandbox._tried.cache_clear()
-        with pytest.raises(MascError, match="cannot build its walls here"):
+        with pytest.raises(MascError, match="cannot make a sandbox here"):
             sandbox_of("auto")
         assert passes("def f(): return 1", {"test_list": ["assert f() == 1"]}, "none")
     finally:

@@ -151,7 +151,8 @@ def test_only_regular_files_of_a_sensible_size_are_read(kind: str, tmp_path: Pat
     assert diagnostic.code in {d.code for d in compile_file(main).diagnostics}
     with pytest.raises(MascError) as refused:
         compile_file(locate(path)).require()
-    assert diagnostic.code in {d.code for d in refused.value.diagnostics}
+    wanted = "E0515" if kind == "loop" else diagnostic.code  # a link that leads nowhere is told before it is opened
+    assert wanted in {d.code for d in refused.value.diagnostics}
 
 
 def test_what_the_system_says_of_a_size_is_not_trusted(tmp_path: Path) -> None:

@@ -146,17 +146,29 @@ def test_diagnostics(text: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("user: [a] {q}", "something follows what is complete already", "text with marks in it stands in quotes"),
-        ('user: "a", b', "something follows what is complete already", "text with marks in it stands in quotes"),
+        (
+            "user: [a] {q}",
+            "something follows what is complete already",
+            "text that holds YAML's own marks stands in quotes",
+        ),
+        (
+            'user: "a", b',
+            "something follows what is complete already",
+            "text that holds YAML's own marks stands in quotes",
+        ),
         ("user: ? {q}", "text cannot begin with this character", "put the text in quotes"),
         (
             "a:\n  - b\n - c",
-            "this line is indented in another way than those around it",
+            "this line is indented differently from those around it",
             "let the `-` of one list line up",
         ),
-        ("user: a\x07", "the character U+0007 may not stand here as it is", "in double quotes `\\u0007` says it"),
-        ("user: a\x7f", "the character U+007F may not stand here as it is", "in double quotes `\\u007F` says it"),
-        ("user: a\u2029", "the character U+2029 is a line's end", "in double quotes `\\u2029` says it"),
+        ("user: a\x07", "the character U+0007 is not allowed in YAML as it is", "in double quotes, write `\\u0007`"),
+        ("user: a\x7f", "the character U+007F is not allowed in YAML as it is", "in double quotes, write `\\u007F`"),
+        (
+            "user: a\u2029",
+            "the character U+2029 ends a line for some YAML readers only",
+            "in double quotes, write `\\u2029`",
+        ),
     ],
 )
 def test_what_yaml_cannot_read_is_said_in_words(text: str, message: str, hint: str | None) -> None:
