@@ -68,7 +68,7 @@ class Scope:
             raise BadValueError
         self.used.add(value.text)
         if param.slot:
-            message = f"`{value.text}` is an input of the graph: it has a place in prompts alone"
+            message = f"`{value.text}` is an input of the graph, which only prompts can use"
             self.complain("E0403", message, value.span, f"a prompt shows it where it says `{{{value.text}}}`")
             raise BadValueError
         return param.value, (Label(param.span, f"`{value.text}` is {show(param.value)} here"),)
@@ -277,4 +277,4 @@ def read_options(
 
 def duplicate(scope: Scope, what: str, again: Span, first: Span) -> None:
     """The complaint about a second one of something that there can be only one of."""
-    scope.complain("E0202", f"{what} is given twice", again, "keep one of them", Label(first, "first given here"))
+    scope.complain("E0202", f"{what} is written twice", again, "keep one of them", Label(first, "first given here"))

@@ -100,7 +100,7 @@ def check_model(target: str, base: Path, span: Span | None = None) -> tuple[Mode
         return None, [Diagnostic("I0501", note, span, hint=fetch)]
     facts, found = look_into(location.folder, target, span)
     if facts is not None and location.kind == "hub" and not whole(location.folder):
-        note = f"the weights of `{target}` are not on disk yet: they are looked at once they are fetched"
+        note = f"the weights of `{target}` are not on disk yet: they are checked once they are fetched"
         weights = ("E0531", "E0532")
         found = [d for d in found if d.code not in weights] + [Diagnostic("I0501", note, span)]
     return facts, found
@@ -125,11 +125,11 @@ def check_prompt(
 ) -> Iterator[Diagnostic]:
     """What an agent's model cannot be told. span: the agent; system: its system text."""
     if agent.system is not None and facts.led is not None and facts.alone is None:
-        message = f"the model `{target}` cannot be told `{agent.name}`'s system text: its chat template {facts.led}"
+        message = f"the model `{target}` does not take the system text of `{agent.name}`: its chat template {facts.led}"
         hint = "write what it says at the beginning of `user`"
         yield Diagnostic("E0538", message, system or span, hint=hint)
     if agent.system is None and facts.alone is not None and facts.led is None:  # else it is said of the model
-        message = f"the model `{target}` cannot be told `{agent.name}`'s prompt: its chat template {facts.alone}"
+        message = f"the model `{target}` does not take the prompt of `{agent.name}`: its chat template {facts.alone}"
         yield Diagnostic("E0538", message, span, hint=f"give `{agent.name}` a `system` text")
     said = "".join(part for part in (*(agent.system or ()), *agent.user) if isinstance(part, str))
     if lost := [token for token in facts.unembedded if token in said]:

@@ -93,7 +93,9 @@ def _inside(resolved: Resolved) -> Iterator[Diagnostic]:
             rounds = repeats[group[sender]]
             message = f"`{sender}` and `{receiver}` take turns in a `repeat`, and this edge stands outside of it"
             label = Label(rounds.span, "the `repeat`")
-            yield Diagnostic("E0321", message, item.edge.span, (label,), "write it into the `repeat`, at its turn")
+            yield Diagnostic(
+                "E0321", message, item.edge.span, (label,), "move it into the `repeat`, where it has its turn"
+            )
 
 
 def _unreachable(resolved: Resolved, graph: Graph) -> Iterator[Diagnostic]:
@@ -194,7 +196,7 @@ def _edges(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diag
         elif edge.open is not None and edge.open.steps >= resolved.train.steps:
             steps = resolved.train.steps
             message = f"this channel never closes: it is open for {edge.open.steps} steps, and training has {steps}"
-            hint = "what was trained is not what runs: give it fewer steps than `steps`, about a third of them"
+            hint = "the graph runs with the channel closed, so train that too: open it for a third of `steps`"
             yield Diagnostic("W0304", message, link.option("open"), hint=hint)
         if (model := facts.get(receiver.model)) is not None:
             found = [layers_diagnostic(edge.layers[1], model, link.option("layers"))] if edge.layers else []
@@ -247,7 +249,7 @@ def _merges(resolved: Resolved) -> Iterator[Diagnostic]:
             receiver = link.edge.receiver
             message = f"edges into `{receiver}` disagree: `merge = {link.edge.merge}` and `merge = {other.edge.merge}`"
             label = Label(other.option("merge"), f"`merge = {other.edge.merge}`")
-            hint = "all kv edges into one agent merge alike: write the same on both"
+            hint = "all kv edges into one agent use the same `merge`"
             yield Diagnostic("E0315", message, link.option("merge"), (label,), hint)
 
 

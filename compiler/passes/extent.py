@@ -79,11 +79,11 @@ def _bits(number: int) -> Iterator[int]:
 def _carried(graph: Graph, activation: str, count: int) -> Diagnostic:
     edges = graph.incoming(activation, "kv")
     edge = next((edge for edge in edges if edge.carry == "trace"), edges[0])
-    message = f"too much is carried on: up to here more than {VIEWS:,} segments are handed from agent to agent"
+    message = f"too much is handed on: up to here more than {VIEWS:,} segments go from agent to agent"
     agent = agent_of(activation)
     hint = f"with `carry = trace` `{agent}` sees all that came before; `carry = own` or `latents` hands on one segment"
     if count > len(graph.agents):
-        hint += ", and fewer rounds are fewer segments"
+        hint += ", and fewer rounds hand on fewer"
     return Diagnostic("E0328", message, edge.span, hint=hint)
 
 

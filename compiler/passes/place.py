@@ -156,6 +156,6 @@ def _sooner(a: int | None, b: int | None) -> int | None:
 def _two_places(segment: str, receiver: str, edges: list[Edge]) -> Diagnostic:
     agent, goal = segment.rpartition("#")[0], receiver.rpartition("#")[0]
     message = f"what `{agent}` wrote arrives at two places in what `{goal}` sees"
-    labels = tuple(Label(edge.span, "and by another path from here") for edge in edges[1:])
-    hint = "stack it once, or pass only `carry = own` on one of the paths"
+    labels = tuple(Label(edge.span, "the other path starts here") for edge in edges[1:])
+    hint = "use `merge = stack` for it once, or `carry = own` on one of the paths"
     return Diagnostic("E0316", message, edges[0].span, labels, hint)

@@ -50,7 +50,14 @@ def _in_file(file: File, found: list[Diagnostic], complete: bool) -> list[Diagno
         written = _ALLOW.fullmatch(allow.text)
         codes = _CODE.findall(written[1]) if written else []
         if not codes:
-            told.append(Diagnostic("W0209", "this comment is for masc, and means nothing", allow.span, hint=_FORM))
+            told.append(
+                Diagnostic(
+                    "W0209",
+                    "this comment begins with `masc:`, but says nothing that masc knows",
+                    allow.span,
+                    hint=_FORM,
+                )
+            )
         for code in codes:
             if (complaint := _unknown(code, allow, len(told) < ALIKE)) is not None:
                 told.append(complaint)

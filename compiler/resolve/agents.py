@@ -64,7 +64,7 @@ def read_agent(
             found["answer"] = Sampling(**read_options(scope, member.options, ANSWER, "`answer`"))
     if "user" not in prompts:
         message = f"the agent `{name}` has no `user` prompt"
-        scope.complain("E0406", message, agent.name.span, 'add `user "..."`: the question that it is asked')
+        scope.complain("E0406", message, agent.name.span, 'add `user "..."`: what the agent is asked')
     align: Align = found["align"]
     gradient: Gradient = found["gradient"]
     return Agent(
@@ -104,7 +104,7 @@ def _template(scope: Scope, called: syntax.Name, prompt: syntax.Prompt, fields: 
     parts = [_filled(part, fields) for part in prompt.parts]
     if (size := sum(len(part) for part in parts if isinstance(part, str))) > PROMPT:
         message = f"a prompt of `{called.text}` has {size:,} characters: there may be {PROMPT:,}"
-        scope.complain("E0217", message, called.span, "long texts are inputs, columns of the data")
+        scope.complain("E0217", message, called.span, "make a long text an input: a column of the data")
         return ()
     joined: list[str | Slot] = []
     for is_text, group in groupby(parts, key=lambda part: isinstance(part, str)):

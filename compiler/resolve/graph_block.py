@@ -102,8 +102,8 @@ def _limited(reading: _Reading, graph: syntax.Graph, body: tuple[Link | Rounds, 
     """The body, if it unrolls to no more edges than there may be; else with one round of each repeat."""
     edges = sum(item.runs if isinstance(item, Rounds) else 1 for item in body)
     if edges > EDGES:
-        message = f"this graph unrolls to {edges:,} edges: there may be {EDGES:,}"
-        reading.scope.complain("E0322", message, graph.name.span, "fewer rounds do, or fewer edges in them")
+        message = f"this graph unrolls to {edges:,} edges: the most is {EDGES:,}"
+        reading.scope.complain("E0322", message, graph.name.span, "use fewer rounds, or fewer edges in each")
         return tuple(item.once() if isinstance(item, Rounds) else item for item in body)
     return body
 
@@ -130,7 +130,7 @@ def _rounds(reading: _Reading, statement: syntax.Repeat, depth: int) -> list[Rou
     body = _body(reading, statement.body, depth + 1)
     rounds = Rounds(count, body, span)
     if depth == 1 and (edges := rounds.runs) > EDGES:  # the outermost one counts all that stand in it
-        message = f"this `repeat` unrolls to {edges:,} edges: there may be {EDGES:,}"
+        message = f"this `repeat` unrolls to {edges:,} edges: the most is {EDGES:,}"
         scope.complain("E0322", message, statement.count.span, "fewer rounds do")
         rounds = rounds.once()
     if not body:
@@ -190,7 +190,7 @@ def _edge(reading: _Reading, edge: syntax.Edge) -> list[Link]:
                     continue
                 if kind == "output":
                     if "E0308" not in said:
-                        message = f"`{sender.text}` is an output: nothing leaves it"
+                        message = f"`{sender.text}` is an output: no edge leads on from it"
                         scope.complain("E0308", message, sender.span, "end the chain there", _declared(reading, sender))
                     said.add("E0308")
                     scope.lost.add("graph")
@@ -214,8 +214,8 @@ def _too_many(reading: _Reading, edge: syntax.Edge, count: int) -> bool:
     if reading.written <= EDGES:
         return False
     if before <= EDGES:
-        message = f"with this line the graph has {reading.written:,} edges: there may be {EDGES:,}"
-        hint = "`[a, b] -> [c, d]` is every pair: an agent in between takes fewer"
+        message = f"with this line the graph has {reading.written:,} edges: the most is {EDGES:,}"
+        hint = "`[a, b] -> [c, d]` is an edge for every pair: with an agent in between there are fewer"
         reading.scope.complain("E0322", message, edge.span, hint)
         reading.scope.lost.add("graph")
     return True
@@ -231,11 +231,16 @@ def _link(
     span = sender.span.to(receiver.span)
     key = sender.text, receiver.text, options["kind"]
     if sender.text == receiver.text:
-        reading.scope.complain("E0303", f"`{sender.text}` cannot send to itself", span, "an agent sees itself anyway")
+        reading.scope.complain(
+            "E0303",
+            f"`{sender.text}` cannot send to itself",
+            span,
+            "an agent sees its own prompt and latent steps anyway",
+        )
         return []
     if key in reading.links:
         label = Label(reading.links[key].edge.span, "first given here")
-        message = f"the `{key[2]}` edge from `{sender.text}` to `{receiver.text}` is given twice"
+        message = f"the `{key[2]}` edge from `{sender.text}` to `{receiver.text}` is written twice"
         reading.scope.complain("E0304", message, span, "keep one of them", label)
         return []
     link = Link(Edge(*key[:2], group=reading.groups, span=span, **options), channel)
@@ -248,7 +253,7 @@ def _give(reading: _Reading, give: Give) -> None:
     reading.giving.add(give.agent)
     if (first := reading.gives.get(give.output)) is not None:
         same = first.agent == give.agent
-        message = f"the edge from `{give.agent}` to `{give.output}` is given twice"
+        message = f"the edge from `{give.agent}` to `{give.output}` is written twice"
         if not same:
             message = f"`{first.agent}` and `{give.agent}` both give the output `{give.output}`"
         label = Label(first.span, "first given here" if same else f"`{first.agent}` gives it here")
@@ -300,10 +305,10 @@ def _outputs(reading: _Reading, graph: syntax.Graph, written: Mapping[str, synta
         if name in given or name in telling:
             continue
         if name in sending:
-            message = f"`{name}` is not asked to say anything: its `answer` line counts with `--channel text` alone"
+            message = f"`{name}` never decodes in this graph: its `answer` line is used with `--channel text` only"
             scope.complain("I0675", message, _answer(written[name]))
         else:
-            message = f"`{name}` answers, but its text goes nowhere"
+            message = f"`{name}` has an `answer` line, but nothing uses what it says"
             hint = f"remove the line, or make it an output: `{name} -> ...`"
             scope.complain("E0313", message, _answer(written[name]), hint)
 

@@ -191,7 +191,9 @@ def _order(reading: _Reading, files: list[_File], targets: list[_Targets]) -> tu
 
 def _cycle(paths: list[str], spans: list[Span]) -> Diagnostic:
     if len(spans) == 1:
-        return Diagnostic("E0211", f"`{paths[0]}` imports itself", spans[0], hint="a file knows its own names")
+        return Diagnostic(
+            "E0211", f"`{paths[0]}` imports itself", spans[0], hint="a file uses its own names without importing them"
+        )
     labels = tuple(Label(span, f"`{path}` is imported here") for path, span in zip(paths[1:], spans[:-1], strict=False))
     hint = "put what both need into a file of its own"
     return Diagnostic("E0211", f"these files import each other: {' -> '.join(paths)}", spans[-1], labels, hint)

@@ -115,7 +115,7 @@ def _instances(
         size += sum(len(part) for part in (*(agent.system or ()), *agent.user) if isinstance(part, str))
         if size > PROMPTS:
             message = f"up to here the prompts of the agents made of templates have more than {PROMPTS:,} characters"
-            scope.complain("E0217", message, statement.span, "fewer agents, or a shorter template")
+            scope.complain("E0217", message, statement.span, "use fewer agents, or a shorter template")
             main.foreign |= {other.name.text for other in instances(graph.body)} - found.keys()
             break
         found[name] = _Member(agent, home, ours=True)
@@ -187,7 +187,7 @@ def _names(name: str, stem: str) -> Iterable[str]:
 
 def _only_graph(scope: Scope, graphs: list[syntax.Graph], file: syntax.File) -> syntax.Graph | None:
     if not graphs:
-        hint = "add one: `graph name(question) -> answer { ... }`; or name the file that imports this one"
+        hint = "add one: `graph name(question) -> answer { ... }`; or give the command the file that imports this one"
         end = max((d.span.end for d in file.declarations), default=file.span.start)
         scope.complain("E0301", "this file has no graph", Span(file.span.source, end, end), hint)
         return None

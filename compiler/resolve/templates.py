@@ -140,7 +140,7 @@ def _unescaped(
         hint = f"for an input, give the field the type `{INPUT}` (`{entry.name.text}: {INPUT}`) and write `{named[1]}`"
     else:
         hint = "write `{{` and `}}` for braces; a text holds no placeholders"
-    message = f"the text for `{entry.name.text}` holds a brace, and nothing is put in there"
+    message = f"the text for `{entry.name.text}` holds a brace, but placeholders are not filled in it"
     scope.complain("E0410", message, value.span, hint, Label(entry.span, "the field"), *labels)
     return None
 

@@ -72,8 +72,18 @@ def test_what_is_silenced(old: str, new: str, silenced: list[str]) -> None:
         ("graph g", "# masc: allow W0301\ngraph g", "W0208", "there is no W0301 to allow here"),
         ("param p", "# masc: allow W0299\nparam p", "W0209", "there is no code `W0299`"),
         ("param p", "# masc: allow E0201\nparam p", "W0209", "E0201 is an error, and errors cannot be allowed"),
-        ("param p", "# masc: alow W0202\nparam p", "W0209", "this comment is for masc, and means nothing"),
-        ("param p", "# masc: allow\nparam p", "W0209", "this comment is for masc, and means nothing"),
+        (
+            "param p",
+            "# masc: alow W0202\nparam p",
+            "W0209",
+            "this comment begins with `masc:`, but says nothing that masc knows",
+        ),
+        (
+            "param p",
+            "# masc: allow\nparam p",
+            "W0209",
+            "this comment begins with `masc:`, but says nothing that masc knows",
+        ),
     ],
 )
 def test_what_is_said_about_such_a_comment(old: str, new: str, code: str, message: str) -> None:

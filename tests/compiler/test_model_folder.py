@@ -132,7 +132,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "a link to nowhere": (lambda f: to_nowhere(f / "model.safetensors"), "E0532", "link"),
     "pickle": (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "E0532", "pickle"),
     "gguf": (lambda f: (f / "model.safetensors").rename(f / "model-q4.gguf"), "E0532", "gguf"),
-    "another name": (lambda f: (f / "model.safetensors").rename(f / "weights.safetensors"), "E0532", "nobody looks"),
+    "another name": (
+        lambda f: (f / "model.safetensors").rename(f / "weights.safetensors"),
+        "E0532",
+        "never looked for",
+    ),
     "an adapter": (lambda f: edit(f, "adapter_config.json", base_model_name_or_path="x"), "E0532", "adapter"),
     "quantised": (lambda f: edit(f, "config.json", quantization_config={"quant_method": "gptq"}), "E0533", "`gptq`"),
     "code": (lambda f: edit(f, "config.json", auto_map={"AutoModelForCausalLM": "x.Y"}), "E0534", "x.Y"),

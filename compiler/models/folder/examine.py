@@ -70,7 +70,7 @@ def _unreadable(folder: Path) -> Iterator[Finding]:
             yield Finding("E0535", f"has a file that cannot be read: `{name}`: {error}")
         else:
             if not isinstance(found, dict):
-                yield Finding("E0535", f"has a file that says nothing: `{name}` is no JSON object")
+                yield Finding("E0535", f"has a file that cannot be used: `{name}` holds no JSON object")
 
 
 def _code(*configs: Mapping[str, Any]) -> Iterator[Finding]:

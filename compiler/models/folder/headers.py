@@ -70,7 +70,7 @@ def _files(folder: Path) -> tuple[list[str] | None, list[Finding]]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return None, [Finding("E0531", f"has an index of its weights that cannot be read: `{INDEX}`: {error}", _AGAIN)]
     if not names:
-        return None, [Finding("E0531", f"has an index of its weights that names none: `{INDEX}`", _AGAIN)]
+        return None, [Finding("E0531", f"has an index that names no weights: `{INDEX}`", _AGAIN)]
     gone = [name for name in names if not (folder / name).exists()]
     if gone:
         return None, [Finding("E0531", f"lacks files that `{INDEX}` names: {some(gone)}", _AGAIN)]
@@ -89,7 +89,7 @@ def _nothing(folder: Path) -> Finding:
     if others := [n for n in names if n.endswith((".gguf", ".ggml", ".h5", ".msgpack", ".onnx", ".npz"))]:
         return Finding("E0532", f"has its weights in {some(others)}, which masc does not read", f"it reads `{ONE}`")
     if shards := [n for n in names if n.endswith(".safetensors")]:
-        message = f"has weights under names that nobody looks for: {some(shards)}"
+        message = f"has weights under names that are never looked for: {some(shards)}"
         return Finding("E0532", message, f"weights lie in `{ONE}`, or in files that `{INDEX}` names")
     return Finding("E0532", f"has no weights: there is no `{ONE}` in its folder")
 

@@ -60,13 +60,15 @@ def examine_template(text: str, tokens: Tokens | None) -> tuple[Chat, Iterator[F
 
 def _findings(chat: Chat, tokens: Tokens | None) -> Iterator[Finding]:
     if chat.alone is not None and chat.led is not None:
-        fix = f"correct it in its folder (`{FILE}`), or take it out: then prompts are given as they are written"
+        fix = f"correct it in its folder (`{FILE}`), or remove it: then the model gets prompts as they are written"
         yield Finding("E0537", f"cannot be used: its chat template {chat.alone}", fix)
         return
     if chat.dated:
         day = f"{TODAY.day} {TODAY:%B %Y}"
-        message = f"has a chat template that writes the date: it is always given {day}, so that prompts stay the same"
-        yield Finding("W0511", message, "a prompt that needs the day's date can have it as an input")
+        message = (
+            f"has a chat template that writes the date: for it, today is always {day}, so that prompts stay the same"
+        )
+        yield Finding("W0511", message, "where a prompt needs the real date, give it as an input")
     if tokens is not None and tokens.first and not chat.start.startswith(tokens.first):
-        message = f"begins every text with `{tokens.first}`, but its chat template writes none, and is followed in this"
+        message = f"begins every text with `{tokens.first}`, but its chat template writes none: the template decides"
         yield Finding("W0512", message, f"if it was trained with it, the template should begin with `{tokens.first}`")

@@ -90,7 +90,7 @@ def compare(held: Tensors, wanted: Mapping[str, Shape], facts: ModelFacts) -> It
         message = f"has weights of {deep} layers, and its config.json says {facts.layers} (`num_hidden_layers`)"
         yield Finding("E0530", message, "config.json and weights must be of one model: copy or fetch both again")
     elif missing:
-        message = f"lacks weights: {some(missing)}, of {len(wanted)} tensors; nothing stands in for them"
+        message = f"lacks weights: {some(missing)}, of {len(wanted)} tensors; masc makes none up"
         yield Finding("E0530", message, _both(facts, missing))
     if surplus and deep == facts.layers:
         message = f"holds weights that its type `{facts.model_type}` has no place for: {some(surplus)}"
