@@ -15,11 +15,11 @@ import pytest
 
 import masc
 from masc import api
+from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.graph_text import print_graph
 from masc.compiler.ir.plan import TrainSettings
 from masc.compiler.ir.plan_text import print_plan
 from masc.compiler.pipeline import compile_file, compile_source
-from masc.compiler.resolve.channel import CHANNELS
 from masc.dsl.diagnostics import errors
 from masc.dsl.dump import dump
 from masc.dsl.render import render
@@ -75,9 +75,9 @@ def test_every_example_of_the_language_compiles(block: str) -> None:
 
 def test_the_reference_names_every_option_and_entry() -> None:
     words = text("language.md")
-    for kind, options in CHANNELS.items():
+    for kind, channel in CHANNELS.items():
         assert f"`{kind}`" in words
-        assert all(option in words for option in options)
+        assert all(option in words for option in channel.options)
     table = words.split("| entry | means")[1]
     assert all(f"`{field.name}`" in table for field in fields(TrainSettings))
 

@@ -26,15 +26,16 @@ from goldens import (
     plan_of,
     read_case,
 )
+from masc.compiler.channels import CHANNELS
 from masc.compiler.ir import plan as plan_module
 from masc.compiler.ir.plan import Plan
 from masc.compiler.ir.plan_json import dump_plan, load_plan
 from masc.compiler.ir.plan_text import parse_plan, print_plan
 from masc.compiler.ir.verify import verify_plan
-from masc.compiler.resolve.agents import ANSWER, LORA, THINK
-from masc.compiler.resolve.channel import CHANNELS
+from masc.compiler.language.agents import ANSWER, LORA, THINK
+from masc.compiler.language.declare import Option
+from masc.compiler.language.train import TRAIN
 from masc.compiler.resolve.params import FIELD_TYPES, TYPES
-from masc.compiler.resolve.train import TRAIN
 from masc.dsl import syntax
 from masc.dsl.read import read_source
 from masc.dsl.rewrite import written
@@ -155,13 +156,13 @@ def everything_written() -> Iterator[syntax.Node]:
 
 
 def test_every_option_of_the_language() -> None:
-    tables = {**CHANNELS, "think": THINK, "lora": LORA, "answer": ANSWER}
-    tables["train"] = {name: reader for name, (_, reader) in TRAIN.items()}
+    tables: dict[str, Mapping[str, Option]] = {"think": THINK, "lora": LORA, "answer": ANSWER, "train": TRAIN}
+    tables |= {kind: channel.options for kind, channel in CHANNELS.items()}
     declared = {
         (owner, name, value)
-        for owner, readers in tables.items()
-        for name, reader in readers.items()
-        for value in values_of(reader.schema)
+        for owner, options in tables.items()
+        for name, option in options.items()
+        for value in values_of(option.reads.schema)
     }
     declared |= {(kind, "", "") for kind in (*CHANNELS, "lora", "none")}
     declared |= {("kv", "open", f"as {carry}") for carry in ("own", "trace")}  # `as latents` would add nothing

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from masc.backends.diagram.sketch import Frame, Line, Link, Node, Weights, sketch
+from masc.backends.diagram.sketch import Frame, Link, Node, Weights, sketch
+from masc.backends.diagram.styles import dot_style
 from masc.backends.diagram.weight import GREY, is_faint, width
 from masc.compiler.ir.graph import Graph
-
-LINES: dict[Line, str] = {
-    "trace": "penwidth=2.5",
-    "own": "penwidth=1.2",
-    "latents": "style=dotted, penwidth=1.5",
-    "hidden": 'style=dashed, color="#1b7f5c", penwidth=1.5',
-    "fuse": 'color="#7a3fa0", penwidth=2.5',
-    "text": 'color="#b0581a", penwidth=1.2',
-    "port": 'color="#999999", penwidth=0.8',
-}
 
 
 def dot(graph: Graph, weights: Weights | None = None) -> str:
@@ -55,7 +46,7 @@ def _frame(frame: Frame, margin: str) -> Iterator[str]:
 def _link(link: Link) -> str:
     words = [f"label={quote(*link.lines)}"] if link.lines else []
     back = ["constraint=false"] if link.back else []  # else it would turn the order of its repeat around
-    style = LINES[link.line] if link.weight is None else _weighted(LINES[link.line], link.weight)
+    style = dot_style(link.line) if link.weight is None else _weighted(dot_style(link.line), link.weight)
     return ", ".join([*words, style, *back])
 
 

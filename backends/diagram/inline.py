@@ -8,22 +8,14 @@ from html import escape
 from importlib import resources
 
 from masc.backends.diagram.places import GAP, Box, Layout
-from masc.backends.diagram.sketch import Frame, Line, Link, Node, Sketch
+from masc.backends.diagram.sketch import Frame, Link, Node, Sketch
+from masc.backends.diagram.styles import KINDS, STYLES, css_class, css_colours, css_lines
 from masc.backends.diagram.weight import is_faint, width
 
 LINE = 19
 """The height of a line of text in pixels; Mermaid gave each of them 24."""
 BASELINE = 5.5
 """From the middle of a line down to its baseline."""
-WIDTHS: dict[Line, float] = {
-    "trace": 3.0,
-    "own": 1.5,
-    "latents": 2.0,
-    "hidden": 2.5,
-    "fuse": 4.0,
-    "text": 2.0,
-    "port": 1.0,
-}
 HEAD = 8.0
 """Arrowheads in pixels; those of thick lines are larger."""
 TITLE = 40
@@ -53,8 +45,10 @@ def light() -> str:
 
 
 def style() -> str:
-    """`drawing.css`"""
-    return resources.files(__package__).joinpath("drawing.css").read_text(encoding="utf-8")
+    """`drawing.css`, with what the channels say of their lines."""
+    sheet = resources.files(__package__).joinpath("drawing.css").read_text(encoding="utf-8")
+    sheet = sheet.replace("  /* colours of channels */", css_colours())
+    return sheet.replace("/* lines of channels */", css_lines())
 
 
 def node_key(kind: str, title: str) -> str:
@@ -99,22 +93,21 @@ def _frame(frame: Frame, layout: Layout) -> Iterator[str]:
 
 def _edge(link: Link, path: str, label: Box | None, head: str, titles: dict[str, str]) -> Iterator[str]:
     sender, receiver = titles[link.source], titles[link.target]
-    kind = "kv" if link.line in ("trace", "own", "latents") else link.line
-    look: str = "words" if kind == "text" else link.line
+    kind, look = KINDS.get(link.line), css_class(link.line)
     if link.weight is not None and is_faint(link.weight):
         look += " faint"
-    thick = WIDTHS[link.line] if link.weight is None else width(link.weight)
+    thick = STYLES[link.line].width if link.weight is None else width(link.weight)
     size = HEAD + 1.5 * max(0.0, thick - 2)
-    key = edge_key(sender, receiver, kind)
     said = f"{sender} to {receiver}: {', '.join(link.lines)}"
-    yield f'<g class="edge {look}"{"" if kind == "port" else _button(key, said)}>'
+    button = _button(edge_key(sender, receiver, kind), said) if kind else ""
+    yield f'<g class="edge {look}"{button}>'
     yield (
         f'<marker id="{head}" viewBox="0 0 10 10" refX="{10 - 10 * GAP / size:.2f}" refY="5" orient="auto" '
         f'markerUnits="userSpaceOnUse" markerWidth="{size:g}" markerHeight="{size:g}">'
         '<path class="head" d="M0 0L10 5L0 10z"/></marker>'
     )
     yield f'<path class="line" d="{path}" stroke-width="{thick:g}" marker-end="url(#{head})"/>'
-    if kind != "port":
+    if kind:
         yield f'<path class="reach" d="{path}"/>'
     if label is not None and link.lines:
         yield f'<rect class="behind" {_corner(Box(label.x, label.y, label.width + 4, len(link.lines) * LINE + 4))}/>'

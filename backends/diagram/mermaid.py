@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from masc.backends.diagram.sketch import Frame, Line, Link, Node, Sketch, Weights, sketch
+from masc.backends.diagram.sketch import Frame, Link, Node, Sketch, Weights, sketch
+from masc.backends.diagram.styles import mermaid_arrow, mermaid_style
 from masc.backends.diagram.weight import GREY, is_faint, width
 from masc.compiler.ir.graph import Graph
 
@@ -36,23 +37,6 @@ STYLES = """\
   classDef port fill:#ffffff,stroke:#888888,color:#333333,rx:14,ry:14
 """
 
-# The more an edge carries, the heavier its line. What is not keys and values has a colour of its own.
-ARROWS: dict[Line, str] = {
-    "trace": "==>",
-    "own": "-->",
-    "latents": "-.->",
-    "hidden": "-.->",
-    "fuse": "==>",
-    "text": "-->",
-    "port": "-->",
-}
-COLOURS: dict[Line, str] = {
-    "hidden": "stroke:#1b7f5c,stroke-width:2.5px,stroke-dasharray:9 4",
-    "fuse": "stroke:#7a3fa0,stroke-width:4px",
-    "text": "stroke:#b0581a,stroke-width:2px",
-    "port": "stroke:#999999,stroke-width:1px",
-}
-
 
 def mermaid(graph: Graph, weights: Weights | None = None) -> str:
     """The graph as Mermaid text, as GitHub and mermaid.live render it."""
@@ -69,7 +53,7 @@ def _styles(drawn: Sketch) -> dict[str, list[str]]:
     """What differs from the theme, with the numbers of the links that it holds for."""
     styles: dict[str, list[str]] = {}
     for place, link in enumerate(drawn.links):
-        style = COLOURS.get(link.line, "")
+        style = mermaid_style(link.line)
         if link.weight is not None:
             style = _weighted(style, link.weight)
         if style:
@@ -97,7 +81,7 @@ def flowchart(drawn: Sketch, label: Callable[[Node], str], words: Callable[[Link
         yield from _frame(frame, nodes, "  ")
     for link in drawn.links:
         text = f"|{words(link)}|" if link.lines else ""
-        yield f"  {link.source} {ARROWS[link.line]}{text} {link.target}"
+        yield f"  {link.source} {mermaid_arrow(link.line)}{text} {link.target}"
 
 
 def _frame(frame: Frame, nodes: Mapping[str, str], margin: str) -> Iterator[str]:

@@ -11,21 +11,14 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from masc.backends.diagram.inline import WIDTHS, inline, light, style
+from masc.backends.diagram.inline import inline, light, style
 from masc.backends.diagram.layout import fitted, lay_out
 from masc.backends.diagram.panels import panels
-from masc.backends.diagram.sketch import Line, Sketch, Weights, sketch, unrolled
+from masc.backends.diagram.sketch import Sketch, Weights, sketch, unrolled
+from masc.backends.diagram.styles import STYLES, css_class
+from masc.compiler.channels.declare import Style
 from masc.compiler.ir.graph import Graph
 
-LEGEND: dict[Line, str] = {
-    "trace": "kv, carry = trace",
-    "own": "kv, carry = own",
-    "latents": "kv, carry = latents",
-    "hidden": "hidden states through a link",
-    "fuse": "fused into the receiver's cache",
-    "text": "text",
-    "port": "from an input, to an output",
-}
 NAMES = ("rolled", "unrolled")
 
 
@@ -61,7 +54,7 @@ def page(state: dict[str, Any], drawn: list[str], *, live: bool = False) -> str:
         style=_part("page.css"),
         drawing_style=style(),
         drawings="\n".join(f'<div class="sheet">{svg}</div>' for svg in drawn),
-        legend="".join(f"<li>{_sample(line)}{escape(words)}</li>" for line, words in LEGEND.items()),
+        legend="".join(f"<li>{_sample(style)}{escape(style.legend)}</li>" for style in STYLES.values()),
         state=_json({**state, "live": live, "light": light()}),
         script=script,
     )
@@ -79,10 +72,9 @@ def _json(state: dict[str, Any]) -> str:
     return json.dumps(state).replace("<", "\\u003c")
 
 
-def _sample(line: Line) -> str:
-    look = "words" if line == "text" else line
-    path = f'<path class="line" d="M0 6H40" stroke-width="{WIDTHS[line]:g}"/>'
-    return f'<svg viewBox="0 0 40 12" aria-hidden="true"><g class="edge {look}">{path}</g></svg>'
+def _sample(style: Style) -> str:
+    path = f'<path class="line" d="M0 6H40" stroke-width="{style.width:g}"/>'
+    return f'<svg viewBox="0 0 40 12" aria-hidden="true"><g class="edge {css_class(style.name)}">{path}</g></svg>'
 
 
 def _part(name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from masc.backends.diagram.inline import edge_key, node_key
 from masc.backends.diagram.rolled import rolled
 from masc.backends.diagram.sketch import Weights
+from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.graph import Agent, Edge, Graph
 from masc.compiler.ir.plan import Across, Answer, Loss, Plan, Prefill, Slot, Template, Think, View, agent_of
 from masc.compiler.ir.plan_text import number_text, quote
@@ -104,19 +105,10 @@ def _activation(plan: Plan, activation: str) -> Rows:
 
 def _edge(edge: Edge, weights: Weights) -> Section:
     rows: Rows = [("kind", edge.kind)]
-    if edge.kind in ("kv", "hidden"):
-        rows.append(("carry", edge.carry))
-    if edge.kind == "kv":
-        rows.append(("merge", edge.merge))
-    if edge.kind in ("kv", "fuse"):
-        rows.append(("layers", "all" if edge.layers is None else f"{edge.layers[0]}..{edge.layers[1]}"))
-    if edge.kind == "hidden":
-        rows.append(("link", edge.shape))
-    if edge.kind == "fuse":
-        rows.append(("width", str(edge.width)))
-    rows.append(("gradient", "none crosses text" if edge.kind == "text" else edge.gradient))
-    if edge.open is not None:
-        rows.append(("open", f"the first {edge.open.steps} steps of training, as {edge.open.carry}"))
+    channel = CHANNELS[edge.kind]
+    told = ((name, option.panel(option.of(edge))) for name, option in channel.options.items())
+    rows += [(name, value) for name, value in told if value]
+    rows += channel.rows
     weight = weights.get((agent_of(edge.sender) or edge.sender, agent_of(edge.receiver) or edge.receiver))
     if weight is not None:
         rows.append(("carries", f"{weight:.0%}"))

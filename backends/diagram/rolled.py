@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from masc.compiler.ir.graph import Edge, Graph, Kind, Loop
+from masc.compiler.ir.graph import Edge, Graph, Loop
 from masc.compiler.ir.plan import agent_of
 
 
@@ -19,7 +19,7 @@ class Repeat:
 
 def rolled(graph: Graph) -> tuple[Edge, ...]:
     """The edges between agents: those of one kind between the same two are one, however often they run."""
-    found: dict[tuple[str, str, Kind], Edge] = {}
+    found: dict[tuple[str, str, str], Edge] = {}
     for edge in graph.edges:
         sender, receiver = agent_of(edge.sender), agent_of(edge.receiver)
         found.setdefault((sender, receiver, edge.kind), replace(edge, sender=sender, receiver=receiver))

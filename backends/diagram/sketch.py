@@ -8,11 +8,11 @@ from pathlib import PurePath
 from typing import Literal
 
 from masc.backends.diagram.rolled import Repeat, backward, homes, repeats, rolled
+from masc.backends.diagram.styles import PORT
+from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.graph import Agent, Edge, Graph
 from masc.compiler.ir.plan import Slot, agent_of
 
-Line = Literal["trace", "own", "latents", "hidden", "fuse", "text", "port"]
-"""What a line looks like: by carry where keys and values flow, else by kind; "port" from an input or to an output."""
 Weights = Mapping[tuple[str, str], float]
 """What the edges of a graph carry: (sender, receiver), agents by name -> a share from 0 to 1."""
 
@@ -29,12 +29,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Link:
-    """`lines`: the words on it; `back`: it goes against the order of a repeat, into the next round; `weight`: the share
-    that it carries, where that is known."""
+    """`line`: the name of its style (`styles.py`); `lines`: the words on it; `back`: it goes against the order of a
+    repeat, into the next round; `weight`: the share that it carries, where that is known."""
 
     source: str
     target: str
-    line: Line = "port"
+    line: str = PORT.name
     lines: tuple[str, ...] = ()
     back: bool = False
     weight: float | None = None
@@ -89,7 +89,7 @@ def unrolled(graph: Graph, weights: Weights | None = None) -> Sketch:
     """The same with every round drawn: a node for each activation. Inputs are words in those that read them, for their
     lines would cross all others."""
     carried = weights or {}
-    says = {e.sender for e in graph.edges if e.kind == "text"} | {activation for _, activation in graph.outputs}
+    says = {e.sender for e in graph.edges if CHANNELS[e.kind].words} | {activation for _, activation in graph.outputs}
     agents = []
     for activation in graph.activations:
         agent = graph.agent(activation.agent)
@@ -146,25 +146,18 @@ def _slots(graph: Graph, name: str) -> set[str]:
     return {part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)}
 
 
-def _line(edge: Edge) -> Line:
-    return edge.carry if edge.kind == "kv" else edge.kind
+def _line(edge: Edge) -> str:
+    return CHANNELS[edge.kind].style(edge).name
 
 
 def _words(edge: Edge) -> tuple[str, ...]:
     """Kind and carry, then whatever is not as by default."""
-    words = [f"{edge.kind} {edge.carry}" if edge.kind in ("kv", "hidden") else edge.kind]
-    if edge.kind == "hidden":
-        words.append(f"{edge.shape} link")
-    if edge.layers is not None:
-        words.append(f"layers {edge.layers[0]}..{edge.layers[1]}")
-    if edge.width != Edge.width:
-        words.append(f"width {edge.width}")
-    if edge.merge != "overlap":
-        words.append(edge.merge)
-    if edge.gradient == "stop":
-        words.append("no gradient")
-    if edge.open is not None:
-        words.append(f"open {edge.open.steps} as {edge.open.carry}")
+    channel = CHANNELS[edge.kind]
+    words = [f"{edge.kind} {edge.carry}" if channel.carries else edge.kind]
+    for option in channel.options.values():
+        value = option.of(edge)
+        if option.label is not None and (option.always or value != option.default):
+            words.append(option.label(value))
     return tuple(words)
 
 

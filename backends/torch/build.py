@@ -12,7 +12,7 @@ from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.fetch import resolve
 from masc.backends.torch.program import Program
 from masc.compiler.ir.plan import Plan
-from masc.compiler.language.bounds import TRAIN
+from masc.compiler.language.bounds import SEED
 from masc.compiler.models.locate import check_plan, look_into
 from masc.dsl.diagnostics import MascError, errors, fail
 
@@ -46,7 +46,7 @@ def build(
     Errors: E0509 a model that cannot be had, E0616 one that cannot be loaded, what is wrong with its folder
     (`models.look_into`), those of `check_plan` that had to wait until it was there. ValueError for a seed that is none.
     """
-    if seed is not None and (wrong_seed := TRAIN["seed"].complaint("seed", seed)):
+    if seed is not None and (wrong_seed := SEED.complaint("seed", seed)):
         raise ValueError(wrong_seed)
     if dtype not in DTYPES:
         raise fail("E0405", f"unknown dtype `{dtype}`", hint=f"known are {', '.join(DTYPES)}")

@@ -24,7 +24,7 @@ from masc.compiler.artifact.layout import (
 from masc.compiler.artifact.of_training import training_told
 from masc.compiler.files.reading import parse_json, read_regular
 from masc.compiler.ir.plan import Plan
-from masc.compiler.language.bounds import TRAIN
+from masc.compiler.language.bounds import SEED
 from masc.dsl.diagnostics import MascError, fail
 from masc.dsl.regular import MEND_LINK, dangling
 
@@ -199,7 +199,7 @@ def _parse(root: Path, body: Mapping[str, Any]) -> Manifest:
         way=_or_none(body, "way"),
         init_from=_or_none(body, "init_from"),
     )
-    if wrong_seed := TRAIN["seed"].complaint("seed", found.seed):
+    if wrong_seed := SEED.complaint("seed", found.seed):
         raise ValueError(wrong_seed)
     if not found.trained and body["format"] != 1 and any(is_weights(name) for name, _ in found.files):
         raise ValueError("`files` lists weights, and `trained` is false")

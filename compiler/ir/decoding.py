@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from masc.compiler.ir.plan import Answer, Plan, Sampling, agent_of
-from masc.compiler.language import bounds
+from masc.compiler.language.agents import DECODING
 from masc.dsl.diagnostics import did_you_mean
 
 
@@ -23,7 +23,7 @@ class Decoding:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        for name, limits in bounds.ANSWER.items():
+        for name, limits in DECODING.items():
             value = getattr(self, name)
             if value is not None and (wrong := limits.complaint(name, value)) is not None:
                 raise ValueError(wrong)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 Carry = Literal["trace", "own", "latents"]
 Merge = Literal["overlap", "stack"]
 Gradient = Literal["full", "stop"]
-Kind = Literal["kv", "hidden", "fuse", "text"]
 Shape = Literal["linear", "mlp"]
 
 
@@ -61,17 +60,13 @@ class Open:
 class Edge:
     """An edge between two activations, and what it carries.
 
-    kv      keys and values: `carry`, `merge`, `gradient`, `open`, and `layers`, the first and last that see it (None:
-            all)
-    hidden  final hidden states through a trainable link of a `shape`: `carry` (latents or own), `gradient`
-    fuse    the sender's cache, projected (`width`: of the projection's hidden layer) and gated into the receiver's:
-            `layers` of the receiver, `gradient`
-    text    what the sender says, in words; nothing else is looked at
+    kind    of `CHANNELS` (`compiler/channels`), whose declaration says which of the fields below mean something
+    layers  the first and the last layer of the receiver; None: all
     """
 
     sender: str
     receiver: str
-    kind: Kind
+    kind: str
     group: int
     """Edges written in one fan-in (`[a, b] -> c`) share a group number; diagrams draw them together."""
     span: Span = field(compare=False, repr=False)
@@ -127,7 +122,7 @@ class Graph:
     def agent(self, name: str) -> Agent:
         return self._by_name[name]
 
-    def incoming(self, activation: str, *kinds: Kind) -> tuple[Edge, ...]:
+    def incoming(self, activation: str, *kinds: str) -> tuple[Edge, ...]:
         """The edges into an activation, of some kinds or all."""
         edges = self._incoming.get(activation, ())
         return tuple(e for e in edges if e.kind in kinds) if kinds else edges

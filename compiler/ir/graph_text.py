@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from masc.compiler.ir.graph import Agent, Edge, Graph, Kind, Loop
+from masc.compiler.channels import CHANNELS
+from masc.compiler.ir.graph import Agent, Edge, Graph, Loop
 from masc.compiler.ir.plan_text import number_text, quote
 from masc.dsl.formatter import format_column
-
-OPTIONS: dict[Kind, tuple[str, ...]] = {
-    "kv": ("carry", "merge", "gradient", "layers", "open"),
-    "hidden": ("carry", "link", "gradient"),
-    "fuse": ("layers", "width", "gradient"),
-    "text": (),
-}
 
 
 def print_graph(graph: Graph) -> str:
@@ -57,13 +51,6 @@ def _margin(graph: Graph, loop: Loop) -> str:
 
 def _edge(edge: Edge) -> str:
     """The kind, with the options that mean something for it."""
-    options = {
-        "carry": edge.carry,
-        "merge": edge.merge,
-        "link": edge.shape,
-        "gradient": edge.gradient,
-        "layers": f"{edge.layers[0]}..{edge.layers[1]}" if edge.layers else None,
-        "width": str(edge.width),
-        "open": f"{edge.open.steps} as {edge.open.carry}" if edge.open else None,
-    }
-    return " ".join([edge.kind, *(f"{name}={options[name]}" for name in OPTIONS[edge.kind] if options[name])])
+    options = CHANNELS[edge.kind].options
+    values = {name: option.text(option.of(edge)) for name, option in options.items()}
+    return " ".join([edge.kind, *(f"{name}={value}" for name, value in values.items() if value)])

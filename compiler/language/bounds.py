@@ -1,4 +1,4 @@
-"""Which numbers each option takes: one table, read by the compiler and by everything that is called from Python.
+"""Bounds of numbers. Each option's stand where it is declared (`agents.py`, `train.py`, `compiler/channels`).
 
 What lies in the bounds can be computed in float32, where much smaller numbers become 0 and larger ones infinity.
 """
@@ -6,7 +6,6 @@ What lies in the bounds can be computed in float32, where much smaller numbers b
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,15 @@ class Bounds:
     @property
     def kind(self) -> str:
         return "a whole number" if self.whole else "a number"
+
+    @property
+    def takes(self) -> str:
+        """What it takes, in words: limits that nobody would ever come near are left out."""
+        high = f" to {_shown(self.high)}" if self.high < _MANY else ""
+        if self.whole or self.zero or self.low == 0:
+            return f"{self.kind} from {0 if self.zero else _shown(self.low)}{high}"
+        low = "above 0" if self.low <= _TINY else f"from {_shown(self.low)}"
+        return f"{self.kind} {low}" + (f", at most {_shown(self.high)}" if high and self.high < 1e3 else "")
 
     def fits(self, value: object) -> bool:
         """Whether a value is of the type, NumPy's numbers included. True and False are no numbers."""
@@ -63,45 +71,14 @@ def _short(number: float) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
-def _whole(low: int, high: int) -> Bounds:
+def whole(low: int, high: int) -> Bounds:
     return Bounds(low, high, whole=True)
 
 
-_SEED = _whole(0, 2**63 - 1)
-
-THINK = _whole(0, 1 << 16)
-"""Latent steps."""
-LORA: Mapping[str, Bounds] = {
-    "rank": _whole(1, 4096),
-    "alpha": Bounds(1e-6, 1e6),
-    "dropout": Bounds(0.0, 0.99),
-}
-ANSWER: Mapping[str, Bounds] = {
-    "max_tokens": _whole(1, 1_000_000),
-    "temperature": Bounds(1e-6, 1e6, zero=True),
-    "top_p": Bounds(1e-6, 1.0),
-    "seed": _SEED,
-}
-TRAIN: Mapping[str, Bounds] = {
-    "batch": _whole(1, 4096),
-    "accumulate": _whole(1, 4096),
-    "steps": _whole(1, 10**9),
-    "rate": Bounds(1e-12, 1e3),
-    "warmup": Bounds(0.0, 1.0),
-    "clip": Bounds(1e-6, 1e9, zero=True),
-    "weight_decay": Bounds(1e-12, 1e3, zero=True),
-    "seed": _SEED,
-    "save_every": _whole(0, 10**9),
-    "keep": _whole(1, 10**6),
-    "eval_every": _whole(0, 10**9),
-    "max_length": _whole(0, 10**9),
-}
-"""The numbers of a `train` block."""
-REPEAT = _whole(1, 2**63 - 1)
-"""Rounds; how many edges come of them has a limit of its own."""
-OPEN = _whole(0, 10**9)
-"""Optimiser steps in which a channel is open."""
-WIDTH = _whole(1, 1 << 16)
-"""Of a fuser's hidden layer."""
+MOST = 2**63 - 1
+"""Above it no whole number is read."""
+SEED = whole(0, MOST)
 LAST_LAYER = 9_999
 """The last layer that a range may name, whatever the model."""
+_TINY = 1e-6
+_MANY = 10**6

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from masc.compiler.language.values import Reader
 
 
 @dataclass(frozen=True)
@@ -15,11 +19,72 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Option:
+    """What stands in parentheses behind something (`kv(carry = own)`), or an entry of `train`.
+
+    reads    what it accepts
+    help     what it decides, in a few words
+    default  what counts where it is left out; None: nothing, or what `help` says
+    means    the same as `help` where the reference says more, in Markdown
+    """
+
+    name: str
+    reads: Reader
+    help: str
+    default: Any = None
+    means: str = ""
+
+    @property
+    def shown_default(self) -> str:
+        """The default as it is written; empty: there is none."""
+        if self.default is None:
+            return ""
+        return str(self.default) if isinstance(self.default, str) else number(self.default)
+
+    @property
+    def about(self) -> str:
+        """A sentence of what it decides and of what counts where it is left out."""
+        word = f"`{self.default}`" if isinstance(self.default, str) else self.shown_default
+        return f"{self.help} (default {word})." if word else f"{self.help}."
+
+    @property
+    def choices(self) -> str:
+        """What it takes, in words."""
+        found = [f"`{word}`" for word in self.reads.words] + ([self.reads.takes] if self.reads.takes else [])
+        return " or ".join(filter(None, [", ".join(found[:-1]), found[-1]]))
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What of an agent is trained: `adapt lora(...)`, `adapt none`."""
+
+    name: str
+    help: str
+    options: Mapping[str, Option]
+
+
+_Named = TypeVar("_Named", bound="Option | Adapter | Alignment")
+
+
+def table(*declared: _Named) -> dict[str, _Named]:
+    """Declarations by name, in their order."""
+    return {one.name: one for one in declared}
+
+
+def number(value: float) -> str:
+    """A number as people write it: 0.0002 is `2e-4`."""
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        return f"{value:g}"
+    mantissa, _, exponent = f"{value:e}".partition("e")
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+@dataclass(frozen=True)
 class Alignment:
     """How a latent step makes the next input of a last hidden state h.
 
-    help     what it does with h, in a few words that go on from "the next input is h ..."
-    means    the same for the reference, in Markdown; `suits`: which models or channels it is for
+    help     in a few words that go on from "a hidden state becomes the next input"
+    means    the next input, for the reference, in Markdown; `suits`: which models or channels it is for
     trained  an agent that thinks so has a trainable matrix [d, d]
     tied     what is told where a model ties its input and output embeddings
     """
@@ -30,3 +95,8 @@ class Alignment:
     suits: str = ""
     trained: bool = False
     tied: Note | None = None
+
+    @property
+    def about(self) -> str:
+        """A sentence of what it does."""
+        return f"A hidden state becomes the next input {self.help}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from masc.dsl.diagnostics import did_you_mean
 
@@ -46,10 +46,6 @@ _CALLED = {
     "full": "true yes on all",
     "stack": "concat concatenate cat append sequential",
     "overlap": "parallel union shared same",
-    "kv": "cache kvcache kv_cache keys key_values past_key_values attention",
-    "text": "message messages string msg words tokens str chat natural_language",
-    "hidden": "hidden_state hidden_states embedding embeddings activations states",
-    "fuse": "fusion c2c cache_to_cache fuser",
     "lora": "qlora dora peft adapter rslora low_rank",
     "true": "yes on y",
     "false": "no off n",
@@ -95,13 +91,13 @@ _NOTES |= dict.fromkeys(("logging_steps", "log_every", "log_interval"), "every s
 _NOTES |= dict.fromkeys(("shuffle", "sampler"), "rows are drawn in an order that `seed` decides")
 
 
-def meant(wrong: str, known: Sequence[str]) -> str | None:
-    """The hint for a name or a word that is none of the known ones: what is meant if it is called so elsewhere, else
-    what looks like it."""
+def meant(wrong: str, known: Sequence[str], called: Mapping[str, str] = _CALLED) -> str | None:
+    """The hint for a name or a word that is none of the known ones: what is meant if it is called so elsewhere
+    (`called`: by our name, what others say), else what looks like it."""
     if not known:
         return None
     lower = wrong.lower()
     if lower in known:
         return f"did you mean `{lower}`?"
-    called = next((ours for ours in known if lower in _CALLED.get(ours, "").split()), None)
-    return f"did you mean `{called}`?" if called else _NOTES.get(lower) or did_you_mean(wrong, known)
+    other = next((ours for ours in known if lower in called.get(ours, "").split()), None)
+    return f"did you mean `{other}`?" if other else _NOTES.get(lower) or did_you_mean(wrong, known)

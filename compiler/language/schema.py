@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from masc.compiler.language.agents import ADAPTERS, ANSWER, LORA, ROUNDS, STEPS, THINK
+from masc.compiler.language.declare import Option
+from masc.compiler.language.train import TRAIN
 from masc.compiler.language.values import Reader
-from masc.compiler.resolve.agents import ANSWER, LORA, STEPS, THINK
-from masc.compiler.resolve.graph_block import ROUNDS
 from masc.compiler.resolve.params import FIELD_TYPES, TYPES
-from masc.compiler.resolve.train import TRAIN
 from masc.dsl.parser import VERSION
 from masc.dsl.yaml_reader import AGENT, GRAPH, GRAPH_NEEDS, IMPORT, PARAM, REPEAT, TOP
 
@@ -72,7 +72,7 @@ def _agent() -> dict[str, Schema]:
         "system": _PROMPT,
         "user": _PROMPT,
         "think": {"anyOf": [steps, options], "description": "Latent steps: nothing is decoded."},
-        "adapt": {"anyOf": [{"enum": ["lora", "none"]}, lora], "description": "The adapter; `none` freezes the agent."},
+        "adapt": {"anyOf": [{"enum": list(ADAPTERS)}, lora], "description": "The adapter; `none` freezes the agent."},
         "answer": _object(ANSWER, _options(ANSWER)) | _nullable() | {"description": "The agent answers in words."},
     }
 
@@ -95,13 +95,13 @@ def _statement() -> Schema:
 
 
 def _train() -> Schema:
-    entries = {name: _value(reader) for name, (_, reader) in TRAIN.items()} | {"data": _TEXT}
+    entries = _options(TRAIN) | {"data": _TEXT | {"description": TRAIN["data"].about}}
     columns = _named(_TEXT, "Which column of the data supervises which output.")
     return _object((*TRAIN, "supervise"), entries | {"supervise": columns}) | _nullable()
 
 
-def _options(readers: Mapping[str, Reader]) -> dict[str, Schema]:
-    return {name: _value(reader) for name, reader in readers.items()}
+def _options(options: Mapping[str, Option]) -> dict[str, Schema]:
+    return {name: _value(option.reads) | {"description": option.about} for name, option in options.items()}
 
 
 def _value(reader: Reader) -> Schema:

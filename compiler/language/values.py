@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from masc.compiler.language.bounds import LAST_LAYER, Bounds
+from masc.compiler.language.bounds import LAST_LAYER, MOST, Bounds
 from masc.compiler.language.other_names import meant
 from masc.dsl import strings
 from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean
 from masc.dsl.formatter import format_value
 from masc.dsl.limits import ALIKE
 from masc.dsl.source import Span
-from masc.dsl.syntax import List, Literal, Name, Option, Range, Value
+from masc.dsl.syntax import List, Literal, Name, Range, Value
 
 
 class BadValueError(Exception):
@@ -76,11 +76,22 @@ class Scope:
 
 @dataclass(frozen=True)
 class Reader:
-    """What an option accepts. `read` reads the value of the named option, or complains and raises BadValueError;
-    `schema` says in JSON Schema what can be written (in YAML; that a parameter may stand for it is not in there)."""
+    """What an option accepts. `read` reads the value of the named option, or complains and raises BadValueError.
+
+    schema  what can be written, as JSON Schema (in YAML; that a parameter may stand for it is not in there)
+    words   the words of its own that it takes; `items`: those that stand in a list
+    takes   what else it takes, in words
+    bounds  of a number
+    type    how `--set` reads it: a param's type, or "word"
+    """
 
     read: Callable[[Scope, str, Value], Any]
     schema: Mapping[str, Any]
+    words: tuple[str, ...] = ()
+    items: tuple[str, ...] = ()
+    takes: str = ""
+    bounds: Bounds | None = None
+    type: str = "word"
 
     def __call__(self, scope: Scope, name: str, value: Value) -> Any:
         return self.read(scope, name, value)
@@ -121,11 +132,8 @@ def _mismatch(
     return BadValueError()
 
 
-_SHARES = {"warmup": "it is the share of the steps that leads up to `rate`, such as 0.05"}
-
-
-def numeric(bounds: Bounds) -> Reader:
-    """A number within bounds: whole ones as int, all others as float."""
+def numeric(bounds: Bounds, hint: str | None = None) -> Reader:
+    """A number within bounds: whole ones as int, all others as float. hint: for one that is out of bounds."""
 
     def read(scope: Scope, name: str, value: Value) -> int | float:
         got, labels = scope.constant(value)
@@ -133,15 +141,16 @@ def numeric(bounds: Bounds) -> Reader:
             raise _mismatch(scope, name, bounds.kind, got, value, labels)
         if not bounds.holds(got):
             message = f"`{name}` is {got}: it must be {bounds.limit(got)}"
-            scope.complain("E0404", message, value.span, _SHARES.get(name), *labels)
+            scope.complain("E0404", message, value.span, hint, *labels)
             raise BadValueError
         number: int | float = got if bounds.whole else float(got)
         return number
 
     limits: dict[str, Any] = {"type": "integer" if bounds.whole else "number", "minimum": bounds.low}
-    if bounds.high < 2**63 - 1:
+    if bounds.high < MOST:
         limits["maximum"] = bounds.high
-    return Reader(read, {"anyOf": [{"const": 0}, limits]} if bounds.zero else limits)
+    schema = {"anyOf": [{"const": 0}, limits]} if bounds.zero else limits
+    return Reader(read, schema, takes=bounds.takes, bounds=bounds, type="int" if bounds.whole else "float")
 
 
 def word(*words: str) -> Reader:
@@ -163,7 +172,7 @@ def word(*words: str) -> Reader:
             raise _mismatch(scope, name, wants, got, value, labels, hint)
         return str(got)
 
-    return Reader(read, {"enum": list(words)})
+    return Reader(read, {"enum": list(words)}, words=words)
 
 
 def _text(scope: Scope, name: str, value: Value) -> str:
@@ -173,7 +182,7 @@ def _text(scope: Scope, name: str, value: Value) -> str:
     return got
 
 
-text = Reader(_text, {"type": "string"})
+text = Reader(_text, {"type": "string"}, takes="a text in quotes", type="text")
 """A text in quotes."""
 
 
@@ -189,7 +198,9 @@ def _stops(scope: Scope, name: str, value: Value) -> tuple[str, ...]:
 
 
 _STOP = {"type": "string", "minLength": 1}
-stops = Reader(_stops, {"anyOf": [_STOP, {"type": "array", "items": _STOP}]})
+stops = Reader(
+    _stops, {"anyOf": [_STOP, {"type": "array", "items": _STOP}]}, takes="a text or a list of texts", type="text"
+)
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
 
@@ -213,7 +224,13 @@ def _targets(scope: Scope, name: str, value: Value) -> tuple[str, ...]:
 
 
 _SOME = {"type": "array", "items": _PROJECTION.schema, "minItems": 1}
-targets = Reader(_targets, {"anyOf": [_GROUPS.schema, _SOME]})
+targets = Reader(
+    _targets,
+    {"anyOf": [_GROUPS.schema, _SOME]},
+    words=_GROUPS.words,
+    items=PROJECTIONS,
+    takes=f"a list of {', '.join(PROJECTIONS)}",
+)
 
 
 def _layers(scope: Scope, name: str, value: Value) -> tuple[int, int] | None:
@@ -238,7 +255,12 @@ def _layers(scope: Scope, name: str, value: Value) -> tuple[int, int] | None:
     return value.first, value.last
 
 
-layers = Reader(_layers, {"type": "string", "pattern": r"^(all|[0-9]+\.\.[0-9]+)$"})
+layers = Reader(
+    _layers,
+    {"type": "string", "pattern": r"^(all|[0-9]+\.\.[0-9]+)$"},
+    words=("all",),
+    takes="a range such as 0..9",
+)
 
 
 def read_value(scope: Scope, reader: Reader, name: str, value: Value) -> Any:
@@ -247,32 +269,6 @@ def read_value(scope: Scope, reader: Reader, name: str, value: Value) -> Any:
         return reader(scope, name, value)
     except BadValueError:
         return None
-
-
-def read_options(
-    scope: Scope, options: Sequence[Option], readers: Mapping[str, Reader], owner: str, qualified: str | None = None
-) -> dict[str, Any]:
-    """The options that could be read, by name. `owner`: whose options, in words. Only `qualified` may say `as`."""
-    found: dict[str, Any] = {}
-    first: dict[str, Option] = {}
-    for option in options:
-        name = option.name.text
-        if name not in readers:
-            hint = meant(name, list(readers))
-            hint = hint or (f"it takes {', '.join(readers)}" if readers else "it takes no options")
-            scope.complain("E0401", f"{owner} has no option `{name}`", option.name.span, hint)
-            continue
-        if name in first:
-            duplicate(scope, f"the option `{name}`", option.name.span, first[name].name.span)
-            continue
-        first[name] = option
-        if option.qualifier is not None and name != qualified:
-            scope.complain("E0401", f"`{name}` takes no `as`", option.qualifier.span)
-        try:
-            found[name] = readers[name](scope, name, option.value)
-        except BadValueError:
-            continue
-    return found
 
 
 def duplicate(scope: Scope, what: str, again: Span, first: Span) -> None:

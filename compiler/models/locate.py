@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from masc.compiler.ir.plan import Plan, Prefill, Template, Think
+from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.models.facts import ALLOWED, ModelFacts, check_facts, read_config
 from masc.compiler.models.folder import look_at
 from masc.compiler.models.folder.headers import whole
@@ -157,10 +158,10 @@ def check_plan(plan: Plan, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
             for fuse in operation.fuses if name in facts else ():
                 beyond = layers_diagnostic(fuse.layers[-1][1], facts[name]) if fuse.layers else None
                 found += [beyond] if beyond else []
-        elif isinstance(operation, Think) and operation.align == "ridge":
+        elif isinstance(operation, Think):
             thinker = plan.agent(operation.activation.rpartition("#")[0])
-            if thinker.model in facts and facts[thinker.model].tied:
-                found.append(ridge_note(thinker.name))
+            note = align_note(thinker.name, operation.align, facts[thinker.model]) if thinker.model in facts else None
+            found += [note] if note else []
     return list(dict.fromkeys(found))
 
 
@@ -208,9 +209,10 @@ def _ranges(numbers: Sequence[int]) -> str:
     return ", ".join(str(a) if a == b else f"{a}..{b}" for a, b in found)
 
 
-def ridge_note(agent: str, span: Span | None = None) -> Diagnostic:
-    message = f"`align = ridge` does nothing for `{agent}`: its model ties its embeddings, so W is the identity"
-    return Diagnostic("I0502", message, span, hint="`align = norm` says the same; `align = linear` makes W trainable")
+def align_note(agent: str, align: str, facts: ModelFacts, span: Span | None = None) -> Diagnostic | None:
+    """What is told of an agent that thinks with an alignment on a model."""
+    note = ALIGNMENTS[align].tied if facts.tied else None
+    return Diagnostic(note.code, note.message.format(agent=agent), span, hint=note.hint) if note else None
 
 
 def _local(target: str, base: Path) -> Path | None:

@@ -36,20 +36,3 @@ def lora_size(shapes: Shapes, layers: int, lora: Lora) -> int:
     groups = {"all": tuple(shapes), "attention": _ATTENTION, "mlp": _MLP}
     names = {name for target in lora.targets for name in groups.get(target, (target,))}
     return layers * sum(lora.rank * sum(shapes[name]) for name in names if name in shapes)
-
-
-def link_size(shape: str, sender: ModelFacts, receiver: ModelFacts) -> int:
-    """The parameters of a `hidden` edge's link, "linear" or "mlp" (see `backends/torch/channels/links.py`)."""
-    d, e = sender.hidden, receiver.hidden
-    return d * e if shape == "linear" else 2 * d * e + e * e + 2 * d + 4 * e
-
-
-def fuser_size(sender: ModelFacts, receiver: ModelFacts, layers: tuple[int, int] | None, width: int) -> int:
-    """The parameters of a `fuse` edge's fuser. `layers`: the receiver's that are fused, both ends included (None: all
-    that have a counterpart)."""
-    low, high = layers or (0, receiver.layers - 1)
-    count = min(high, receiver.layers - 1) + 1 - max(low, receiver.layers - sender.layers)
-    own = receiver.kv_heads * receiver.head_dim
-    both = sender.kv_heads * sender.head_dim + own
-    one = 2 * both + (both + 1) * width + (width + 1) * own + (both + 1) * receiver.kv_heads + 1
-    return max(0, count) * 2 * one

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 
+from masc.compiler.channels import CHANNELS
+from masc.compiler.channels.declare import Between, slots
 from masc.compiler.ir.graph import Agent, Edge, Graph
-from masc.compiler.ir.plan import Slot, agent_of
+from masc.compiler.ir.plan import agent_of
 from masc.compiler.ir.resolved import Link, Resolved, Rounds
 from masc.compiler.models.facts import ModelFacts
-from masc.compiler.models.locate import check_prompt, layers_diagnostic, ridge_note, window_note
+from masc.compiler.models.locate import align_note, check_prompt
 from masc.compiler.passes.unroll import groups, useful
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean
 from masc.dsl.limits import ALIKE, SHOWN
-from masc.dsl.source import Span
-
-_WIDTH = {"latents": 0, "own": 1, "trace": 2}
 
 
 def check(resolved: Resolved, graph: Graph, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
@@ -28,9 +27,9 @@ def check(resolved: Resolved, graph: Graph, facts: Mapping[str, ModelFacts]) -> 
         *_unused(resolved),
         *_prompts(resolved),
         *_edges(resolved, facts),
-        *_merges(resolved),
+        *_alike(resolved),
         *_supervised(resolved, graph),
-        *_ridges(resolved, facts),
+        *_aligned(resolved, facts),
         *_told(resolved, facts),
     ]
 
@@ -118,7 +117,7 @@ def _unused(resolved: Resolved) -> Iterator[Diagnostic]:
             if agent.name not in mentioned:
                 hint = "name it in an edge, or alone on a line"
                 yield Diagnostic("W0203", f"the agent `{agent.name}` is not in the graph", agent.span, hint=hint)
-        used = {slot for name in resolved.mentions for slot in _slots(resolved.agent(name))}
+        used = {slot for name in resolved.mentions for slot in slots(resolved.agent(name))}
         for name in resolved.inputs:
             if name.text not in used:
                 hint = f"an agent reads it where its prompt says `{{{name.text}}}`"
@@ -144,7 +143,7 @@ def _prompts(resolved: Resolved) -> Iterator[Diagnostic]:
         known = {field.name.text for field in resolved.written[receiver].fields}
         for part in _placeholders(resolved, (receiver,)):
             edges = between.get((part.name, receiver), [])
-            if part.name in taken or part.name in known or any(e.kind in ("text", "hidden") for e in edges):
+            if part.name in taken or part.name in known or any(CHANNELS[e.kind].in_prompt for e in edges):
                 continue
             edge = edges[0] if edges else None
             if edge is not None:
@@ -167,68 +166,17 @@ def _prompts(resolved: Resolved) -> Iterator[Diagnostic]:
 
 def _edges(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diagnostic]:
     targets = {model.name: model.target for model in resolved.models}
-    inputs = {name.text for name in resolved.inputs}
     for link in resolved.links:
-        edge = link.edge
-        sender, receiver = resolved.agent(edge.sender), resolved.agent(edge.receiver)
-        if edge.kind == "text" and sender.answer is None:
-            message = f"`{sender.name}` sends text, but it has no `answer` line"
-            label = Label(sender.span, f"`{sender.name}` is declared here")
-            hint = f"add `answer (max_tokens = 128)` to `{sender.name}`"
-            yield Diagnostic("E0324", message, edge.span, (label,), hint)
-        if edge.kind == "fuse" and not _slots(sender) & _slots(receiver) & inputs:
-            message = f"there is nothing to fuse: the prompts of `{sender.name}` and `{receiver.name}` share no input"
-            hint = "caches are fused where both prompts hold the same value: let both read `{" + _some(inputs) + "}`"
-            yield Diagnostic("E0325", message, edge.span, hint=hint)
+        channel = CHANNELS[link.edge.kind]
+        sender, receiver = resolved.agent(link.edge.sender), resolved.agent(link.edge.receiver)
         known = {sender.model, receiver.model} <= targets.keys()
-        if edge.kind == "kv" and known and targets[sender.model] != targets[receiver.model]:
-            yield _two_models(sender, receiver, edge, resolved)
-        if edge.kind in ("kv", "hidden") and edge.carry == "latents" and sender.steps == 0:
-            message = f"`{sender.name}` has no latent steps, so `carry = latents` passes nothing"
-            hint = f"give `{sender.name}` a line such as `think 10`"
-            label = Label(sender.span, f"`{sender.name}` is declared here")
-            yield Diagnostic("W0301", message, link.option("carry"), (label,), hint)
-        if edge.open is not None and _WIDTH[edge.open.carry] <= _WIDTH[edge.carry]:
-            message = f"`open` adds nothing: the edge carries `{edge.carry}` at all times"
-            hint = "`open` widens a narrow channel in the first steps: `kv(carry = latents, open = 40)`"
-            labels = (Label(link.option("carry"), "here"),) if link.says("carry") else ()
-            yield Diagnostic("W0302", message, link.option("open"), labels, hint)
-        elif edge.open is not None and edge.open.steps >= resolved.train.steps:
-            steps = resolved.train.steps
-            message = f"this channel never closes: it is open for {edge.open.steps} steps, and training has {steps}"
-            hint = "the graph runs with the channel closed, so train that too: open it for a third of `steps`"
-            yield Diagnostic("W0304", message, link.option("open"), hint=hint)
-        if (model := facts.get(receiver.model)) is not None:
-            found = [layers_diagnostic(edge.layers[1], model, link.option("layers"))] if edge.layers else []
-            if edge.kind == "kv":
-                found.append(
-                    window_note(model, targets[receiver.model], edge.span, [edge.layers] if edge.layers else None)
-                )
-            yield from (diagnostic for diagnostic in found if diagnostic is not None)
-        if edge.kind == "fuse" and {sender.model, receiver.model} <= facts.keys():
-            yield from _unpaired(edge, facts[sender.model], facts[receiver.model], link.option("layers"))
-
-
-def _unpaired(edge: Edge, sender: ModelFacts, receiver: ModelFacts, span: Span) -> Iterator[Diagnostic]:
-    """Layers are aligned from the last, so a receiver with more layers than the sender has some without a partner."""
-    first = receiver.layers - sender.layers
-    if edge.layers is not None and edge.layers[1] < first:
-        low, high = edge.layers
-        message = f"layers {low}..{high} of `{edge.receiver}` have no counterpart in `{edge.sender}`"
-        hint = f"layers are aligned from the last: those from {first} on have one"
-        yield Diagnostic("E0326", message, span, hint=hint)
+        if channel.same_model and known and targets[sender.model] != targets[receiver.model]:
+            yield _two_models(sender, receiver, link.edge, resolved)
+        yield from channel.check(Between(link, sender, receiver, resolved, facts))
 
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-
-
-def _slots(agent: Agent) -> set[str]:
-    return {part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)}
-
-
-def _some(names: Collection[str]) -> str:
-    return min(names, default="question")
 
 
 def _two_models(sender: Agent, receiver: Agent, edge: Edge, resolved: Resolved) -> Diagnostic:
@@ -236,21 +184,28 @@ def _two_models(sender: Agent, receiver: Agent, edge: Edge, resolved: Resolved) 
         Label(resolved.written[agent.name].model.span, f"`{agent.name}` runs on `{agent.model}`")
         for agent in (sender, receiver)
     )
-    message = f"`{sender.name}` and `{receiver.name}` run on different models, whose keys and values differ"
-    hint = "let both run on one model, or send `hidden`, `fuse` or `text`, which join any two"
+    what = CHANNELS[edge.kind].same_model
+    message = f"`{sender.name}` and `{receiver.name}` run on different models, whose {what} differ"
+    *others, last = (f"`{kind}`" for kind, channel in CHANNELS.items() if not channel.same_model)
+    hint = f"let both run on one model, or send {', '.join(others)} or {last}, which join any two"
     return Diagnostic("E0314", message, edge.span, labels, hint)
 
 
-def _merges(resolved: Resolved) -> Iterator[Diagnostic]:
-    first: dict[str, Link] = {}
-    for link in (link for link in resolved.links if link.edge.kind == "kv"):
-        other = first.setdefault(link.edge.receiver, link)
-        if other.edge.merge != link.edge.merge:
-            receiver = link.edge.receiver
-            message = f"edges into `{receiver}` disagree: `merge = {link.edge.merge}` and `merge = {other.edge.merge}`"
-            label = Label(other.option("merge"), f"`merge = {other.edge.merge}`")
-            hint = "all kv edges into one agent use the same `merge`"
-            yield Diagnostic("E0315", message, link.option("merge"), (label,), hint)
+def _alike(resolved: Resolved) -> Iterator[Diagnostic]:
+    """Edges of one kind into one agent that disagree where they must not."""
+    first: dict[tuple[str, str], Link] = {}
+    for link in resolved.links:
+        kind, receiver = link.edge.kind, link.edge.receiver
+        for option in CHANNELS[kind].options.values():
+            if not option.shared:
+                continue
+            other = first.setdefault((receiver, option.name), link)
+            said, before = (f"`{option.name} = {option.of(edge)}`" for edge in (link.edge, other.edge))
+            if said != before:
+                message = f"edges into `{receiver}` disagree: {said} and {before}"
+                label = Label(other.option(option.name), before)
+                hint = f"all {kind} edges into one agent use the same `{option.name}`"
+                yield Diagnostic("E0315", message, link.option(option.name), (label,), hint)
 
 
 def _supervised(resolved: Resolved, graph: Graph) -> Iterator[Diagnostic]:
@@ -258,7 +213,7 @@ def _supervised(resolved: Resolved, graph: Graph) -> Iterator[Diagnostic]:
     outputs = {activation: output for output, activation in graph.outputs}
     telling: dict[str, set[str]] = {}
     for edge in graph.edges:
-        if edge.kind == "text":
+        if CHANNELS[edge.kind].words:
             telling.setdefault(agent_of(edge.sender), set()).add(edge.sender)
     for name, _ in resolved.labels:
         own = telling.get(name, set())
@@ -269,12 +224,13 @@ def _supervised(resolved: Resolved, graph: Graph) -> Iterator[Diagnostic]:
             yield Diagnostic("E0327", message, resolved.agent(name).span, hint=hint)
 
 
-def _ridges(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diagnostic]:
+def _aligned(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diagnostic]:
     for name in resolved.mentions:
         agent = resolved.agent(name)
-        if agent.align == "ridge" and agent.steps and agent.model in facts and facts[agent.model].tied:
+        if agent.steps and agent.model in facts:
             think = next(m for m in resolved.written[name].members if isinstance(m, syntax.Think))
-            yield ridge_note(name, think.span)
+            note = align_note(name, agent.align, facts[agent.model], think.span)
+            yield from [note] if note else []
 
 
 def _told(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diagnostic]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.graph import Activation, Agent, Graph
 from masc.compiler.ir.plan import Lora, Slot, Template, agent_of
 from masc.compiler.passes.schedule import order
@@ -16,7 +17,7 @@ from masc.compiler.passes.schedule import order
 
 def stopped(graph: Graph) -> Graph:
     """The same team, but no gradient crosses an edge: those who answer learn to read what others happen to write."""
-    edges = (edge if edge.kind == "text" else replace(edge, gradient="stop") for edge in graph.edges)
+    edges = (edge if CHANNELS[edge.kind].words else replace(edge, gradient="stop") for edge in graph.edges)
     return replace(graph, edges=tuple(edges))
 
 
@@ -48,7 +49,7 @@ def is_latent_chain(graph: Graph) -> bool:
     """Whether a graph is what LatentMAS and DiffMAS run: one chain of at least two agents, each active once, of which
     all but the last think in latent steps and hand on the whole trace of keys and values."""
     order_of = order(graph)
-    links = {(edge.sender, edge.receiver) for edge in graph.edges if edge.kind == "kv" and edge.carry == "trace"}
+    links = {(e.sender, e.receiver) for e in graph.edges if CHANNELS[e.kind].views and e.carry == "trace"}
     return (
         len(order_of) > 1
         and len(graph.edges) == len(links)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.graph import Edge, Graph
 from masc.compiler.ir.plan import Loss, Plan, Reach, agent_of
 from masc.dsl.diagnostics import Diagnostic, Label
@@ -16,7 +17,7 @@ def frozen_out(graph: Graph, plan: Plan) -> list[Diagnostic]:
     sent: dict[str, list[Edge]] = {}
     for edge in graph.edges:
         sent.setdefault(agent_of(edge.sender), []).append(edge)
-    walls = [e for e in graph.edges if e.gradient == "stop" or e.kind == "text"]
+    walls = [e for e in graph.edges if e.gradient == "stop" or CHANNELS[e.kind].words]
     behind = {sender: _upstream(graph, sender) for sender in dict.fromkeys(edge.sender for edge in walls)}
     in_the_way: dict[str, list[Edge]] = {}
     for edge in walls:
@@ -25,7 +26,7 @@ def frozen_out(graph: Graph, plan: Plan) -> list[Diagnostic]:
     found = []
     for agent in unreached:
         stops = [e for e in in_the_way.get(agent.name, ()) if e.gradient == "stop"]
-        texts = [e for e in in_the_way.get(agent.name, ()) if e.kind == "text"]
+        texts = [e for e in in_the_way.get(agent.name, ()) if CHANNELS[e.kind].words]
         idle = all(e.carry == "latents" and not agent.steps for e in sent.get(agent.name, ()))
         if idle and not stops and not texts:
             continue  # W0301 has said so

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from masc.compiler.channels import CHANNELS, WORDS
 from masc.compiler.ir.graph import Edge, Graph
 from masc.compiler.ir.plan import Sampling, agent_of
 from masc.compiler.passes.schedule import order
@@ -34,14 +35,14 @@ def as_text(graph: Graph, cut: Collection[tuple[str, str]] = ()) -> Graph:
         seen: dict[str, None] = {}  # as keys and values: a trace hands on nothing else
         for edge in graph.incoming(receiver):
             whole = (edge.sender, receiver) not in cut
-            if edge.kind == "kv" and edge.carry == "trace" and whole:
+            if CHANNELS[edge.kind].views and edge.carry == "trace" and whole:
                 found |= {sender: edge for sender in sight[edge.sender] if sender not in found}
                 seen |= sight[edge.sender]
             found[edge.sender] = edge
-            seen |= {edge.sender: None} if edge.kind == "kv" and whole else {}
+            seen |= {edge.sender: None} if CHANNELS[edge.kind].views and whole else {}
         read[receiver], sight[receiver] = found, seen
     edges = tuple(
-        Edge(sender, receiver, "text", edge.group, edge.span)
+        Edge(sender, receiver, WORDS.kind, edge.group, edge.span)
         for receiver, found in read.items()
         for sender, edge in found.items()
     )

@@ -7,33 +7,13 @@ from itertools import groupby
 from typing import Any
 
 from masc.compiler.ir.graph import Agent, Gradient
-from masc.compiler.ir.plan import ALIGNS, Align, Lora, Sampling, Slot, Template
-from masc.compiler.language import bounds
+from masc.compiler.ir.plan import Align, Lora, Sampling, Slot, Template
+from masc.compiler.language.agents import ADAPTERS, ANSWER, STEPS, THINK
+from masc.compiler.language.options import read_options
 from masc.compiler.language.other_names import meant
-from masc.compiler.language.values import (
-    Constant,
-    Reader,
-    Scope,
-    duplicate,
-    numeric,
-    read_options,
-    read_value,
-    stops,
-    targets,
-    word,
-)
+from masc.compiler.language.values import Constant, Scope, duplicate, read_value
 from masc.dsl import syntax
 from masc.dsl.limits import PROMPT
-
-THINK: dict[str, Reader] = {"align": word(*ALIGNS), "gradient": word("full", "stop")}
-LORA: dict[str, Reader] = {
-    "rank": numeric(bounds.LORA["rank"]),
-    "alpha": numeric(bounds.LORA["alpha"]),
-    "targets": targets,
-    "dropout": numeric(bounds.LORA["dropout"]),
-}
-ANSWER: dict[str, Reader] = {name: numeric(limits) for name, limits in bounds.ANSWER.items()} | {"stop": stops}
-STEPS = numeric(bounds.THINK)
 
 
 def read_agent(
@@ -45,7 +25,8 @@ def read_agent(
     """
     name = agent.name.text
     prompts: dict[str, Template] = {}
-    found: dict[str, Any] = {"steps": 0, "align": "norm", "gradient": "full", "lora": Lora(), "answer": None}
+    found: dict[str, Any] = {"steps": 0, "lora": Lora(), "answer": None}
+    found |= {name: option.default for name, option in THINK.items()}
     first: dict[str, syntax.Member] = {}
     for member in agent.members:
         word_of = member.role.text if isinstance(member, syntax.Say) else type(member).__name__.lower()
@@ -89,14 +70,15 @@ def _steps(scope: Scope, member: syntax.Think) -> int:
 
 def _adapt(scope: Scope, member: syntax.Adapt) -> Lora | None:
     kind = member.kind.text
-    if kind == "none":
-        read_options(scope, member.options, {}, "`adapt none`")
-        return None
-    if kind != "lora":
-        hint = meant(kind, ["lora", "none"]) or "only adapters are trained: `lora(rank = 16)`, or `none`"
+    if kind not in ADAPTERS:
+        hint = meant(kind, list(ADAPTERS)) or "only adapters are trained: `lora(rank = 16)`, or `none`"
         scope.complain("E0405", f"`adapt` takes `lora(...)` or `none`, not `{kind}`", member.kind.span, hint)
         return Lora()
-    return Lora(**read_options(scope, member.options, LORA, "`lora`"))
+    adapter = ADAPTERS[kind]
+    if not adapter.options:
+        read_options(scope, member.options, {}, f"`adapt {kind}`")
+        return None
+    return Lora(**read_options(scope, member.options, adapter.options, f"`{kind}`"))
 
 
 def _template(scope: Scope, called: syntax.Name, prompt: syntax.Prompt, fields: Mapping[str, Constant]) -> Template:

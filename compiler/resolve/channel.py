@@ -4,60 +4,49 @@ from __future__ import annotations
 
 from typing import Any
 
-from masc.compiler.ir.graph import Carry, Open
-from masc.compiler.language import bounds
+from masc.compiler.channels import CHANNELS
+from masc.compiler.channels.declare import Channel, EdgeOption
+from masc.compiler.language.options import read_options
 from masc.compiler.language.other_names import meant
-from masc.compiler.language.values import BadValueError, Reader, Scope, layers, numeric, read_options, word
+from masc.compiler.language.values import BadValueError, Scope
 from masc.dsl import syntax
 
-_GRADIENT = word("full", "stop")
-CHANNELS: dict[str, dict[str, Reader]] = {
-    "kv": {
-        "carry": word("trace", "own", "latents"),
-        "merge": word("overlap", "stack"),
-        "layers": layers,
-        "gradient": _GRADIENT,
-        "open": numeric(bounds.OPEN),
-    },
-    "hidden": {"carry": word("latents", "own"), "link": word("linear", "mlp"), "gradient": _GRADIENT},
-    "fuse": {"layers": layers, "width": numeric(bounds.WIDTH), "gradient": _GRADIENT},
-    "text": {},
-}
-"""Every kind of edge with its options."""
 
-
-def resolve_channel(scope: Scope, channel: syntax.Channel) -> dict[str, Any] | None:
+def resolve_channel(scope: Scope, written: syntax.Channel) -> dict[str, Any] | None:
     """The fields of an Edge that a channel decides; None where it cannot be understood (complained about): with one of
     its options it might be another edge, so that nothing shall be said about what it does."""
-    kind = channel.kind.text
+    kind = written.kind.text
     if kind not in CHANNELS:
-        hint = "write `kv(carry = latents)`" if kind in ("latent", "latents") else meant(kind, list(CHANNELS))
+        called = {name: channel.also for name, channel in CHANNELS.items()}
+        hint = "write `kv(carry = latents)`" if kind in ("latent", "latents") else meant(kind, list(CHANNELS), called)
         hint = hint or f"the channels are {', '.join(f'`{name}`' for name in CHANNELS)}"
-        scope.complain("E0405", f"there is no channel `{kind}`", channel.kind.span, hint)
+        scope.complain("E0405", f"there is no channel `{kind}`", written.kind.span, hint)
         scope.lost.add("graph")
         return None
     before = len(scope.notes)
-    options = read_options(scope, channel.options, CHANNELS[kind], f"`{kind}`", qualified="open")
-    if kind == "hidden":
-        options = {"carry": "latents"} | options
-    if "link" in options:
-        options["shape"] = options.pop("link")
-    if steps := options.pop("open", 0):
-        carry = _opened(scope, channel)
-        options |= {"open": Open(steps, carry)} if carry else {}
+    fields = _fields(scope, CHANNELS[kind], written)
     if len(scope.notes) > before:
         scope.lost.add("graph")
         return None
-    return {"kind": kind} | options
+    return {"kind": kind} | fields
 
 
-def _opened(scope: Scope, channel: syntax.Channel) -> Carry | None:
-    """What `open = 40 as trace` carries while it is open: `own` where nothing is said."""
-    option = next(o for o in channel.options if o.name.text == "open")
-    if option.qualifier is None:
-        return "own"
+def _fields(scope: Scope, channel: Channel, written: syntax.Channel) -> dict[str, Any]:
+    options = channel.options
+    qualified = [name for name, option in options.items() if option.qualifier]
+    found = read_options(scope, written.options, options, f"`{channel.kind}`", qualified)
+    for name in qualified:
+        if name in found:
+            found[name] = _qualified(scope, options[name], found[name], written)
+    return {option.field or name: found.get(name, option.default) for name, option in options.items()}
+
+
+def _qualified(scope: Scope, option: EdgeOption, value: Any, written: syntax.Channel) -> Any:
+    """A value and what stands behind it, as one."""
+    assert option.qualifier is not None
+    said = next(o.qualifier for o in written.options if o.name.text == option.name)
     try:
-        carry: Carry = CHANNELS["kv"]["carry"](scope, "as", option.qualifier)
+        behind = option.qualifier.default if said is None or not value else option.qualifier.reads(scope, "as", said)
     except BadValueError:
         return None
-    return carry
+    return option.qualifier.make(value, behind)

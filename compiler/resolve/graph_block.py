@@ -7,17 +7,16 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
+from masc.compiler.channels import CHANNELS, PLAIN
 from masc.compiler.ir.graph import Agent, Edge
 from masc.compiler.ir.resolved import Give, Link, Rounds, links_of
-from masc.compiler.language import bounds
-from masc.compiler.language.values import Scope, duplicate, numeric, read_value
+from masc.compiler.language.agents import ROUNDS
+from masc.compiler.language.values import Scope, duplicate, read_value
 from masc.compiler.resolve.channel import resolve_channel
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Label, did_you_mean
 from masc.dsl.limits import EDGES, SHOWN
 from masc.dsl.source import Span
-
-ROUNDS = numeric(bounds.REPEAT)
 
 
 @dataclass(frozen=True)
@@ -70,9 +69,9 @@ def resolve_graph(
                 message = f"`{name}` is both an agent and an {what} of the graph"
                 label = Label(agents[name].span, "the agent")
                 scope.complain("E0204", message, span, "rename one of them", label)
-    body = _limited(reading, graph, _merging_alike(_body(reading, graph.body, 1)))
+    body = _limited(reading, graph, _alike(_body(reading, graph.body, 1)))
     _outputs(reading, graph, written)
-    telling = tuple(dict.fromkeys(x.edge.sender for x in reading.links.values() if x.edge.kind == "text"))
+    telling = tuple(dict.fromkeys(x.edge.sender for x in reading.links.values() if CHANNELS[x.edge.kind].words))
     return Wiring(inputs, outputs, tuple(reading.mentions), body, telling, tuple(reading.gives.values()))
 
 
@@ -108,17 +107,26 @@ def _limited(reading: _Reading, graph: syntax.Graph, body: tuple[Link | Rounds, 
     return body
 
 
-def _merging_alike(body: tuple[Link | Rounds, ...]) -> tuple[Link | Rounds, ...]:
-    """kv edges that do not say how they merge do it like those into the same agent that do say it."""
-    said = {link.edge.receiver: link.edge.merge for link in links_of(body) if link.says("merge")}
+def _alike(body: tuple[Link | Rounds, ...]) -> tuple[Link | Rounds, ...]:
+    """Edges that say nothing of an option that all of their kind into one agent share have what those say that do."""
+    said: dict[tuple[str, str, str], Any] = {}
+    for link in links_of(body):
+        for option in CHANNELS[link.edge.kind].options.values():
+            if option.shared and link.says(option.name):
+                said[link.edge.kind, link.edge.receiver, option.name] = option.of(link.edge)
+    if not said:
+        return body
 
     def settled(item: Link | Rounds) -> Link | Rounds:
         if isinstance(item, Rounds):
             return replace(item, body=tuple(settled(inner) for inner in item.body))
-        edge = item.edge
-        if edge.kind != "kv" or item.says("merge") or edge.receiver not in said:
-            return item
-        return replace(item, edge=replace(edge, merge=said[edge.receiver]))
+        edge, options = item.edge, CHANNELS[item.edge.kind].options.values()
+        others = {
+            option.field or option.name: said[edge.kind, edge.receiver, option.name]
+            for option in options
+            if (edge.kind, edge.receiver, option.name) in said and not item.says(option.name)
+        }
+        return replace(item, edge=replace(edge, **others)) if others else item
 
     return tuple(settled(item) for item in body)
 
@@ -174,7 +182,7 @@ def _known(reading: _Reading) -> str | None:
 
 def _edge(reading: _Reading, edge: syntax.Edge) -> list[Link]:
     scope, channel = reading.scope, edge.channel
-    plain = syntax.Channel(edge.span, syntax.Name(edge.span, "kv"), ())  # between agents, where none is written
+    plain = syntax.Channel(edge.span, syntax.Name(edge.span, PLAIN.kind), ())  # between agents, where none is written
     options = resolve_channel(scope, channel or plain)
     found: list[Link] = []
     kinds = [[(name, _classify(reading, name)) for name in stage.names] for stage in edge.stages]
@@ -273,7 +281,7 @@ def _outputs(reading: _Reading, graph: syntax.Graph, written: Mapping[str, synta
     """Give the one output to the one answering agent where nothing is said, and hold the rest against the header."""
     scope = reading.scope
     answering = [name for name in reading.mentions if reading.agents[name].answer is not None]
-    telling = {link.edge.sender for link in reading.links.values() if link.edge.kind == "text"}
+    telling = {link.edge.sender for link in reading.links.values() if CHANNELS[link.edge.kind].words}
     # Who speaks to other agents gives the output only where nobody else does, or where the graph says so.
     giving = [name for name in answering if name not in telling] or answering
     if not graph.outputs and "graph" not in scope.lost:

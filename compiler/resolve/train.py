@@ -6,21 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from masc.compiler.ir.plan import TrainSettings
-from masc.compiler.language import bounds
 from masc.compiler.language.other_names import meant
-from masc.compiler.language.values import Reader, Scope, duplicate, numeric, read_value, text, word
+from masc.compiler.language.train import TRAIN
+from masc.compiler.language.values import Scope, duplicate, read_value
 from masc.compiler.resolve.params import argument
 from masc.dsl import syntax
 from masc.dsl.diagnostics import did_you_mean
-
-TRAIN: dict[str, tuple[str, Reader]] = {
-    "data": ("text", text),
-    "eval_data": ("text", text),
-    **{name: ("int" if limits.whole else "float", numeric(limits)) for name, limits in bounds.TRAIN.items()},
-    "dtype": ("word", word("float32", "bfloat16")),
-    "checkpoint": ("word", word("none", "agent")),
-}
-"""Every entry: how `--set` reads it, and what it accepts."""
 
 
 def resolve_train(
@@ -55,11 +46,11 @@ def resolve_train(
             hint = meant(name.text, list(TRAIN)) or f"its entries are {', '.join(TRAIN)}"
             scope.complain("E0401", f"`train` has no entry `{name.text}`", name.span, hint)
         else:
-            found[name.text] = read_value(scope, TRAIN[name.text][1], name.text, entry.value)
+            found[name.text] = read_value(scope, TRAIN[name.text].reads, name.text, entry.value)
     for key, value in settings.items():
         if key in TRAIN:
-            kind, reader = TRAIN[key]
-            found[key] = read_value(scope, reader, key, argument(key, value, kind))
+            reader = TRAIN[key].reads
+            found[key] = read_value(scope, reader, key, argument(key, value, reader.type))
     labels = [(output, columns.get(output, output)) for output in outputs or ()]
     labels += [(agent, columns[agent]) for agent in telling if agent in columns]
     return tuple(labels), TrainSettings(**{k: v for k, v in found.items() if v is not None})

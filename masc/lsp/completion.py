@@ -9,6 +9,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+from masc.compiler.channels import CHANNELS
+from masc.compiler.language.agents import ADAPTERS
+from masc.compiler.language.train import TRAIN
 from masc.compiler.models.registry import REGISTRY
 from masc.compiler.passes.data_files import first_columns
 from masc.compiler.resolve.params import TYPES
@@ -86,12 +89,12 @@ class _Offers:
                 if at.owner == "arguments" and self.graph is not None:
                     yield from (self.item(name.text, "input") for name in self.graph.inputs)
             case "adapter":
-                yield from (self.item(name, "word", about=about) for name, about in words.ADAPTERS.items())
+                yield from (self.item(name, "word", about=one.help) for name, one in ADAPTERS.items())
             case "channel":
-                yield from (self.item(name, "word", about=about) for name, about in words.CHANNELS.items())
+                yield from (self.item(name, "word", about=one.help) for name, one in CHANNELS.items())
             case "option":
                 for name, option in words.OPTIONS.get(at.owner, {}).items():
-                    yield self.item(name, "option", option.takes, option.about, f"{name} = ")
+                    yield self.item(name, "option", option.reads.takes, option.about, f"{name} = ")
             case "value":
                 yield from self._option_values()
             case "sender" | "receiver":
@@ -103,8 +106,8 @@ class _Offers:
             case "entry":
                 if self.graph is not None:
                     yield from (self.item(n.text, "output", text=f"{n.text} <- ") for n in self.graph.outputs)
-                for name, option in words.OPTIONS["train"].items():
-                    yield self.item(name, "option", option.takes, option.about, f"{name} ")
+                for name, option in TRAIN.items():
+                    yield self.item(name, "option", option.reads.takes, option.about, f"{name} ")
             case "column":
                 for name in self._columns():
                     yield self.item(name, "input", "column of the data", text=self._column(name))
@@ -153,12 +156,13 @@ class _Offers:
     def _option_values(self) -> Iterator[Item]:
         owner, option = self.at.owner, self.at.option
         if owner.endswith("[]"):
-            yield from (self.item(word, "word") for word in words.ITEMS.get((owner[:-2], option), ()))
+            listed = words.OPTIONS.get(owner[:-2], {}).get(option)
+            yield from (self.item(word, "word") for word in (listed.reads.items if listed else ()))
             return
         found = words.OPTIONS.get(owner, {}).get(option)
-        for word in found.words if found else ():
-            yield self.item(word, "word", about=found.about if found else "")
-        if found is not None and "path" not in found.takes:
+        for word in found.reads.words if found else ():
+            yield self.item(word, "word", about=words.about_word(owner, option, word))
+        if found is not None and "path" not in found.reads.takes:
             yield from self._values()
 
     def _columns(self) -> Iterator[str]:
@@ -219,5 +223,5 @@ def senders(body: tuple[syntax.Statement, ...], receiver: str) -> Iterator[tuple
         elif isinstance(statement, syntax.Edge) and statement.channel is not None:
             kind = statement.channel.kind.text
             for left, right in pairwise(statement.stages):
-                if kind in ("text", "hidden") and any(name.text == receiver for name in right.names):
+                if kind in CHANNELS and CHANNELS[kind].in_prompt and any(name.text == receiver for name in right.names):
                     yield from ((name.text, kind) for name in left.names)

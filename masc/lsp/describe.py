@@ -11,6 +11,7 @@ from typing import Any
 from masc.compiler.ir.graph import Agent, Graph
 from masc.compiler.ir.plan import Loss, Plan, Prefill, Reach, Slot, Template, agent_of
 from masc.compiler.ir.plan_text import view_text
+from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.models.facts import ModelFacts
 from masc.compiler.models.locate import locate_model
 from masc.compiler.models.size import lora_size, projections
@@ -95,7 +96,7 @@ def _latents(agent: Agent) -> str:
 
 
 def _trained(agent: Agent, folder: Path | None, facts: ModelFacts | None, plan: Plan | None) -> str:
-    linear = facts.hidden**2 if facts and agent.steps and agent.align == "linear" else 0
+    linear = facts.hidden**2 if facts and agent.steps and ALIGNMENTS[agent.align].trained else 0
     shapes = projections(folder, facts) if folder and facts else None
     if agent.lora is None:
         return f"Trains its align matrix: {linear:,} parameters." if linear else "Trains nothing: `adapt none`."

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from masc.compiler.channels import CHANNELS
+from masc.compiler.channels.declare import Channel
 from masc.compiler.ir.graph import Agent, Edge, Graph
 from masc.compiler.ir.plan import Slot, agent_of
+from masc.compiler.language.agents import ADAPTERS
 from masc.compiler.models.facts import ModelFacts
 from masc.compiler.models.locate import check_model
-from masc.compiler.models.size import fuser_size, link_size
 from masc.compiler.pipeline import Compilation
 from masc.compiler.resolve.imports import read_program
 from masc.compiler.resolve.templates import read_template
@@ -189,10 +191,10 @@ def _word(index: Index, compile: Compile, path: str, offset: int) -> Hover | Non
     if (at.start, at.end) != (start, end):
         return None
     text: str | None = None
-    if at.wanted == "channel" and word in words.CHANNELS:
-        text = describe_edge(word, words.CHANNELS[word], _links(compile(path), start, word))
-    elif at.wanted == "adapter" and word in words.ADAPTERS:
-        text = f"**{word}**: {words.ADAPTERS[word]}"
+    if at.wanted == "channel" and word in CHANNELS:
+        text = describe_edge(word, CHANNELS[word].help, _links(compile(path), start, CHANNELS[word]))
+    elif at.wanted == "adapter" and word in ADAPTERS:
+        text = f"**{word}**: {ADAPTERS[word].help}"
     elif at.wanted == "type" and word in words.TYPES:
         text = f"**{word}**: {words.TYPES[word]}"
     elif at.wanted == "option":
@@ -210,23 +212,20 @@ def _wordly(char: str) -> bool:
     return char.isalnum() or char == "_"
 
 
-def _links(compilation: Compilation, at: int, kind: str) -> dict[str, int]:
+def _links(compilation: Compilation, at: int, channel: Channel) -> dict[str, int]:
     """The trainable parts of the edges on whose line a channel stands."""
     graph, source = compilation.graph, compilation.source
-    if graph is None or source is None or kind not in ("hidden", "fuse"):
+    if graph is None or source is None or channel.links is None:
         return {}
     line = source.locate(at)[0]
     found: dict[str, int] = {}
     for edge in graph.edges:
-        if edge.kind == kind and edge.span.source == source and edge.span.line <= line <= _last_line(edge):
+        if edge.kind == channel.kind and edge.span.source == source and edge.span.line <= line <= _last_line(edge):
             sender, receiver = agent_of(edge.sender), agent_of(edge.receiver)
             left = compilation.facts.get(graph.agent(sender).model)
             right = compilation.facts.get(graph.agent(receiver).model)
             if left and right:
-                size = link_size(edge.shape, left, right)
-                found[f"{sender} -> {receiver}"] = (
-                    size if kind == "hidden" else fuser_size(left, right, edge.layers, edge.width)
-                )
+                found[f"{sender} -> {receiver}"] = channel.links(edge, left, right)
     return found
 
 

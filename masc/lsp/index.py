@@ -237,8 +237,8 @@ class _Walk:
         table = words.OPTIONS.get(owner, {})
         for option in options:
             name = option.name.text
-            own = table[name].words if name in table else ()
-            yield from self._value(option.value, (*own, *words.ITEMS.get((owner, name), ())), agent)
+            own = (*table[name].reads.words, *table[name].reads.items) if name in table else ()
+            yield from self._value(option.value, own, agent)
 
     def _value(self, value: syntax.Value, own: Sequence[str], agent: syntax.Agent | None = None) -> Iterator[Mention]:
         """A bare name is a field or a parameter, unless it is one of the option's own words."""
@@ -289,7 +289,7 @@ class _Walk:
                 yield from _mention(name.span, output or self._find("agent", name.text))
             else:
                 option = words.OPTIONS["train"].get(entry.name.text)
-                yield from self._value(entry.value, option.words if option else ())
+                yield from self._value(entry.value, option.reads.words if option else ())
 
 
 def _mention(span: Span, *symbols: Symbol | None) -> Iterator[Mention]:

@@ -15,10 +15,12 @@ from typing import Literal
 from lark import Token
 from lark.exceptions import UnexpectedToken
 
+from masc.compiler.channels import CHANNELS
+from masc.compiler.language.agents import ADAPTERS
+from masc.compiler.language.train import TRAIN
 from masc.dsl.excerpt import Excerpt
 from masc.dsl.source import Source
 from masc.dsl.tokens import KEYWORDS, Tokens, grammar, tokenize
-from masc.lsp.words import OPTIONS
 
 Wanted = Literal[
     "nothing",
@@ -81,7 +83,8 @@ def place(source: Source, offset: int) -> Place:
     declaration = _declaration(source.text, before)
     keywords = _keywords(source.text, tokens, before, declaration)
     found = _names(source.text, declaration, start)
-    if "as" in keywords and not (found.owner == "kv" and found.option == "open"):
+    option = CHANNELS[found.owner].options.get(found.option) if found.owner in CHANNELS else None
+    if option is None or option.qualifier is None:
         keywords -= {"as"}
     return Place(start, end, found.wanted, keywords, found.owner, found.option, found.agent, found.taken)
 
@@ -212,7 +215,7 @@ def _names(text: str, tokens: Sequence[Token], start: int) -> Place:
                 return Place(0, 0, "number")
             return Place(0, 0, "sender") if alone else Place(0, 0)
         case "TRAIN" if inner is not None:
-            if str(last) in OPTIONS["train"] and not alone:
+            if str(last) in TRAIN and not alone:
                 return Place(0, 0, "value", owner="train", option=str(last))
             return Place(0, 0, "column" if last.type == "FEEDS" else "entry")
     return Place(0, 0, agent=agent)
@@ -240,7 +243,7 @@ def _in_brackets(tokens: Sequence[Token], opened: int, agent: str) -> Place:
     if head == "GRAPH" and further is not None and further.type == "EQUAL":
         return Place(0, 0, "number", owner="arguments") if last.type in ("LPAR", "COMMA") else Place(0, 0)
     owner = str(before)
-    if head == "AGENT" and owner not in ("lora", "none", "answer"):
+    if head == "AGENT" and owner not in (*ADAPTERS, "answer"):
         owner = "think"
     given = _given(tokens[opened + 1 :])
     if last.type in ("LPAR", "COMMA"):

@@ -1,11 +1,15 @@
-"""The words of the language, briefly explained: what hover and completion say of keywords, options and their values.
-
-Which options there are and what they take is decided by the compiler's tables; the tests hold this page against them.
-"""
+"""What hover and completion say of the words of the language. Keywords are explained here; options, their values,
+channels and adapters say it themselves, where they are declared."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+
+from masc.compiler.channels import CHANNELS
+from masc.compiler.language.agents import ADAPTERS, ANSWER, THINK
+from masc.compiler.language.alignments import ALIGNMENTS
+from masc.compiler.language.declare import Option
+from masc.compiler.language.train import TRAIN
 
 KEYWORDS: dict[str, str] = {
     "mas": "The version of the language, on the first line: `mas 1`.",
@@ -33,136 +37,23 @@ TYPES: dict[str, str] = {
     "input": "An input of the graph, for a template's prompt: `{field}` is that input's value.",
 }
 
-CHANNELS: dict[str, str] = {
-    "kv": "Keys and values of the sender's cache, seen by the receiver. Both run on one base model.",
-    "hidden": "Final hidden states, through a trainable link into the receiver's prompt. Any two models.",
-    "fuse": "The sender's cache, projected and gated into the receiver's own. Any two models.",
-    "text": "The sender's words, at `{sender}` in the receiver's prompt. No gradient crosses.",
+OPTIONS: Mapping[str, Mapping[str, Option]] = {
+    "think": THINK,
+    **{name: adapter.options for name, adapter in ADAPTERS.items()},
+    "answer": ANSWER,
+    **{kind: channel.options for kind, channel in CHANNELS.items()},
+    "train": TRAIN,
 }
-
-ADAPTERS: dict[str, str] = {
-    "lora": "A LoRA adapter of its own, trained; the base stays frozen.",
-    "none": "Nothing: the agent runs on the frozen base.",
-}
-
-
-@dataclass(frozen=True)
-class Option:
-    """`words`: the words that it takes; `takes`: what else, in words."""
-
-    about: str
-    words: tuple[str, ...] = ()
-    takes: str = ""
-
-
-_GRADIENT = Option("Whether the loss reaches the sender through this edge (default `full`).", ("full", "stop"))
-_ONE = "a whole number from 1"
-_ANY = "a whole number from 0"
-_PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-
-OPTIONS: dict[str, dict[str, Option]] = {
-    "think": {
-        "align": Option(
-            "How a hidden state becomes the next input: scaled to the embeddings' norm, through the ridge map from "
-            "output to input embeddings, through a trainable matrix, or as the mean of all embeddings weighted with "
-            "their probabilities (default `norm`).",
-            ("norm", "ridge", "linear", "soft"),
-        ),
-        "gradient": Option(
-            "Whether a gradient passes from a latent step to the one before; through keys and values it always does "
-            "(default `full`).",
-            ("full", "stop"),
-        ),
-    },
-    "lora": {
-        "rank": Option("The rank of the adapter (default 16).", takes=_ONE),
-        "alpha": Option("Its outputs are scaled by alpha / rank (default 32).", takes="a number above 0"),
-        "targets": Option(
-            "Which linear projections of the blocks it sits on (default `all`).",
-            ("all", "attention", "mlp"),
-            f"a list of {', '.join(_PROJECTIONS)}",
-        ),
-        "dropout": Option("Dropout before the adapter, in training (default 0).", takes="a number from 0, below 1"),
-    },
-    "answer": {
-        "max_tokens": Option("The most tokens that are decoded (default 128).", takes=_ONE),
-        "temperature": Option("0 is greedy decoding (the default).", takes="a number from 0"),
-        "top_p": Option(
-            "Samples from the likeliest tokens of this mass (default 1).", takes="a number above 0, at most 1"
-        ),
-        "seed": Option("Of sampling (default 0).", takes=_ANY),
-        "stop": Option("Texts that end the answer, and are cut off.", takes="a text or a list of texts"),
-    },
-    "kv": {
-        "carry": Option(
-            "Which segments pass: all that the sender saw and its own, its own, or only its latent positions "
-            "(default `trace`).",
-            ("trace", "own", "latents"),
-        ),
-        "merge": Option(
-            "Where parallel senders lie: at the positions where they were written, or end to end (default `overlap`).",
-            ("overlap", "stack"),
-        ),
-        "layers": Option(
-            "The layers that see it, both ends included (default `all`).", ("all",), "a range such as 0..9"
-        ),
-        "gradient": _GRADIENT,
-        "open": Option(
-            "For so many first steps of training more passes, ever more seldom: `open = 40`, `open = 40 as trace`.",
-            takes=_ANY,
-        ),
-    },
-    "hidden": {
-        "carry": Option(
-            "Which hidden states: of the latent positions, or of the prompt's before them too (default `latents`).",
-            ("latents", "own"),
-        ),
-        "link": Option("The trainable link: a matrix, or two layers beside a skip.", ("linear", "mlp")),
-        "gradient": _GRADIENT,
-    },
-    "fuse": {
-        "layers": Option(
-            "The receiver's layers that are fused (default: all with a counterpart).",
-            ("all",),
-            "a range such as 0..9",
-        ),
-        "width": Option("Of the projection's hidden layer (default 256).", takes="a whole number from 1 to 65536"),
-        "gradient": _GRADIENT,
-    },
-    "text": {},
-    "train": {
-        "data": Option("JSON lines to train on, from the file's folder.", takes="a path in quotes"),
-        "eval_data": Option("JSON lines to evaluate on.", takes="a path in quotes"),
-        "batch": Option("Samples in a forward pass (default 8).", takes=_ONE),
-        "accumulate": Option("Forward passes in an optimiser step (default 1).", takes=_ONE),
-        "steps": Option("Optimiser steps (default 200).", takes=_ONE),
-        "rate": Option("AdamW's peak learning rate (default 2e-4).", takes="a number above 0"),
-        "warmup": Option("Share of the steps in which the rate rises (default 0.05).", takes="a number from 0 to 1"),
-        "clip": Option(
-            "The largest gradient norm of each agent and edge; 0: no limit (default 1).", takes="a number from 0"
-        ),
-        "weight_decay": Option("AdamW's weight decay (default 0).", takes="a number from 0"),
-        "seed": Option("Of fresh weights and of the order of samples (default 0).", takes=_ANY),
-        "save_every": Option("Steps between checkpoints; 0: only at the end (default 50).", takes=_ANY),
-        "keep": Option("How many checkpoints are kept (default 2).", takes=_ONE),
-        "eval_every": Option("Steps between evaluations; 0: only at the end (default 0).", takes=_ANY),
-        "dtype": Option("Of the frozen base.", ("float32", "bfloat16")),
-        "max_length": Option("The most positions of a sample; 0: the model's own limit (default 0).", takes=_ANY),
-        "checkpoint": Option(
-            "What is recomputed to save memory: nothing, or each agent's activations (default `none`).",
-            ("none", "agent"),
-        ),
-    },
-}
-
-ITEMS: dict[tuple[str, str], tuple[str, ...]] = {("lora", "targets"): _PROJECTIONS}
-"""What stands in the list that an option takes, where those are words."""
+"""The options of each thing, by what they stand behind; the entries of `train`."""
 
 
 def about(owner: str, option: str) -> str | None:
     """What hover says of an option."""
     found = OPTIONS.get(owner, {}).get(option)
-    if found is None:
-        return None
-    choices = [*(f"`{word}`" for word in found.words), *([found.takes] if found.takes else [])]
-    return f"**{option}** = {' or '.join(filter(None, [', '.join(choices[:-1]), choices[-1]]))}\n\n{found.about}"
+    return None if found is None else f"**{option}** = {found.choices}\n\n{found.about}"
+
+
+def about_word(owner: str, option: str, word: str) -> str:
+    """What is said of a word that an option takes."""
+    found = OPTIONS[owner][option]
+    return ALIGNMENTS[word].about if found is THINK["align"] else found.about

@@ -17,6 +17,7 @@ from typing import Any
 from masc.backends.scoring.declarations import runs_code
 from masc.backends.scoring.registry import Function, declared
 from masc.compiler.artifact import model_hash
+from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.decoding import AS_WRITTEN, Decoding
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Answer, Lora, Loss, Plan, Prefill, Think, TrainSettings, agent_of
@@ -151,7 +152,8 @@ def idle(row: str, compilation: Compilation, output: str) -> str | None:
             return "no gradient crosses an edge as it is"
         if not any(o.reaches for o in now.operations if isinstance(o, Loss)):
             return "who answers is frozen, and nothing else is left to train"
-        if all(graph.agent(agent_of(edge.sender)).lora is None for edge in graph.edges if edge.kind != "text"):
+        silent = [edge for edge in graph.edges if not CHANNELS[edge.kind].words]
+        if all(graph.agent(agent_of(edge.sender)).lora is None for edge in silent):
             return "every sender is frozen as it is"
     return None
 

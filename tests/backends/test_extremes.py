@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from masc.backends.torch.training.train import train
-from masc.compiler.language import bounds
+from masc.compiler.language.agents import DECODING, LORA
+from masc.compiler.language.train import NUMBERS
 from support import ROWS, chain, make_program
 
 ENDS = [
     (name, end)
     for name in ("rate", "warmup", "clip", "weight_decay")
-    for end in (bounds.TRAIN[name].low, bounds.TRAIN[name].high)
+    for end in (NUMBERS[name].low, NUMBERS[name].high)
 ]
 
 
@@ -26,8 +27,14 @@ def test_training_at_the_ends(name: str, end: float, tiny: Path) -> None:
     assert all(parameter.isfinite().all() for parameter in program.trainable().values())
 
 
-@pytest.mark.parametrize("alpha", [bounds.LORA["alpha"].low, bounds.LORA["alpha"].high])
-@pytest.mark.parametrize("dropout", [bounds.LORA["dropout"].low, bounds.LORA["dropout"].high])
+def ends(name: str) -> list[float]:
+    limits = LORA[name].reads.bounds
+    assert limits is not None
+    return [limits.low, limits.high]
+
+
+@pytest.mark.parametrize("alpha", ends("alpha"))
+@pytest.mark.parametrize("dropout", ends("dropout"))
 def test_adapters_at_the_ends(alpha: float, dropout: float, tiny: Path) -> None:
     adapt = f"lora(rank = 2, alpha = {alpha}, dropout = {dropout})"
     program = make_program(chain(("a", 1, "norm"), ("b", 0, "norm"), adapt=adapt), tiny, awake=False)
@@ -36,8 +43,8 @@ def test_adapters_at_the_ends(alpha: float, dropout: float, tiny: Path) -> None:
     assert math.isfinite(metrics["grad_norm"])
 
 
-@pytest.mark.parametrize("temperature", [bounds.ANSWER["temperature"].low, bounds.ANSWER["temperature"].high])
-@pytest.mark.parametrize("top_p", [bounds.ANSWER["top_p"].low, bounds.ANSWER["top_p"].high])
+@pytest.mark.parametrize("temperature", [DECODING["temperature"].low, DECODING["temperature"].high])
+@pytest.mark.parametrize("top_p", [DECODING["top_p"].low, DECODING["top_p"].high])
 def test_decoding_at_the_ends(temperature: float, top_p: float, tiny: Path) -> None:
     said = f"answer (temperature = {temperature}, top_p = {top_p}, max_tokens = 4)"
     text = chain(("a", 1, "norm"), ("b", 0, "norm")).replace("answer (max_tokens = 6)", said)

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from masc.compiler.ir.plan import Lora
+from masc.compiler.channels import CHANNELS
+from masc.compiler.ir.plan import Lora, agent_of
 from masc.compiler.models.facts import read_config
-from masc.compiler.models.size import fuser_size, link_size, lora_size, projections
+from masc.compiler.models.size import lora_size, projections
+from masc.compiler.pipeline import compile_source
+from masc.dsl.source import Source
 from support import make_model, make_program
 
 TEAM = """\
@@ -42,17 +45,12 @@ def test_sizes_are_those_of_the_module(tiny: Path, targets: str, first: str, sec
     assert shapes is not None
     lora = Lora(3, targets=tuple(targets.strip("[]").split(", ")))
     expected = {"a": lora_size(shapes, sender.layers, lora) + sender.hidden**2}
-    for edge, (left, right), names in (
-        (first, (sender, receiver), "(a, b)"),
-        (second, (receiver, sender), "(b, c)"),
-    ):
-        if edge.startswith("hidden"):
-            size = link_size("mlp" if "mlp" in edge else "linear", left, right)
-        else:
-            layers = {"1..2": (1, 2), "0..1": (0, 1)}.get(edge.partition("layers = ")[2][:4])
-            width = int(edge.partition("width = ")[2].strip(")") or 256)
-            size = fuser_size(left, right, layers, width)
-        expected[edge.partition("(")[0] + names] = size
+    graph = compile_source(Source("x.mas", TEAM.format(targets=targets, first=first, second=second))).graph
+    assert graph is not None
+    for edge, (left, right) in zip(graph.edges, ((sender, receiver), (receiver, sender)), strict=True):
+        size = CHANNELS[edge.kind].links
+        assert size is not None
+        expected[f"{edge.kind}({agent_of(edge.sender)}, {agent_of(edge.receiver)})"] = size(edge, left, right)
     assert held == expected
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from masc.compiler.ir.plan import TrainSettings
-from masc.compiler.language import bounds
+from masc.compiler.language.agents import ANSWER, DECODING, LORA
 from masc.compiler.language.bounds import Bounds
+from masc.compiler.language.declare import Option
+from masc.compiler.language.train import NUMBERS, TRAIN
 from masc.compiler.pipeline import compile_source
-from masc.compiler.resolve.agents import ANSWER, LORA
-from masc.compiler.resolve.train import TRAIN
 from masc.dsl.source import Source
 from teams import said
 
@@ -91,19 +92,19 @@ def test_nothing_is_a_number_too(place: str, written: str) -> None:
 
 def test_every_number_has_bounds() -> None:
     numbers = {f.name for f in fields(TrainSettings) if isinstance(f.default, int | float)}
-    assert numbers == set(bounds.TRAIN)
-    assert set(bounds.TRAIN) < set(TRAIN)
-    assert set(bounds.ANSWER) == set(ANSWER) - {"stop"}
-    assert set(bounds.LORA) == set(LORA) - {"targets"}
+    assert numbers == set(NUMBERS)
+    assert set(NUMBERS) < set(TRAIN)
+    assert set(DECODING) == set(ANSWER) - {"stop"}
+    assert {name for name, option in LORA.items() if option.reads.bounds} == set(LORA) - {"targets"}
 
 
 def test_the_defaults_are_within_bounds() -> None:
-    for name, limits in bounds.TRAIN.items():
+    for name, limits in NUMBERS.items():
         assert limits.complaint(name, getattr(TrainSettings(), name)) is None
 
 
 def test_a_complaint_says_what_is_taken() -> None:
-    temperature, batch = bounds.ANSWER["temperature"], bounds.TRAIN["batch"]
+    temperature, batch = DECODING["temperature"], NUMBERS["batch"]
     assert temperature.complaint("t", 1e-9) == "`t` is 1e-09: it must be 0, or at least 1e-06"
     assert temperature.complaint("t", float("nan")) is not None
     assert temperature.complaint("t", 10**400) is not None
@@ -112,12 +113,12 @@ def test_a_complaint_says_what_is_taken() -> None:
     assert batch.complaint("b", True) == "`b` takes a whole number, not True"
 
 
-@pytest.mark.parametrize("owner", ["LORA", "ANSWER", "TRAIN"])
-def test_the_documented_bounds_are_these(owner: str) -> None:
+@pytest.mark.parametrize("table", [LORA, ANSWER, TRAIN], ids=["lora", "answer", "train"])
+def test_the_documented_bounds_are_these(table: Mapping[str, Option]) -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", LANGUAGE.read_text().partition("## Limits")[2], re.MULTILINE))
-    table: dict[str, Bounds] = getattr(bounds, owner)
-    for name, limits in table.items():
-        assert rows[name].strip() == documented(limits), name
+    for name, option in table.items():
+        if option.reads.bounds is not None:
+            assert rows[name].strip() == documented(option.reads.bounds), name
 
 
 def documented(limits: Bounds) -> str:

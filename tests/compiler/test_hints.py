@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from masc.compiler.language.agents import ANSWER, LORA
 from masc.compiler.language.other_names import meant
+from masc.compiler.language.train import TRAIN
 from masc.compiler.pipeline import compile_source
-from masc.compiler.resolve.agents import ANSWER, LORA
-from masc.compiler.resolve.train import TRAIN
 from masc.dsl.source import Source
 
 TEAM = """\

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from masc.compiler.resolve.agents import ANSWER, LORA, THINK
-from masc.compiler.resolve.channel import CHANNELS
+from masc.compiler.channels import CHANNELS
+from masc.compiler.language.agents import ADAPTERS, ANSWER, LORA, THINK
+from masc.compiler.language.train import TRAIN
 from masc.compiler.resolve.params import FIELD_TYPES
-from masc.compiler.resolve.train import TRAIN
 from masc.dsl.tokens import KEYWORDS
 from masc.lsp import words
 
@@ -46,9 +46,10 @@ def test_textmate_has_the_keywords_of_the_grammar() -> None:
 def test_textmate_has_the_words_of_the_option_tables() -> None:
     assert set(coloured("storage.type")) == set(FIELD_TYPES)
     assert set(coloured("entity.name.type.channel")) == set(CHANNELS)
-    assert set(coloured("entity.name.type.adapter")) == set(words.ADAPTERS)
+    assert set(coloured("entity.name.type.adapter")) == set(ADAPTERS)
     assert set(coloured("variable.parameter.entry")) == set(TRAIN)
-    options = {name for table in (THINK, LORA, ANSWER, *CHANNELS.values()) for name in table}
+    tables = [THINK, LORA, ANSWER, *(channel.options for channel in CHANNELS.values())]
+    options = {name for table in tables for name in table}
     assert set(coloured("variable.parameter.option")) == options
 
 

@@ -16,6 +16,7 @@ from masc.backends.torch.evaluation.statistics import paired_bootstrap
 from masc.backends.torch.model.prompts import Row, value
 from masc.backends.torch.probing.probe import Probe
 from masc.backends.torch.program import Program
+from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.plan import Plan, Prefill, agent_of
 from masc.dsl.diagnostics import fail
 
@@ -122,9 +123,9 @@ def _probes(program: Program, receiver: str, kinds: Sequence[str], cut: Plan) ->
     """Every condition of an edge: noise has no meaning for words, layers none for what stands in a prompt."""
     yield "cut", cut
     yield "swap", Probe(cut, "swap")
-    if set(kinds) != {"text"}:
+    if not all(CHANNELS[kind].words for kind in kinds):
         yield "noise", Probe(cut, "noise")
-    if {"kv", "fuse"} & set(kinds):
+    if any(CHANNELS[kind].cached for kind in kinds):
         count = program.base(receiver).layers
         for first, last in thirds(count):
             yield f"layers {first}..{last}", Probe(cut, "layers", layers=(first, last))

@@ -36,7 +36,7 @@ from masc.backends.torch.training.trackers import Trackers
 from masc.compiler.artifact import Training, versions, writing
 from masc.compiler.files.writing import check_file, check_folder, sweep
 from masc.compiler.ir.plan import Loss, Prefill, TrainSettings, agent_of
-from masc.compiler.language import bounds
+from masc.compiler.language.train import NUMBERS
 from masc.dsl.diagnostics import Diagnostic, MascError, errors, fail
 
 Listener = Callable[[Metrics], None]
@@ -133,10 +133,10 @@ def _never_closed(program: Program, steps: int) -> list[Diagnostic]:
 
 def checked(settings: TrainSettings) -> TrainSettings:
     """The settings, if each is of the type and in the range that a `train` block takes; else ValueError."""
-    for name, limits in bounds.TRAIN.items():
+    for name, limits in NUMBERS.items():
         if wrong := limits.complaint(name, getattr(settings, name)):
             raise ValueError(wrong)
-    plain = {name: limits.plain(getattr(settings, name)) for name, limits in bounds.TRAIN.items()}
+    plain = {name: limits.plain(getattr(settings, name)) for name, limits in NUMBERS.items()}
     settings = dataclasses.replace(settings, **plain)
     if settings.checkpoint not in ("none", "agent"):
         raise ValueError(f"`checkpoint` is {settings.checkpoint!r}, which is neither 'none' nor 'agent'")

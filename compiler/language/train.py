@@ -1,0 +1,60 @@
+"""The entries of a `train` block: how each is read, within which bounds, and what counts where it is left out.
+
+`TrainSettings` (`compiler/ir/plan.py`) holds what was read; a test holds that its fields and defaults are these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from masc.compiler.language.bounds import SEED, Bounds, whole
+from masc.compiler.language.declare import Option, table
+from masc.compiler.language.values import numeric, text, word
+
+_PATH = replace(text, takes="a path in quotes")
+_ROWS = "a file of rows, relative to the file: JSON lines, a JSON array, CSV, TSV or Parquet, also .gz, .bz2, .xz"
+_SHARE = "it is the share of the steps that leads up to `rate`, such as 0.05"
+
+TRAIN: Mapping[str, Option] = table(
+    Option("data", _PATH, "JSON lines to train on, from the file's folder", means=f"what is trained on: {_ROWS}"),
+    Option("eval_data", _PATH, "JSON lines to evaluate on", means="what is evaluated on, a file of the same kinds"),
+    Option("batch", numeric(whole(1, 4096)), "Samples in a forward pass", 8),
+    Option("accumulate", numeric(whole(1, 4096)), "Forward passes in an optimiser step", 1),
+    Option("steps", numeric(whole(1, 10**9)), "Optimiser steps", 200),
+    Option("rate", numeric(Bounds(1e-12, 1e3)), "AdamW's peak learning rate", 2e-4),
+    Option(
+        "warmup",
+        numeric(Bounds(0.0, 1.0), _SHARE),
+        "Share of the steps in which the rate rises",
+        0.05,
+        means="share of the steps over which the rate rises to its peak in a line. Then it falls as half a cosine, to "
+        "zero after the last step",
+    ),
+    Option(
+        "clip",
+        numeric(Bounds(1e-6, 1e9, zero=True)),
+        "The largest gradient norm of each agent and edge; 0: no limit",
+        1.0,
+    ),
+    Option("weight_decay", numeric(Bounds(1e-12, 1e3, zero=True)), "AdamW's weight decay", 0.0),
+    Option("seed", numeric(SEED), "Of fresh weights, of the order of samples and of dropout", 0),
+    Option("save_every", numeric(whole(0, 10**9)), "Steps between checkpoints; 0: only at the end", 50),
+    Option("keep", numeric(whole(1, 10**6)), "How many checkpoints are kept", 2),
+    Option("eval_every", numeric(whole(0, 10**9)), "Steps between evaluations; 0: only at the end", 0),
+    Option(
+        "dtype",
+        word("float32", "bfloat16"),
+        "Of the frozen base",
+        means="of the frozen base: `float32`, `bfloat16`; left out, the caller decides",
+    ),
+    Option("max_length", numeric(whole(0, 10**9)), "The most positions of a sample; 0: the model's own limit", 0),
+    Option(
+        "checkpoint",
+        word("none", "agent"),
+        "What is recomputed to save memory: nothing, or each agent's activations",
+        "none",
+    ),
+)
+NUMBERS: Mapping[str, Bounds] = {name: entry.reads.bounds for name, entry in TRAIN.items() if entry.reads.bounds}
+"""The numbers among them."""
