@@ -37,9 +37,10 @@ from masc.backends.torch.engine.segments import Opening
 from masc.backends.torch.probing.probe import Probe
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.reached import reached
-from masc.compiler.ir.plan import Answer, Loss, Plan, Prefill
+from masc.compiler.ir.plan import Plan
 from masc.compiler.ir.plan_json import dump_plan, load_plan
-from masc.compiler.ir.plan_text import parse_plan, print_plan
+from masc.compiler.ir.plan_parse import parse_plan
+from masc.compiler.ir.plan_text import print_plan
 from masc.compiler.pipeline import Compilation, compile_source
 from masc.dsl.read import read_source
 from masc.dsl.source import Source
@@ -156,8 +157,8 @@ def gradients(case: Case) -> None:
     program = case.program()
     assert case.compilation.graph is not None
     oracle = _oracle(case, program)
-    answers = {o.name: o.activation for o in case.plan.operations if isinstance(o, Answer)}
-    losses = [answers[o.output] for o in case.plan.operations if isinstance(o, Loss)]
+    answers = {turn.said: turn.activation for turn in case.plan.answering}
+    losses = [answers[loss.output] for loss in case.plan.losses]
     nodes, views = oracle.reached(losses)
     wanted = {name for name in program.trainable() if _node(program, name) in nodes}
     crossed: dict[tuple[str, Atom], float] = {}
@@ -172,7 +173,7 @@ def gradients(case: Case) -> None:
 
 def openings(case: Case) -> None:
     """While channels are open, stopped gradients are what they are if what is stopped is constant, row by row."""
-    ends = {v.until for o in case.plan.operations if isinstance(o, Prefill) for v in o.sees if v.until is not None}
+    ends = {view.until for turn in case.plan.turns for view in turn.sees if view.until is not None}
     opening = None
     if ends:
         step = case.random.randrange(0, max(ends) + 1)
@@ -238,7 +239,7 @@ def cuts(case: Case) -> None:
     edge = case.random.choice(case.team.edges)
     between = {e.kind for e in case.team.edges if (e.sender, e.receiver) == (edge.sender, edge.receiver)}
     cut = _compile(case.team.text(), case.folder, cut=((edge.sender, edge.receiver),)).require()
-    starts = [[o.at for o in p.operations if isinstance(o, Prefill)] for p in (cut, case.plan)]
+    starts = [[turn.at for turn in plan.turns] for plan in (cut, case.plan)]
     same("where agents start", *starts)
     if not between <= {"kv", "fuse"}:
         return
@@ -311,7 +312,7 @@ def close(what: str, got: Tensor, wanted: Tensor) -> None:
 
 def _oracle(case: Case, program: Program) -> Oracle:
     assert case.compilation.graph is not None
-    answering = frozenset(o.activation for o in case.plan.operations if isinstance(o, Answer))
+    answering = frozenset(turn.activation for turn in case.plan.answering)
     layers = {agent.name: program.base(agent.name).layers for agent in case.plan.agents}
     return Oracle(case.compilation.graph, layers, answering)
 

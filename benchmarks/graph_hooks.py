@@ -14,7 +14,7 @@ from torch import Tensor
 from masc.backends.torch.engine import walk
 from masc.backends.torch.engine.segments import Opening, Segment
 from masc.backends.torch.program import Program
-from masc.compiler.ir.plan import Prefill
+from masc.compiler.ir.plan import Turn
 
 
 def columns(segment: Segment, part: str, fused: bool) -> Tensor:
@@ -41,10 +41,10 @@ def _looking(program: Program, hook: Hook) -> Iterator[None]:
     own, activating = walk.look, walk.Walk._activate
     receiver = ""
 
-    def activate(self: Any, prefill: Prefill, *rest: Any) -> None:
+    def activate(self: Any, turn: Turn, *rest: Any) -> None:
         nonlocal receiver
-        receiver = prefill.activation
-        activating(self, prefill, *rest)
+        receiver = turn.activation
+        activating(self, turn, *rest)
 
     def look(views: Any, segments: Mapping[str, Segment], *rest: Any) -> Any:
         changed = {
@@ -69,7 +69,7 @@ def _looking(program: Program, hook: Hook) -> Iterator[None]:
 @contextmanager
 def watched(program: Program, crossed: dict[tuple[str, Atom], float]) -> Iterator[None]:
     """Within it the size of every gradient that goes from a receiver to an atom is noted."""
-    fused = {o.activation for o in program.plan.operations if isinstance(o, Prefill) and o.fuses}
+    fused = {turn.activation for turn in program.plan.turns if turn.fuses}
 
     def hook(receiver: str, name: str, layer: int, tensor: Tensor, segment: Segment) -> Tensor:
         if not torch.is_grad_enabled():
@@ -93,7 +93,7 @@ def watched(program: Program, crossed: dict[tuple[str, Atom], float]) -> Iterato
 @contextmanager
 def held(program: Program, oracle: Oracle, opening: Opening | None) -> Iterator[None]:
     """Within it, what the edges stop is constant."""
-    fused = {o.activation for o in program.plan.operations if isinstance(o, Prefill) and o.fuses}
+    fused = {turn.activation for turn in program.plan.turns if turn.fuses}
 
     def hook(receiver: str, name: str, layer: int, tensor: Tensor, segment: Segment) -> Tensor:
         full = torch.zeros_like(segment.real)

@@ -41,6 +41,10 @@ def pairs(name: str, batch: int, count: int, ours: Callable[[], object], theirs:
     return statistics.median(ratios)
 
 
+def _longer(answer: Answer | None, tokens: int) -> Answer | None:
+    return answer and replace(answer, sampling=replace(answer.sampling, max_tokens=tokens))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=8)
@@ -52,13 +56,8 @@ def main() -> None:
     graph = Path(__file__).parent.parent / "examples/relay/relay.mas"
     program = masc.compile(graph, set={"latents": options.latents}, dtype=options.dtype, device="cpu")
     plan = program.plan
-    plan = replace(
-        plan,
-        operations=tuple(
-            replace(op, sampling=replace(op.sampling, max_tokens=options.tokens)) if isinstance(op, Answer) else op
-            for op in plan.operations
-        ),
-    )
+    turns = tuple(replace(turn, answer=_longer(turn.answer, options.tokens)) for turn in plan.turns)
+    plan = replace(plan, turns=turns)
     base = program.base(plan.agents[-1].name)
     base.stop_ids = frozenset()  # both decode the same fixed number of tokens
     lora = plan.agents[0].lora

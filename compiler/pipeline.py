@@ -15,7 +15,9 @@ from pathlib import Path
 
 from masc.compiler.files.find import is_artifact
 from masc.compiler.ir.graph import Graph
+from masc.compiler.ir.keep import keep
 from masc.compiler.ir.plan import Mode, Plan
+from masc.compiler.ir.reach import with_reach
 from masc.compiler.ir.resolved import Resolved
 from masc.compiler.ir.verify import verify_graph, verify_plan, verify_resolved, verify_tree
 from masc.compiler.models.facts import ModelFacts
@@ -26,7 +28,6 @@ from masc.compiler.passes.extent import too_large
 from masc.compiler.passes.frozen import frozen_out
 from masc.compiler.passes.optimise import optimise
 from masc.compiler.passes.place import place
-from masc.compiler.passes.reach import with_reach
 from masc.compiler.passes.schedule import schedule
 from masc.compiler.passes.text_team import as_text
 from masc.compiler.passes.unroll import unroll
@@ -209,7 +210,7 @@ def _place(state: State) -> State:
 
 
 def _optimise(state: State) -> State:
-    return state if state.plan is None or state.broken else replace(state, plan=optimise(state.plan))
+    return state if state.plan is None or state.broken else replace(state, plan=keep(optimise(state.plan)))
 
 
 def _verify(state: State) -> None:

@@ -17,7 +17,7 @@ import pytest
 import masc
 from masc.backends.scoring.code import passes
 from masc.backends.torch.evaluation.tasks import TASKS
-from masc.compiler.ir.plan import Prefill
+from masc.compiler.ir.sights import sights
 from masc.compiler.pipeline import compile_file
 from masc.dsl.diagnostics import errors
 from support import WALLS
@@ -91,7 +91,7 @@ def test_the_family_compiles_and_its_rows_fit(folder: Path) -> None:
 def test_the_family_reads_as_its_shape_says(folder: Path) -> None:
     """In sequence each agent sees all before it; side by side the experts see nothing, the judge all three."""
     plan = compile_file(folder / f"{folder.name}.mas").require()
-    seen = [len(op.sees) for op in plan.operations if isinstance(op, Prefill)]
+    seen = [len(views) for views in sights(plan).values()]
     assert seen == ([0, 1, 2, 3] if folder.name.endswith("sequential") else [0, 0, 0, 3])
 
 
@@ -135,6 +135,5 @@ def test_runs_in_words_too(folder: Path, tiny: Path, tmp_path: Path) -> None:
         (tmp_path / path.name).write_text(_on_tiny_models(path.read_text(encoding="utf-8"), tiny), encoding="utf-8")
     compilation = compile_file(tmp_path / f"{folder.name}.mas", channel="text")
     plan = compilation.require()
-    prefills = [op for op in plan.operations if isinstance(op, Prefill)]
-    assert all(not (op.sees or op.splices or op.fuses) for op in prefills)
-    assert sum(len(op.reads) for op in prefills) > 0
+    assert all(not (turn.sees or turn.splices or turn.fuses) for turn in plan.turns)
+    assert sum(len(turn.reads) for turn in plan.turns) > 0

@@ -10,11 +10,12 @@ from masc.backends.diagram.rolled import rolled
 from masc.backends.diagram.sketch import Weights
 from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.graph import Agent, Edge, Graph
-from masc.compiler.ir.plan import Across, Answer, Loss, Plan, Prefill, Slot, Template, Think, View, agent_of
+from masc.compiler.ir.keep import keep
+from masc.compiler.ir.plan import Across, Plan, Slot, Template, TraceOf, Turn, View, agent_of
 from masc.compiler.ir.plan_text import number_text, quote
+from masc.compiler.ir.reach import with_reach
 from masc.compiler.passes.optimise import optimise
 from masc.compiler.passes.place import place
-from masc.compiler.passes.reach import with_reach
 from masc.compiler.passes.schedule import schedule
 from masc.dsl.source import Span
 
@@ -49,7 +50,7 @@ def panels(graph: Graph, weights: Weights | None = None) -> dict[str, dict[str, 
 def _plan(graph: Graph) -> Plan:
     """The graph's plan, as the pipeline makes it."""
     placed, _ = place(graph, schedule(graph))
-    return optimise(with_reach(placed, {}))
+    return keep(optimise(with_reach(placed, {})))
 
 
 def _panel(title: str, sections: Iterable[Section]) -> dict[str, Any]:
@@ -68,38 +69,32 @@ def _agent(graph: Graph, plan: Plan, agent: Agent, rounds: Sequence[str]) -> Ite
         yield {"title": "System", "prompt": _prompt(agent.system)}
     yield {"title": "User", "prompt": _prompt(agent.user)}
     for activation in rounds:
-        yield {"title": f"Activation {activation}", "rows": _activation(plan, activation)}
+        yield {"title": f"Activation {activation}", "rows": _turn(plan.turn(activation))}
     reached = [
         (loss.output, f"column {loss.column}")
-        for loss in plan.operations
-        if isinstance(loss, Loss) and any(not isinstance(r, Across) and r.agent == agent.name for r in loss.reaches)
+        for loss in plan.losses
+        if any(not isinstance(r, Across) and r.agent == agent.name for r in loss.reaches)
     ]
     yield {"title": "Losses that reach it", "rows": reached or [("none", "nothing trains this agent")]}
 
 
-def _activation(plan: Plan, activation: str) -> Rows:
-    mine = [o for o in plan.operations if not isinstance(o, Loss) and o.activation == activation]
-    rows: Rows = []
+def _turn(turn: Turn) -> Rows:
+    rows: Rows = [_view(view) for view in turn.sees]
+    rows += [(f"reads {r.segment}", "nothing: cut" if r.cut else "its text") for r in turn.reads]
+    for s in turn.splices:
+        part = "latents" if s.part == "latents" else "prompt and latents"
+        rows.append((f"splices {s.segment}", f"hidden states of its {part}, {s.shape} link{_stop(s.stop)}"))
+    for f in turn.fuses:
+        rows.append((f"fuses {f.segment}", f"{_layers(f.layers)}, width {f.width}{_stop(f.stop)}"))
+    ends = [f"end of {end.segment}" + "".join(f" + length of {s}" for s in end.shift) for end in turn.at]
+    rows = rows or [("sees", "nothing but its own prompt")]
+    rows.append(("starts at", " or ".join(ends) + (", the largest" * (len(ends) > 1)) if ends else "position 0"))
     wrote = ["its prompt"]
-    for operation in mine:
-        if isinstance(operation, Prefill):
-            rows += [(f"sees {view.segment}", _view(view)) for view in operation.sees]
-            rows += [(f"reads {r.segment}", "nothing: cut" if r.cut else "its text") for r in operation.reads]
-            for s in operation.splices:
-                part = "latents" if s.part == "latents" else "prompt and latents"
-                rows.append((f"splices {s.segment}", f"hidden states of its {part}, {s.shape} link{_stop(s.stop)}"))
-            for f in operation.fuses:
-                rows.append((f"fuses {f.segment}", f"{_layers(f.layers)}, width {f.width}{_stop(f.stop)}"))
-            ends = [f"end of {end.segment}" + "".join(f" + length of {s}" for s in end.shift) for end in operation.at]
-            rows = rows or [("sees", "nothing but its own prompt")]
-            rows.append(
-                ("starts at", " or ".join(ends) + (", the largest" * (len(ends) > 1)) if ends else "position 0")
-            )
-        elif isinstance(operation, Think):
-            wrote.append(f"{operation.steps} latent positions")
-        elif isinstance(operation, Answer):
-            to = f" -> {operation.output}" if operation.output else ", for other agents"
-            wrote.append(f"up to {operation.sampling.max_tokens} tokens{to}")
+    if turn.think is not None:
+        wrote.append(f"{turn.think.steps} latent positions")
+    if turn.answer is not None:
+        to = f" -> {turn.answer.output}" if turn.answer.output else ", for other agents"
+        wrote.append(f"up to {turn.answer.sampling.max_tokens} tokens{to}")
     return [*rows, ("writes", ", ".join(wrote))]
 
 
@@ -136,11 +131,17 @@ def _sampling(agent: Agent) -> str:
     return ", ".join([*words, *(f"stops at {quote(stop)}" for stop in answer.stop)])
 
 
-def _view(view: View) -> str:
-    words = ["its latents" if view.part == "latents" else "all of its segment", _layers(view.layers)]
+def _view(view: View | TraceOf) -> tuple[str, str]:
+    """What is seen, and how."""
+    trace = isinstance(view, TraceOf)
+    what = "all that it sees, and its segment" if trace else "all of its segment"
+    if isinstance(view, View) and view.part == "latents":
+        what = "its latents"
+    words = [what, _layers(view.layers)]
     words += [f"moved by the length of {segment}" for segment in view.shift]
     words += [f"only in the first {view.until} steps of training"] * (view.until is not None)
-    return ", ".join(words) + _stop(view.stop)
+    words += ["nothing of it: cut"] * view.cut
+    return f"sees {view.segment}", ", ".join(words) + _stop(view.stop)
 
 
 def _layers(layers: tuple[tuple[int, int], ...] | None) -> str:

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from masc.backends.torch.channels.links import Fuser, fuser, hidden_link
-from masc.backends.torch.engine.here import Here, Threads, Turn
+from masc.backends.torch.engine.here import Claim, Here, Threads
 from masc.backends.torch.history import NEW, History
 from masc.backends.torch.model.align import START
 from masc.backends.torch.model.base import Base
-from masc.compiler.ir.plan import Across, Plan, Prefill, Think, agent_of
+from masc.compiler.ir.plan import Across, Plan, Turn, agent_of
 from masc.compiler.ir.plan_text import reach_text
 from masc.compiler.language.alignments import ALIGNMENTS
 
@@ -32,36 +32,23 @@ class Parts(nn.Module):
         self._plan = plan
         self._history = history
         self._threads = Threads()
-        self._trainer = Turn()
+        self._trainer = Claim()
         # The prefix keeps names such as `train` or `keys` apart from the module's own attributes.
         self.bases = nn.ModuleDict({f"model_{name}": base for name, base in bases.items()})
         self.links = nn.ParameterDict()
         for agent in plan.agents:
             if agent.lora is not None:
                 self.base(agent.name).add_adapter(agent.name, agent.lora, seed)
-        for operation in plan.operations:
-            name = agent_of(operation.activation) if isinstance(operation, Think) else ""
-            if isinstance(operation, Think) and ALIGNMENTS[operation.align].trained and name not in self.links:
+        for turn in plan.turns:
+            name = turn.agent
+            if turn.think is not None and ALIGNMENTS[turn.think.align].trained and name not in self.links:
                 # `adapt none` freezes all of an agent.
                 adapted = plan.agent(name).lora is not None
                 self.links[name] = nn.Parameter(self.base(name).fitted(START).clone(), requires_grad=adapted)
         self.across = nn.ModuleDict()
         self._told = False  # that channels stay closed without a `step`
-        prefills = [op for op in plan.operations if isinstance(op, Prefill)]
-        for prefill in prefills:
-            self._link(prefill)
-        # Segments that a later one sees, starts after or is moved by: their last token is read too. What `--cut` hides
-        # still counts, since positions stay.
-        self.seen = {view.segment for op in prefills for view in op.sees} | {
-            end.segment for op in prefills for end in op.at
-        }
-        self.seen |= {name for op in prefills for view in op.sees for name in view.shift}
-        self.seen |= {name for op in prefills for end in op.at for name in end.shift}
-        # Segments whose final hidden states are sent; those that gradients arrive at; whose prompts are aligned.
-        self.sent = {splice.segment for op in prefills for splice in op.splices}
-        fused = {name for op in prefills for fuse in op.fuses for name in (fuse.segment, op.activation)}
-        self.feeding = self.seen | self.sent | {fuse.segment for op in prefills for fuse in op.fuses}
-        self.fused = dict.fromkeys(fused, frozenset(plan.inputs))
+        for turn in plan.turns:
+            self._link(turn)
         self.eval()
 
     # -- what may differ from thread to thread -----------------------------------------------------------------------
@@ -99,15 +86,15 @@ class Parts(nn.Module):
         """Within it nothing else trains the program. ValueError, at once, where something does."""
         return self._trainer.taken("this program is being trained already, in another thread or around this call")
 
-    def _link(self, prefill: Prefill) -> None:
-        """Make the trainable parts of an activation's edges, if they are not there yet: rounds share them."""
-        receiver = agent_of(prefill.activation)
-        for splice in prefill.splices:
+    def _link(self, turn: Turn) -> None:
+        """Make the trainable parts of a turn's edges, if they are not there yet: rounds share them."""
+        receiver = turn.agent
+        for splice in turn.splices:
             sender = agent_of(splice.segment)
             key = reach_text(Across("hidden", sender, receiver))
             if key not in self.across:
                 self.across[key] = hidden_link(splice.shape, self.base(sender), self.base(receiver), self.seed, key)
-        for fuse in prefill.fuses:
+        for fuse in turn.fuses:
             sender = agent_of(fuse.segment)
             key = reach_text(Across("fuse", sender, receiver))
             if key not in self.across:

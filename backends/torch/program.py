@@ -39,7 +39,7 @@ from masc.compiler.artifact import (
     writing,
 )
 from masc.compiler.ir.decoding import AS_WRITTEN, Decoding, decoding_of
-from masc.compiler.ir.plan import Answer, Prefill, agent_of
+from masc.compiler.ir.plan import Turn
 from masc.compiler.models.registry import REGISTRY
 from masc.dsl.diagnostics import Diagnostic, fail
 
@@ -93,28 +93,29 @@ class Program(Parts):
         indices: Sequence[int] | None = None,
         texts: bool = True,
         probe: Probe | None = None,
+        graph: bool = False,
     ) -> tuple[Output, Walk]:
         if not rows:
             raise ValueError("a forward pass needs at least one row")
         columns = {name: column for name, (_, column) in answer_columns(self.plan).items()}
         if not texts:
             columns = {name: column for name, column in columns.items() if name in self.plan.outputs}
-        walk = Walk(self, rows, opening, recompute, columns, indices, probe)
+        walk = Walk(self, rows, opening, recompute, columns, indices, probe, graph=graph)
         outputs: dict[str, Scored] = {}
-        for activation, answer in walk.steps():
-            if answer.name not in walk.labels:
+        for turn in walk.steps():
+            if turn.said not in walk.labels:
                 continue
-            activated = walk.activated[activation]
-            base = self.base(agent_of(activation))
+            activated = walk.activated[turn.activation]
+            base = self.base(turn.agent)
             hidden = torch.cat([activated.last, activated.label], 1)
-            label = walk.labels[answer.name]
+            label = walk.labels[turn.said]
             target = label.inputs.masked_fill(~label.real, -100)
             scored = Scored(base.logits(hidden[:, : target.shape[1]]), target)
             if not torch.is_grad_enabled():
                 # NaN where any logit is NaN or inf, or all are -inf. -inf alone: a token that cannot be said.
                 broken = 0 * scored.logits.amax(-1)
-                walk.check_numbers(agent_of(activation), broken.masked_fill(~label.real, 0))
-            outputs[answer.name] = scored
+                walk.check_numbers(turn.agent, broken.masked_fill(~label.real, 0))
+            outputs[turn.said] = scored
         total = torch.stack([scored.losses.sum() for scored in outputs.values()]).sum()
         tokens = sum(int((scored.labels != -100).sum()) for scored in outputs.values())
         return Output(outputs, total / tokens, tokens, walk.positions), walk
@@ -139,8 +140,7 @@ class Program(Parts):
 
     @property
     def _opens(self) -> bool:
-        views = (view for op in self.plan.operations if isinstance(op, Prefill) for view in op.sees)
-        return any(view.until is not None for view in views)
+        return any(view.until is not None for turn in self.plan.turns for view in turn.sees)
 
     def check_lengths(self, rows: Sequence[Row]) -> None:
         """E0606 for the first row that will not fit, before anything is run. Lengths alone: no model is called."""
@@ -177,9 +177,9 @@ class Program(Parts):
     def _say(self, walk: Walk) -> list[dict[str, Said]]:
         said: list[dict[str, Said]] = [{} for _ in walk.rows]
         with adapters.still():
-            for activation, answer in walk.steps():
-                for i, item in enumerate(self._finish(walk, activation, answer)):
-                    said[i][answer.name] = item
+            for turn in walk.steps():
+                for i, item in enumerate(self._finish(walk, turn)):
+                    said[i][turn.said] = item
         return said
 
     # -- looking and changing ----------------------------------------------------------------------------------------
@@ -187,16 +187,17 @@ class Program(Parts):
     def trace(
         self, rows: Sequence[Row], *, forced: bool = False, step: int | None = None, decoding: Decoding = AS_WRITTEN
     ) -> Trace:
-        """What happens, turn by turn, when the program runs on rows: prompts, latents, keys and values, texts (`Turn`
-        has the shapes).
+        """What happens, turn by turn, when the program runs on rows: prompts, latents, keys and values, texts
+        (`TurnTrace` has the shapes).
 
         forced: a teacher-forced pass instead, as `program(rows, step=step)`, with its gradient graph and `output`.
         decoding: of the outputs, where it is not the graph's.
         """
         rows = rows_of(rows, "rows")
         if forced:
-            output, walk = self._forward(rows, self._opened(None, step, len(rows)))
-            answers = [{name: walk.texts[a.activation][i] for name, a in self._answers()} for i in range(len(rows))]
+            output, walk = self._forward(rows, self._opened(None, step, len(rows)), graph=True)
+            given = [(name, walk.texts[turn.activation]) for name, turn in self._answers()]
+            answers = [{name: texts[i] for name, texts in given} for i in range(len(rows))]
             return trace_of(walk, answers, output)
         if not rows:
             raise ValueError("a trace needs at least one row")
@@ -204,8 +205,9 @@ class Program(Parts):
         said = self._say(walk)
         return trace_of(walk, [{name: one[name].text for name in self.plan.outputs} for one in said], None)
 
-    def _answers(self) -> list[tuple[str, Answer]]:
-        return [(op.output, op) for op in self.plan.operations if isinstance(op, Answer) and op.output is not None]
+    def _answers(self) -> list[tuple[str, Turn]]:
+        answering = ((turn.answer, turn) for turn in self.plan.answering)
+        return [(answer.output, turn) for answer, turn in answering if answer and answer.output is not None]
 
     def patched(self, patches: Trace | Patches) -> AbstractContextManager[None]:
         """Within it, in this thread, agents send something else: a whole Trace, or parts by activation and name.
@@ -214,17 +216,17 @@ class Program(Parts):
                 program.generate(rows)
 
         Parts: `latents` (input embeddings of the latent steps, [B, m, d]), `keys` and `values` (a tensor for each
-        layer, [B, H, C, D]), `hidden` ([B, P + m, d]), `texts` (a string for each row); all shaped as in a `Turn` of
-        the same rows, padding included. A function is called with what would have been sent (of latents: one step at
+        layer, [B, H, C, D]), `hidden` ([B, P + m, d]), `texts` (a string for each row); all shaped as in a
+        `TurnTrace` of the same rows, padding included. A function is called with what would have been sent (of latents: one step at
         a time) and returns what is sent. Gradients reach the patches, but for edges that stop them. Latents change what
         the agent itself goes on with; the other parts only what others get. ValueError for an activation, part or shape
         that is not there.
         """
         return self.holding(patches=patches_of(self, patches))
 
-    def _finish(self, walk: Walk, activation: str, answer: Answer) -> list[Said]:
-        state = walk.finish(activation, answer)
-        texts = walk.texts[activation]
+    def _finish(self, walk: Walk, turn: Turn) -> list[Said]:
+        state = walk.finish(turn)
+        texts = walk.texts[turn.activation]
         return [Said(t, tuple(s.ids), s.logprob, s.scored, s.cut) for t, s in zip(texts, state, strict=True)]
 
     @overload
@@ -254,20 +256,22 @@ class Program(Parts):
     @torch.no_grad()
     def _pieces(self, row: Row, decoding: Decoding) -> Iterator[str]:
         walk = Walk(self, [row], None, False, None, decoding=decoding)
-        for activation, answer in walk.steps():
+        for turn in walk.steps():
+            assert turn.answer is not None
+            answer = turn.answer
             if answer.output != self.plan.outputs[-1]:
-                self._finish(walk, activation, answer)
+                self._finish(walk, turn)
                 continue
-            base = self.base(agent_of(activation))
+            base = self.base(turn.agent)
             shown = text = ""
-            for state in walk.decode(activation, answer):
+            for state in walk.decode(turn):
                 text = cut_at_stop(base.text(state[0].ids), answer.sampling)
                 # Hold back half a character, and what may be the beginning of a stop string.
                 safe = text if state[0].done else without_partial_stop(text.rstrip("\ufffd"), answer.sampling.stop)
                 if safe.startswith(shown) and len(safe) > len(shown):
                     yield safe[len(shown) :]
                     shown = safe
-            walk.texts[activation] = [text]
+            walk.texts[turn.activation] = [text]
 
     def _stream(self, row: Row, decoding: Decoding) -> Iterator[str]:
         # A generator's frame must not leave gradients or dropout switched off for its caller between pieces.

@@ -23,6 +23,7 @@ from masc.compiler.artifact.layout import (
 )
 from masc.compiler.artifact.of_training import training_told
 from masc.compiler.files.reading import parse_json, read_regular
+from masc.compiler.ir.essence import fingerprint
 from masc.compiler.ir.plan import Plan
 from masc.compiler.language.bounds import SEED
 from masc.dsl.diagnostics import MascError, fail
@@ -148,7 +149,7 @@ def known_manifest(layout: Layout, path: Path | None = None) -> Manifest | None:
 
 def made_for(manifest: Manifest, plan: Plan) -> bool:
     """Whether weights beside a manifest are of this plan. Earlier manifests count how answers are decoded, too."""
-    return manifest.fingerprint in (plan.fingerprint(), plan.fingerprint(decoding=True))
+    return manifest.fingerprint in (fingerprint(plan), fingerprint(plan, decoding=True))
 
 
 def usual_files(root: Path, source: str = "") -> Pairs:

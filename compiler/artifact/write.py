@@ -43,6 +43,7 @@ from masc.compiler.artifact.read import Artifact
 from masc.compiler.files.reading import read_regular
 from masc.compiler.files.writing import atomic_write, check_folder
 from masc.compiler.ir.differences import changed_lines
+from masc.compiler.ir.essence import essence, fingerprint
 from masc.compiler.ir.plan_json import dump_plan, load_plan
 from masc.compiler.pipeline import Compilation
 from masc.dsl.diagnostics import Diagnostic, MascError, fail
@@ -147,10 +148,10 @@ def check_overwrite(
 def _difference(layout: Layout, compilation: Compilation) -> str:
     """`: - as it was; + as it is`, where the plan that was compiled before can be read."""
     try:
-        before = load_plan(read_regular(layout.at(PLAN), 1 << 30).decode("utf-8")).essence()
+        before = essence(load_plan(read_regular(layout.at(PLAN), 1 << 30).decode("utf-8")))
     except (OSError, ValueError, MascError):
         return ""
-    lines = changed_lines(before, compilation.require().essence())
+    lines = changed_lines(before, essence(compilation.require()))
     return f": {lines}" if lines else ""
 
 
@@ -210,7 +211,7 @@ def _manifest(
         source=source_name(compilation),
         base=str(base),
         way=os.path.relpath(base, root.absolute()),
-        fingerprint=plan.fingerprint(),
+        fingerprint=fingerprint(plan),
         seed=seed if seed is not None else kept.seed if kept and trained else plan.train.seed,
         trained=trained,
         models=records,
@@ -255,7 +256,7 @@ def _known(layout: Layout, compilation: Compilation, beside_training: bool) -> M
     files = tuple({**dict(usual_files(layout.root)), **dict(copies)}.items())
     models = tuple(ModelRecord(m.name, m.target) for m in plan.models)
     return Manifest(
-        source_name(compilation), "", plan.fingerprint(), plan.train.seed, has_adapters(layout), models, files=files
+        source_name(compilation), "", fingerprint(plan), plan.train.seed, has_adapters(layout), models, files=files
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from masc.compiler.ir.plan import Answer, Plan, Sampling, agent_of
+from masc.compiler.ir.plan import Answer, Plan, Sampling
 from masc.compiler.language.agents import DECODING
 from masc.dsl.diagnostics import did_you_mean
 
@@ -53,10 +53,9 @@ def decoding_of(options: Mapping[str, Any]) -> Decoding:
 def decodings(plan: Plan, decoding: Decoding = AS_WRITTEN) -> dict[str, Sampling]:
     """How each agent that says something decodes, by agent; an output by its own name."""
     found: dict[str, Sampling] = {}
-    for operation in plan.operations:
-        if isinstance(operation, Answer):
-            name = operation.output or agent_of(operation.activation)
-            found.setdefault(name, decoding.of(operation).sampling)
+    for turn in plan.answering:
+        assert turn.answer is not None
+        found.setdefault(turn.answer.output or turn.agent, decoding.of(turn.answer).sampling)
     return found
 
 

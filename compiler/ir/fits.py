@@ -3,7 +3,7 @@ with another word in a prompt."""
 
 from __future__ import annotations
 
-from masc.compiler.ir.plan import Lora, Plan, Prefill, Think, agent_of
+from masc.compiler.ir.plan import Lora, Plan, agent_of
 
 
 def misfits(trained: Plan, wanted: Plan) -> list[str]:
@@ -28,20 +28,19 @@ def _parts(plan: Plan) -> dict[str, str]:
     for agent in plan.agents:
         if agent.lora is not None:
             found[f"the adapter of `{agent.name}`"] = f"{_lora(agent.lora)} on {models[agent.name]}"
-    for operation in plan.operations:
-        name = agent_of(operation.activation) if isinstance(operation, Prefill | Think) else ""
-        if isinstance(operation, Think) and operation.align == "linear" and plan.agent(name).lora is not None:
+    for turn in plan.turns:
+        name = turn.agent
+        if turn.think is not None and turn.think.align == "linear" and plan.agent(name).lora is not None:
             found[f"`align = linear` of `{name}`"] = f"a matrix of {models[name]}"
-        if isinstance(operation, Prefill):
-            for splice in operation.splices:
-                sender = agent_of(splice.segment)
-                between = f"from {models[sender]} to {models[name]}"
-                found[f"the link `hidden({sender}, {name})`"] = f"{splice.shape} {between}"
-            for fuse in operation.fuses:
-                sender = agent_of(fuse.segment)
-                layers = "all layers" if fuse.layers is None else f"layers {fuse.layers[0][0]}..{fuse.layers[-1][1]}"
-                shape = f"{fuse.width} wide on {layers} from {models[sender]} to {models[name]}"
-                found[f"the fuser `fuse({sender}, {name})`"] = shape
+        for splice in turn.splices:
+            sender = agent_of(splice.segment)
+            between = f"from {models[sender]} to {models[name]}"
+            found[f"the link `hidden({sender}, {name})`"] = f"{splice.shape} {between}"
+        for fuse in turn.fuses:
+            sender = agent_of(fuse.segment)
+            layers = "all layers" if fuse.layers is None else f"layers {fuse.layers[0][0]}..{fuse.layers[-1][1]}"
+            shape = f"{fuse.width} wide on {layers} from {models[sender]} to {models[name]}"
+            found[f"the fuser `fuse({sender}, {name})`"] = shape
     return found
 
 

@@ -1,13 +1,14 @@
-"""The plan level: a linear list of operations over named segments. All that a backend reads.
+"""The plan level: turns, one behind the other. All that a backend reads.
 
-Every decision about what is seen, where it is placed and what a loss reaches is taken here, never at run time. The
-printed form (`plan_text.py`) is stable and parses back to an equal plan.
+A turn is one activation of an agent: what it sees, what arrives in its prompt, where it starts, how it thinks, what it
+says, what of it is kept and for whom, and whether a gradient comes back to it. All of that is decided here, never while
+it runs. The printed form (`plan_text.py`) is stable and parses back to an equal plan.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, get_args
 
 
@@ -61,15 +62,20 @@ class PlanAgent:
     user: Template
 
 
+Layers = tuple[tuple[int, int], ...] | None
+"""Layers as inclusive ranges, ascending and disjoint, never adjacent; None: all layers."""
+
+
 @dataclass(frozen=True)
 class View:
     """What a receiver sees of one earlier segment.
 
     part     "all" of its positions, or only its "latents"
-    layers   the layers that see it as inclusive ranges, ascending and disjoint; None: all layers
+    layers   the layers that see it; None: all layers
     stop     no gradient goes back through this view
     shift    keys are re-rotated by the summed lengths (real positions, per sample) of these segments
     until    the view exists only in the first so many optimiser steps of training, and fades over them (`open`)
+    cut      nothing is seen; positions and shifts stay as if it were
 
     Several views may name one segment. A position is seen in a layer if one that exists at a step shows it there, and a
     gradient goes back through it if one that does not stop shows it there.
@@ -77,10 +83,27 @@ class View:
 
     segment: str
     part: Literal["all", "latents"] = "all"
-    layers: tuple[tuple[int, int], ...] | None = None
+    layers: Layers = None
     stop: bool = False
     shift: tuple[str, ...] = ()
     until: int | None = None
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class TraceOf:
+    """`trace(a#1)`: what a receiver sees through an earlier turn: all that this turn sees, and then its segment, each
+    in the layers in which both see it. `sights.py` says which views these are.
+
+    layers, stop, until, cut: as of a view, on top of what the turn's own views say. shift: of the turn's segment alone.
+    """
+
+    segment: str
+    layers: Layers = None
+    stop: bool = False
+    shift: tuple[str, ...] = ()
+    until: int | None = None
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,22 +153,13 @@ class Fuse:
     """
 
     segment: str
-    layers: tuple[tuple[int, int], ...] | None = None
+    layers: Layers = None
     width: int = 256
     stop: bool = False
 
 
-@dataclass(frozen=True)
-class Prefill:
-    """Open a segment: run the agent's prompt. Positions start at the largest of `at` (none: 0)."""
-
-    activation: str
-    sees: tuple[View, ...]
-    at: tuple[End, ...]
-    reads: tuple[Read, ...] = ()
-    splices: tuple[Splice, ...] = ()
-    fuses: tuple[Fuse, ...] = ()
-
+Arrival = Read | Splice | Fuse
+"""What comes to an agent's prompt."""
 
 Align = Literal["norm", "ridge", "linear", "soft"]
 """How a latent step makes an input embedding of the last hidden state."""
@@ -154,10 +168,9 @@ ALIGNS: tuple[Align, ...] = get_args(Align)
 
 @dataclass(frozen=True)
 class Think:
-    """Append `steps` (>= 1) latent positions to the activation's segment. stop: no gradient passes from a step to what
-    its input was made of; keys and values of all positions carry theirs all the same."""
+    """Append `steps` (>= 1) latent positions to the segment. stop: no gradient passes from a step to what its input was
+    made of; keys and values of all positions carry theirs all the same."""
 
-    activation: str
     steps: int
     align: Align
     stop: bool = False
@@ -165,17 +178,81 @@ class Think:
 
 @dataclass(frozen=True)
 class Answer:
-    """Decode (in training: read the label) and append the tokens to the activation's segment. `output` None: the text
-    goes to other agents alone."""
+    """Decode (in training: read the label) and append the tokens to the segment. `output` None: the text goes to other
+    agents alone."""
 
-    activation: str
     output: str | None
     sampling: Sampling
 
+
+Kept = Literal["cache", "prompt", "hidden", "text", "length"]
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What must be kept of a turn, and for which later turns that name it.
+
+    cache    keys and values of all its positions: they are seen. The last token is read, too
+    prompt   keys and values of its prompt: they are fused
+    hidden   final hidden states of its prompt and latent positions: they are sent
+    text     what it said
+    length   where it ends: others start there or are moved by it. The last token is read, too
+    """
+
+    what: Kept
+    to: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One activation of an agent, which writes one segment: its prompt, then its latent positions, then its answer.
+
+    activation  agent and round, `planner#1`; the segment has the same name
+    sees        earlier segments, as keys and values to look at
+    at          its first position is the largest of these (none: 0)
+    arrives     what its prompt holds of others, by kind and in the order of the edges
+    keeps       what later turns need of it
+    gradient    whether one may come back to it: some loss is behind it
+    """
+
+    activation: str
+    sees: tuple[View | TraceOf, ...] = ()
+    at: tuple[End, ...] = ()
+    arrives: tuple[Arrival, ...] = ()
+    think: Think | None = None
+    answer: Answer | None = None
+    keeps: tuple[Keep, ...] = ()
+    gradient: bool = True
+
     @property
-    def name(self) -> str:
-        """What a loss calls this answer: the output, else the activation."""
-        return self.output or self.activation
+    def agent(self) -> str:
+        return agent_of(self.activation)
+
+    @property
+    def said(self) -> str:
+        """What a loss calls its answer: the output, else the activation."""
+        return (self.answer.output if self.answer else None) or self.activation
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        return tuple(a for a in self.arrives if isinstance(a, Read))
+
+    @property
+    def splices(self) -> tuple[Splice, ...]:
+        return tuple(a for a in self.arrives if isinstance(a, Splice))
+
+    @property
+    def fuses(self) -> tuple[Fuse, ...]:
+        return tuple(a for a in self.arrives if isinstance(a, Fuse))
+
+    def kept(self, *what: Kept) -> bool:
+        """Whether somebody needs one of these of it."""
+        return any(keep.what in what for keep in self.keeps)
+
+    @property
+    def read_to_end(self) -> bool:
+        """Whether the last token of its answer is read, too: somebody looks at it or starts behind it."""
+        return self.kept("cache", "length")
 
 
 @dataclass(frozen=True)
@@ -204,7 +281,7 @@ class Across:
     edge: Literal["hidden", "fuse"]
     sender: str
     receiver: str
-    layers: tuple[tuple[int, int], ...] | None = None
+    layers: Layers = None
 
 
 @dataclass(frozen=True)
@@ -215,9 +292,6 @@ class Loss:
     output: str
     column: str
     reaches: tuple[Reach | LatentMap | Across, ...]
-
-
-Operation = Prefill | Think | Answer | Loss
 
 
 @dataclass(frozen=True)
@@ -247,50 +321,41 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class Plan:
-    """`operations` in an order in which every segment is written before it is seen."""
+    """`turns` in an order in which every segment is written before it is named; `losses`: of outputs and supervised
+    texts, in the order of the answers."""
 
     name: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     models: tuple[BaseModel, ...]
     agents: tuple[PlanAgent, ...]
-    operations: tuple[Operation, ...]
+    turns: tuple[Turn, ...]
+    losses: tuple[Loss, ...]
     train: TrainSettings = field(default=TrainSettings(), compare=True)
 
     def agent(self, name: str) -> PlanAgent:
-        return next(a for a in self.agents if a.name == name)
+        return self._agents[name]
 
-    def essence(self, decoding: bool = False) -> str:
-        """The text of all that decides what trained weights mean: everything but the `train` settings and how answers
-        are decoded. decoding: with that, too: then it is all that decides what is said.
+    def turn(self, activation: str) -> Turn:
+        return self._turns[activation]
 
-        `reaches` is left out as well: it follows from the rest, and from how many layers the model has, which is not
-        known before the model is fetched. Of a local model only the folder's name counts, so that a project can be
-        moved; that the model is still the same one is what the artifact's content hash is for.
-        """
-        from masc.compiler.ir.plan_text import print_plan
+    @cached_property
+    def _agents(self) -> dict[str, PlanAgent]:
+        return {agent.name: agent for agent in self.agents}
 
-        def bare(operation: Operation) -> Operation:
-            if isinstance(operation, Loss):
-                return replace(operation, reaches=())
-            if isinstance(operation, Answer) and not decoding:
-                return replace(operation, sampling=Sampling())
-            return operation
+    @cached_property
+    def _turns(self) -> dict[str, Turn]:
+        return {turn.activation: turn for turn in self.turns}
 
-        operations = tuple(map(bare, self.operations))
-        models = tuple(
-            replace(m, target=m.target.rpartition("/")[2]) if m.target[:1] == "/" else m for m in self.models
-        )
-        return print_plan(replace(self, models=models, operations=operations, train=TrainSettings()))
+    @cached_property
+    def answering(self) -> tuple[Turn, ...]:
+        """The turns that say something."""
+        return tuple(turn for turn in self.turns if turn.answer is not None)
 
-    def fingerprint(self, decoding: bool = False) -> str:
-        """sha256 of the essence, in hexadecimal."""
-        return hashlib.sha256(self.essence(decoding).encode()).hexdigest()
-
-    def unsupervised(self) -> tuple[Answer, ...]:
+    def unsupervised(self) -> tuple[Turn, ...]:
         """What agents tell each other and no column supervises: training decodes it, so that it decides the weights."""
-        columns = {operation.output for operation in self.operations if isinstance(operation, Loss)}
-        return tuple(o for o in self.operations if isinstance(o, Answer) and o.name not in columns)
+        columns = {loss.output for loss in self.losses}
+        return tuple(turn for turn in self.answering if turn.said not in columns)
 
 
 def agent_of(activation: str) -> str:

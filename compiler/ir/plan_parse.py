@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar, cast
+from dataclasses import fields
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from masc.compiler.ir.plan import (
     ALIGNS,
     Across,
     Align,
     Answer,
+    Arrival,
     BaseModel,
     End,
     Fuse,
+    Keep,
+    Kept,
     LatentMap,
+    Layers,
     Lora,
     Loss,
-    Operation,
     Plan,
     PlanAgent,
-    Prefill,
     Reach,
     Read,
     Sampling,
@@ -30,132 +31,37 @@ from masc.compiler.ir.plan import (
     Splice,
     Template,
     Think,
+    TraceOf,
     TrainSettings,
+    Turn,
     View,
 )
-from masc.dsl.diagnostics import MascError, fail
+from masc.compiler.ir.plan_lines import Line
+from masc.compiler.ir.verify_plan import contradiction
+from masc.dsl.diagnostics import fail
 from masc.dsl.source import Source, Span
 
-_TOKEN = re.compile(
-    r"""\s*(?:
-      (?P<text>"(?:[^"\\]|\\.)*")
-    | (?P<arrow>->)
-    | (?P<range>-?\d+\.\.-?\d+)
-    | (?P<number>-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)
-    | (?P<segment>[A-Za-z_]\w*\#\d+)
-    | (?P<name>[A-Za-z_]\w*)
-    | (?P<mark>[][(),.=+])
-    )""",
-    re.VERBOSE | re.ASCII,
-)
 _INTEGER_FIELDS = {f.name for f in fields(TrainSettings) if f.type == "int"}
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class _Token:
-    kind: str
-    text: str
-    span: Span
-
-
-class _Line:
-    """A cursor over the tokens of one line."""
-
-    def __init__(self, source: Source, start: int, text: str) -> None:
-        self.end = Span(source, start + len(text), start + len(text))
-        self.tokens: list[_Token] = []
-        self.next = 0
-        at = 0
-        text = text.rstrip()
-        while at < len(text):
-            match = _TOKEN.match(text, at)
-            if match is None:
-                raise fail("E0520", "this is not part of a plan", Span(source, start + at, start + len(text)))
-            kind = str(match.lastgroup)
-            self.tokens.append(_Token(kind, match[kind], Span(source, start + match.start(kind), start + match.end())))
-            at = match.end()
-
-    def error(self, wanted: str) -> MascError:
-        token = self.peek()
-        got = f"`{token.text}`" if token else "the end of the line"
-        return fail("E0520", f"expected {wanted}, not {got}", token.span if token else self.end)
-
-    def peek(self) -> _Token | None:
-        return self.tokens[self.next] if self.next < len(self.tokens) else None
-
-    def take(self, *kinds: str, what: str) -> str:
-        token = self.peek()
-        if token is None or token.kind not in kinds:
-            raise self.error(what)
-        self.next += 1
-        return token.text
-
-    def has(self, text: str) -> bool:
-        """Whether the next token reads so; takes it if it does. Texts in quotes never match."""
-        token = self.peek()
-        found = token is not None and token.text == text and token.kind != "text"
-        self.next += found
-        return found
-
-    def need(self, *texts: str) -> None:
-        for text in texts:
-            if not self.has(text):
-                raise self.error(f"`{text}`")
-
-    def name(self) -> str:
-        return self.take("name", what="a name")
-
-    def segment(self) -> str:
-        return self.take("segment", what="a segment such as `planner#1`")
-
-    def integer(self) -> int:
-        token = self.take("number", what="a whole number")
-        try:
-            return int(token)
-        except ValueError:
-            self.next -= 1
-            raise self.error("a whole number") from None
-
-    def real(self) -> float:
-        return float(self.take("number", what="a number"))
-
-    def text(self) -> str:
-        try:
-            return str(json.loads(self.take("text", what="a text in quotes"), strict=False))
-        except ValueError:
-            self.next -= 1
-            raise self.error("a text in quotes (a JSON string)") from None
-
-    def word(self, *words: str) -> str:
-        token = self.peek()
-        if token is None or token.text not in words:
-            raise self.error(" or ".join(f"`{w}`" for w in words))
-        self.next += 1
-        return token.text
-
-    def listed(self, item: Callable[[], T], close: str) -> tuple[T, ...]:
-        """Items between commas up to a closing mark (an empty `close`: up to the end of the line)."""
-        found: list[T] = []
-        while not (self.has(close) if close else self.peek() is None):
-            if found:
-                self.need(",")
-            found.append(item())
-        return tuple(found)
-
-    def done(self) -> None:
-        if self.peek() is not None:
-            raise self.error("the end of the line")
+def parse_plan(text: str) -> Plan:
+    """The plan that a text describes, verified. Raises MascError: E0520 says where it is not a plan, E0521 in what it
+    contradicts itself."""
+    plan = parse(text)
+    if (promise := contradiction(plan)) is not None:
+        raise fail("E0521", f"the plan contradicts itself: it is not so that {promise}")
+    return plan
 
 
 def parse(text: str) -> Plan:
     """The plan that a text describes, which may make no sense. E0520 says where it is none."""
     source = Source("<plan>", text)
-    lines: list[_Line] = []
+    lines: list[Line] = []
     start = 0
     for row in text.split("\n"):
         if row.strip():
-            lines.append(_Line(source, start, row))
+            lines.append(Line(source, start, row))
         start += len(row) + 1
     if not lines:
         raise fail("E0520", "the text is empty: a plan starts with `plan name(inputs) -> outputs`", Span(source, 0, 0))
@@ -163,11 +69,11 @@ def parse(text: str) -> Plan:
 
 
 class _Reader:
-    def __init__(self, lines: list[_Line]) -> None:
+    def __init__(self, lines: list[Line]) -> None:
         self.lines = lines
         self.at = 0
 
-    def line(self, *keywords: str) -> _Line | None:
+    def line(self, *keywords: str) -> Line | None:
         """The next line if it starts with one of the keywords, which stays the next token."""
         if self.at < len(self.lines) and (token := self.lines[self.at].peek()) is not None and token.text in keywords:
             self.at += 1
@@ -185,26 +91,27 @@ class _Reader:
         head.done()
         models = self.many(self.model, "model")
         agents = self.many(self.agent, "agent")
-        operations = self.many(self.operation, "prefill", "think", "answer", "loss")
+        turns = self.many(self.turn, "turn")
+        losses = self.many(_loss, "loss")
         train = self.train()
         if self.at < len(self.lines):
-            raise self.lines[self.at].error("a line of a plan (model, agent, operation or `train`, in this order)")
-        return Plan(name, inputs, outputs, models, agents, operations, train)
+            raise self.lines[self.at].error("a line of a plan (model, agent, turn, loss or `train`, in this order)")
+        return Plan(name, inputs, outputs, models, agents, turns, losses, train)
 
-    def many(self, read: Callable[[_Line], T], *keywords: str) -> tuple[T, ...]:
+    def many(self, read: Callable[[Line], T], *keywords: str) -> tuple[T, ...]:
         found: list[T] = []
         while (line := self.line(*keywords)) is not None:
             found.append(read(line))
             line.done()
         return tuple(found)
 
-    def model(self, line: _Line) -> BaseModel:
+    def model(self, line: Line) -> BaseModel:
         line.need("model")
         name = line.name()
         line.need("=")
         return BaseModel(name, line.text())
 
-    def agent(self, line: _Line) -> PlanAgent:
+    def agent(self, line: Line) -> PlanAgent:
         line.need("agent")
         name = line.name()
         line.need("on")
@@ -217,31 +124,31 @@ class _Reader:
             raise end.error("one `adapter`, at most one `system` and one `user` line of an agent")
         return PlanAgent(name, model, adapters[0], systems[0] if systems else None, users[0])
 
-    def operation(self, line: _Line) -> Operation:
-        kind = line.word("prefill", "think", "answer", "loss")
-        if kind == "prefill":
-            activation = line.segment()
-            line.need("sees", "[")
-            sees = line.listed(lambda: _view(line), "]")
-            reads = _bracket(line, "reads", _read)
-            splices = _bracket(line, "splices", _splice)
-            fuses = _bracket(line, "fuses", _fuse)
-            line.need("at")
-            return Prefill(activation, sees, _at(line), reads, splices, fuses)
-        if kind == "think":
-            activation, steps = line.segment(), line.integer()
-            line.need("align", "=")
-            align = cast(Align, line.word(*ALIGNS))
-            return Think(activation, steps, align, line.has("stop"))
-        if kind == "answer":
-            activation, sampling = line.segment(), _sampling(line)
-            return Answer(activation, line.name() if line.has("->") else None, sampling)
-        output = line.take("name", "segment", what="an output or a segment")
-        line.need("column", "=")
-        token = line.peek()
-        column = line.text() if token is not None and token.kind == "text" else line.name()
-        line.need("reaches")
-        return Loss(output, column, line.listed(lambda: _reach(line), ""))
+    def turn(self, line: Line) -> Turn:
+        line.need("turn")
+        activation = line.segment()
+        line.need("at")
+        at = _at(line)
+        gradient = not line.has("no")
+        if not gradient:
+            line.need("gradient")
+        line.done()
+        sees = self.one(lambda row: _bracket(row, "sees", _view), "sees") or ()
+        reads = self.one(lambda row: _bracket(row, "reads", _read), "reads") or ()
+        splices = self.one(lambda row: _bracket(row, "splices", _splice), "splices") or ()
+        fuses = self.one(lambda row: _bracket(row, "fuses", _fuse), "fuses") or ()
+        arrives: tuple[Arrival, ...] = (*reads, *splices, *fuses)
+        think, answer = self.one(_think, "think"), self.one(_answer, "answer")
+        return Turn(activation, sees, at, arrives, think, answer, self.many(_keep, "keeps"), gradient)
+
+    def one(self, read: Callable[[Line], T], keyword: str) -> T | None:
+        """What the next line says if it starts with a keyword."""
+        line = self.line(keyword)
+        if line is None:
+            return None
+        found = read(line)
+        line.done()
+        return found
 
     def train(self) -> TrainSettings:
         line = self.line("train")
@@ -265,7 +172,7 @@ class _Reader:
         return TrainSettings(**found)
 
 
-def _lora(line: _Line) -> Lora | None:
+def _lora(line: Line) -> Lora | None:
     line.need("adapter")
     if line.has("none"):
         return None
@@ -283,7 +190,7 @@ def _lora(line: _Line) -> Lora | None:
     return Lora(rank, alpha, tuple(targets), dropout)
 
 
-def _prompt(line: _Line, role: str) -> Template:
+def _prompt(line: Line, role: str) -> Template:
     line.need(role)
     parts: list[str | Slot] = []
     for piece in re.split(r"(\{\{|\}\}|\{[A-Za-z_]\w*\})", line.text(), flags=re.ASCII):
@@ -298,14 +205,14 @@ def _prompt(line: _Line, role: str) -> Template:
     return tuple(parts)
 
 
-def _part(line: _Line) -> Literal["all", "latents"]:
+def _part(line: Line) -> Literal["all", "latents"]:
     if line.has("."):
         line.need("latents")
         return "latents"
     return "all"
 
 
-def _lengths(line: _Line) -> tuple[str, ...]:
+def _lengths(line: Line) -> tuple[str, ...]:
     """`len(a#1)+len(b#1)`."""
     found: list[str] = []
     while not found or line.has("+"):
@@ -315,12 +222,12 @@ def _lengths(line: _Line) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _range(line: _Line) -> tuple[int, int]:
+def _range(line: Line) -> tuple[int, int]:
     first, last = line.take("range", what="a range of layers such as `0..9`").split("..")
     return int(first), int(last)
 
 
-def _layers(line: _Line) -> tuple[tuple[int, int], ...] | None:
+def _layers(line: Line) -> Layers:
     if not line.has("layers"):
         return None
     line.need("=")
@@ -330,35 +237,68 @@ def _layers(line: _Line) -> tuple[tuple[int, int], ...] | None:
     return layers
 
 
-def _bracket(line: _Line, word: str, item: Callable[[_Line], T]) -> tuple[T, ...]:
-    """`word [item, ...]`, or nothing."""
-    if not line.has(word):
-        return ()
-    line.need("[")
+def _bracket(line: Line, word: str, item: Callable[[Line], T]) -> tuple[T, ...]:
+    """`word [item, ...]`."""
+    line.need(word, "[")
     return line.listed(lambda: item(line), "]")
 
 
-def _read(line: _Line) -> Read:
+def _think(line: Line) -> Think:
+    line.need("think")
+    steps = line.integer()
+    line.need("align", "=")
+    return Think(steps, cast(Align, line.word(*ALIGNS)), line.has("stop"))
+
+
+def _answer(line: Line) -> Answer:
+    line.need("answer")
+    sampling = _sampling(line)
+    return Answer(line.name() if line.has("->") else None, sampling)
+
+
+def _keep(line: Line) -> Keep:
+    line.need("keeps")
+    what = cast(Kept, line.word(*get_args(Kept)))
+    line.need("for")
+    return Keep(what, line.listed(line.segment, ""))
+
+
+def _loss(line: Line) -> Loss:
+    line.need("loss")
+    output = line.take("name", "segment", what="an output or a segment")
+    line.need("column", "=")
+    token = line.peek()
+    column = line.text() if token is not None and token.kind == "text" else line.name()
+    line.need("reaches")
+    return Loss(output, column, line.listed(lambda: _reach(line), ""))
+
+
+def _read(line: Line) -> Read:
     return Read(line.segment(), line.has("cut"))
 
 
-def _splice(line: _Line) -> Splice:
+def _splice(line: Line) -> Splice:
     segment, part = line.segment(), _part(line)
     line.need("shape", "=")
     shape = cast(Literal["linear", "mlp"], line.word("linear", "mlp"))
     return Splice(segment, part, shape, line.has("stop"), line.has("cut"))
 
 
-def _fuse(line: _Line) -> Fuse:
+def _fuse(line: Line) -> Fuse:
     segment, layers = line.segment(), _layers(line)
     line.need("width", "=")
     return Fuse(segment, layers, line.integer(), line.has("stop"))
 
 
-def _view(line: _Line) -> View:
-    segment, part = line.segment(), _part(line)
-    layers = _layers(line)
-    stop = line.has("stop")
+def _view(line: Line) -> View | TraceOf:
+    trace = line.has("trace")
+    if trace:
+        line.need("(")
+    segment = line.segment()
+    if trace:
+        line.need(")")
+    part = "all" if trace else _part(line)
+    layers, stop = _layers(line), line.has("stop")
     shift: tuple[str, ...] = ()
     if line.has("shift"):
         line.need("=")
@@ -367,10 +307,15 @@ def _view(line: _Line) -> View:
     if line.has("until"):
         line.need("=")
         until = line.integer()
-    return View(segment, part, layers, stop, shift, until)
+    cut = line.has("cut")
+    return (
+        TraceOf(segment, layers, stop, shift, until, cut)
+        if trace
+        else View(segment, part, layers, stop, shift, until, cut)
+    )
 
 
-def _at(line: _Line) -> tuple[End, ...]:
+def _at(line: Line) -> tuple[End, ...]:
     if line.has("0"):
         return ()
     if line.has("max"):
@@ -379,14 +324,14 @@ def _at(line: _Line) -> tuple[End, ...]:
     return (_end(line),)
 
 
-def _end(line: _Line) -> End:
+def _end(line: Line) -> End:
     line.need("end", "(")
     segment, part = line.segment(), _part(line)
     line.need(")")
     return End(segment, part, _lengths(line) if line.has("+") else ())
 
 
-def _sampling(line: _Line) -> Sampling:
+def _sampling(line: Line) -> Sampling:
     line.need("max_tokens", "=")
     max_tokens = line.integer()
     line.need("temperature", "=")
@@ -399,7 +344,7 @@ def _sampling(line: _Line) -> Sampling:
     return Sampling(max_tokens, temperature, top_p, seed, line.listed(line.text, "]"))
 
 
-def _reach(line: _Line) -> Reach | LatentMap | Across:
+def _reach(line: Line) -> Reach | LatentMap | Across:
     agent = line.name()
     if agent == "linear" and line.has("("):
         mapped = LatentMap(line.name())

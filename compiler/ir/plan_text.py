@@ -9,26 +9,36 @@ r"""The plan as text: stable, complete, and it parses back to an equal plan.
       agent solver on small
         adapter none
         user "{question}"
-      prefill planner#1 sees [] at 0
-      think planner#1 10 align=ridge
-      prefill solver#1 sees [planner#1.latents layers=0..9 stop shift=len(maths#1) until=40] reads [tutor#1] splices
-        [guide#1.latents shape=mlp stop] fuses [coach#1 layers=0..9 width=256] at end(planner#1)      (on one line)
-      answer solver#1 max_tokens=128 temperature=0 top_p=1 seed=0 stop=[] -> answer
-      loss answer column=solution reaches planner, critic.kv(29)
+      turn planner#1 at 0
+        think 10 align=ridge
+        keeps cache for critic#1
+      turn critic#1 at end(planner#1)
+        sees [planner#1]
+        keeps cache for solver#1
+      turn solver#1 at max(end(critic#1), end(maths#1)+len(critic#1))
+        sees [trace(critic#1), maths#1.latents layers=0..9 stop shift=len(critic#1) until=40]
+        reads [tutor#1]
+        splices [guide#1.latents shape=mlp stop]
+        fuses [coach#1 layers=0..9 width=256]
+        answer max_tokens=128 temperature=0 top_p=1 seed=0 stop=[] -> answer
+      loss answer column=solution reaches planner, critic.kv(29), solver
       train
         data "train.jsonl"
         batch 8
 
-One line a thing; indentation and the spaces between words mean nothing (the printer aligns operations). Texts are JSON
-strings; in prompts `{name}` is an input and a brace stands twice. Numbers without a point are read as the field's type.
+One line a thing; indentation and the spaces between words mean nothing. Texts are JSON strings; in prompts `{name}` is
+an input and a brace stands twice. Numbers without a point are read as the field's type.
 
-sees      views in order. `.latents`: only the latent positions; `layers=0..9+12..14`: ranges; `stop`: no gradient;
-          `shift=len(a#1)+len(b#1)`: keys rotated by these lengths; `until=40`: only in the first 40 steps of training
-at        `0`, `end(x)` or `max(end(x), end(y.latents)+len(z))`: the position of the first token
+turn      one activation of an agent. `at`: the position of its first token, `0`, `end(x)` or `max(end(x),
+          end(y.latents)+len(z))`; `no gradient`: no loss is behind it
+sees      views in order. `.latents`: only the latent positions; `trace(a#1)`: all that `a#1` sees, and its segment;
+          `layers=0..9+12..14`: ranges; `stop`: no gradient; `shift=len(a#1)+len(b#1)`: keys rotated by these lengths;
+          `until=40`: only in the first 40 steps of training; `cut`: nothing is seen, positions stay
 think     `stop`: no gradient passes from a latent step to the one before
 reads, splices, fuses
-          left out where there are none; `cut`: nothing comes across
+          what its prompt holds of others; `cut`: nothing comes across
 answer    `-> answer`: the output; nothing: the text goes to other agents alone
+keeps     what later turns need of it: its `cache`, the cache of its `prompt`, `hidden` states, `text`, `length`
 loss      of an output, or of an activation whose text is supervised; a column that is no word stands in quotes
 reaches   `planner`: all of its adapter; `critic.kv(29)`: of layer 29 only keys and values, all of the layers before it
           (-1: the last layer); `linear(planner)`: the matrix behind its latent steps; `hidden(a, b)`, `fuse(a, b)`: the
@@ -49,22 +59,23 @@ from masc.compiler.ir.plan import (
     Answer,
     End,
     Fuse,
+    Keep,
     LatentMap,
+    Layers,
     Lora,
     Loss,
-    Operation,
     Plan,
-    Prefill,
     Reach,
     Read,
     Slot,
     Splice,
     Template,
     Think,
+    TraceOf,
+    Turn,
     View,
 )
-from masc.compiler.ir.verify_plan import NAME
-from masc.dsl.diagnostics import fail
+from masc.compiler.ir.words import NAME
 
 # What JSON may hold but a line of text had better not: controls, line separators, lone surrogates.
 _UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -75,9 +86,9 @@ def print_plan(plan: Plan) -> str:
     return "\n".join([_header(plan), *("  " + line for line in _body(plan))]) + "\n"
 
 
-def print_operations(plan: Plan) -> str:
-    """Only the operations, aligned: what most people want to see of a plan."""
-    return "\n".join(_operations(plan.operations)) + "\n"
+def print_turns(plan: Plan) -> str:
+    """Only the turns and losses: what most people want to see of a plan."""
+    return "\n".join(_steps(plan)) + "\n"
 
 
 def _header(plan: Plan) -> str:
@@ -94,7 +105,7 @@ def _body(plan: Plan) -> Iterator[str]:
         if agent.system is not None:
             yield f"  system {template_text(agent.system)}"
         yield f"  user {template_text(agent.user)}"
-    yield from _operations(plan.operations)
+    yield from _steps(plan)
     yield "train"
     for field in fields(plan.train):
         value = getattr(plan.train, field.name)
@@ -103,39 +114,58 @@ def _body(plan: Plan) -> Iterator[str]:
             yield f"  {field.name} {number_text(value) if shown is None else shown}"
 
 
-def _operations(operations: tuple[Operation, ...]) -> Iterator[str]:
-    """Three columns (what, whom, how) and for prefills a fourth (where)."""
-    rows = [_row(operation) for operation in operations]
-    subject = max((len(row[1]) for row in rows), default=0)
-    how = max((len(row[2]) for row in rows if len(row) > 3 and len(row[2]) <= 60), default=0)
-    for kind, whom, first, *rest in rows:
-        line = f"{kind:<7} {whom:<{subject}} "
-        yield (line + (f"{first:<{how}} {rest[0]}" if rest else first)).rstrip()
+def turn_text(turn: Turn) -> str:
+    """One turn, its first line and those below it."""
+    return "\n".join(_turn(turn))
 
 
-def _row(operation: Operation) -> tuple[str, ...]:
-    if isinstance(operation, Prefill):
-        words = [f"sees [{', '.join(map(view_text, operation.sees))}]"]
-        words += [f"reads [{', '.join(map(_read, operation.reads))}]"] * bool(operation.reads)
-        words += [f"splices [{', '.join(map(_splice, operation.splices))}]"] * bool(operation.splices)
-        words += [f"fuses [{', '.join(map(_fuse, operation.fuses))}]"] * bool(operation.fuses)
-        return "prefill", operation.activation, " ".join(words), f"at {_at(operation.at)}"
-    if isinstance(operation, Think):
-        return "think", operation.activation, f"{operation.steps} align={operation.align}" + " stop" * operation.stop
-    if isinstance(operation, Answer):
-        s = operation.sampling
-        sampling = f"max_tokens={s.max_tokens} temperature={number_text(s.temperature)} top_p={number_text(s.top_p)}"
-        sampling += f" seed={s.seed} stop=[{', '.join(quote(stop) for stop in s.stop)}]"
-        output = f" -> {operation.output}" if operation.output else ""
-        return "answer", operation.activation, sampling + output
-    assert isinstance(operation, Loss)
-    reaches = ", ".join(reach_text(reach) for reach in operation.reaches)
-    return "loss", operation.output, f"column={_word(operation.column)} reaches {reaches}"
+def _steps(plan: Plan) -> Iterator[str]:
+    for turn in plan.turns:
+        yield from _turn(turn)
+    yield from map(_loss, plan.losses)
 
 
-def view_text(view: View) -> str:
+def _turn(turn: Turn) -> Iterator[str]:
+    yield f"turn {turn.activation} at {_at(turn.at)}" + " no gradient" * (not turn.gradient)
+    if turn.sees:
+        yield f"  sees [{', '.join(map(view_text, turn.sees))}]"
+    if turn.reads:
+        yield f"  reads [{', '.join(map(_read, turn.reads))}]"
+    if turn.splices:
+        yield f"  splices [{', '.join(map(_splice, turn.splices))}]"
+    if turn.fuses:
+        yield f"  fuses [{', '.join(map(_fuse, turn.fuses))}]"
+    if turn.think is not None:
+        yield f"  {think_text(turn.think)}"
+    if turn.answer is not None:
+        yield f"  {answer_text(turn.answer)}"
+    yield from (f"  {_keep(keep)}" for keep in turn.keeps)
+
+
+def think_text(think: Think) -> str:
+    return f"think {think.steps} align={think.align}" + " stop" * think.stop
+
+
+def answer_text(answer: Answer) -> str:
+    s = answer.sampling
+    sampling = f"max_tokens={s.max_tokens} temperature={number_text(s.temperature)} top_p={number_text(s.top_p)}"
+    sampling += f" seed={s.seed} stop=[{', '.join(quote(stop) for stop in s.stop)}]"
+    return f"answer {sampling}" + (f" -> {answer.output}" if answer.output else "")
+
+
+def _keep(keep: Keep) -> str:
+    return f"keeps {keep.what} for {', '.join(keep.to)}"
+
+
+def _loss(loss: Loss) -> str:
+    reaches = ", ".join(reach_text(reach) for reach in loss.reaches)
+    return f"loss {loss.output} column={_word(loss.column)} reaches {reaches}".rstrip()
+
+
+def view_text(view: View | TraceOf) -> str:
     """One view as it stands in `sees [...]`."""
-    words = [view.segment if view.part == "all" else f"{view.segment}.latents"]
+    name = view.segment
+    words = [f"trace({name})" if isinstance(view, TraceOf) else name if view.part == "all" else f"{name}.latents"]
     if view.layers is not None:
         words.append(_layers(view.layers))
     if view.stop:
@@ -144,10 +174,13 @@ def view_text(view: View) -> str:
         words.append("shift=" + "+".join(f"len({segment})" for segment in view.shift))
     if view.until is not None:
         words.append(f"until={view.until}")
+    if view.cut:
+        words.append("cut")
     return " ".join(words)
 
 
-def _layers(layers: tuple[tuple[int, int], ...]) -> str:
+def _layers(layers: Layers) -> str:
+    assert layers is not None
     return "layers=" + "+".join(f"{first}..{last}" for first, last in layers)
 
 
@@ -212,15 +245,3 @@ def quote(text: str) -> str:
 def number_text(value: float) -> str:
     """The shortest text that reads back as the same number; whole numbers without a point."""
     return repr(value).removesuffix(".0")
-
-
-def parse_plan(text: str) -> Plan:
-    """The plan that a text describes, verified. Raises MascError: E0520 says where it is not a plan, E0521 in what it
-    contradicts itself."""
-    from masc.compiler.ir.plan_parse import parse
-    from masc.compiler.ir.verify_plan import contradiction
-
-    plan = parse(text)
-    if (promise := contradiction(plan)) is not None:
-        raise fail("E0521", f"the plan contradicts itself: it is not so that {promise}")
-    return plan

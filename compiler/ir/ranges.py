@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-Layers = tuple[tuple[int, int], ...] | None
+from masc.compiler.ir.plan import Layers
 
 
 def union(a: Layers, b: Layers) -> Layers:

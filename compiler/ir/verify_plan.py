@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from masc.compiler.ir.keep import keep
 from masc.compiler.ir.plan import (
     Across,
     Answer,
-    End,
     Fuse,
     LatentMap,
+    Layers,
     Lora,
     Loss,
-    Operation,
     Plan,
     PlanAgent,
-    Prefill,
     Reach,
     Read,
     Sampling,
@@ -26,16 +24,17 @@ from masc.compiler.ir.plan import (
     Splice,
     Template,
     Think,
+    TraceOf,
     TrainSettings,
+    Turn,
     View,
     agent_of,
 )
-from masc.compiler.ir.ranges import Layers, union
+from masc.compiler.ir.ranges import union
+from masc.compiler.ir.reach import with_reach
 from masc.compiler.ir.views import distinct
-from masc.compiler.passes.reach import with_reach
+from masc.compiler.ir.words import NAME, SEGMENT
 
-NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
-SEGMENT = re.compile(r"[A-Za-z_]\w*#[1-9]\d*", re.ASCII)
 _MOST = 2**63
 Promise = tuple[bool, str]
 """Whether something holds, and what."""
@@ -47,21 +46,19 @@ def broken(plan: Plan) -> str | None:
 
 
 def contradiction(plan: Plan) -> str | None:
-    """As `broken`, and of `reaches`, which a pass may not have filled in yet: that it names nothing that the rest of
-    the plan says is out of reach."""
+    """As `broken`, and of what follows from the rest of the plan and is filled in last: what turns keep, and that
+    `reaches` names nothing that is out of reach."""
     if (promise := broken(plan)) is not None:
         return promise
+    if keep(plan).turns != plan.turns:
+        return "a turn keeps what later ones need of it, and has a gradient where a loss is behind it"
     # How many layers a model has is not in the plan; without that number `reaches` errs on the wide side.
-    for own, widest in zip(_losses(plan), _losses(with_reach(plan, {})), strict=True):
+    for own, widest in zip(plan.losses, with_reach(plan, {}).losses, strict=True):
         allowed = {_named(reach) for reach in widest.reaches}
         found = [_named(reach) for reach in own.reaches]
         if len(set(found)) < len(found) or not allowed >= set(found):
             return "a loss reaches what the views let it reach"
     return None
-
-
-def _losses(plan: Plan) -> list[Loss]:
-    return [o for o in plan.operations if isinstance(o, Loss)]
 
 
 def _named(reach: Reach | LatentMap | Across) -> tuple[str, ...]:
@@ -83,10 +80,12 @@ def _promises(plan: Plan) -> Iterator[Promise]:
     targets = {model.name: model.target for model in plan.models}  # two names of one model are one model in the end
     agents = {agent.name: replace(agent, model=targets[agent.model]) for agent in plan.agents}
     state = _State(agents, plan.outputs)
-    for operation in plan.operations:
-        yield from state.step(operation)
+    for turn in plan.turns:
+        yield from state.turn(turn)
+    for loss in plan.losses:
+        yield from state.loss(loss)
     yield state.given == set(plan.outputs), "every output is given"
-    yield set(plan.outputs) <= state.losses.keys(), "every output has a loss"
+    yield set(plan.outputs) <= state.losses, "every output has a loss"
 
 
 def _agent(agent: PlanAgent) -> Iterator[Promise]:
@@ -122,7 +121,7 @@ def _train(train: TrainSettings) -> Iterator[Promise]:
 
 @dataclass
 class _State:
-    """What has been written and said, as far as the operations have been looked at."""
+    """What has been written and said, as far as the turns have been looked at."""
 
     agents: Mapping[str, PlanAgent]
     outputs: tuple[str, ...]
@@ -134,44 +133,65 @@ class _State:
     given: set[str] = field(default_factory=set)
     links: dict[tuple[str, str, str], object] = field(default_factory=dict)
     """By kind, sender and receiver of an edge with parameters: their shape or width."""
-    losses: dict[str, Loss] = field(default_factory=dict)
-    current: str = ""
-    stage: int = 0
+    losses: set[str] = field(default_factory=set)
 
-    def step(self, operation: Operation) -> Iterator[Promise]:
-        if isinstance(operation, Loss):
-            yield from self._loss(operation)
-            return
-        yield not self.losses, "losses come last"
-        if isinstance(operation, Prefill):
-            yield from self._prefill(operation)
-            self.written.add(operation.activation)
-            self.current, self.stage = operation.activation, 0
-            return
-        stage = 1 if isinstance(operation, Think) else 2
-        yield (
-            operation.activation == self.current and stage > self.stage,
-            "an activation prefills, thinks, answers, in this order",
-        )
-        self.stage = stage
-        if isinstance(operation, Think):
-            yield 1 <= operation.steps < _MOST, "an agent that thinks has steps"
-            align = self.aligned.setdefault(agent_of(self.current), operation.align)
-            yield align == operation.align, "an agent aligns its latent steps alike in all rounds"
-            self.thought.add(operation.activation)
-        else:
-            yield from self._answer(operation)
+    def turn(self, turn: Turn) -> Iterator[Promise]:
+        yield SEGMENT.fullmatch(turn.activation) is not None, "an activation is an agent and its round"
+        yield turn.activation not in self.written and turn.agent in self.agents, "a segment is written once"
+        yield from self._places(turn)
+        yield from self._arrives(turn)
+        self.written.add(turn.activation)
+        if turn.think is not None:
+            yield from self._think(turn, turn.think)
+        if turn.answer is not None:
+            yield from self._answer(turn, turn.answer)
 
-    def _answer(self, answer: Answer) -> Iterator[Promise]:
-        yield answer.name not in self.answered, "an output is given once"
+    def _places(self, turn: Turn) -> Iterator[Promise]:
+        places = (*turn.sees, *turn.at)
+        named = {name for place in places for name in (place.segment, *place.shift)}
+        yield self.written >= named | {a.segment for a in turn.arrives}, "every segment is written before it is named"
+        model = self.agents[turn.agent].model
+        alike = all(self.agents[agent_of(name)].model == model for name in named)
+        yield alike, "keys and values stay on one model"
+        latent = {x.segment for x in places if not isinstance(x, TraceOf) and x.part == "latents"}
+        latent |= {splice.segment for splice in turn.splices if splice.part == "latents"}
+        yield self.thought >= latent, "latent positions are there where they are seen"
+        yield from _views(turn.sees)
+        yield _different(turn.at), "an end is named once"
+
+    def _arrives(self, turn: Turn) -> Iterator[Promise]:
+        ordered = (*turn.reads, *turn.splices, *turn.fuses)
+        yield ordered == turn.arrives, "words arrive before hidden states, hidden states before caches"
+        yield self.said >= {read.segment for read in turn.reads}, "every text is said before it is read"
+        kinds: tuple[tuple[Read | Splice | Fuse, ...], ...] = (turn.reads, turn.splices, turn.fuses)
+        for kind in kinds:
+            yield _different([a.segment for a in kind]), "what arrives arrives once"
+        for splice in turn.splices:
+            key = "hidden", agent_of(splice.segment), turn.agent
+            yield self.links.setdefault(key, splice.shape) == splice.shape, "two agents have one link of a shape"
+        for fuse in turn.fuses:
+            yield _sorted(fuse.layers), "layers are sorted ranges"
+            yield 1 <= fuse.width < _MOST, "a width is positive"
+            key = "fuse", agent_of(fuse.segment), turn.agent
+            size = fuse.width, fuse.layers
+            yield self.links.setdefault(key, size) == size, "two agents have one fuser, of one width"
+
+    def _think(self, turn: Turn, think: Think) -> Iterator[Promise]:
+        yield 1 <= think.steps < _MOST, "an agent that thinks has steps"
+        align = self.aligned.setdefault(turn.agent, think.align)
+        yield align == think.align, "an agent aligns its latent steps alike in all rounds"
+        self.thought.add(turn.activation)
+
+    def _answer(self, turn: Turn, answer: Answer) -> Iterator[Promise]:
+        yield turn.said not in self.answered, "an output is given once"
         yield answer.output is None or answer.output in self.outputs, "what is given is an output"
         yield from _sampling(answer.sampling)
-        self.answered.add(answer.name)
-        self.said.add(answer.activation)
+        self.answered.add(turn.said)
+        self.said.add(turn.activation)
         self.given |= {answer.output} if answer.output is not None else set()
 
-    def _loss(self, loss: Loss) -> Iterator[Promise]:
-        yield loss.output in self.answered, "every loss has its answer before it"
+    def loss(self, loss: Loss) -> Iterator[Promise]:
+        yield loss.output in self.answered, "every loss has its answer"
         yield loss.output not in self.losses, "an answer has one loss"
         yield bool(loss.column), "a loss has a column"
         for reach in loss.reaches:
@@ -185,42 +205,10 @@ class _State:
                 yield known is not None and known.lora is not None, "losses reach adapters"
             if isinstance(reach, Reach):
                 yield reach.layer is None or -1 <= reach.layer < _MOST, "a layer that a loss reaches is a layer"
-        self.losses[loss.output] = loss
-
-    def _prefill(self, o: Prefill) -> Iterator[Promise]:
-        agent = agent_of(o.activation)
-        yield SEGMENT.fullmatch(o.activation) is not None, "an activation is an agent and its round"
-        yield o.activation not in self.written and agent in self.agents, "a segment is opened once"
-        places: tuple[View | End, ...] = (*o.sees, *o.at)
-        arriving: tuple[Read | Splice | Fuse, ...] = (*o.reads, *o.splices, *o.fuses)
-        named = {name for place in places for name in (place.segment, *place.shift)}
-        yield self.written >= named | {a.segment for a in arriving}, "every segment is written before it is seen"
-        yield self.said >= {read.segment for read in o.reads}, "every text is said before it is read"
-        model = self.agents[agent].model
-        alike = all(self.agents[agent_of(name)].model == model for name in named)
-        yield alike, "keys and values stay on one model"
-        parts: list[View | End | Splice] = [*places, *o.splices]
-        latent = {x.segment for x in parts if x.part == "latents"}
-        yield self.thought >= latent, "latent positions are there where they are seen"
-        yield from _views(o.sees)
-        yield _different(o.at), "an end is named once"
-        for kind in (o.reads, o.splices, o.fuses):
-            yield _different([a.segment for a in kind]), "what arrives arrives once"
-        for splice in o.splices:
-            key = "hidden", agent_of(splice.segment), agent
-            yield self.links.setdefault(key, splice.shape) == splice.shape, "two agents have one link of a shape"
-        for fuse in o.fuses:
-            yield _sorted(fuse.layers), "layers are sorted ranges"
-            yield 1 <= fuse.width < _MOST, "a width is positive"
-            key = "fuse", agent_of(fuse.segment), agent
-            size = fuse.width, fuse.layers
-            yield (
-                self.links.setdefault(key, size) == size,
-                "two agents have one fuser, of one width",
-            )
+        self.losses.add(loss.output)
 
 
-def _views(views: tuple[View, ...]) -> Iterator[Promise]:
+def _views(views: tuple[View | TraceOf, ...]) -> Iterator[Promise]:
     shifts: dict[str, tuple[str, ...]] = {}
     for view in views:
         yield _sorted(view.layers), "layers are sorted ranges"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from masc.compiler.ir.plan import Plan, Prefill, Template, Think
+from masc.compiler.ir.plan import Plan, Template
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.models.facts import ALLOWED, ModelFacts, check_facts, read_config
 from masc.compiler.models.folder import look_at
@@ -148,20 +148,20 @@ def check_plan(plan: Plan, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
     for agent in plan.agents:
         if agent.model in facts:
             found += check_prompt(agent, facts[agent.model], targets[agent.model])
-    for operation in plan.operations:
-        if isinstance(operation, Prefill):
-            name = plan.agent(operation.activation.rpartition("#")[0]).model
-            for view in operation.sees if name in facts else ():
-                beyond = layers_diagnostic(view.layers[-1][1], facts[name]) if view.layers else None
-                note = beyond or window_note(facts[name], targets[name], layers=view.layers)
-                found += [note] if note else []
-            for fuse in operation.fuses if name in facts else ():
-                beyond = layers_diagnostic(fuse.layers[-1][1], facts[name]) if fuse.layers else None
-                found += [beyond] if beyond else []
-        elif isinstance(operation, Think):
-            thinker = plan.agent(operation.activation.rpartition("#")[0])
-            note = align_note(thinker.name, operation.align, facts[thinker.model]) if thinker.model in facts else None
+    for turn in plan.turns:
+        agent = plan.agent(turn.agent)
+        known = facts.get(agent.model)
+        if known is None:
+            continue
+        for view in turn.sees:
+            beyond = layers_diagnostic(view.layers[-1][1], known) if view.layers else None
+            note = beyond or window_note(known, targets[agent.model], layers=view.layers)
             found += [note] if note else []
+        for fuse in turn.fuses:
+            beyond = layers_diagnostic(fuse.layers[-1][1], known) if fuse.layers else None
+            found += [beyond] if beyond else []
+        note = None if turn.think is None else align_note(agent.name, turn.think.align, known)
+        found += [note] if note else []
     return list(dict.fromkeys(found))
 
 

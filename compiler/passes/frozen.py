@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.graph import Edge, Graph
-from masc.compiler.ir.plan import Loss, Plan, Reach, agent_of
+from masc.compiler.ir.plan import Plan, Reach, agent_of
 from masc.dsl.diagnostics import Diagnostic, Label
 
 
 def frozen_out(graph: Graph, plan: Plan) -> list[Diagnostic]:
     """A warning for each agent with an adapter that is in no loss's `reaches`."""
-    reached = {r.agent for o in plan.operations if isinstance(o, Loss) for r in o.reaches if isinstance(r, Reach)}
+    reached = {r.agent for loss in plan.losses for r in loss.reaches if isinstance(r, Reach)}
     unreached = [agent for agent in graph.agents if agent.lora is not None and agent.name not in reached]
     if not unreached:
         return []

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 
-from masc.compiler.ir.plan import End, Plan, Prefill
+from masc.compiler.ir.plan import End, Plan, Turn
 
 
 def optimise(plan: Plan) -> Plan:
@@ -33,40 +33,38 @@ def drop_implied_ends(plan: Plan) -> Plan:
     """
     kept: dict[str, tuple[End, ...]] = {}
 
+    rank = {turn.activation: i for i, turn in enumerate(plan.turns)}
+
     def passed(segments: Iterable[str]) -> Iterator[End]:
-        """All that some of the segments started after, directly or not. (None of them started after itself.)"""
+        """All that some of the segments started after, directly or not, down to the first of them. (None of them
+        started after itself.)"""
         waiting = list(dict.fromkeys(segments))
-        seen = set(waiting)
+        seen, first = set(waiting), min(rank[name] for name in waiting)
         while waiting:
             for end in kept[waiting.pop()]:
                 yield end
-                if end.segment not in seen:
+                if end.segment not in seen and rank[end.segment] > first:
                     seen.add(end.segment)
                     waiting.append(end.segment)
 
-    def prune(prefill: Prefill) -> Prefill:
-        kept[prefill.activation] = prefill.at
-        if len(prefill.at) < 2:
-            return prefill
-        before: dict[str, list[End]] = {end.segment: [] for end in prefill.at}
-        for end in chain(prefill.at, passed(before)):
+    def prune(turn: Turn) -> Turn:
+        kept[turn.activation] = turn.at
+        if len(turn.at) < 2:
+            return turn
+        before: dict[str, list[End]] = {end.segment: [] for end in turn.at}
+        for end in chain(turn.at, passed(before)):
             if end.segment in before:
                 before[end.segment].append(end)
 
         def implied(end: End) -> bool:
             return any(other is not end and _reaches_past(other, end) for other in before[end.segment])
 
-        kept[prefill.activation] = tuple(end for end in prefill.at if not implied(end))
-        return replace(prefill, at=kept[prefill.activation])
+        kept[turn.activation] = tuple(end for end in turn.at if not implied(end))
+        return replace(turn, at=kept[turn.activation])
 
-    return _each_prefill(plan, prune)
+    return replace(plan, turns=tuple(map(prune, plan.turns)))
 
 
 def _reaches_past(a: End, b: End) -> bool:
     """Whether `a` cannot lie before `b`, both being ends of one segment."""
     return (a.part == "all" or b.part == "latents") and not Counter(b.shift) - Counter(a.shift)
-
-
-def _each_prefill(plan: Plan, change: Callable[[Prefill], Prefill]) -> Plan:
-    operations = tuple(change(o) if isinstance(o, Prefill) else o for o in plan.operations)
-    return replace(plan, operations=operations)

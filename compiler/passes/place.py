@@ -1,145 +1,120 @@
-"""Place: what every activation sees, and at which position it starts.
+"""Place: what every turn sees, what arrives in its prompt, and at which position it starts.
 
-The receiver's list follows from its kv edges in textual order. `carry = trace` hands on all that the sender sees and
-then its segment, `own` its segment, `latents` the latent part; `open` adds what a wider carry would have handed on, for
-a while. A segment that arrives by several paths is seen once, each position and layer with the gradient of the widest
-path to it. Edges of other kinds arrive in the prompt.
+What a turn sees follows from its kv edges in textual order. `carry = trace` shows all that the sender sees and then its
+segment, `own` its segment, `latents` the latent part; `open` adds what a wider carry would show, for a while. A segment
+that arrives by several paths is seen once, each position and layer with the gradient of the widest path to it
+(`sights.py`). Edges of other kinds arrive in the prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+from typing import Literal
 
 from masc.compiler.ir.graph import Carry, Edge, Graph
-from masc.compiler.ir.plan import Answer, End, Fuse, Plan, Prefill, Read, Splice, Think, View, agent_of
-from masc.compiler.ir.ranges import intersection
+from masc.compiler.ir.plan import Arrival, End, Fuse, Plan, Read, Splice, TraceOf, Turn, View, agent_of
+from masc.compiler.ir.sights import Sights, expanded, sight
 from masc.compiler.ir.views import distinct
 from masc.dsl.diagnostics import Diagnostic, Label
 
-Sight = dict[str, tuple[View, ...]]
 Cut = Collection[tuple[str, str]]
+Entry = View | TraceOf
 
 
 def place(graph: Graph, plan: Plan, cut: Cut = ()) -> tuple[Plan, list[Diagnostic]]:
-    """The plan with `sees` and `at` filled in.
+    """The plan with `sees`, `arrives` and `at` filled in.
 
     `cut`: edges (sender's and receiver's activation) that carry nothing. Positions and shifts stay those of the whole
     graph, so that cutting changes what is seen and nothing else.
     """
-    order = [operation.activation for operation in plan.operations if isinstance(operation, Prefill)]
-    thinking = {operation.activation for operation in plan.operations if isinstance(operation, Think)}
-    decoding = {operation.activation for operation in plan.operations if isinstance(operation, Answer)}
-    placer = _Placer(graph, thinking)
-    whole: Sight = {}
+    decoding = {turn.activation for turn in plan.answering}
+    thinking = {turn.activation for turn in plan.turns if turn.think is not None}
+    stacking = any(edge.kind == "kv" and edge.merge == "stack" for edge in graph.edges)
+    seen: Sights = {}
+    """By activation, what it sees segment by segment: only where segments are moved does anything depend on that."""
+    blank: set[str] = set()
+    """Turns that see nothing: a trace through them is their segment."""
+    turns: list[Turn] = []
     problems: list[Diagnostic] = []
-    for name in order:
-        whole[name] = placer.look(name, whole, problems)
-    sight = whole
-    if cut:
-        sight = {}
-        for name in order:
-            shifts = {view.segment: view.shift for view in whole[name]}
-            views = placer.look(name, sight, [], cut)
-            sight[name] = tuple(replace(view, shift=shifts[view.segment]) for view in views)
-    operations = tuple(
-        replace(
-            o, sees=sight[o.activation], at=_ends(whole[o.activation], decoding), **_arrivals(graph, o.activation, cut)
+    for turn in plan.turns:
+        name = turn.activation
+        edges = graph.incoming(name, "kv")
+        offsets = _offsets(edges, seen) if stacking else dict.fromkeys((edge.sender for edge in edges), ())
+        shown = [
+            (edge, entry)
+            for edge in edges
+            for entry in _shown(edge, offsets[edge.sender], thinking, blank, (edge.sender, name) in cut)
+        ]
+        turn = replace(
+            turn,
+            sees=distinct(entry for _, entry in shown),
+            at=_ends(shown, decoding),
+            arrives=tuple(_arrivals(graph, name, cut)),
         )
-        if isinstance(o, Prefill)
-        else o
-        for o in plan.operations
-    )
-    return replace(plan, operations=operations), problems
+        if stacking:
+            problems += _two_places(name, shown, seen)
+            seen[name] = sight(turn, seen)
+        if not turn.sees:
+            blank.add(name)
+        turns.append(turn)
+    return replace(plan, turns=tuple(turns)), problems
 
 
-def _ends(views: tuple[View, ...], decoding: Collection[str]) -> tuple[End, ...]:
-    """Where the seen segments end; where nothing is decoded, the latents' end is the segment's."""
-    ends = (End(v.segment, v.part if v.segment in decoding else "all", v.shift) for v in views)
+def _shown(
+    edge: Edge, shift: tuple[str, ...], thinking: Collection[str], blank: Collection[str], cut: bool
+) -> Iterator[Entry]:
+    """What one kv edge shows of its sender."""
+    carries: list[tuple[Carry, int | None]] = [(edge.carry, None)]
+    if edge.open is not None:
+        carries.append((edge.open.carry, edge.open.steps))
+    layers = None if edge.layers is None else (edge.layers,)
+    stop = edge.gradient == "stop"
+    for carry, until in carries:
+        if carry == "trace" and edge.sender not in blank:
+            yield TraceOf(edge.sender, layers, stop, shift, until, cut)
+        elif carry != "latents":
+            yield View(edge.sender, "all", layers, stop, shift, until, cut)
+        elif edge.sender in thinking:
+            yield View(edge.sender, "latents", layers, stop, shift, until, cut)
+
+
+def _ends(shown: list[tuple[Edge, Entry]], decoding: Collection[str]) -> tuple[End, ...]:
+    """Where what is seen ends; where nothing is decoded, the latents' end is the segment's. What a sender sees itself
+    ended before the sender began."""
+    entries = [entry for _, entry in shown]
+    ends = (End(e.segment, "all" if e.segment not in decoding else _part(e), e.shift) for e in entries)
     return tuple(dict.fromkeys(ends))
 
 
-def _arrivals(graph: Graph, receiver: str, cut: Cut) -> dict[str, Any]:
-    """What comes to a receiver otherwise than as keys and values to look at: fields of its Prefill."""
-    reads, splices, fuses = [], [], []
-    for edge in graph.incoming(receiver):
-        gone, stop = (edge.sender, receiver) in cut, edge.gradient == "stop"
+def _part(entry: Entry) -> Literal["all", "latents"]:
+    return entry.part if isinstance(entry, View) else "all"
+
+
+def _arrivals(graph: Graph, receiver: str, cut: Cut) -> Iterator[Arrival]:
+    """What comes to a receiver's prompt: words, then hidden states, then caches."""
+    edges = graph.incoming(receiver)
+    for edge in edges:
         if edge.kind == "text":
-            reads.append(Read(edge.sender, gone))
-        elif edge.kind == "hidden" and not (edge.carry == "latents" and not graph.agent(agent_of(edge.sender)).steps):
+            yield Read(edge.sender, (edge.sender, receiver) in cut)
+    for edge in edges:
+        if edge.kind == "hidden" and not (edge.carry == "latents" and not graph.agent(agent_of(edge.sender)).steps):
             part: Literal["all", "latents"] = "latents" if edge.carry == "latents" else "all"
-            splices.append(Splice(edge.sender, part, edge.shape, stop, gone))
-        elif edge.kind == "fuse" and not gone:
-            fuses.append(Fuse(edge.sender, None if edge.layers is None else (edge.layers,), edge.width, stop))
-    return {"reads": tuple(reads), "splices": tuple(splices), "fuses": tuple(fuses)}
+            stop = edge.gradient == "stop"
+            yield Splice(edge.sender, part, edge.shape, stop, (edge.sender, receiver) in cut)
+    for edge in edges:
+        if edge.kind == "fuse" and (edge.sender, receiver) not in cut:
+            layers = None if edge.layers is None else (edge.layers,)
+            yield Fuse(edge.sender, layers, edge.width, edge.gradient == "stop")
 
 
-@dataclass(frozen=True)
-class _Placer:
-    graph: Graph
-    thinking: Collection[str]
-
-    def look(
-        self, receiver: str, sight: Mapping[str, tuple[View, ...]], problems: list[Diagnostic], cut: Cut = ()
-    ) -> tuple[View, ...]:
-        """What a receiver sees, given what its senders see."""
-        edges = self.graph.incoming(receiver, "kv")
-        offsets = _offsets(edges, sight)
-        found: list[View] = []
-        places: dict[str, dict[tuple[str, ...], Edge]] = {}
-        for edge in edges:
-            for view in self._contributions(edge, sight, offsets) if (edge.sender, receiver) not in cut else ():
-                found.append(view)
-                if view.shift:
-                    places.setdefault(view.segment, {}).setdefault(view.shift, edge)
-        for segment, by_shift in places.items():
-            if len(by_shift) > 1:
-                problems.append(_two_places(segment, receiver, list(by_shift.values())))
-        shifts = {segment: next(iter(by_shift)) for segment, by_shift in places.items()}
-        return distinct(replace(view, shift=shifts.get(view.segment, ())) for view in found)
-
-    def _contributions(
-        self, edge: Edge, sight: Mapping[str, tuple[View, ...]], offsets: Mapping[str, tuple[str, ...]]
-    ) -> Iterator[View]:
-        yield from self._carried(edge, edge.carry, None, sight, offsets)
-        if edge.open is not None:
-            yield from self._carried(edge, edge.open.carry, edge.open.steps, sight, offsets)
-
-    def _carried(
-        self,
-        edge: Edge,
-        carry: Carry,
-        until: int | None,
-        sight: Mapping[str, tuple[View, ...]],
-        offsets: Mapping[str, tuple[str, ...]],
-    ) -> Iterator[View]:
-        layers = None if edge.layers is None else (edge.layers,)
-        stop = edge.gradient == "stop"
-        if carry == "trace":
-            for view in sight[edge.sender]:
-                seen = intersection(view.layers, layers)
-                if seen != ():
-                    yield replace(view, layers=seen, stop=view.stop or stop, until=_sooner(view.until, until))
-        if carry == "latents" and edge.sender not in self.thinking:
-            return
-        yield View(
-            edge.sender,
-            part="latents" if carry == "latents" else "all",
-            layers=layers,
-            stop=stop,
-            shift=offsets[edge.sender],
-            until=until,
-        )
-
-
-def _offsets(edges: tuple[Edge, ...], sight: Mapping[str, tuple[View, ...]]) -> dict[str, tuple[str, ...]]:
+def _offsets(edges: tuple[Edge, ...], seen: Sights) -> dict[str, tuple[str, ...]]:
     """By how much each sender's own segment moves: past the siblings before it, if they are stacked.
 
     A sender that saw another one (or that another one saw) already lies behind (or before) it and is no sibling of it.
     """
     senders = [edge.sender for edge in edges]
-    saw = {sender: {view.segment for view in sight[sender]} for sender in senders}
+    saw = {sender: {view.segment for view in seen[sender]} for sender in senders}
     stacked = {edge.sender: edge.merge == "stack" for edge in edges}
     return {
         sender: tuple(o for o in senders[:i] if o not in saw[sender] and sender not in saw[o])
@@ -149,12 +124,20 @@ def _offsets(edges: tuple[Edge, ...], sight: Mapping[str, tuple[View, ...]]) -> 
     }
 
 
-def _sooner(a: int | None, b: int | None) -> int | None:
-    return min((x for x in (a, b) if x is not None), default=None)
+def _two_places(receiver: str, shown: list[tuple[Edge, Entry]], seen: Sights) -> Iterator[Diagnostic]:
+    """E0316 for every segment that paths move to different places."""
+    places: dict[str, dict[tuple[str, ...], Edge]] = {}
+    for edge, entry in shown:
+        for view in expanded(entry, seen):
+            if view.shift:
+                places.setdefault(view.segment, {}).setdefault(view.shift, edge)
+    for segment, by_shift in places.items():
+        if len(by_shift) > 1:
+            yield _at_two_places(segment, receiver, list(by_shift.values()))
 
 
-def _two_places(segment: str, receiver: str, edges: list[Edge]) -> Diagnostic:
-    agent, goal = segment.rpartition("#")[0], receiver.rpartition("#")[0]
+def _at_two_places(segment: str, receiver: str, edges: list[Edge]) -> Diagnostic:
+    agent, goal = agent_of(segment), agent_of(receiver)
     message = f"what `{agent}` wrote arrives at two places in what `{goal}` sees"
     labels = tuple(Label(edge.span, "the other path starts here") for edge in edges[1:])
     hint = "use `merge = stack` for it once, or `carry = own` on one of the paths"

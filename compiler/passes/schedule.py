@@ -1,11 +1,11 @@
-"""Schedule: Graph to a Plan without views. Which activation runs when, and what each one does."""
+"""Schedule: Graph to a Plan whose turns see nothing yet. Which one is when, and what each of them does."""
 
 from __future__ import annotations
 
 from heapq import heapify, heappop, heappush
 
 from masc.compiler.ir.graph import Graph
-from masc.compiler.ir.plan import Answer, BaseModel, Loss, Operation, Plan, PlanAgent, Prefill, Think
+from masc.compiler.ir.plan import Answer, BaseModel, Loss, Plan, PlanAgent, Think, Turn
 
 
 def order(graph: Graph) -> tuple[str, ...]:
@@ -29,30 +29,30 @@ def order(graph: Graph) -> tuple[str, ...]:
 
 
 def schedule(graph: Graph) -> Plan:
-    """Per activation prefill, then think if it has latent steps, then answer if what it says leaves it (as an output,
-    or as text to another agent); losses at the end."""
+    """A turn for each activation: it thinks if it has latent steps, and answers if what it says leaves it (as an
+    output, or as text to another agent). Losses are those of the outputs, then of supervised texts."""
     agent_of = {activation.id: graph.agent(activation.agent) for activation in graph.activations}
     gives = {activation: output for output, activation in graph.outputs}
     tells = {edge.sender for edge in graph.edges if edge.kind == "text"}
-    operations: list[Operation] = []
+    turns: list[Turn] = []
     for name in order(graph):
         agent = agent_of[name]
-        operations.append(Prefill(name, (), ()))
-        if agent.steps:
-            operations.append(Think(name, agent.steps, agent.align, agent.gradient == "stop"))
-        if (name in gives or name in tells) and agent.answer is not None:
-            operations.append(Answer(name, gives.get(name), agent.answer))
+        think = Think(agent.steps, agent.align, agent.gradient == "stop") if agent.steps else None
+        speaks = (name in gives or name in tells) and agent.answer is not None
+        answer = Answer(gives.get(name), agent.answer) if speaks and agent.answer is not None else None
+        turns.append(Turn(name, think=think, answer=answer))
     columns = dict(graph.labels)
-    operations += [Loss(output, columns[output], ()) for output, _ in graph.outputs]
-    for answer in [o for o in operations if isinstance(o, Answer)]:
-        if answer.output is None and (agent := agent_of[answer.activation]).name in columns:
-            operations.append(Loss(answer.activation, columns[agent.name], ()))
+    losses = [Loss(output, columns[output], ()) for output, _ in graph.outputs]
+    for turn in turns:
+        if turn.answer is not None and turn.answer.output is None and turn.agent in columns:
+            losses.append(Loss(turn.activation, columns[turn.agent], ()))
     return Plan(
         name=graph.name,
         inputs=graph.inputs,
         outputs=tuple(output for output, _ in graph.outputs),
         models=tuple(BaseModel(model.name, model.target) for model in graph.models),
         agents=tuple(PlanAgent(a.name, a.model, a.lora, a.system, a.user) for a in graph.agents),
-        operations=tuple(operations),
+        turns=tuple(turns),
+        losses=tuple(losses),
         train=graph.train,
     )

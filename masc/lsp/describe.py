@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from masc.compiler.ir.graph import Agent, Graph
-from masc.compiler.ir.plan import Loss, Plan, Prefill, Reach, Slot, Template, agent_of
+from masc.compiler.ir.plan import Plan, Reach, Slot, Template, Turn
 from masc.compiler.ir.plan_text import view_text
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.models.facts import ModelFacts
@@ -110,27 +110,24 @@ def _trained(agent: Agent, folder: Path | None, facts: ModelFacts | None, plan: 
 
 
 def _reached(plan: Plan) -> set[str]:
-    losses = [operation for operation in plan.operations if isinstance(operation, Loss)]
-    return {reach.agent for loss in losses for reach in loss.reaches if isinstance(reach, Reach)}
+    return {reach.agent for loss in plan.losses for reach in loss.reaches if isinstance(reach, Reach)}
 
 
 def _seen(name: str, plan: Plan) -> str:
     """What each activation of an agent has before it, in the plan's words."""
-    prefills = [o for o in plan.operations if isinstance(o, Prefill) and agent_of(o.activation) == name]
-    if not prefills:
+    turns = [turn for turn in plan.turns if turn.agent == name]
+    if not turns:
         return "It is not in the graph."
-    lines = [
-        f"- `{prefill.activation}`: {', '.join(_arrivals(prefill)) or 'nothing but its prompt'}" for prefill in prefills
-    ]
-    more = [f"- and so on, {len(prefills)} rounds in all"] if len(prefills) > MOST_ROUNDS else []
+    lines = [f"- `{turn.activation}`: {', '.join(_arrivals(turn)) or 'nothing but its prompt'}" for turn in turns]
+    more = [f"- and so on, {len(turns)} rounds in all"] if len(turns) > MOST_ROUNDS else []
     return "\n".join(["Sees:", *lines[:MOST_ROUNDS], *more])
 
 
-def _arrivals(prefill: Prefill) -> Iterator[str]:
-    yield from (f"`{view_text(view)}`" for view in prefill.sees)
-    yield from (f"the words of `{read.segment}`" for read in prefill.reads)
-    yield from (f"hidden states of `{splice.segment}`" for splice in prefill.splices)
-    yield from (f"the cache of `{fuse.segment}`, fused into its own" for fuse in prefill.fuses)
+def _arrivals(turn: Turn) -> Iterator[str]:
+    yield from (f"`{view_text(view)}`" for view in turn.sees)
+    yield from (f"the words of `{read.segment}`" for read in turn.reads)
+    yield from (f"hidden states of `{splice.segment}`" for splice in turn.splices)
+    yield from (f"the cache of `{fuse.segment}`, fused into its own" for fuse in turn.fuses)
 
 
 def _folder(target: str, base: Path) -> Path | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from masc.compiler.artifact import atomic_write, versions
 from masc.compiler.files.find import check_file
 from masc.compiler.ir.decoding import Decoding
-from masc.compiler.ir.plan import Answer
+from masc.compiler.ir.essence import fingerprint
 from masc.dsl.diagnostics import fail
 from masc.studies.provenance import finite
 from masc.terminal.console import bar, say
@@ -34,7 +34,7 @@ def show(program: Program, row: Row, decoding: Decoding) -> None:
     """Print, turn by turn, the prompt that each agent reads, as it is rendered, and what it says to others; then the
     answer."""
     trace = program.trace([row], decoding=decoding)
-    giving = {op.activation: op.output for op in program.plan.operations if isinstance(op, Answer) and op.output}
+    giving = {turn.activation for turn in program.plan.answering if turn.answer is not None and turn.answer.output}
     for name, turn in trace.turns.items():
         steps = f", then {turn.latent} latent step{'s' * (turn.latent != 1)}" if turn.latent else ""
         first = int(turn.positions[0, 0])
@@ -121,7 +121,7 @@ def mark_of(program: Program, rows: Sequence[Row], read: Sequence[Row], decoding
     digest = hashlib.sha256()
     known = {
         "rows": [[dict(row) for row in rows], [dict(row) for row in read]],
-        "plan": program.plan.fingerprint(decoding=True),
+        "plan": fingerprint(program.plan, decoding=True),
         "decoding": asdict(decoding),
         "models": [[record.name, record.target, record.hash] for record in program.model_records()],
         "numbers": [*(str(program.base(agent.name).model.dtype) for agent in program.plan.agents), program.device.type],

@@ -25,6 +25,7 @@ from masc.compiler.artifact import (
     writing,
 )
 from masc.compiler.ir.decoding import AS_WRITTEN, Decoding
+from masc.compiler.ir.essence import fingerprint
 from masc.compiler.ir.plan import Mode, Plan, TrainSettings
 from masc.compiler.pipeline import Compilation, Cut, compile_file
 from masc.dsl.diagnostics import MascError, errors, fail
@@ -179,7 +180,7 @@ def _find(
     if artifact.manifest.trained or chosen is not None:
         check_fit(artifact, compilation.require(), [f"{name}={value}" for name, value in sets.items()])
     if sets:
-        altered |= compilation.require().fingerprint(decoding=True) != artifact.plan.fingerprint(decoding=True)
+        altered |= fingerprint(compilation.require(), True) != fingerprint(artifact.plan, True)
     if cut or channel != "graph":
         compilation = compile_remembering(path, root, sets, cut, channel)
     compilation.require()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from masc.compiler.artifact import Artifact
+from masc.compiler.ir.essence import fingerprint
 from masc.compiler.ir.fits import misfits
 from masc.compiler.ir.plan import Plan
 from masc.dsl.diagnostics import fail
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def check_fit(artifact: Artifact, plan: Plan, said: list[str]) -> None:
     """E0671 where the weights do not fit the graph that is run; a word where they were trained for another one."""
     root = artifact.layout.root
-    if plan.fingerprint() == artifact.plan.fingerprint():
+    if fingerprint(plan) == fingerprint(artifact.plan):
         return
     if wrong := misfits(artifact.plan, plan):
         hint = "train it: `masc train`"

@@ -19,11 +19,12 @@ from masc.backends.scoring.registry import Function, declared
 from masc.compiler.artifact import model_hash
 from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.decoding import AS_WRITTEN, Decoding
+from masc.compiler.ir.essence import fingerprint
 from masc.compiler.ir.graph import Graph
-from masc.compiler.ir.plan import Answer, Lora, Loss, Plan, Prefill, Think, TrainSettings, agent_of
+from masc.compiler.ir.plan import Lora, Plan, TrainSettings, agent_of
+from masc.compiler.ir.reach import with_reach
 from masc.compiler.models.facts import read_config
 from masc.compiler.passes.controls import alone, is_latent_chain, pooled, stopped, unread
-from masc.compiler.passes.reach import with_reach
 from masc.compiler.passes.text_team import as_text
 from masc.compiler.pipeline import Compilation, lower
 from masc.dsl.diagnostics import did_you_mean, fail
@@ -150,7 +151,7 @@ def idle(row: str, compilation: Compilation, output: str) -> str | None:
         now = lower(compilation, stopped(graph))
         if now == plan:
             return "no gradient crosses an edge as it is"
-        if not any(o.reaches for o in now.operations if isinstance(o, Loss)):
+        if not any(loss.reaches for loss in now.losses):
             return "who answers is frozen, and nothing else is left to train"
         silent = [edge for edge in graph.edges if not CHANNELS[edge.kind].words]
         if all(graph.agent(agent_of(edge.sender)).lora is None for edge in silent):
@@ -210,14 +211,14 @@ def mark(run: Run, task: Task) -> str:
 
     plan = plan_of(run, task.output)
     settings = asdict(run.settings)
-    drawn = run.trains or any(o.splices or o.fuses for o in plan.operations if isinstance(o, Prefill))
+    drawn = run.trains or any(turn.splices or turn.fuses for turn in plan.turns)
     if not drawn:
         settings["seed"] = None
     known: dict[str, Any] = {
         "version": WEIGHTS,
         "row": run.row,
-        "plan": plan.fingerprint(),
-        "said": [repr(answer) for answer in plan.unsupervised()] if run.trains else [],
+        "plan": fingerprint(plan),
+        "said": [repr((turn.activation, turn.answer)) for turn in plan.unsupervised()] if run.trains else [],
         "team": _team(run) if run.trains else None,
         "models": [_content(model.target, str(run.compilation.base)) for model in plan.models],
         "train": [settings, _digest(task.train_rows)] if run.trains else settings["seed"],
@@ -232,8 +233,8 @@ def asked(run: Run, task: Task) -> str:
     how = declared(task.scorer)
     scorer = [how.name, how.mark] if how.mark else how.name
     sampled = task.sampled if task.samples else 0
-    answers = [o for o in plan_of(run, task.output).operations if isinstance(o, Answer)]
-    decoding = [repr(task.decoding.of(answer)) for answer in answers]
+    answers = [(turn.activation, turn.answer) for turn in plan_of(run, task.output).answering if turn.answer]
+    decoding = [repr((name, task.decoding.of(answer))) for name, answer in answers]
     return _hash([ANSWERS, _digest(task.test_rows), scorer, task.samples, sampled, decoding])
 
 
@@ -254,14 +255,11 @@ def _team(run: Run) -> list[Any]:
 def _sizes(plan: Plan) -> list[str]:
     """What decides how many parameters of a team are trained, and so the rank of a single agent."""
     found = [repr((agent.name, agent.model, agent.lora)) for agent in plan.agents]
-    for o in plan.operations:
-        if isinstance(o, Loss):
-            found.append(repr(o.reaches))
-        elif isinstance(o, Think):
-            found.append(o.align)
-        elif isinstance(o, Prefill):
-            found += [splice.shape for splice in o.splices]
-            found += [repr((fuse.width, fuse.layers)) for fuse in o.fuses]
+    found += [turn.think.align for turn in plan.turns if turn.think is not None]
+    for turn in plan.turns:
+        found += [splice.shape for splice in turn.splices]
+        found += [repr((fuse.width, fuse.layers)) for fuse in turn.fuses]
+    found += [repr(loss.reaches) for loss in plan.losses]
     return found
 
 

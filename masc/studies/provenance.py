@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from masc import __version__
 from masc.backends.scoring.registry import declared
 from masc.compiler.artifact import versions
+from masc.compiler.ir.essence import fingerprint
 
 if TYPE_CHECKING:
     from masc.backends.torch.program import Program
@@ -33,7 +34,7 @@ def of(found: Found, program: Program, *, data: Mapping[str, Any], batch: int) -
         "models": [
             {"name": record.name, "target": record.target, "sha256": record.hash} for record in program.model_records()
         ],
-        "plan": found.plan.fingerprint(decoding=True),
+        "plan": fingerprint(found.plan, decoding=True),
         "set": dict(found.compilation.set),
         "channel": found.channel,
         "cut": [":".join(pair) for pair in found.cut],

@@ -10,7 +10,7 @@ import torch
 
 from graphs import GRAPHS, pair
 from masc.backends.torch.model.prompts import aligned, answer_ids, prompt_ids, prompt_of
-from masc.compiler.ir.plan import Prefill
+from masc.compiler.ir.plan import Turn
 from support import ROWS, make_model, make_program
 
 # -- hidden ------------------------------------------------------------------------------------------------------------
@@ -189,8 +189,8 @@ def test_dropout_does_not_change_what_is_said_in_training(tiny: Path) -> None:
 
     original = arrivals.arriving
 
-    def listening(walk: Any, prefill: Prefill) -> Any:
-        found = original(walk, prefill)
+    def listening(walk: Any, turn: Turn) -> Any:
+        found = original(walk, turn)
         heard.extend(str(content["a"]) for content in found[0] if "a" in content)
         return found
 

@@ -15,8 +15,10 @@ from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import answer_ids, prompt_ids
 from masc.backends.torch.training.reached import reached
 from masc.backends.torch.training.train import train
-from masc.compiler.ir.plan import PlanAgent, Prefill, Slot
-from masc.compiler.ir.plan_text import parse_plan, print_plan
+from masc.compiler.ir.plan import PlanAgent, Slot
+from masc.compiler.ir.plan_parse import parse_plan
+from masc.compiler.ir.plan_text import print_plan
+from masc.compiler.ir.sights import sights
 from masc.dsl.diagnostics import MascError
 from support import ROWS, chain, compile_plan, make_model, make_program, wake
 
@@ -167,8 +169,7 @@ train { first <- q }
         assert torch.equal(other(ROWS).outputs["answer"].logits, cut(ROWS).outputs["answer"].logits)
         open_ = make_program(text.replace("{q} a", "{q} z"), tiny)
         assert not torch.equal(open_(ROWS).outputs["answer"].logits, whole(ROWS).outputs["answer"].logits)
-    sees = next(op for op in cut.plan.operations if isinstance(op, Prefill) and op.activation == "c#1").sees
-    assert [view.segment for view in sees] == ["b#1"]
+    assert [view.segment for view in sights(cut.plan)["c#1"]] == ["b#1"]
 
 
 @pytest.mark.parametrize("name", ["train", "keys", "type", "float"])

@@ -16,8 +16,8 @@ from masc.backends.torch.engine.walk import Walk
 from masc.backends.torch.training.reached import reached
 from masc.backends.torch.training.schedule import data_order
 from masc.backends.torch.training.train import train
-from masc.compiler.ir.plan import Prefill
-from masc.compiler.passes.reach import with_reach
+from masc.compiler.ir.plan import Turn
+from masc.compiler.ir.reach import with_reach
 from support import ROWS, chain, make_model, make_other, make_program
 
 
@@ -181,9 +181,9 @@ graph g(q) -> answer {
     program = make_program(text, tiny)
     seen: dict[int, torch.Tensor] = {}
 
-    def noted(self: Walk, prefill: Prefill, *rest: Any) -> None:
-        own(self, prefill, *rest)
-        if prefill.activation == "a#1":
+    def noted(self: Walk, turn: Turn, *rest: Any) -> None:
+        own(self, turn, *rest)
+        if turn.activation == "a#1":
             values = self.segments["a#1"].layers[0][1]
             values.register_hook(lambda gradient: seen.update({len(seen): gradient.abs().amax((1, 3))}))
 
@@ -328,7 +328,7 @@ def test_open_shows_more_to_the_samples_whose_channel_is_still_open(tiny: Path) 
     program = make_program(chain(("a", 2, "norm"), ("b", 0, "norm"), edge="kv(carry = latents, open = 10)"), tiny)
     final = make_program(closed, tiny)
     wide = make_program(chain(("a", 2, "norm"), ("b", 0, "norm"), edge="kv(carry = own)"), tiny)
-    assert any(view.until == 10 for op in program.plan.operations if isinstance(op, Prefill) for view in op.sees)
+    assert any(view.until == 10 for turn in program.plan.turns for view in turn.sees)
     with torch.no_grad():
         half = program(ROWS, opening=Opening(5, torch.tensor([0.2, 0.8, 0.4, 0.6]))).logits
         shut, open_ = final(ROWS).logits, wide(ROWS).logits

@@ -29,6 +29,7 @@ from masc.compiler.artifact import (
 )
 from masc.compiler.artifact.manifest import dump_manifest
 from masc.compiler.files.find import check_file
+from masc.compiler.ir.essence import fingerprint
 from masc.compiler.pipeline import Compilation, compile_file, compile_source
 from masc.dsl.diagnostics import MascError, errors
 from masc.dsl.source import Source
@@ -400,7 +401,7 @@ def test_an_earlier_manifest_counts_how_answers_are_decoded(tmp_path: Path) -> N
     """Its fingerprint held the decoding: the same graph still fits it."""
     compilation = program()
     artifact = write_artifact(tmp_path / "a.masc", compilation)
-    older = replace(artifact.manifest, fingerprint=compilation.require().fingerprint(decoding=True))
+    older = replace(artifact.manifest, fingerprint=fingerprint(compilation.require(), decoding=True))
     atomic_write(artifact.layout.manifest, dump_manifest(older))
     assert state(tmp_path / "a.masc", compilation) == "fresh"
     assert read_artifact(tmp_path / "a.masc").plan == compilation.require()

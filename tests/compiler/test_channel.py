@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from masc.compiler.ir.decoding import decodings
-from masc.compiler.ir.plan import Answer, Sampling
+from masc.compiler.ir.plan import Sampling
 from masc.compiler.pipeline import compile_source
 from masc.dsl.source import Source
 from teams import said, source
@@ -34,7 +34,7 @@ def test_a_line_of_ones_own_counts_for_the_text_channel_alone() -> None:
     text = text_of(a="answer (max_tokens = 512, temperature = 1)")
     compilation = compile_source(Source("x.mas", text))
     assert "I0675" in [d.code for d in compilation.diagnostics]
-    speaking = [o.activation for o in compilation.require().operations if isinstance(o, Answer)]
+    speaking = [turn.activation for turn in compilation.require().answering]
     assert speaking == ["c#1"]  # nothing is decoded that nobody reads
     assert spoken(text)["a"] == Sampling(512, 1.0)
     assert spoken(text)["b"] == Sampling()

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from masc.compiler.ir.plan import Prefill
 from masc.compiler.pipeline import compile_source
 from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.explain import Entry, codes
@@ -133,7 +132,7 @@ def test_disagreeing_merges_point_at_both() -> None:
 
 def test_an_edge_that_does_not_say_how_it_merges_does_as_the_others() -> None:
     plan = compile_source(source("a b c!", "repeat 1 { a -> c : kv }", "b -> c : kv(merge = stack)")).require()
-    assert any(view.shift for op in plan.operations if isinstance(op, Prefill) for view in op.sees)
+    assert any(view.shift for turn in plan.turns for view in turn.sees)
 
 
 def test_two_answering_agents_point_at_both() -> None:
@@ -176,7 +175,9 @@ def test_set(settings: dict[str, str], expected: int | list[str]) -> None:
         assert all(d.span is not None for d in compilation.diagnostics)
         return
     assert compilation.graph is not None
-    assert compilation.require().operations[1].steps == expected  # type: ignore[union-attr]
+    think = compilation.require().turns[0].think
+    assert think is not None
+    assert think.steps == expected
 
 
 def test_set_reaches_train() -> None:
@@ -196,9 +197,9 @@ def test_unknown_names_to_set_and_to_cut_have_hints() -> None:
 def test_words_win_over_parameters() -> None:
     text = TEAM.replace("param latents", 'param ridge: text = "norm"\nparam way: text = "linear"\nparam latents')
     plan = compile_source(Source("x.mas", text.replace("think latents", "think latents (align = ridge)"))).require()
-    assert plan.operations[1].align == "ridge"  # type: ignore[union-attr]
+    assert [turn.think.align for turn in plan.turns if turn.think] == ["ridge"]
     plan = compile_source(Source("x.mas", text.replace("think latents", "think latents (align = way)"))).require()
-    assert plan.operations[1].align == "linear"  # type: ignore[union-attr]
+    assert [turn.think.align for turn in plan.turns if turn.think] == ["linear"]
 
 
 def test_open_zero_is_no_opening() -> None:

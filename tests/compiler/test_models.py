@@ -354,7 +354,7 @@ def test_ridge_on_tied_embeddings(tmp_path: Path) -> None:
 
 def test_known_layers_make_reaches_exact(tmp_path: Path) -> None:
     plan = team("a b c!", "a -> b -> c : kv", model=str(whole_model(tmp_path / "m")))
-    loss = plan.operations[-1]
+    (loss,) = plan.losses
     assert [r.layer for r in loss.reaches] == [2, 2, None]  # type: ignore[union-attr]
 
 

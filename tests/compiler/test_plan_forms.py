@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -16,22 +16,28 @@ from masc.compiler.ir.plan import (
     Answer,
     BaseModel,
     End,
+    Fuse,
+    Keep,
+    Kept,
     LatentMap,
     Lora,
     Loss,
     Plan,
     PlanAgent,
-    Prefill,
     Reach,
+    Read,
     Sampling,
     Slot,
+    Splice,
     Think,
+    TraceOf,
     TrainSettings,
+    Turn,
     View,
 )
 from masc.compiler.ir.plan_json import decode_plan, dump_plan, load_plan
-from masc.compiler.ir.plan_parse import parse
-from masc.compiler.ir.plan_text import parse_plan, print_plan
+from masc.compiler.ir.plan_parse import parse, parse_plan
+from masc.compiler.ir.plan_text import print_plan
 from masc.compiler.ir.ranges import intersection, union, within
 from masc.compiler.pipeline import compile_source
 from masc.dsl.diagnostics import MascError
@@ -61,20 +67,35 @@ def joined(pieces: list[str | Slot]) -> tuple[str | Slot, ...]:
 
 
 templates = st.lists(st.text() | st.builds(Slot, names), max_size=5).map(joined)
-views = st.builds(View, segments, parts, st.none() | layers, st.booleans(), some(segments), st.none() | counts)
-operations = st.one_of(
-    st.builds(Prefill, segments, some(views), some(st.builds(End, segments, parts, some(segments)))),
-    st.builds(Think, segments, counts, st.sampled_from(ALIGNS), st.booleans()),
-    st.builds(Answer, segments, names, st.builds(Sampling, counts, numbers, numbers, counts, some(st.text()))),
-    st.builds(
-        Loss,
-        names,
-        names,
-        some(
-            st.builds(Reach, names, st.none() | st.integers(-1, 99))
-            | st.builds(LatentMap, names)
-            | st.builds(Across, st.sampled_from(["hidden", "fuse"]), names, names, st.none() | layers)
-        ),
+seen = st.builds(
+    View, segments, parts, st.none() | layers, st.booleans(), some(segments), st.none() | counts, st.booleans()
+) | st.builds(TraceOf, segments, st.none() | layers, st.booleans(), some(segments), st.none() | counts, st.booleans())
+shapes = st.sampled_from(["linear", "mlp"])
+arrivals = st.tuples(
+    some(st.builds(Read, segments, st.booleans())),
+    some(st.builds(Splice, segments, parts, shapes, st.booleans(), st.booleans())),
+    some(st.builds(Fuse, segments, st.none() | layers, counts, st.booleans())),
+).map(lambda kinds: tuple(arrival for kind in kinds for arrival in kind))
+turns = st.builds(
+    Turn,
+    segments,
+    some(seen),
+    some(st.builds(End, segments, parts, some(segments))),
+    arrivals,
+    st.none() | st.builds(Think, counts, st.sampled_from(ALIGNS), st.booleans()),
+    st.none()
+    | st.builds(Answer, st.none() | names, st.builds(Sampling, counts, numbers, numbers, counts, some(st.text()))),
+    some(st.builds(Keep, st.sampled_from(get_args(Kept)), some(segments))),
+    st.booleans(),
+)
+losses = st.builds(
+    Loss,
+    names,
+    names,
+    some(
+        st.builds(Reach, names, st.none() | st.integers(-1, 99))
+        | st.builds(LatentMap, names)
+        | st.builds(Across, st.sampled_from(["hidden", "fuse"]), names, names, st.none() | layers)
     ),
 )
 targets = st.lists(names, min_size=1, max_size=3).map(tuple)
@@ -102,7 +123,8 @@ plans = st.builds(
     some(names),
     some(st.builds(BaseModel, names, st.text())),
     some(agents),
-    some(operations, 6),
+    some(turns),
+    some(losses),
     trains,
 )
 
@@ -123,11 +145,13 @@ plan g(question) -> answer
   agent b on m
     adapter lora(rank=16, alpha=32, targets=all, dropout=0)
     user "{question}"
-  prefill a#1    sees []                          at 0
-  think   a#1    2 align=norm
-  prefill b#1    sees [a#1.latents, a#1 until=40] at end(a#1)
-  answer  b#1    max_tokens=128 temperature=0 top_p=1 seed=0 stop=[] -> answer
-  loss    answer column=gold reaches a, b
+  turn a#1 at 0
+    think 2 align=norm
+    keeps cache for b#1
+  turn b#1 at end(a#1)
+    sees [a#1.latents, a#1 until=40]
+    answer max_tokens=128 temperature=0 top_p=1 seed=0 stop=[] -> answer
+  loss answer column=gold reaches a, b
   train
     batch 8
     accumulate 1
@@ -169,12 +193,15 @@ def test_golden_text() -> None:
 BROKEN = [
     ("", 1, 1, "empty"),
     ("plan g(", 1, 8, "end of the line"),
-    (GOLDEN.replace("sees []", "sees ["), 9, 50, "`at`"),
-    (GOLDEN.replace("align=norm", "align=nrm"), 10, 26, "`norm` or `ridge` or `linear`"),
-    (GOLDEN.replace("loss ", "lose "), 13, 3, "a line of a plan"),
+    (GOLDEN.replace("until=40]", "until=40"), 13, 36, "`,`"),
+    (GOLDEN.replace(" at 0", ""), 9, 11, "`at`"),
+    (GOLDEN.replace("    think", "    thnk"), 10, 5, "a line of a plan"),
+    (GOLDEN.replace("align=norm", "align=nrm"), 10, 19, "`norm` or `ridge` or `linear`"),
+    (GOLDEN.replace("cache for", "cash for"), 11, 11, "`cache` or `prompt`"),
+    (GOLDEN.replace("loss ", "lose "), 15, 3, "a line of a plan"),
     (GOLDEN.replace('user "{question}"', 'user "\\q"', 1), 5, 10, "JSON"),
-    (GOLDEN.replace("steps 500", "steps 5.5"), 17, 11, "whole number"),
-    (GOLDEN.replace("batch 8", "batch ; 8"), 15, 10, "not part of a plan"),
+    (GOLDEN.replace("steps 500", "steps 5.5"), 19, 11, "whole number"),
+    (GOLDEN.replace("batch 8", "batch ; 8"), 17, 10, "not part of a plan"),
     (GOLDEN.replace("    user", "    usr", 1), 5, 5, "one `adapter`"),
 ]
 
@@ -217,9 +244,9 @@ def test_broken_json_says_what() -> None:
     assert code(lambda d: d.pop("plan")) == "E0511"
     assert code(lambda d: d["plan"].update(extra=1)) == "E0511"
     assert code(lambda d: d["plan"].update(name=1)) == "E0511"
-    assert code(lambda d: d["plan"]["operations"][0].update(kind="plan")) == "E0511"
-    assert code(lambda d: d["plan"]["operations"][1].update(align="no")) == "E0511"
-    assert code(lambda d: d["plan"]["operations"][1].update(steps=True)) == "E0511"
+    assert code(lambda d: d["plan"]["turns"][0].update(kind="plan")) == "E0511"
+    assert code(lambda d: d["plan"]["turns"][0]["think"].update(align="no")) == "E0511"
+    assert code(lambda d: d["plan"]["turns"][0]["think"].update(steps=True)) == "E0511"
     with pytest.raises(MascError):
         load_plan("{")
 

@@ -11,7 +11,8 @@ import pytest
 
 from masc.compiler.ir.plan import Plan
 from masc.compiler.ir.plan_json import dump_plan, load_plan
-from masc.compiler.ir.plan_text import parse_plan, print_plan
+from masc.compiler.ir.plan_parse import parse_plan
+from masc.compiler.ir.plan_text import print_plan
 from masc.compiler.pipeline import compile_source
 from masc.dsl.diagnostics import MascError
 from masc.dsl.source import Source
@@ -96,37 +97,45 @@ def test_a_changed_plan_is_an_error_or_what_it_says(seed: int, plan: Plan) -> No
     assert all(len(d.message) < 400 for d in refused)
 
 
-def first(data: Any, kind: str) -> Any:
-    return next(o for o in data["plan"]["operations"] if o["kind"] == kind)
+def turn(data: Any, name: str) -> Any:
+    return next(one for one in data["plan"]["turns"] if one["activation"] == name)
 
 
-def prefill(data: Any, name: str) -> Any:
-    return next(o for o in data["plan"]["operations"] if o["kind"] == "prefill" and o["activation"] == name)
+def arrival(data: Any, name: str, kind: str) -> Any:
+    return next(one for one in turn(data, name)["arrives"] if one["kind"] == kind)
 
 
+def loss(data: Any) -> Any:
+    return data["plan"]["losses"][0]
+
+
+READ = {"kind": "read", "segment": "a#1", "cut": False}
 CONTRADICTIONS: dict[str, Any] = {
-    "seen before it is written": lambda d: prefill(d, "b#1")["sees"][0].update(segment="d#1"),
-    "a layer range upside down": lambda d: prefill(d, "b#1")["sees"][0].update(layers=[[2, 0]]),
-    "layers that overlap": lambda d: prefill(d, "b#1")["sees"][0].update(layers=[[0, 2], [1, 3]]),
-    "a negative layer": lambda d: prefill(d, "c#1")["fuses"][0].update(layers=[[-1, 2]]),
-    "the same view twice": lambda d: prefill(d, "d#1")["sees"].append(prefill(d, "d#1")["sees"][0]),
-    "a view of another model": lambda d: prefill(d, "d#1")["sees"][0].update(segment="c#1", part="all"),
-    "read before it is said": lambda d: prefill(d, "d#1").update(
-        reads=[{"kind": "read", "segment": "a#1", "cut": False}]
+    "seen before it is written": lambda d: turn(d, "b#1")["sees"][0].update(segment="d#1"),
+    "a layer range upside down": lambda d: turn(d, "b#1")["sees"][0].update(layers=[[2, 0]]),
+    "layers that overlap": lambda d: turn(d, "b#1")["sees"][0].update(layers=[[0, 2], [1, 3]]),
+    "a negative layer": lambda d: arrival(d, "c#1", "fuse").update(layers=[[-1, 2]]),
+    "the same view twice": lambda d: turn(d, "d#1")["sees"].append(turn(d, "d#1")["sees"][0]),
+    "a view that a trace shows": lambda d: turn(d, "d#1")["sees"].append(
+        turn(d, "d#1")["sees"][1] | {"kind": "view", "part": "all"}
     ),
-    "latents of nobody's thoughts": lambda d: prefill(d, "d#1")["splices"][0].update(part="latents"),
-    "no steps": lambda d: first(d, "think").update(steps=0),
-    "other steps in another round": lambda d: first(d, "think").update(activation="b#1"),
-    "a loss without an answer": lambda d: first(d, "loss").update(output="q"),
-    "no loss": lambda d: d["plan"]["operations"].remove(first(d, "loss")),
-    "reaches what is out of reach": lambda d: first(d, "loss")["reaches"].append(
+    "a trace of what is not there yet": lambda d: turn(d, "d#1")["sees"][1].update(segment="e#1"),
+    "a view of another model": lambda d: turn(d, "d#1")["sees"][0].update(segment="c#1"),
+    "read before it is said": lambda d: turn(d, "d#1")["arrives"].insert(0, READ),
+    "hidden states before words": lambda d: turn(d, "d#1")["arrives"].append(READ | {"segment": "b#1"}),
+    "latents of nobody's thoughts": lambda d: arrival(d, "d#1", "splice").update(part="latents"),
+    "no steps": lambda d: turn(d, "a#1")["think"].update(steps=0),
+    "a loss without an answer": lambda d: loss(d).update(output="q"),
+    "no loss": lambda d: d["plan"]["losses"].remove(loss(d)),
+    "reaches what is out of reach": lambda d: loss(d)["reaches"].append(
         {"kind": "across", "edge": "fuse", "sender": "b", "receiver": "d", "layers": None}
     ),
-    "reaches a frozen agent": lambda d: first(d, "loss")["reaches"].append(
-        {"kind": "reach", "agent": "c", "layer": None}
-    ),
-    "a temperature below zero": lambda d: first(d, "answer")["sampling"].update(temperature=-1.0),
-    "no tokens": lambda d: first(d, "answer")["sampling"].update(max_tokens=0),
+    "reaches a frozen agent": lambda d: loss(d)["reaches"].append({"kind": "reach", "agent": "c", "layer": None}),
+    "keeps nothing of what is seen": lambda d: turn(d, "a#1")["keeps"].pop(0),
+    "keeps what nobody needs": lambda d: turn(d, "d#1")["keeps"].append({"kind": "keep", "what": "text", "to": []}),
+    "no gradient where a loss is behind": lambda d: turn(d, "d#1").update(gradient=False),
+    "a temperature below zero": lambda d: turn(d, "d#1")["answer"]["sampling"].update(temperature=-1.0),
+    "no tokens": lambda d: turn(d, "d#1")["answer"]["sampling"].update(max_tokens=0),
     "two agents of a name": lambda d: d["plan"]["agents"].append(d["plan"]["agents"][0]),
     "a name that is none": lambda d: d["plan"].update(name="x y"),
     "an adapter of rank 0": lambda d: d["plan"]["agents"][0]["lora"].update(rank=0),
@@ -145,7 +154,7 @@ def test_a_plan_that_contradicts_itself_is_refused(name: str, plan: Plan) -> Non
 
 def test_what_is_printed_is_held_too(plan: Plan) -> None:
     with pytest.raises(MascError) as caught:
-        parse_plan(print_plan(plan).replace("sees []", "sees [d#1]", 1))
+        parse_plan(print_plan(plan).replace("sees [a#1", "sees [d#1", 1))
     assert [d.code for d in caught.value.diagnostics] == ["E0521"]
 
 
@@ -169,8 +178,7 @@ def test_no_text_is_an_exception(text: str) -> None:
 def test_an_older_format_is_told_as_one(plan: Plan) -> None:
     """Also where its fields are others."""
     data = json.loads(dump_plan(plan)) | {"format": 1}
-    for operation in data["plan"]["operations"]:
-        operation.pop("stop", None)
+    data["plan"]["operations"] = data["plan"].pop("turns")
     with pytest.raises(MascError) as caught:
         load_plan(json.dumps(data))
     assert [d.code for d in caught.value.diagnostics] == ["E0512"]

@@ -7,8 +7,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masc.compiler.ir.plan import End, Plan, Prefill
-from masc.compiler.ir.plan_text import parse_plan, print_plan
+from masc.compiler.ir.plan import End, Plan
+from masc.compiler.ir.plan_parse import parse_plan
+from masc.compiler.ir.plan_text import print_plan
 from masc.compiler.passes.optimise import optimise
 from masc.compiler.passes.place import place
 from masc.compiler.passes.schedule import schedule
@@ -69,7 +70,6 @@ def starts(plan: Plan, lengths: dict[str, int]) -> dict[str, int]:
     def end(e: End) -> int:
         return found[e.segment] + lengths[e.segment] - (e.part == "latents") + sum(lengths[s] for s in e.shift)
 
-    for o in plan.operations:
-        if isinstance(o, Prefill):
-            found[o.activation] = max((end(e) for e in o.at), default=0)
+    for turn in plan.turns:
+        found[turn.activation] = max((end(e) for e in turn.at), default=0)
     return found

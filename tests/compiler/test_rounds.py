@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from masc.compiler.ir.plan import Answer, Prefill
-from masc.compiler.ir.plan_text import parse_plan, print_operations, print_plan
+from masc.compiler.ir.plan_parse import parse_plan
+from masc.compiler.ir.plan_text import print_plan, print_turns
+from masc.compiler.ir.sights import sights
 from masc.compiler.pipeline import Compilation, compile_source
 from masc.dsl.source import Source
 from teams import reached, said
@@ -37,12 +38,12 @@ def compiled(body: str, agents: str = AGENTS, **options: object) -> Compilation:
 def runs(compilation: Compilation) -> dict[str, list[str]]:
     """By activation: what comes to it, in words."""
     found: dict[str, list[str]] = {}
-    for op in compilation.require().operations:
-        if isinstance(op, Prefill):
-            found[op.activation] = [view.segment for view in op.sees]
-            found[op.activation] += [f"reads {read.segment}" for read in op.reads]
-            found[op.activation] += [f"splices {splice.segment}" for splice in op.splices]
-            found[op.activation] += [f"fuses {fuse.segment}" for fuse in op.fuses]
+    plan = compilation.require()
+    for turn, views in zip(plan.turns, sights(plan).values(), strict=True):
+        found[turn.activation] = [view.segment for view in views]
+        found[turn.activation] += [f"reads {read.segment}" for read in turn.reads]
+        found[turn.activation] += [f"splices {splice.segment}" for splice in turn.splices]
+        found[turn.activation] += [f"fuses {fuse.segment}" for fuse in turn.fuses]
     return found
 
 
@@ -133,9 +134,9 @@ def test_one_adapter_for_all_rounds() -> None:
 
 def test_an_answering_agent_decodes_only_where_its_text_leaves() -> None:
     plan = compiled(f"repeat 3 {{ d -> b {OWN}  b -> d {OWN} }}").require()
-    assert [(o.activation, o.output) for o in plan.operations if isinstance(o, Answer)] == [("d#4", "answer")]
+    assert [(turn.activation, turn.answer and turn.answer.output) for turn in plan.answering] == [("d#4", "answer")]
     plan = compiled("a -> d : kv  d -> e : text").require()
-    assert [(o.activation, o.output) for o in plan.operations if isinstance(o, Answer)] == [
+    assert [(turn.activation, turn.answer and turn.answer.output) for turn in plan.answering] == [
         ("d#1", None),
         ("e#1", "answer"),
     ]
@@ -201,8 +202,8 @@ def test_the_text_channel_replaces_every_edge_by_text() -> None:
         "c#1": ["reads a#1"],
         "d#1": ["reads a#1", "reads b#1", "reads c#1"],
     }
-    assert "think" not in print_operations(plan)
-    assert sum(isinstance(o, Answer) for o in plan.operations) == 4
+    assert "think" not in print_turns(plan)
+    assert len(plan.answering) == 4
 
 
 def test_the_text_channel_hands_on_what_a_trace_would() -> None:
@@ -225,7 +226,7 @@ def test_the_text_channel_keeps_rounds() -> None:
 def test_cutting_every_kind() -> None:
     body = "a -> d : kv(carry = own)  a -> d : hidden  a -> d : fuse"
     cut = compiled(body, cut=(("a", "d"),)).require()
-    prefill = next(o for o in cut.operations if isinstance(o, Prefill) and o.activation == "d#1")
-    assert prefill.sees == ()
-    assert [splice.cut for splice in prefill.splices] == [True]
-    assert prefill.fuses == ()
+    turn = cut.turn("d#1")
+    assert sights(cut)["d#1"] == ()
+    assert [splice.cut for splice in turn.splices] == [True]
+    assert turn.fuses == ()

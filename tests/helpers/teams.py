@@ -6,7 +6,8 @@ import re
 
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Plan
-from masc.compiler.ir.plan_text import print_operations
+from masc.compiler.ir.plan_text import print_turns, turn_text, view_text
+from masc.compiler.ir.sights import sights
 from masc.compiler.pipeline import Compilation, Cut, compile_source
 from masc.dsl.source import Source
 
@@ -37,18 +38,20 @@ def team_graph(agents: str, *edges: str) -> Graph:
 
 
 def prefills(plan: Plan) -> dict[str, str]:
-    """`sees [...] at ...` of each agent, rounds left out (`a` for `a#1`)."""
+    """`sees [...] at ...` of each agent, traces worked out, rounds left out (`a` for `a#1`)."""
     rows = {}
-    for line in print_operations(plan).splitlines():
-        kind, name, rest = line.split(maxsplit=2)
-        if kind == "prefill":
-            rows[name.removesuffix("#1")] = " ".join(rest.replace("#1", "").split())
+    for turn, views in zip(plan.turns, sights(plan).values(), strict=True):
+        head, *lines = (line.strip() for line in turn_text(turn).splitlines())
+        _, _, at = head.removesuffix(" no gradient").partition(" at ")
+        arrives = [line for line in lines if line.split()[0] in ("reads", "splices", "fuses")]
+        shown = f"sees [{', '.join(map(view_text, views))}]"
+        rows[turn.activation.removesuffix("#1")] = " ".join([shown, *arrives, "at", at]).replace("#1", "")
     return rows
 
 
 def reached(plan: Plan) -> list[str]:
     """What each loss reaches."""
-    lines = (line for line in print_operations(plan).splitlines() if line.startswith("loss"))
+    lines = (line for line in print_turns(plan).splitlines() if line.startswith("loss"))
     return [line.partition("reaches")[2].strip() for line in lines]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from courier import Command
-from masc.compiler.ir.plan import LatentMap, Loss, Prefill, Think
+from masc.compiler.ir.plan import LatentMap
 from masc.compiler.pipeline import compile_file
 from masc.dsl.diagnostics import MascError
 from masc.studies.comparison import Result, build_row, compare, trained_parameters
@@ -94,24 +94,19 @@ def test_rows_are_what_they_say(team: Path) -> None:
     plans = {row: plan_of(run, "answer") for row, run in all_runs(team).items()}
     assert list(plans) == ["single", "single-tuned", "pooled-tuned", "text", "latent", "stopped", "team"]
 
-    def prefills(row: str) -> list[Prefill]:
-        return [o for o in plans[row].operations if isinstance(o, Prefill)]
-
     def reached(row: str) -> set[str]:
-        losses = [o for o in plans[row].operations if isinstance(o, Loss)]
-        return {getattr(r, "agent", None) or f"{r.edge}({r.sender}, {r.receiver})" for o in losses for r in o.reaches}
+        found = (r for loss in plans[row].losses for r in loss.reaches)
+        return {getattr(r, "agent", None) or f"{r.edge}({r.sender}, {r.receiver})" for r in found}
 
     assert plans["latent"] == plans["team"]
     assert reached("team") == {"guide", "writer", "judge", "hidden(guide, writer)"}
     assert reached("stopped") == {"judge"}
-    assert len(prefills("stopped")) == 3
+    assert len(plans["stopped"].turns) == 3
     for row in ("single", "single-tuned", "pooled-tuned"):
-        (only,) = prefills(row)
-        assert (only.sees, only.splices, only.reads, only.fuses, only.at) == ((),) * 5
-        assert not any(isinstance(o, Think) for o in plans[row].operations)
+        (only,) = plans[row].turns
+        assert (only.sees, only.arrives, only.at, only.think) == ((), (), (), None)
         assert reached(row) == {"judge"}
-    assert all(not (p.sees or p.splices) for p in prefills("text"))
-    assert not any(isinstance(o, Think) for o in plans["text"].operations)
+    assert all(not (turn.sees or turn.splices or turn.think) for turn in plans["text"].turns)
 
     def words(row: str) -> str:
         (agent,) = plans[row].agents
@@ -200,7 +195,7 @@ def test_a_link_that_nobody_hears_is_another_team(team: Path) -> None:
     for more in ("", "  guide -> judge : kv"):
         team.write_text(DEAF.replace("(width = 4)", f"(width = 4){more}"))
         run = all_runs(team, ["single-tuned"])["single-tuned"]
-        (loss,) = (o for o in run.compilation.require().operations if isinstance(o, Loss))
+        (loss,) = run.compilation.require().losses
         found[mark(run, task(team))] = loss.reaches
     assert len(found) == 2
     assert [any(isinstance(r, LatentMap) for r in reaches) for reaches in found.values()] == [False, True]

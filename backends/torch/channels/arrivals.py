@@ -10,25 +10,25 @@ from torch import Tensor
 from masc.backends.torch.channels.links import Fuser, Fusion
 from masc.backends.torch.engine.segments import Segment
 from masc.backends.torch.model.prompts import Content, Prompt, Vectors, aligned, value
-from masc.compiler.ir.plan import Prefill, Slot, Splice, agent_of
+from masc.compiler.ir.plan import Slot, Splice, Turn, agent_of
 
 if TYPE_CHECKING:
     from masc.backends.torch.engine.walk import Walk
 
 
-def arriving(walk: Walk, prefill: Prefill) -> tuple[list[dict[str, Content]], Tensor | None]:
+def arriving(walk: Walk, turn: Turn) -> tuple[list[dict[str, Content]], Tensor | None]:
     """What fills an agent's placeholders, for each row, and the vectors [B, N, d] that are spliced into its prompt
     (None: there are none). While only lengths are measured there are none either."""
     plan, probe = walk.plan, walk.probe
-    spec = plan.agent(agent_of(prefill.activation))
+    spec = plan.agent(turn.agent)
     inputs = [p.name for p in (*(spec.system or ()), *spec.user) if isinstance(p, Slot) and p.name in plan.inputs]
     contents: list[dict[str, Content]] = [
         {name: value(row, name, i) for name in inputs} for row, i in zip(walk.rows, walk.indices, strict=True)
     ]
-    for read in prefill.reads:
+    for read in turn.reads:
         name = agent_of(read.segment)
         texts = walk.texts[read.segment]
-        if probe is not None and probe.kind == "swap" and probe.crosses(prefill, read):
+        if probe is not None and probe.kind == "swap" and probe.crosses(turn, read):
             texts = [texts[i] for i in probe.other(len(texts), walk.program.device).tolist()]
         for b, content in enumerate(contents):
             said = "" if read.cut else texts[b]
@@ -36,10 +36,10 @@ def arriving(walk: Walk, prefill: Prefill) -> tuple[list[dict[str, Content]], Te
             content[name] = f"{before}\n\n{said}" if isinstance(before, str) and before else said
     vectors: list[Tensor] = []
     first = 0
-    for splice in prefill.splices:
+    for splice in turn.splices:
         segment = walk.segments[splice.segment]
         real = sent(segment, splice)
-        probed = probe is not None and probe.crosses(prefill, splice)
+        probed = probe is not None and probe.crosses(turn, splice)
         counts = real.sum(1)
         if probe is not None and probed and probe.kind == "swap":
             counts = counts[probe.other(len(counts), counts.device)]
@@ -47,7 +47,7 @@ def arriving(walk: Walk, prefill: Prefill) -> tuple[list[dict[str, Content]], Te
             content[_free(agent_of(splice.segment), content)] = Vectors(first, int(counts[b]))
         first += real.shape[1]
         if segment.hidden is not None:
-            linked = _linked(walk, prefill, splice, segment, real)
+            linked = _linked(walk, turn, splice, segment, real)
             vectors.append(
                 probe.vectors(linked, splice.segment, splice.stop) if probe is not None and probed else linked
             )
@@ -65,7 +65,7 @@ def sent(segment: Segment, splice: Splice) -> Tensor:
     return segment.real[:, first : segment.prompt + segment.latents]
 
 
-def _linked(walk: Walk, prefill: Prefill, splice: Splice, segment: Segment, real: Tensor) -> Tensor:
+def _linked(walk: Walk, turn: Turn, splice: Splice, segment: Segment, real: Tensor) -> Tensor:
     """The vectors of one splice, [B, N, d of the receiver], those of each sample first in its row."""
     program = walk.program
     assert segment.hidden is not None
@@ -75,17 +75,17 @@ def _linked(walk: Walk, prefill: Prefill, splice: Splice, segment: Segment, real
     hidden = hidden.gather(1, order[..., None].expand(-1, -1, hidden.shape[2]))
     if splice.stop:
         hidden = hidden.detach()
-    vectors = program.hidden_link(agent_of(splice.segment), agent_of(prefill.activation))(hidden)
+    vectors = program.hidden_link(agent_of(splice.segment), turn.agent)(hidden)
     return torch.zeros_like(vectors) if splice.cut else vectors
 
 
-def fusions_of(walk: Walk, prefill: Prefill, prompts: list[Prompt]) -> tuple[Fusion, ...]:
+def fusions_of(walk: Walk, turn: Turn, prompts: list[Prompt]) -> tuple[Fusion, ...]:
     """What is fused into an agent's prompt; samples whose prompts share no token get nothing."""
     found = []
-    for one in prefill.fuses:
-        sender, receiver = agent_of(one.segment), agent_of(prefill.activation)
+    for one in turn.fuses:
+        sender, receiver = agent_of(one.segment), turn.agent
         segment = walk.segments[one.segment]
-        probe = walk.probe if walk.probe is not None and walk.probe.crosses(prefill, one) else None
+        probe = walk.probe if walk.probe is not None and walk.probe.crosses(turn, one) else None
         pairs = [
             [(s, r) for s, r in aligned(own, theirs) if r < len(own.ids) - 1]  # the last token is read after the fusion
             for own, theirs in zip(prompts, walk.prompts[one.segment], strict=True)
@@ -96,7 +96,7 @@ def fusions_of(walk: Walk, prefill: Prefill, prompts: list[Prompt]) -> tuple[Fus
             last = len(walk.prompts[one.segment][b].ids) - 1
             for n, (theirs, own) in enumerate(row):
                 # Where something was fused into the sender, its last token stands in the last column of its prompt.
-                moved = segment.prompt - 1 if theirs == last and one.segment in walk.fused else theirs
+                moved = segment.prompt - 1 if theirs == last and walk.plan.turn(one.segment).fuses else theirs
                 table[:, b, n] = torch.tensor([moved, own, 1], device="cpu")
         if one.stop:
             layers = tuple((keys.detach(), values.detach()) for keys, values in segment.layers)

@@ -9,7 +9,7 @@ from typing import Any
 from masc.backends.torch.data.formats import entries, no_rows_hint
 from masc.backends.torch.data.values import names_of, text_of
 from masc.compiler.files.reading import read_regular
-from masc.compiler.ir.plan import Answer, Loss, Plan, Slot, agent_of
+from masc.compiler.ir.plan import Plan, Slot
 from masc.dsl.diagnostics import Diagnostic, MascError, did_you_mean, fail
 from masc.dsl.source import Span
 
@@ -25,8 +25,7 @@ def columns_of(plan: Plan, labels: bool, texts: bool = True) -> tuple[str, ...]:
     slots = [
         part.name for agent in plan.agents for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)
     ]
-    losses = [op for op in plan.operations if isinstance(op, Loss) and labels]
-    columns = [op.column for op in losses if texts or op.output in plan.outputs]
+    columns = [loss.column for loss in plan.losses if labels and (texts or loss.output in plan.outputs)]
     return tuple(dict.fromkeys([*(name for name in slots if name in plan.inputs), *columns]))
 
 
@@ -100,7 +99,7 @@ def _column_problems(row: Mapping[str, Any], columns: Sequence[str], where: str,
 
 
 def answer_columns(plan: Plan) -> dict[str, tuple[str, str]]:
-    """For each answer that a column supervises (by `Answer.name`: an output, or an activation that other agents read):
+    """For each answer that a column supervises (by `Turn.said`: an output, or an activation that other agents read):
     the agent that gives it, and the column."""
-    agents = {op.name: agent_of(op.activation) for op in plan.operations if isinstance(op, Answer)}
-    return {op.output: (agents[op.output], op.column) for op in plan.operations if isinstance(op, Loss)}
+    agents = {turn.said: turn.agent for turn in plan.answering}
+    return {loss.output: (agents[loss.output], loss.column) for loss in plan.losses}

@@ -46,7 +46,7 @@ class Threads(threading.local):
         return Threads()
 
 
-class Turn:
+class Claim:
     """Of all threads one has it, and it has it once. A copied program has one of its own."""
 
     def __init__(self) -> None:
@@ -62,5 +62,5 @@ class Turn:
         finally:
             self._lock.release()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Turn:
-        return Turn()
+    def __deepcopy__(self, memo: dict[int, Any]) -> Claim:
+        return Claim()

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from masc.backends.torch.engine.rollout import Thinking
 from masc.backends.torch.engine.segments import Segment
-from masc.compiler.ir.plan import Prefill
 from masc.dsl.diagnostics import did_you_mean
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Turn:
+class TurnTrace:
     """One activation (`planner#1`) of an agent, for B rows. Its segment has C columns, right-padded: P of the prompt, m
     latent ones, then the tokens that it said or, where an answer was given, read.
 
@@ -54,7 +53,7 @@ class Turn:
     hidden: Tensor | None
     texts: tuple[str, ...] | None
 
-    def detach(self) -> Turn:
+    def detach(self) -> TurnTrace:
         """The same without a gradient graph behind it."""
         return replace(
             self,
@@ -64,7 +63,7 @@ class Turn:
             hidden=None if self.hidden is None else self.hidden.detach(),
         )
 
-    def row(self, index: int) -> Turn:
+    def row(self, index: int) -> TurnTrace:
         """The turn of one row alone (B = 1), without padding."""
         real = self.real[index]
         own = self.prompt + self.latent
@@ -88,11 +87,11 @@ class Trace:
     """turns: by activation, in the order in which they ran. answers: by output what was said, row by row. output: of a
     teacher-forced pass the loss, logits and labels (`Program.forward`), else None."""
 
-    turns: Mapping[str, Turn]
+    turns: Mapping[str, TurnTrace]
     answers: tuple[Mapping[str, str], ...]
     output: Output | None = None
 
-    def __getitem__(self, activation: str) -> Turn:
+    def __getitem__(self, activation: str) -> TurnTrace:
         if activation not in self.turns:
             hint = did_you_mean(activation, self.turns) or f"there are {', '.join(self.turns)}"
             raise KeyError(f"there is no activation {activation!r}; {hint}")
@@ -114,7 +113,7 @@ def trace_of(walk: Walk, answers: Sequence[Mapping[str, str]], output: Output | 
     for name, segment in walk.segments.items():
         prompts = walk.prompts[name]
         said = walk.texts.get(name)
-        turns[name] = Turn(
+        turns[name] = TurnTrace(
             activation=name,
             agent=name.rpartition("#")[0],
             prompts=tuple(prompt.text for prompt in prompts),
@@ -148,7 +147,7 @@ def patches_of(program: Program, given: Trace | Patches) -> Patches:
             for part in PARTS
             if getattr(turn, part) is not None
         }
-    known = [op.activation for op in program.plan.operations if isinstance(op, Prefill)]
+    known = [turn.activation for turn in program.plan.turns]
     for name, part in given:
         if name not in known:
             hint = did_you_mean(name, known) or f"there are {', '.join(known)}"

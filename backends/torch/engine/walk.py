@@ -1,4 +1,4 @@
-"""One pass over a plan's operations for one batch of rows."""
+"""One pass over a plan's turns for one batch of rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from masc.backends.torch.model.base import Base, pad
 from masc.backends.torch.model.prompts import Content, Prompt, Row, answer_ids, check_size, prompt_of, value
 from masc.backends.torch.probing.probe import Probe
 from masc.compiler.ir.decoding import AS_WRITTEN, Decoding
-from masc.compiler.ir.plan import Answer, Prefill, Sampling, Think, agent_of
+from masc.compiler.ir.plan import Sampling, Think, Turn
+from masc.compiler.ir.sights import sights
 from masc.dsl.diagnostics import MascError, fail
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Walk:
-    """One pass over the plan's operations for one batch of rows."""
+    """One pass over the plan's turns for one batch of rows."""
 
     def __init__(
         self,
@@ -45,16 +46,18 @@ class Walk:
         decoding: Decoding = AS_WRITTEN,
         samples: Sequence[int] | None = None,
         cuts: bool = False,
+        graph: bool = False,
     ) -> None:
-        """columns: by answer (`Answer.name`) the data column that supervises it, for teacher forcing; None: decode.
+        """columns: by answer (`Turn.said`) the data column that supervises it, for teacher forcing; None: decode.
         probe: what is done to an edge, to find out whether it matters. samples: which sample of its row each one is,
         from 0 (None: the first of each); others are drawn with other seeds. cuts: an answer that reaches the model's
-        last position ends there, which is told (`Decoded.cut`), instead of being an error (E0606)."""
+        last position ends there, which is told (`Decoded.cut`), instead of being an error (E0606). graph: every turn
+        keeps its gradient graph, also one that no loss is behind."""
         self.program, self.rows, self.opening, self.recompute = program, rows, opening, recompute
         self.here = program.here
         self.plan = program.plan
         self.columns = columns
-        self.probe, self.decoding, self.cuts = probe, decoding, cuts
+        self.probe, self.decoding, self.cuts, self.graph = probe, decoding, cuts, graph
         self.samples = [0] * len(rows) if samples is None else list(samples)
         self.indices = list(range(len(rows))) if indices is None else list(indices)
         self.segments: dict[str, Segment] = {}
@@ -64,48 +67,40 @@ class Walk:
         self.texts: dict[str, list[str]] = {}
         """By activation, what it said to other agents: a text for each row."""
         self.labels: dict[str, Block] = {}
-        self.fused = {op.activation for op in self.plan.operations if isinstance(op, Prefill) and op.fuses}
+        self.sights = sights(self.plan)
         self.positions = 0
         self._settled: set[str] = set()
 
-    def steps(self) -> Iterator[tuple[str, Answer]]:
-        """Run the plan; stop at each answer, when its activation's segment is there up to the answer (with a label:
-        past it). While decoding, whoever takes an answer calls `finish` before the next step."""
-        plan = self.plan
-        thinks = {op.activation: op for op in plan.operations if isinstance(op, Think)}
-        answers = {op.activation: op for op in plan.operations if isinstance(op, Answer)}
-        for operation in plan.operations:
-            if isinstance(operation, Prefill):
-                name = operation.activation
-                self._activate(operation, thinks.get(name), answers.get(name))
-            elif isinstance(operation, Answer):
-                yield operation.activation, operation
+    def steps(self) -> Iterator[Turn]:
+        """Run the plan; stop at each turn that answers, when its segment is there up to the answer (with a label: past
+        it). While decoding, whoever takes a turn calls `finish` before the next step."""
+        for turn in self.plan.turns:
+            self._activate(turn)
+            if turn.answer is not None:
+                yield turn
 
     # -- lengths ---------------------------------------------------------------------------------------------------
 
     def measure(self) -> None:
         """Walk over the plan with segments that hold no keys and values, for their lengths alone. What agents will say
         to each other is not known yet, and counts as nothing."""
-        plan = self.plan
-        thinks = {op.activation: op.steps for op in plan.operations if isinstance(op, Think)}
-        answers = {op.activation: op for op in plan.operations if isinstance(op, Answer)}
-        for prefill in (op for op in plan.operations if isinstance(op, Prefill)):
-            name, agent = prefill.activation, agent_of(prefill.activation)
+        for turn in self.plan.turns:
+            name, agent = turn.activation, turn.agent
             base, row, index = self.program.base(agent), self.rows[0], self.indices[0]
-            contents, _ = arriving(self, prefill)
+            contents, _ = arriving(self, turn)
             self._check_sizes(base, agent, contents)
-            prompt = len(prompt_of(base, plan.agent(agent), contents[0]).ids)
-            if not prompt and not prefill.reads:  # what will be read may fill it
+            prompt = len(prompt_of(base, self.plan.agent(agent), contents[0]).ids)
+            if not prompt and not turn.reads:  # what will be read may fill it
                 raise _empty(agent, index)
-            steps, label = thinks.get(name, 0), 0
+            steps, label = 0 if turn.think is None else turn.think.steps, 0
             self.texts[name] = [""]
-            if self.columns is not None and name in answers and answers[name].name in self.columns:
-                text = value(row, self.columns[answers[name].name], index)
+            if self.columns is not None and turn.answer is not None and turn.said in self.columns:
+                text = value(row, self.columns[turn.said], index)
                 check_size(base, [text], self._limit(base), f"row {index + 1}")
-                label = len(answer_ids(base, text)) - (name not in self.program.seen)
+                label = len(answer_ids(base, text)) - (not turn.read_to_end)
                 self.texts[name] = [text]
             real = torch.ones(1, prompt + steps + label, dtype=torch.bool, device="cpu")
-            start = start_of(prefill.at, self.segments, real)
+            start = start_of(turn.at, self.segments, real)
             self.segments[name] = Segment((), real, start, prompt, steps)
             self._check_end(base, agent, self.segments[name].end("all"))
 
@@ -139,40 +134,39 @@ class Walk:
 
     # -- writing segments ------------------------------------------------------------------------------------------
 
-    def _activate(self, prefill: Prefill, think: Think | None, answer: Answer | None) -> None:
+    def _activate(self, turn: Turn) -> None:
         self._settle()
-        name, agent = prefill.activation, agent_of(prefill.activation)
+        name, agent = turn.activation, turn.agent
         spec, base = self.plan.agent(agent), self.program.base(agent)
-        contents, vectors = arriving(self, prefill)
-        spans = self.program.fused.get(name, frozenset())
+        contents, vectors = arriving(self, turn)
         self._check_sizes(base, agent, contents)
-        prompts = [prompt_of(base, spec, filled, spans) for filled in contents]
+        aligned = frozenset(self.plan.inputs) if turn.fuses or turn.kept("prompt") else frozenset()
+        prompts = [prompt_of(base, spec, filled, aligned) for filled in contents]
         for filled, i in zip(prompts, self.indices, strict=True):
             if not filled.ids:
                 raise _empty(agent, i)
         prompt = _block(base, prompts, vectors)
         script = Script(
             prompt=prompt,
-            start=start_of(prefill.at, self.segments, prompt.real),
-            fusions=fusions_of(self, prefill, prompts),
-            thinking=None if think is None else self._thinking(base, agent, think, len(prompts)),
-            hidden=name in self.program.sent,
+            start=start_of(turn.at, self.segments, prompt.real),
+            fusions=fusions_of(self, turn, prompts),
+            thinking=None if turn.think is None else self._thinking(base, turn, turn.think, len(prompts)),
+            hidden=turn.kept("hidden"),
         )
         self.prompts[name] = prompts
         crossed: Tensor | None = None
+        views = self.sights[name]
         if self.probe is None:
-            past = look(prefill.sees, self.segments, self.opening, base.layers, base.rotate)
+            past = look(views, self.segments, self.opening, base.layers, base.rotate)
         else:
-            past, crossed = self.probe.look(prefill, self.segments, base.layers, base.rotate)
+            past, crossed = self.probe.look(name, views, self.segments, base.layers, base.rotate)
         self.pasts[name] = past
-        label = None if answer is None or self.columns is None else self._label(base, script, past, name, answer)
-        end = script.start + script.prompt.real.sum(1) + (0 if think is None else think.steps)
+        label = None if turn.answer is None or self.columns is None else self._label(base, script, past, turn)
+        end = script.start + script.prompt.real.sum(1) + (0 if turn.think is None else turn.think.steps)
         self._check_end(base, agent, end if label is None else end + label.real.sum(1))
-        # Nothing but unsupervised text leaves this segment: no gradient could be of use.
-        idle = answer is not None and answer.name not in self.labels and name not in self.program.feeding
         adapter = agent if spec.lora is not None else None
-        watch = None if self.probe is None else self.probe.watch(prefill, crossed, self._crossing(prefill, prompts))
-        with torch.no_grad() if idle else nullcontext(), watching(watch):
+        watch = None if self.probe is None else self.probe.watch(turn, crossed, self._crossing(turn, prompts))
+        with nullcontext() if turn.gradient or self.graph else torch.no_grad(), watching(watch):
             aliases = self._aliases(base, adapter, name)
             done = activate(base, adapter, replace(script, label=label), past, self.recompute, aliases)
         if not torch.is_grad_enabled():  # in training the loss says it, once a step
@@ -180,13 +174,13 @@ class Walk:
         self.segments[name], self.activated[name] = done.segment, done
         self.positions += int(done.segment.real.sum())
 
-    def _crossing(self, prefill: Prefill, prompts: Sequence[Prompt]) -> Tensor:
+    def _crossing(self, turn: Turn, prompts: Sequence[Prompt]) -> Tensor:
         """Which columns of the first row's prompt hold vectors that came through the probed edge, bool [P]."""
         found = torch.zeros(len(prompts[0].ids), dtype=torch.bool, device=self.program.device)
         first = 0
-        for splice in prefill.splices:
+        for splice in turn.splices:
             count = sent(self.segments[splice.segment], splice).shape[1]
-            if self.probe is not None and self.probe.crosses(prefill, splice):
+            if self.probe is not None and self.probe.crosses(turn, splice):
                 held = [first <= -1 - i < first + count for i in prompts[0].ids]
                 found |= torch.tensor(held, device=found.device)
             first += count
@@ -202,36 +196,36 @@ class Walk:
             alias.register_hook(partial(_note, rounds, name, parameter))
         return made
 
-    def _label(self, base: Base, script: Script, past: Past | None, name: str, answer: Answer) -> Block | None:
+    def _label(self, base: Base, script: Script, past: Past | None, turn: Turn) -> Block | None:
         """What an answering agent reads as its answer: what supervises it, else (for text that no column supervises)
-        what it says now."""
+        what it says now. The end of the turn is read only where somebody looks at this segment."""
         assert self.columns is not None
-        if (column := self.columns.get(answer.name)) is not None:
+        assert turn.answer is not None
+        name = turn.activation
+        if (column := self.columns.get(turn.said)) is not None:
             texts = [value(row, column, i) for row, i in zip(self.rows, self.indices, strict=True)]
             for text, i in zip(texts, self.indices, strict=True):
                 check_size(base, [text], self._limit(base), f"row {i + 1}")
             full = _padded(base, [answer_ids(base, text) for text in texts])
-            self.labels[answer.name] = full
+            self.labels[turn.said] = full
             self.texts[name] = texts
-            # The end of the turn is read only where somebody sees this segment.
-            width = full.inputs.shape[1] - (name not in self.program.seen)
+            width = full.inputs.shape[1] - (not turn.read_to_end)
             return Block(full.inputs[:, :width], full.real[:, :width])
-        agent = agent_of(name)
         with torch.no_grad(), adapters.still():
-            adapter = agent if self.plan.agent(agent).lora is not None else None
+            adapter = turn.agent if self.plan.agent(turn.agent).lora is not None else None
             self.activated[name] = activate(base, adapter, script, past)
-            *_, said = self.decode(name, answer)
-        self.texts[name] = [cut_at_stop(base.text(one.ids), answer.sampling) for one in said]
-        if name not in self.program.seen:
+            *_, said = self.decode(turn)
+        self.texts[name] = [cut_at_stop(base.text(one.ids), turn.answer.sampling) for one in said]
+        if not turn.read_to_end:
             return None
         return _padded(base, [[*one.ids, *([] if one.end is None else [one.end])] for one in said])
 
-    def _thinking(self, base: Base, agent: str, think: Think, batch: int) -> Thinking:
-        embed = embedding(base, think.align, self.program.links.get(agent))
+    def _thinking(self, base: Base, turn: Turn, think: Think, batch: int) -> Thinking:
+        embed = embedding(base, think.align, self.program.links.get(turn.agent))
         thinking = Thinking(think.steps, embed, think.stop)
         if self.here.patches is None:
             return thinking
-        return patched_thinking(self.here.patches, think.activation, thinking, batch, base.width)
+        return patched_thinking(self.here.patches, turn.activation, thinking, batch, base.width)
 
     def _settle(self) -> None:
         """Put patches in the place of what earlier activations wrote and said, once they are through."""
@@ -246,30 +240,31 @@ class Walk:
 
     # -- decoding --------------------------------------------------------------------------------------------------
 
-    def finish(self, activation: str, answer: Answer) -> list[Decoded]:
-        """Decode an answer to its end; other agents read it from `texts`."""
-        *_, said = self.decode(activation, answer)
-        base = self.program.base(agent_of(activation))
+    def finish(self, turn: Turn) -> list[Decoded]:
+        """Decode a turn's answer to its end; other agents read it from `texts`."""
+        assert turn.answer is not None
+        *_, said = self.decode(turn)
+        base = self.program.base(turn.agent)
         whole = [base.text(one.ids) for one in said]
-        self.texts[activation] = [cut_at_stop(text, answer.sampling) for text in whole]
-        for one, text, kept in zip(said, whole, self.texts[activation], strict=True):
+        self.texts[turn.activation] = [cut_at_stop(text, turn.answer.sampling) for text in whole]
+        for one, text, kept in zip(said, whole, self.texts[turn.activation], strict=True):
             one.cut = one.end is None and text == kept
         return said
 
-    def decode(self, activation: str, answer: Answer) -> Iterator[list[Decoded]]:
+    def decode(self, turn: Turn) -> Iterator[list[Decoded]]:
         """Decode one answer; yields the state after each token."""
-        answer = self.decoding.of(answer)
-        program, agent = self.program, agent_of(activation)
-        base, spec = program.base(agent), self.plan.agent(agent)
+        assert turn.answer is not None
+        activation, agent = turn.activation, turn.agent
+        answer = self.decoding.of(turn.answer)
+        base, spec = self.program.base(agent), self.plan.agent(agent)
         activated = self.activated[activation]
         drawn = zip(self.indices, self.samples, strict=True)
-        seeds = [adapters.derive(answer.sampling.seed, answer.name, i, *([k] if k else [])) for i, k in drawn]
+        seeds = [adapters.derive(answer.sampling.seed, turn.said, i, *([k] if k else [])) for i, k in drawn]
         room = base.max_positions or 1 << 30
         limits = [max(1, room - int(end)) for end in activated.segment.end("all")]
         adapter = agent if spec.lora is not None else None
-        read_end = activation in program.seen
         past = self.pasts[activation]
-        for state, segment in decode(base, adapter, activated, past, answer.sampling, seeds, limits, read_end):
+        for state, segment in decode(base, adapter, activated, past, answer.sampling, seeds, limits, turn.read_to_end):
             for sample, i in zip(state, self.indices, strict=True):
                 if not math.isfinite(sample.logprob):
                     raise _no_numbers(agent, i)

@@ -20,7 +20,7 @@ from masc.backends.torch.model.prompts import Row, prompt_ids, value
 from masc.backends.torch.probing.probe import Probe
 from masc.backends.torch.program import Program
 from masc.compiler.ir.decoding import AS_WRITTEN, Decoding, decodings_json, samples_anything
-from masc.compiler.ir.plan import Plan, Think
+from masc.compiler.ir.plan import Plan
 from masc.compiler.language.bounds import Bounds
 from masc.dsl.diagnostics import did_you_mean, fail
 
@@ -203,7 +203,7 @@ def evaluate(
     rights = [sum(item.correct for item in found) for found in by_row]
     points = [sum(item.score for item in found) / repeat for found in by_row]
     low, high = interval(points, repeat)
-    thinking = sum(op.steps for op in program.plan.operations if isinstance(op, Think))
+    thinking = sum(turn.think.steps for turn in program.plan.turns if turn.think is not None)
     report = Report(
         items=len(rows),
         correct=sum(rights),

@@ -14,7 +14,7 @@ from masc.backends.torch.evaluation.evaluate import say_all
 from masc.backends.torch.model.prompts import Row
 from masc.backends.torch.program import Program
 from masc.compiler.ir.decoding import Decoding
-from masc.compiler.ir.plan import Answer
+from masc.compiler.ir.plan import Sampling
 
 TEMPERATURE, TOP_P = 0.6, 0.95
 """How LatentMAS's last agent samples (arXiv 2511.20639)."""
@@ -49,10 +49,14 @@ def agreement(
 
 def _sampling(program: Program, seed: int) -> AbstractContextManager[None]:
     """Within it, every answer is sampled."""
-    sampled = {
-        o: replace(o, sampling=replace(o.sampling, temperature=TEMPERATURE, top_p=TOP_P, seed=seed))
-        for o in program.plan.operations
-        if isinstance(o, Answer)
-    }
-    operations = tuple(sampled[o] if isinstance(o, Answer) else o for o in program.plan.operations)
-    return program.running(replace(program.plan, operations=operations))
+    turns = tuple(
+        replace(turn, answer=replace(turn.answer, sampling=_sampled(turn.answer.sampling, seed)))
+        if turn.answer is not None
+        else turn
+        for turn in program.plan.turns
+    )
+    return program.running(replace(program.plan, turns=turns))
+
+
+def _sampled(sampling: Sampling, seed: int) -> Sampling:
+    return replace(sampling, temperature=TEMPERATURE, top_p=TOP_P, seed=seed)

@@ -17,7 +17,7 @@ from masc.backends.torch.model.prompts import Row, value
 from masc.backends.torch.probing.probe import Probe
 from masc.backends.torch.program import Program
 from masc.compiler.channels import CHANNELS
-from masc.compiler.ir.plan import Plan, Prefill, agent_of
+from masc.compiler.ir.plan import Plan
 from masc.dsl.diagnostics import fail
 
 FLOOR = 1e-3
@@ -200,7 +200,7 @@ def _watch(
 def edges_of(plan: Plan, pairs: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, tuple[str, ...]]]:
     """The pairs of agents (sender, receiver, kind of edge) as edges to audit: those of which an activation that runs
     is the receiver, each once."""
-    running = {agent_of(o.activation) for o in plan.operations if isinstance(o, Prefill)}
+    running = {turn.agent for turn in plan.turns}
     found: dict[tuple[str, str], dict[str, None]] = {}
     for sender, receiver, kind in pairs:
         if receiver in running and sender in running:

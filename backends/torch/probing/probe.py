@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -26,7 +27,8 @@ from masc.backends.torch.engine.segments import (
 )
 from masc.backends.torch.model.adapters import derive
 from masc.backends.torch.model.attention import Columns, Watch
-from masc.compiler.ir.plan import Fuse, Plan, Prefill, Read, Splice, agent_of
+from masc.compiler.ir.plan import Arrival, Fuse, Plan, Turn, View
+from masc.compiler.ir.sights import Sights, sights
 
 Kind = Literal["swap", "noise", "layers", "watch"]
 
@@ -54,39 +56,40 @@ class Probe:
     squares: list[float] = field(default_factory=list)
     watches: list[Watch] = field(default_factory=list)
 
-    def cut(self, activation: str) -> Prefill:
-        """The activation's operation in the plan without the edge."""
-        found = (o for o in self.plan.operations if isinstance(o, Prefill) and o.activation == activation)
-        return next(found)
+    @cached_property
+    def sights(self) -> Sights:
+        """What is seen without the edge."""
+        return sights(self.plan)
 
-    def crosses(self, prefill: Prefill, arrival: Splice | Fuse | Read) -> bool:
+    def crosses(self, turn: Turn, arrival: Arrival) -> bool:
         """Whether something that arrives otherwise than as keys and values comes through the edge."""
-        cut = self.cut(prefill.activation)
+        cut = self.plan.turn(turn.activation)
         if isinstance(arrival, Fuse):
             return arrival not in cut.fuses
-        return replace(arrival, cut=True) in (*cut.splices, *cut.reads)
+        return replace(arrival, cut=True) in cut.arrives
 
     # -- keys and values to look at --------------------------------------------------------------------------------
 
     def look(
         self,
-        prefill: Prefill,
+        activation: str,
+        views: Sequence[View],
         segments: Mapping[str, Segment],
         count: int,
         rotate: Callable[[Tensor, Tensor, int], Tensor],
     ) -> tuple[Past | None, Tensor | None]:
         """As `segments.look`, probed; and which columns came through the edge, bool [B, 1 or L, T] (None: none did)."""
-        kept = by_segment(self.cut(prefill.activation).sees)
+        kept = by_segment(self.sights[activation])
         pieces: list[Piece] = []
         # By place in `pieces`: what came through the edge, and which of it a gradient goes back through (None: all).
         through: dict[int, tuple[str, Tensor | None]] = {}
-        for name, views in by_segment(prefill.sees).items():
-            layers, columns = piece(views, segments, None, count, rotate)
+        for name, own in by_segment(views).items():
+            layers, columns = piece(own, segments, None, count, rotate)
             rest = kept.get(name, [])
             depth = max(columns.seen.shape[1], count if any(view.layers is not None for view in rest) else 1)
             depth = count if self.kind == "layers" else depth
             whole = columns.seen.expand(-1, depth, -1)
-            place = columns_of(views, segments[name])
+            place = columns_of(own, segments[name])
             still = seen_of(rest, segments[name], place, None, depth)
             extra = whole & ~still
             if not bool(extra.any()):
@@ -94,7 +97,7 @@ class Probe:
                 continue
             if bool(still.any()):
                 pieces.append((layers, Columns(still, columns.place)))
-            through[len(pieces)] = name, full_of(views, segments[name], place, None, depth)
+            through[len(pieces)] = name, full_of(own, segments[name], place, None, depth)
             pieces.append((layers, Columns(extra, columns.place)))
         if self.kind == "swap" and through:
             offset = self._offset([pieces[at][1] for at in through])
@@ -195,10 +198,10 @@ class Probe:
 
     # -- attention -------------------------------------------------------------------------------------------------
 
-    def watch(self, prefill: Prefill, crossed: Tensor | None, spliced: Tensor) -> Watch | None:
+    def watch(self, turn: Turn, crossed: Tensor | None, spliced: Tensor) -> Watch | None:
         """What notes the attention of one activation of the receiver. crossed: bool [1, 1 or L, T], of the past;
         spliced: bool [P], columns of its own prompt that came through the edge."""
-        if self.kind != "watch" or agent_of(prefill.activation) != self.receiver:
+        if self.kind != "watch" or turn.agent != self.receiver:
             return None
         past = crossed[0] if crossed is not None else spliced.new_zeros(1, 0)
         made = Watch(torch.cat([past, spliced[None].expand(past.shape[0], -1)], 1))

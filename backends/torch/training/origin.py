@@ -20,7 +20,8 @@ from masc.backends.torch.program import Program
 from masc.backends.torch.training.schedule import rate_at
 from masc.compiler.artifact import versions
 from masc.compiler.ir.differences import changed_lines
-from masc.compiler.ir.plan import Answer, Plan, Sampling, TrainSettings
+from masc.compiler.ir.essence import essence
+from masc.compiler.ir.plan import Plan, Sampling, TrainSettings
 from masc.dsl.diagnostics import Diagnostic
 
 
@@ -73,10 +74,13 @@ def origin_of(program: Program, rows: Sequence[Row], settings: TrainSettings, pr
 def _essence(plan: Plan) -> str:
     """All of a plan that decides what training makes: how an answer is decoded only where no column supervises it."""
     decoded = plan.unsupervised()
-    operations = tuple(
-        replace(o, sampling=Sampling()) if isinstance(o, Answer) and o not in decoded else o for o in plan.operations
+    turns = tuple(
+        replace(turn, answer=replace(turn.answer, sampling=Sampling()))
+        if turn.answer is not None and turn not in decoded
+        else turn
+        for turn in plan.turns
     )
-    return replace(plan, operations=operations).essence(decoding=True)
+    return essence(replace(plan, turns=turns), decoding=True)
 
 
 def around(program: Program, eval_rows: Sequence[Row] | None, texts: bool) -> Around:

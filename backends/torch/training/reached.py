@@ -7,9 +7,9 @@ import re
 from dataclasses import replace
 
 from masc.backends.torch.program import Program
-from masc.compiler.ir.plan import Across, LatentMap, Loss, Reach
+from masc.compiler.ir.plan import Across, LatentMap, Reach
 from masc.compiler.ir.plan_text import reach_text
-from masc.compiler.passes.reach import with_reach
+from masc.compiler.ir.reach import with_reach
 
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 _SEEN = re.compile(r"\.[kv]_proj\.")
@@ -21,8 +21,7 @@ def reached(program: Program) -> tuple[str, ...]:
     (`Reach.layer`), fusers in its layers (`Across.layers`), and links. The tests hold it against autograd."""
     # Of the models as they are: when this was compiled they may not have been there to count their layers.
     plan = with_reach(program.plan, {agent.model: program.base(agent.name).layers for agent in program.plan.agents})
-    losses = [o for o in plan.operations if isinstance(o, Loss)]
-    found = [r for loss in losses for r in loss.reaches]
+    found = [r for loss in plan.losses for r in loss.reaches]
     adapters = [r for r in found if isinstance(r, Reach)]
     maps = {r.agent for r in found if isinstance(r, LatentMap)}
     across = [r for r in found if isinstance(r, Across)]

@@ -18,7 +18,7 @@ from masc.backends.torch.program import Program
 from masc.backends.torch.training.metrics import Metrics
 from masc.backends.torch.training.processes import Processes
 from masc.backends.torch.training.schedule import opening_draws, rate_at
-from masc.compiler.ir.plan import Prefill, TrainSettings, agent_of
+from masc.compiler.ir.plan import TrainSettings, agent_of
 from masc.dsl.diagnostics import fail
 
 Rounds = dict[str, dict[str, Tensor]]
@@ -107,8 +107,7 @@ class Stepper:
     @cached_property
     def _by_round(self) -> bool:
         """Whether some agent is active more than once."""
-        prefills = [op for op in self.program.plan.operations if isinstance(op, Prefill)]
-        return len(prefills) > len(self.program.plan.agents)
+        return len(self.program.plan.turns) > len(self.program.plan.agents)
 
     def _round_norms(self, rounds: Rounds) -> dict[str, float]:
         """By activation (`critic#2`): the L2 norm of what it contributes to the gradient of its agent's adapter, before
@@ -116,7 +115,7 @@ class Stepper:
         bfloat16 those of early rounds round to zero."""
         found: dict[str, float] = {}
         plan = self.program.plan
-        for name in (op.activation for op in plan.operations if isinstance(op, Prefill)):
+        for name in (turn.activation for turn in plan.turns):
             if plan.agent(agent_of(name)).lora is None:
                 continue
             parts = list(rounds.get(name, {}).values())

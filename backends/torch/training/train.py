@@ -35,7 +35,7 @@ from masc.backends.torch.training.step import Stepper
 from masc.backends.torch.training.trackers import Trackers
 from masc.compiler.artifact import Training, versions, writing
 from masc.compiler.files.writing import check_file, check_folder, sweep
-from masc.compiler.ir.plan import Loss, Prefill, TrainSettings, agent_of
+from masc.compiler.ir.plan import TrainSettings, agent_of
 from masc.compiler.language.train import NUMBERS
 from masc.dsl.diagnostics import Diagnostic, MascError, errors, fail
 
@@ -113,12 +113,10 @@ def train(
 
 def _never_closed(program: Program, steps: int) -> list[Diagnostic]:
     """W0304 for each edge that is open for as long as training goes."""
-    seen = [
-        (v, op) for op in program.plan.operations if isinstance(op, Prefill) for v in op.sees if v.until is not None
-    ]
     found = {
-        (agent_of(view.segment), agent_of(op.activation)): view.until
-        for view, op in seen
+        (agent_of(view.segment), turn.agent): view.until
+        for turn in program.plan.turns
+        for view in turn.sees
         if view.until is not None and view.until >= steps
     }
     return [
@@ -226,8 +224,7 @@ def _parameters(program: Program) -> dict[str, torch.nn.Parameter]:
     parameters = program.trainable()
     if not parameters:
         raise fail("E0609", "nothing can be trained: every agent is `adapt none`")
-    losses = [op for op in program.plan.operations if isinstance(op, Loss)]
-    if not any(loss.reaches for loss in losses):
+    if not any(loss.reaches for loss in program.plan.losses):
         raise fail("E0609", "nothing can be trained: no gradient reaches an adapter", hint="`masc check` says why")
     for name in parameters:
         if not (".lora_" in name or name.startswith(("links.", "across."))):

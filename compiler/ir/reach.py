@@ -4,7 +4,8 @@ A gradient arrives at an activation in one of three ways. In full: at its final 
 they are sent on, or where it feeds them back to itself (latent steps that stop no gradient). At the keys and values of
 its prompt: through a fuser, in the layers that are fused. Or at the keys and values of all that follows, too: through
 a view, in the layers that are seen. Keys and values of a layer reach the projections that made them and all layers
-below, which read what the activation saw there. No gradient crosses text.
+below, which read what the activation saw there. Through `trace(a#1)` it goes on to all that `a#1` sees, in these
+layers. No gradient crosses text.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from masc.compiler.ir.plan import Across, Answer, Fuse, LatentMap, Loss, Plan, Prefill, Reach, Think, agent_of
-from masc.compiler.ir.ranges import Layers, intersection, union
+from masc.compiler.ir.plan import Across, Fuse, LatentMap, Layers, Plan, Reach, TraceOf, Turn, agent_of
+from masc.compiler.ir.ranges import intersection, union
 
 _Set = tuple[tuple[int, int], ...]
 """Layers that are counted out: ranges as in `Layers`, but none is none."""
@@ -30,17 +31,15 @@ def with_reach(plan: Plan, layers: Mapping[str, int]) -> Plan:
     gets -1, which is one layer more than is reached (the last but one cannot be named), and fusers count as reached in
     all their layers. Once the model is on disk, calling this again gives the exact numbers.
     """
-    answers = {o.name: o.activation for o in plan.operations if isinstance(o, Answer)}
+    answers = {turn.said: turn.activation for turn in plan.answering}
     search = _Search(
-        {o.activation: o for o in plan.operations if isinstance(o, Prefill)},
-        {o.activation: o for o in plan.operations if isinstance(o, Think)},
+        {turn.activation: turn for turn in plan.turns},
         {agent.name: layers.get(agent.model) for agent in plan.agents},
         [agent.name for agent in plan.agents if agent.lora is not None],
     )
-    operations = tuple(
-        replace(o, reaches=search.from_(answers[o.output])) if isinstance(o, Loss) else o for o in plan.operations
+    return replace(
+        plan, losses=tuple(replace(loss, reaches=search.from_(answers[loss.output])) for loss in plan.losses)
     )
-    return replace(plan, operations=operations)
 
 
 @dataclass(frozen=True)
@@ -50,14 +49,26 @@ class _Arrived:
     full    at its final hidden states
     prompt  at keys and values of its prompt (all but the last token) in these layers
     rest    at keys and values of what follows (the last token, latent steps, the answer) in these layers
+    sight   at what it sees, in these layers, without going through it (`trace`)
     """
 
     full: bool = False
     prompt: _Set = ()
     rest: _Set = ()
+    sight: _Set = ()
 
     def __or__(self, other: _Arrived) -> _Arrived:
-        return _Arrived(self.full or other.full, _both(self.prompt, other.prompt), _both(self.rest, other.rest))
+        return _Arrived(
+            self.full or other.full,
+            _both(self.prompt, other.prompt),
+            _both(self.rest, other.rest),
+            _both(self.sight, other.sight),
+        )
+
+    @property
+    def arrived(self) -> bool:
+        """Whether it arrives at what the turn itself wrote."""
+        return bool(self.full or self.prompt or self.rest)
 
     def below(self, count: int) -> int:
         """How many layers, from the first, are gone through as a whole."""
@@ -72,9 +83,8 @@ class _Arrived:
 
 @dataclass
 class _Search:
-    prefills: dict[str, Prefill]
+    turns: dict[str, Turn]
     """In the order of the plan."""
-    thinks: Mapping[str, Think]
     known: Mapping[str, int | None]
     """By agent: its model's layers."""
     adapted: list[str]
@@ -84,21 +94,24 @@ class _Search:
     def from_(self, answering: str) -> tuple[Reach | LatentMap | Across, ...]:
         self.across = {}
         arrived = {answering: _Arrived(full=True)}
-        for activation in reversed(self.prefills):  # every segment is written before it is seen
+        for activation in reversed(self.turns):  # every segment is written before it is named
             if activation in arrived:
-                for behind, there in self._behind(activation, arrived[activation]):
+                for behind, there in self._behind(self.turns[activation], arrived[activation]):
                     before = arrived.get(behind, _Arrived())
-                    arrived[behind] = before if before.full else before | there
+                    if before | there != before:
+                        arrived[behind] = before | there
         widest: dict[str, int | None] = {}
         mapped: set[str] = set()
         for activation, at in arrived.items():
+            if not at.arrived:
+                continue
             agent = agent_of(activation)
             top = None if at.full else max(_top(at.prompt), _top(at.rest))
             if top is None or agent not in widest:
                 widest[agent] = top
             elif (other := widest[agent]) is not None:
                 widest[agent] = max(top, other)
-            think = self.thinks.get(activation)
+            think = self.turns[activation].think
             if think is not None and think.align == "linear" and (at.full or at.rest):
                 mapped.add(agent)
         agents = (Reach(name, _named(widest[name])) for name in self.adapted if name in widest)
@@ -109,24 +122,32 @@ class _Search:
         )
         return (*agents, *maps, *edges)
 
-    def _behind(self, activation: str, at: _Arrived) -> Iterator[tuple[str, _Arrived]]:
-        """What the gradient that has arrived at an activation goes on to."""
-        prefill, agent = self.prefills[activation], agent_of(activation)
+    def _behind(self, turn: Turn, at: _Arrived) -> Iterator[tuple[str, _Arrived]]:
+        """What the gradient that has arrived at a turn goes on to."""
+        agent = turn.agent
         count = self._count(agent)
         below = ((0, at.below(count) - 1),) if at.below(count) else ()
-        for view in prefill.sees:
-            if view.stop or view.until is not None or not (seen := intersection(view.layers, below)):
+        looking = _both(below, at.sight)
+        for entry in turn.sees:
+            if entry.stop or entry.cut or entry.until is not None:
                 continue
-            if view.segment in self.thinks and not self.thinks[view.segment].stop:
-                yield view.segment, _Arrived(full=True)
+            if not (seen := intersection(entry.layers, looking)):
+                continue
+            think = self.turns[entry.segment].think
+            whole = isinstance(entry, TraceOf) or entry.part == "all"
+            sight = seen if isinstance(entry, TraceOf) else ()
+            if think is not None and not think.stop:
+                yield entry.segment, _Arrived(full=True, sight=sight)
             else:
-                yield view.segment, _Arrived(prompt=seen if view.part == "all" else (), rest=seen)
-        for splice in prefill.splices:
+                yield entry.segment, _Arrived(prompt=seen if whole else (), rest=seen, sight=sight)
+        if not at.arrived:
+            return
+        for splice in turn.splices:
             if not splice.cut:
                 self.across["hidden", agent_of(splice.segment), agent] = None
                 if not splice.stop:
                     yield splice.segment, _Arrived(full=True)
-        for fuse in prefill.fuses:
+        for fuse in turn.fuses:
             yield from self._through(fuse, agent, at.fused(count))
 
     def _through(self, fuse: Fuse, agent: str, matters: _Set) -> Iterator[tuple[str, _Arrived]]:

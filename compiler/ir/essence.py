@@ -1,0 +1,35 @@
+"""What of a plan decides what trained weights mean, as a text and as a hash."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+from masc.compiler.ir.plan import Plan, Sampling, TrainSettings, Turn
+from masc.compiler.ir.plan_text import print_plan
+
+
+def essence(plan: Plan, decoding: bool = False) -> str:
+    """The text of all that decides what trained weights mean: everything but the `train` settings and how answers are
+    decoded. decoding: with that, too: then it is all that decides what is said.
+
+    `reaches` is left out as well: it follows from the rest, and from how many layers the model has, which is not known
+    before the model is fetched. So are `keeps` and `gradient`, which follow from the turns. Of a local model only the
+    folder's name counts, so that a project can be moved; that the model is still the same one is what the artifact's
+    content hash is for.
+    """
+
+    def bare(turn: Turn) -> Turn:
+        answer = turn.answer
+        if answer is not None and not decoding:
+            answer = replace(answer, sampling=Sampling())
+        return replace(turn, answer=answer, keeps=(), gradient=True)
+
+    models = tuple(replace(m, target=m.target.rpartition("/")[2]) if m.target[:1] == "/" else m for m in plan.models)
+    turns, losses = map(bare, plan.turns), (replace(loss, reaches=()) for loss in plan.losses)
+    return print_plan(replace(plan, models=models, turns=tuple(turns), losses=tuple(losses), train=TrainSettings()))
+
+
+def fingerprint(plan: Plan, decoding: bool = False) -> str:
+    """sha256 of the essence, in hexadecimal."""
+    return hashlib.sha256(essence(plan, decoding).encode()).hexdigest()
