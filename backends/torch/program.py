@@ -216,8 +216,8 @@ class Program(Parts):
                 program.generate(rows)
 
         Parts: `latents` (input embeddings of the latent steps, [B, m, d]), `keys` and `values` (a tensor for each
-        layer, [B, H, C, D]), `hidden` ([B, P + m, d]), `texts` (a string for each row); all shaped as in a
-        `TurnTrace` of the same rows, padding included. A function is called with what would have been sent (of latents: one step at
+        layer, [B, H, C, D]), `hidden` ([B, P + m, d]), `texts` (a string for each row); all shaped as in a `TurnTrace`
+        of the same rows, padding included. A function is called with what would have been sent (of latents: one step at
         a time) and returns what is sent. Gradients reach the patches, but for edges that stop them. Latents change what
         the agent itself goes on with; the other parts only what others get. ValueError for an activation, part or shape
         that is not there.
