@@ -1,6 +1,6 @@
 # make demo      everything masc does, on one example: at most ten minutes once the packages are in
 # make test      lint, types and the whole test suite
-# make docs      docs/errors.md and the map in CONTRIBUTING.md, from what they are made of
+# make generated all that follows from declarations: pages and tables of the documents, words of editors (also: make docs)
 # make goldens   the plans in tests/goldens, as they are compiled now
 # make editors   the extension for VS Code, as a .vsix (needs node)
 # The environment .venv is made on first use, with the versions that were tested (constraints.txt).
@@ -10,7 +10,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 MODEL := smollm2-135m
 
-.PHONY: demo test lint types bench docs goldens editors clean
+.PHONY: demo test lint types bench docs generated goldens editors clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -37,9 +37,10 @@ bench: $(READY)
 	@$(BIN)/python benchmarks/check.py
 	@$(BIN)/python benchmarks/relay.py
 
-docs: $(READY)
+generated docs: $(READY)
 	@$(BIN)/python docs/errors.py
 	@$(BIN)/python docs/map.py
+	@$(BIN)/python docs/generate.py
 
 goldens: $(READY)
 	@$(BIN)/python tests/helpers/goldens.py

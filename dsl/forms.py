@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import re
 
+from masc.dsl.known import ALIGNMENT, CHANNELS
+
+_CHANNELS = f"{', '.join(f'`{kind}`' for kind in CHANNELS[:-1])} or `{CHANNELS[-1]}`"
 _MODEL = '`model small = "smollm2-135m"`'
 _PROMPT = 'a prompt is a text in double quotes: `user "{question}"`'
 _TRAIN = "an entry and its value stand side by side, `steps 20`; a label is `output <- column`"
@@ -30,7 +33,7 @@ _SEEN: tuple[tuple[str | None, str, str], ...] = (
     ("graph", r".*->.*:\s*\w+[{\[]", "options stand in parentheses: `kv(carry = own, open = 40)`"),
     ("graph", r".*->.*layers\s*=\s*\d+\s*(-|:|\.\.\.|to)\s*\d+", "a range of layers is `0..9`, both ends included"),
     ("graph", r".*->.*\((.*,)?\s*\w+\s*(:|==|:=)", "an option is `name = value`: `kv(carry = own)`"),
-    ("graph", r".*->.*:\s*[\"\[]", "the channel is a word without quotes: `kv`, `hidden`, `fuse` or `text`"),
+    ("graph", r".*->.*:\s*[\"\[]", f"the channel is a word without quotes: {_CHANNELS}"),
     ("graph", r".*->.*:\s*\w+(\(.*\))?\s*(,|\+|&|and\b|\|)",
      "an edge carries one thing: write a line for each channel"),
     ("graph", r"(for|loop|while|times|rounds)\b|repeat\s*(\(|\S+\s*(:|times|x\b))",
@@ -74,7 +77,7 @@ _KINDS = {
     "train": "what trains is `train { data \"train.jsonl\" steps 200 }`",
     "system": _PROMPT,
     "user": _PROMPT,
-    "think": "latent steps are `think 10` or `think 10 (align = ridge)`",
+    "think": f"latent steps are `think 10` or `think 10 (align = {ALIGNMENT})`",
     "adapt": "an adapter is `adapt lora(rank = 8)`, none `adapt none`",
     "answer": "what an agent says is `answer` or `answer (max_tokens = 128)`",
     "repeat": "rounds are `repeat 2 { a -> b : kv }`",

@@ -46,7 +46,7 @@ class List(Node):
     items: tuple[Value, ...]
 
 
-# A bare identifier (Name) as a value is either an option's word (`ridge`) or a parameter's name: resolving decides.
+# A bare identifier (Name) as a value is either an option's word (`stop`) or a parameter's name: resolving decides.
 Value = Name | Literal | Range | List
 
 
@@ -127,7 +127,7 @@ class Say(Item):
 
 @dataclass(frozen=True)
 class Think(Item):
-    """`think 10 (align = ridge)`."""
+    """`think 10 (gradient = stop)`."""
 
     steps: Value
     options: tuple[Option, ...]

@@ -8,6 +8,7 @@ import re
 import yaml
 
 from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.known import ALIGNMENT
 from masc.dsl.source import Source, Span
 from masc.dsl.yaml_text import excerpt, node_span
 
@@ -26,7 +27,7 @@ FORMS = {
     "agents": '`agents: {solver: {on: small, user: "{question}"}}`',
     "an agent": '`solver: {on: small, user: "{question}"}`',
     "fields": "`fields: {field: text}`",
-    "`think`": "`think: {steps: 10, align: ridge}`",
+    "`think`": f"`think: {{steps: 10, align: {ALIGNMENT}}}`",
     "a graph": "`graph: {name: team, inputs: [question], outputs: [answer], body: [planner -> solver]}`",
     "`repeat`": "`{repeat: 2, body: [a -> b, b -> a]}`",
     "options": "names and values: `{max_tokens: 128}`, `{lora: {rank: 8}}`",

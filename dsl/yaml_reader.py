@@ -10,7 +10,7 @@
         on: small
         system: You plan.                 # prompts: `{name}` is a placeholder, `{{` a brace
         user: "{question}"
-        think: 10                         # or {steps: latents, align: ridge}
+        think: 10                         # or {steps: latents, gradient: stop}
         adapt: {lora: {rank: 8}}          # or none
         answer: {max_tokens: 128}         # or nothing, for the defaults
         fields: {field: text}             # makes it a template
@@ -28,8 +28,8 @@
       supervise: {answer: solution}       # output: column
       batch: 8
 
-A value without quotes that looks like a name is a name (`align: ridge`), one in quotes is a string. Where only a string
-can stand (prompts, `data`, a model) both are. Aliases are refused. Comments become comments of the nodes.
+A value without quotes that looks like a name is a name (`gradient: stop`), one in quotes is a string. Where only a
+string can stand (prompts, `data`, a model) both are. Aliases are refused. Comments become comments of the nodes.
 """
 
 from __future__ import annotations

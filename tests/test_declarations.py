@@ -2,9 +2,101 @@
 
 from __future__ import annotations
 
+import re
+import runpy
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import pytest
+
+from masc.backends.diagram.styles import KINDS
 from masc.backends.torch.model.align import EMBEDS
+from masc.compiler.channels import CHANNELS
+from masc.compiler.ir.graph import Edge
+from masc.compiler.ir.plan import Lora, Sampling, TrainSettings
+from masc.compiler.language.agents import ANSWER, LORA
 from masc.compiler.language.alignments import ALIGNMENTS
+from masc.compiler.language.train import TRAIN
+
+ROOT = Path(__file__).parents[1]
+MADE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
+CODE = {".py", ".js", ".json", ".scm", ".css", ".lark"}
+
+
+def sources() -> Iterator[tuple[str, str]]:
+    """All code but the tests, with its text. What is generated is held to its declarations by a test of its own."""
+    for top in ("dsl", "compiler", "backends", "masc", "editors"):
+        for path in sorted((ROOT / top).rglob("*")):
+            name = path.relative_to(ROOT).as_posix()
+            if path.suffix in CODE and name not in MADE["FILES"] and not {"node_modules", "test"} & {*path.parts}:
+                yield name, path.read_text(encoding="utf-8")
+
+
+def naming(pattern: str) -> set[str]:
+    return {name for name, text in sources() if re.search(pattern, text)}
+
+
+def test_what_is_generated_is_fresh() -> None:
+    assert [path.name for path, _ in MADE["stale"]()] == [], "run `make generated`"
 
 
 def test_every_alignment_is_computed() -> None:
     assert list(EMBEDS) == list(ALIGNMENTS)
+
+
+def test_train_settings_are_what_is_declared() -> None:
+    assert {f.name: f.default for f in fields(TrainSettings)} == {name: o.default for name, o in TRAIN.items()}
+
+
+def test_the_defaults_of_adapters_and_answers_are_what_is_declared() -> None:
+    said = {name: option.default for name, option in LORA.items()}
+    assert {f.name: f.default for f in fields(Lora)} == said | {"targets": (said["targets"],)}
+    said = {name: option.default for name, option in ANSWER.items()}
+    assert {f.name: f.default for f in fields(Sampling)} == said | {"stop": ()}
+
+
+@pytest.mark.parametrize("kind", CHANNELS)
+def test_a_channel_is_declared_whole(kind: str) -> None:
+    """Its options are fields of an edge with a value of their own, and every edge of the kind has a style."""
+    channel = CHANNELS[kind]
+    held = {f.name for f in fields(Edge) if f.default is not MISSING}
+    assert {option.field or option.name for option in channel.options.values()} <= held
+    carried = channel.options["carry"].reads.words if "" not in channel.styles else [""]
+    assert set(channel.styles) == set(carried)
+    assert all(KINDS[style.name] == kind for style in channel.styles.values())
+    for option in channel.options.values():
+        assert option.default is None or option.reads.bounds is None or option.reads.bounds.holds(option.default)
+        assert option.default is None or not option.reads.words or option.default == option.reads.words[0]
+
+
+# Code of the plan's that still tells kinds apart: this list only gets shorter.
+OPERATIONS = {
+    *(f"compiler/ir/{name}.py" for name in ("fits", "plan", "plan_parse", "plan_text", "verify_plan")),
+    *(f"compiler/passes/{name}.py" for name in ("extent", "place", "reach", "schedule")),
+    *(f"backends/torch/{name}.py" for name in ("parts", "engine/rollout")),
+    "compiler/models/locate.py",
+    "masc/lsp/describe.py",
+    "masc/studies/comparison_runs.py",
+}
+
+
+def test_nobody_compares_kinds_of_edges() -> None:
+    assert naming(r"\b(edge|e)\.kind (==|!=|in|not in) [\"(]") <= OPERATIONS
+
+
+def test_a_channel_is_named_where_it_is_declared_and_computed() -> None:
+    """`fuse` is no word but the channel's. Of the others what stands in quotes is counted."""
+    computed = {"backends/torch/channels/__init__.py", "backends/torch/channels/links.py"}
+    declared = {"compiler/channels/__init__.py", "compiler/channels/fuse.py"}
+    assert naming(r"\bfuse\b") <= declared | computed | OPERATIONS
+    assert naming(r'"kv"') <= {"compiler/channels/kv.py"} | OPERATIONS
+    assert naming(r'"hidden"') <= {"compiler/channels/hidden.py", "backends/torch/engine/trace.py"} | OPERATIONS
+
+
+@pytest.mark.parametrize("name", ALIGNMENTS)
+def test_an_alignment_is_named_where_it_is_declared_and_computed(name: str) -> None:
+    """As a word of `align`, or in quotes (`linear` is the shape of a link, too)."""
+    quoted = "" if name == "linear" else f'|"{name}"'
+    found = naming(rf"\balign ?= ?{name}\b{quoted}") - {"compiler/ir/plan.py", "compiler/ir/plan_text.py"}
+    assert found <= {"compiler/language/alignments.py", "backends/torch/model/align.py"}

@@ -25,7 +25,7 @@ class Option:
     reads    what it accepts
     help     what it decides, in a few words
     default  what counts where it is left out; None: nothing, or what `help` says
-    means    the same as `help` where the reference says more, in Markdown
+    means    the same as `help` where the reference says more, in Markdown; `unset`: what it says instead of a default
     """
 
     name: str
@@ -33,6 +33,7 @@ class Option:
     help: str
     default: Any = None
     means: str = ""
+    unset: str = "none"
 
     @property
     def shown_default(self) -> str:

@@ -46,7 +46,8 @@ TRAIN: Mapping[str, Option] = table(
         "dtype",
         word("float32", "bfloat16"),
         "Of the frozen base",
-        means="of the frozen base: `float32`, `bfloat16`; left out, the caller decides",
+        means="of the frozen base: `float32`, `bfloat16`",
+        unset="the caller's",
     ),
     Option("max_length", numeric(whole(0, 10**9)), "The most positions of a sample; 0: the model's own limit", 0),
     Option(
@@ -54,6 +55,7 @@ TRAIN: Mapping[str, Option] = table(
         word("none", "agent"),
         "What is recomputed to save memory: nothing, or each agent's activations",
         "none",
+        means="activations kept: `none` recomputes nothing, `agent` recomputes each agent's",
     ),
 )
 NUMBERS: Mapping[str, Bounds] = {name: entry.reads.bounds for name, entry in TRAIN.items() if entry.reads.bounds}
