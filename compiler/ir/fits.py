@@ -4,6 +4,7 @@ with another word in a prompt."""
 from __future__ import annotations
 
 from masc.compiler.ir.plan import Lora, Plan, agent_of
+from masc.compiler.language.alignments import ALIGNMENTS
 
 
 def misfits(trained: Plan, wanted: Plan) -> list[str]:
@@ -30,8 +31,8 @@ def _parts(plan: Plan) -> dict[str, str]:
             found[f"the adapter of `{agent.name}`"] = f"{_lora(agent.lora)} on {models[agent.name]}"
     for turn in plan.turns:
         name = turn.agent
-        if turn.think is not None and turn.think.align == "linear" and plan.agent(name).lora is not None:
-            found[f"`align = linear` of `{name}`"] = f"a matrix of {models[name]}"
+        if turn.think is not None and ALIGNMENTS[turn.think.align].trained and plan.agent(name).lora is not None:
+            found[f"`align = {turn.think.align}` of `{name}`"] = f"a matrix of {models[name]}"
         for splice in turn.splices:
             sender = agent_of(splice.segment)
             between = f"from {models[sender]} to {models[name]}"

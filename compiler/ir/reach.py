@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from masc.compiler.ir.plan import Across, Fuse, LatentMap, Layers, Plan, Reach, TraceOf, Turn, agent_of
 from masc.compiler.ir.ranges import intersection, union
+from masc.compiler.language.alignments import ALIGNMENTS
 
 _Set = tuple[tuple[int, int], ...]
 """Layers that are counted out: ranges as in `Layers`, but none is none."""
@@ -112,7 +113,7 @@ class _Search:
             elif (other := widest[agent]) is not None:
                 widest[agent] = max(top, other)
             think = self.turns[activation].think
-            if think is not None and think.align == "linear" and (at.full or at.rest):
+            if think is not None and ALIGNMENTS[think.align].trained and (at.full or at.rest):
                 mapped.add(agent)
         agents = (Reach(name, _named(widest[name])) for name in self.adapted if name in widest)
         maps = (LatentMap(name) for name in self.adapted if name in mapped)
