@@ -60,6 +60,13 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert not anchor or anchor in anchors(there), goal
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_that_is_named_exists(page: Path) -> None:
+    tops = "dsl|compiler|backends|masc|tests|benchmarks|editors|docs"
+    named = set(re.findall(rf"`((?:{tops})/[\w./-]*)`", page.read_text(encoding="utf-8")))
+    assert not [name for name in sorted(named) if not (ROOT / name).exists() and not name.endswith(".vsix")]
+
+
 @pytest.mark.parametrize("block", blocks("language.md", "yaml"))
 def test_every_example_in_yaml_compiles(block: str) -> None:
     compilation = compile_source(Source("x.yaml", block))

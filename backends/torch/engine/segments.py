@@ -1,4 +1,4 @@
-"""Segments: what one agent activation wrote, and how a later one sees it (docs/architecture.md).
+"""Segments: what one agent activation wrote, and how a later one sees it (docs/semantics.md, sections 3 to 5).
 
 A segment's columns are P prompt positions (right-padded to the longest of the batch), m latent positions, then the
 tokens it decoded (right-padded). Keys are stored after rotary embedding, at the positions at which they were written.
