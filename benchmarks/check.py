@@ -3,8 +3,7 @@
     python benchmarks/check.py
 
 The files hold teams of ten agents in a chain, each with its own prompts; every ten chains feed a judge, and one agent
-answers after all judges. The size of such a plan grows with the file. (One chain of 5,000 agents would not do: with
-`carry = trace` the last one sees 4,999 segments, so that the plan itself is quadratic, whatever the compiler does.)
+answers after all judges. Beside them one chain of as many agents, each of which sees all before it (`carry = trace`).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 SIZES = (500, 1_000, 2_000, 5_000)
@@ -48,6 +47,16 @@ def _lines(agents: int) -> Iterator[str]:
     yield "}"
 
 
+def chain(agents: int) -> str:
+    """A `.mas` text with so many agents one behind the other."""
+    names = [f"a{i}" for i in range(agents)]
+    lines = ['mas 1\n\nmodel small = "smollm2-135m"\n']
+    for name in names[:-1]:
+        lines.append(f'agent {name} on small {{\n  user "{{question}} ({name})"\n  think 4\n}}\n')
+    lines.append(f'agent {names[-1]} on small {{\n  user "{{question}}"\n  answer\n}}\n')
+    return "\n".join([*lines, "graph long(question) -> answer {", f"  {' -> '.join(names)} : kv", "}\n"])
+
+
 def _seconds(*command: object) -> tuple[float, float]:
     """Wall-clock and processor seconds of a command that must succeed."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
@@ -62,15 +71,23 @@ def main() -> None:
     for command in (("--help",), ("check", EXAMPLE)):
         best = min(_seconds(*command)[1] for _ in range(5))
         print(f"masc {command[0]:<8} {best:6.2f} s of processor time")
+    for name, text in (("teams", program), ("one chain", chain)):
+        grown(name, text)
+
+
+def grown(name: str, text: Callable[[int], str]) -> None:
+    """How the time grows with the number of agents."""
     found: dict[int, float] = {}
     with tempfile.TemporaryDirectory() as folder:
         for size in SIZES:
             path = Path(folder) / f"large{size}.mas"
-            path.write_text(program(size), encoding="utf-8")
-            found[size] = _seconds("check", path)[0]
-            print(f"check of {size:>6,} agents: {found[size]:6.2f} s, {1000 * found[size] / size:.2f} ms an agent")
+            path.write_text(text(size), encoding="utf-8")
+            found[size] = _seconds("check", path)[1]
+            print(
+                f"{name}: check of {size:>6,} agents: {found[size]:6.2f} s, {1000 * found[size] / size:.2f} ms an agent"
+            )
     first, last = SIZES[0], SIZES[-1]
-    print(f"{last // first} times the agents take {found[last] / found[first]:.1f} times as long")
+    print(f"{name}: {last // first} times the agents take {found[last] / found[first]:.1f} times as long")
 
 
 if __name__ == "__main__":

@@ -185,6 +185,8 @@ def _data(state: State) -> State:
 def _channel(state: State) -> State:
     if state.graph is None or state.channel == "graph":
         return state
+    if (complaint := too_large(state.graph, listed=True)) is not None:
+        return state.noting([complaint])
     return replace(state, graph=as_text(state.graph, _cut_edges(state.graph, state.cut)))
 
 

@@ -1,13 +1,14 @@
 """How large the plan of a graph would be, told before it is made.
 
-Each activation lists the segments that it sees. With `carry = trace` that is all that its senders see as well, so that
-the lists of a chain grow with the square of its length; and each loss lists what it reaches. What is a fair graph and
+A plan passes traces on by reference, so that a chain is as long as it is written. Where segments are listed one by one,
+these lists grow with the square of a chain's length: where siblings are stacked, since each segment has its own place
+then, and where all that an agent would see is told in text. Each loss lists what it reaches. What is a fair graph and
 what fills the memory may differ in one number of rounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import agent_of
@@ -16,27 +17,43 @@ from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.limits import REACHES, VIEWS
 
 
-def too_large(graph: Graph) -> Diagnostic | None:
-    """E0328 where the kv edges of a graph carry more segments than there may be, E0329 where its losses reach back
-    through more."""
+def too_large(graph: Graph, listed: bool = False) -> Diagnostic | None:
+    """E0328 where the kv edges of a graph carry more segments than can be listed, E0329 where its losses reach back
+    through more. listed: segments are listed one by one, whether they are stacked or not."""
+    stacks = any(edge.merge == "stack" for edge in graph.edges)
     activations = order(graph)
+    if (listed or stacks) and (crowded := _crowded(graph, activations)) is not None:
+        return crowded
+    place = {activation: i for i, activation in enumerate(activations)}
+    behind: dict[str, int] = {}
+    """By activation: those that something may come from with a gradient, itself among them, as the bits of a number."""
+    for activation in activations:
+        back = 1 << place[activation]
+        for edge in graph.incoming(activation):
+            back |= behind[edge.sender] if edge.kind != "text" and edge.gradient != "stop" else 0
+        behind[activation] = back
+    entries = [len(graph.incoming(activation)) for activation in activations]
+    reached = work = 0
+    for activation in _supervised(graph):
+        reached += behind[activation].bit_count()
+        if reached <= REACHES:
+            work += sum(entries[i] for i in _bits(behind[activation]))
+        if reached > REACHES or work > 20 * REACHES:
+            return _reached(graph, activation)
+    return None
+
+
+def _crowded(graph: Graph, activations: Sequence[str]) -> Diagnostic | None:
+    """E0328, if every segment that an activation sees is listed."""
     place = {activation: i for i, activation in enumerate(activations)}
     sees: dict[str, int] = {}
     """By activation: the segments that it sees, as the bits of a number."""
-    behind: dict[str, int] = {}
-    """By activation: those that something may come from with a gradient, itself among them."""
     moved: dict[str, int] = {}
     """By activation: past how many others a segment in its sight was moved, at most (`merge = stack`)."""
-    carried: list[int] = []
     total = 0
     for activation in activations:
         seen = past = stacked = 0
-        back = 1 << place[activation]
-        before = total
-        for edge in graph.incoming(activation):
-            back |= behind[edge.sender] if edge.kind != "text" and edge.gradient != "stop" else 0
-            if edge.kind != "kv":
-                continue
+        for edge in graph.incoming(activation, "kv"):
             carries = [edge.carry, *([edge.open.carry] if edge.open else [])]
             stacked += edge.merge == "stack"
             handed = sees[edge.sender].bit_count() if "trace" in carries or edge.merge == "stack" else 0
@@ -48,15 +65,7 @@ def too_large(graph: Graph) -> Diagnostic | None:
         total += stacked * stacked // 8
         if total > VIEWS:
             return _carried(graph, activation, len(activations))
-        sees[activation], behind[activation], moved[activation] = seen, back, max(past, stacked)
-        carried.append(total - before)
-    reached = work = 0
-    for activation in _supervised(graph):
-        reached += behind[activation].bit_count()
-        if reached <= REACHES:
-            work += sum(carried[i] for i in _bits(behind[activation]))
-        if reached > REACHES or work > 20 * REACHES:
-            return _reached(graph, activation)
+        sees[activation], moved[activation] = seen, max(past, stacked)
     return None
 
 

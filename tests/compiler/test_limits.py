@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from masc.compiler.ir.plan_text import view_text
 from masc.compiler.pipeline import Compilation, compile_source
 from masc.dsl import limits
 from masc.dsl.diagnostics import did_you_mean
@@ -32,24 +33,37 @@ def graph(body: str, declared: str = "") -> Compilation:
 
 
 def chain(count: int, channel: str = "kv") -> Compilation:
-    return graph(" -> ".join([f"a{i}" for i in range(count)] + ["z"]) + f" : {channel}", agents(count))
+    return graph(f"{path(count)} : {channel}", agents(count))
+
+
+def path(count: int) -> str:
+    return " -> ".join([f"a{i}" for i in range(count)] + ["z"])
 
 
 def test_a_chain_of_thousands() -> None:
-    assert chain(1000, "kv(carry = own)").plan is not None
-    assert said(chain(1000)) == ["E0328"]
+    """What is handed on from agent to agent stands in the plan once, by reference."""
+    plan = chain(3000).plan
+    assert plan is not None
+    assert [view_text(view) for view in plan.turns[-1].sees] == ["trace(a2999#1)"]
+    assert sum(len(turn.sees) + sum(len(keep.to) for keep in turn.keeps) for turn in plan.turns) == 2 * 3000
+    assert chain(3000, "kv(carry = own)").plan is not None
 
 
-def test_what_a_repeat_hands_on_has_a_limit() -> None:
+def test_a_repeat_of_thousands_of_rounds() -> None:
     body = "repeat 4999 { a0 -> a1 : kv a1 -> a0 : kv } a0 -> z : kv"
-    assert said(graph(body, agents(2))) == ["E0328"]
-    assert said(graph(body.replace(": kv", ": kv(carry = own)"), agents(2))) == []
+    plan = graph(body, agents(2)).plan
+    assert plan is not None
+    assert len(plan.turns) == 10_000
 
 
-def test_the_limit_is_of_segments_that_are_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_listed_segment_by_segment_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stacked, each segment has its own place; in text, each is read on its own."""
     monkeypatch.setattr("masc.compiler.passes.extent.VIEWS", 5000)
-    assert said(chain(95)) == []
-    assert said(chain(105)) == ["E0328"]
+    assert said(chain(95, "kv(merge = stack)")) == []
+    assert said(chain(105, "kv(merge = stack)")) == ["E0328"]
+    assert said(chain(105)) == []
+    source = Source("x.mas", HEAD + agents(105) + LAST + "graph g(q) -> answer { " + path(105) + " : kv }\n")
+    assert said(compile_source(source, channel="text")) == ["E0328"]
 
 
 def test_stacks_and_openings_count() -> None:
@@ -72,9 +86,8 @@ def test_several_repeats_count_together() -> None:
 
 def test_losses_that_reach_back_through_everything() -> None:
     count = 750
-    path = " -> ".join([f"a{i}" for i in range(count)] + ["z"])
-    text = f"{HEAD}{agents(count, 'think 1 answer')}{LAST}graph g(q) -> answer {{\n{path} : kv(carry = own)\n"
-    text += f"{path} : text\nz -> answer }}\ntrain {{\n" + "".join(f"a{i} <- c{i}\n" for i in range(count)) + "}\n"
+    text = f"{HEAD}{agents(count, 'think 1 answer')}{LAST}graph g(q) -> answer {{\n{path(count)} : kv(carry = own)\n"
+    text += f"{path(count)} : text\nz -> answer }}\ntrain {{\n" + "".join(f"a{i} <- c{i}\n" for i in range(count)) + "}\n"
     assert said(compile_source(Source("x.mas", text))) == ["E0329"]
 
 
