@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from masc.compiler.ir.graph import Edge, Graph
 from masc.compiler.ir.plan import agent_of
-from masc.compiler.passes.schedule import order
+from masc.compiler.passes.order import order
 
 PARTS = ("prompt", "last", "latent", "label")
 Atom = tuple[str, str, int]

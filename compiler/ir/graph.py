@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import networkx as nx
 
 from masc.compiler.ir.plan import Align, Lora, Sampling, Template, TrainSettings
 from masc.dsl.source import Span
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 Carry = Literal["trace", "own", "latents"]
 Merge = Literal["overlap", "stack"]
@@ -138,13 +137,14 @@ class Graph:
             found.setdefault(edge.receiver, []).append(edge)
         return {activation: tuple(edges) for activation, edges in found.items()}
 
+    @cached_property
     def network(self) -> nx.MultiDiGraph[str]:
-        """The networkx view: nodes are activation ids (attribute `agent`), edges carry their Edge as `edge`."""
-        import networkx as nx  # a tenth of a second that `check` need not pay
-
+        """The graph for networkx, frozen: nodes are activation ids (attribute `agent`), edges carry their Edge as
+        `edge`."""
         network: nx.MultiDiGraph[str] = nx.MultiDiGraph()
         for activation in self.activations:
             network.add_node(activation.id, agent=activation.agent)
         for edge in self.edges:
             network.add_edge(edge.sender, edge.receiver, edge=edge)
+        nx.freeze(network)
         return network

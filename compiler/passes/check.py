@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice, pairwise
+from itertools import islice
+
+import networkx as nx
 
 from masc.compiler.channels import CHANNELS
 from masc.compiler.channels.declare import Between, slots
@@ -12,7 +14,8 @@ from masc.compiler.ir.plan import agent_of
 from masc.compiler.ir.resolved import Link, Resolved, Rounds
 from masc.compiler.models.facts import ModelFacts
 from masc.compiler.models.locate import align_note, check_prompt
-from masc.compiler.passes.unroll import groups, useful
+from masc.compiler.passes.order import useful
+from masc.compiler.passes.unroll import groups
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean
 from masc.dsl.limits import ALIKE, SHOWN
@@ -35,48 +38,31 @@ def check(resolved: Resolved, graph: Graph, facts: Mapping[str, ModelFacts]) -> 
 
 
 def _cycles(resolved: Resolved) -> Iterator[Diagnostic]:
-    """One complaint for each separate cycle of edges outside of repeats, the agents of a repeat taken together. What is
-    left after peeling off sources and sinks holds only cycles."""
+    """One complaint for each separate cycle of edges outside of repeats, the agents of a repeat taken together."""
     group = groups(resolved)
-    outer = [item.edge for item in resolved.body if isinstance(item, Link)]
-    pairs = [(group[edge.sender], group[edge.receiver]) for edge in outer]
-    links = {pair: edge for pair, edge in zip(pairs, outer, strict=True) if pair[0] != pair[1]}
-    while links := _core(links):
-        onward = dict(reversed(links))
-        path = dict.fromkeys([next(group[name] for name in resolved.mentions if group[name] in onward)])
-        last = onward[next(iter(path))]
-        while last not in path:
-            path[last] = None
-            last = onward[last]
-        walked = [*path]
-        names = [*walked[walked.index(last) :], last]
-        gone = set(names)
-        edges = [links[pair] for pair in pairwise(names)]
+    network: nx.DiGraph[str] = nx.DiGraph()
+    for edge in (item.edge for item in resolved.body if isinstance(item, Link)):
+        if group[edge.sender] != group[edge.receiver]:
+            network.add_edge(group[edge.sender], group[edge.receiver], edge=edge)
+    while network := _circular(network):
+        start = next(group[name] for name in resolved.mentions if group[name] in network)
+        cycle = nx.find_cycle(network, start)
+        names = [*(sender for sender, _ in cycle), cycle[0][0]]
+        edges: list[Edge] = [network.edges[pair]["edge"] for pair in cycle]
         shown = " -> ".join(names if len(names) <= SHOWN else [*names[: SHOWN - 2], "...", *names[-2:]])
         labels = [Label(edge.span, "and on from here") for edge in edges[1:SHOWN]]
         hint = "agents run one after another: remove one of these edges, or let them take turns: `repeat 2 { ... }`"
         yield Diagnostic("E0305", f"these agents wait for each other: {shown}", edges[0].span, tuple(labels), hint)
-        links = {pair: edge for pair, edge in links.items() if not gone & {*pair}}
+        network.remove_nodes_from(names)
 
 
-def _core(links: dict[tuple[str, str], Edge]) -> dict[tuple[str, str], Edge]:
-    """The links without those that no cycle needs: from sources on, then (the other way round) from sinks on."""
-    for way in (0, 1):
-        waiting: dict[str, int] = {}
-        onward: dict[str, list[str]] = {}
-        for pair in links:
-            waiting.setdefault(pair[way], 0)
-            waiting[pair[1 - way]] = waiting.get(pair[1 - way], 0) + 1
-            onward.setdefault(pair[way], []).append(pair[1 - way])
-        ready = [name for name, count in waiting.items() if not count]
-        for name in ready:
-            for after in onward.get(name, ()):
-                waiting[after] -= 1
-                if not waiting[after]:
-                    ready.append(after)
-        gone = set(ready)
-        links = {pair: edge for pair, edge in links.items() if not gone & {*pair}}
-    return links
+def _circular(network: nx.DiGraph[str]) -> nx.DiGraph[str]:
+    """The edges that lie on cycles: those between nodes that can reach each other."""
+    parts = enumerate(nx.strongly_connected_components(network))
+    part = {name: number for number, members in parts for name in members}
+    circular: nx.DiGraph[str] = nx.DiGraph()
+    circular.add_edges_from((a, b, data) for a, b, data in network.edges(data=True) if part[a] == part[b])
+    return circular
 
 
 def _inside(resolved: Resolved) -> Iterator[Diagnostic]:
@@ -100,7 +86,7 @@ def _inside(resolved: Resolved) -> Iterator[Diagnostic]:
 def _unreachable(resolved: Resolved, graph: Graph) -> Iterator[Diagnostic]:
     if "graph" in resolved.lost or not resolved.gives:
         return
-    found = {agent_of(a) for a in useful(iter(graph.edges), {activation for _, activation in graph.outputs})}
+    found = {agent_of(a) for a in useful(graph.edges, dict(graph.outputs).values())}
     senders = {link.edge.sender for link in resolved.links}
     for name in resolved.mentions:
         agent = resolved.agent(name)

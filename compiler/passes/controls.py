@@ -12,7 +12,7 @@ from itertools import pairwise
 from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.graph import Activation, Agent, Graph
 from masc.compiler.ir.plan import Lora, Slot, Template, agent_of
-from masc.compiler.passes.schedule import order
+from masc.compiler.passes.order import order, upstream
 
 
 def stopped(graph: Graph) -> Graph:
@@ -73,13 +73,7 @@ def _answering(graph: Graph, output: str) -> Agent:
 
 def _upstream(graph: Graph, output: str) -> tuple[str, ...]:
     """The agents of which something may arrive at an output, senders first, without the one that gives it."""
-    found: set[str] = set()
-    waiting = [dict(graph.outputs)[output]]
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += [edge.sender for edge in graph.incoming(name)]
+    found = upstream(graph, dict(graph.outputs)[output])
     answering = _answering(graph, output).name
     names = (agent_of(name) for name in order(graph) if name in found)
     return tuple(dict.fromkeys(name for name in names if name != answering))

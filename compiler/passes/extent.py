@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import agent_of
-from masc.compiler.passes.schedule import order
+from masc.compiler.passes.order import order
 from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.limits import REACHES, VIEWS
 

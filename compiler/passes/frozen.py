@@ -5,6 +5,7 @@ from __future__ import annotations
 from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.graph import Edge, Graph
 from masc.compiler.ir.plan import Plan, Reach, agent_of
+from masc.compiler.passes.order import upstream
 from masc.dsl.diagnostics import Diagnostic, Label
 
 
@@ -18,7 +19,8 @@ def frozen_out(graph: Graph, plan: Plan) -> list[Diagnostic]:
     for edge in graph.edges:
         sent.setdefault(agent_of(edge.sender), []).append(edge)
     walls = [e for e in graph.edges if e.gradient == "stop" or CHANNELS[e.kind].words]
-    behind = {sender: _upstream(graph, sender) for sender in dict.fromkeys(edge.sender for edge in walls)}
+    senders = dict.fromkeys(edge.sender for edge in walls)
+    behind = {sender: {agent_of(name) for name in upstream(graph, sender)} for sender in senders}
     in_the_way: dict[str, list[Edge]] = {}
     for edge in walls:
         for name in behind[edge.sender]:
@@ -42,15 +44,3 @@ def frozen_out(graph: Graph, plan: Plan) -> list[Diagnostic]:
         message = f"no gradient reaches the adapter of `{agent.name}`: training would leave it as it is"
         found.append(Diagnostic("W0303", message, agent.span, labels, hint))
     return found
-
-
-def _upstream(graph: Graph, activation: str) -> set[str]:
-    """The agents of which something may arrive at an activation, its own among them."""
-    seen: set[str] = set()
-    waiting = [activation]
-    while waiting:
-        name = waiting.pop()
-        if name not in seen:
-            seen.add(name)
-            waiting += [edge.sender for edge in graph.incoming(name)]
-    return {agent_of(name) for name in seen}

@@ -2,30 +2,9 @@
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
-
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Answer, BaseModel, Loss, Plan, PlanAgent, Think, Turn
-
-
-def order(graph: Graph) -> tuple[str, ...]:
-    """Activations such that senders come first; among those that could be next, the one mentioned first."""
-    names = [activation.id for activation in graph.activations]
-    rank = {name: i for i, name in enumerate(names)}
-    waiting = {name: len(graph.incoming(name)) for name in names}
-    receivers: dict[str, list[str]] = {}
-    for edge in graph.edges:
-        receivers.setdefault(edge.sender, []).append(edge.receiver)
-    ready = [rank[name] for name in names if not waiting[name]]
-    heapify(ready)
-    done: list[str] = []
-    while ready:
-        done.append(names[heappop(ready)])
-        for receiver in receivers.get(done[-1], ()):
-            waiting[receiver] -= 1
-            if not waiting[receiver]:
-                heappush(ready, rank[receiver])
-    return tuple(done)
+from masc.compiler.passes.order import order
 
 
 def schedule(graph: Graph) -> Plan:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from masc.compiler.channels import CHANNELS, WORDS
 from masc.compiler.ir.graph import Edge, Graph
 from masc.compiler.ir.plan import Sampling, agent_of
-from masc.compiler.passes.schedule import order
+from masc.compiler.passes.order import order
 
 
 def unasked(graph: Graph) -> Sampling:

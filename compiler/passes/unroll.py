@@ -10,11 +10,14 @@ active once more at the end.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from heapq import heapify, heappop, heappush
+
+import networkx as nx
 
 from masc.compiler.ir.graph import Activation, Edge, Graph, Loop
 from masc.compiler.ir.resolved import Link, Resolved, Rounds
+from masc.compiler.passes.order import useful
 
 
 def unroll(resolved: Resolved) -> Graph:
@@ -63,18 +66,14 @@ def unroll(resolved: Resolved) -> Graph:
 
 def groups(resolved: Resolved) -> dict[str, str]:
     """For each agent in the graph one that stands for its group: those that repeats join. All others are alone."""
-    parent = {name: name for name in resolved.mentions}
-
-    def root(name: str) -> str:
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
+    joined: nx.Graph[str] = nx.Graph()
     for rounds in (item for item in resolved.body if isinstance(item, Rounds)):
-        for name in rounds.agents:
-            parent[root(name)] = root(rounds.agents[0])
-    return {name: root(name) for name in resolved.mentions}
+        nx.add_path(joined, rounds.agents)
+    # The first agent of its first repeat: the network holds its nodes in the order in which they came.
+    found = {name: name for name in resolved.mentions}
+    for members in nx.connected_components(joined):
+        found |= dict.fromkeys(members, next(name for name in joined if name in members))
+    return found
 
 
 def _ordered(resolved: Resolved, group: Mapping[str, str]) -> Iterator[list[str]]:
@@ -85,25 +84,14 @@ def _ordered(resolved: Resolved, group: Mapping[str, str]) -> Iterator[list[str]
         members.setdefault(group[name], []).append(name)
     outer = [item.edge for item in resolved.body if isinstance(item, Link)]
     pairs = [(group[e.sender], group[e.receiver]) for e in outer if group[e.sender] != group[e.receiver]]
-    waiting = dict.fromkeys(members, 0)
-    receivers: dict[str, list[str]] = {}
-    for sender, receiver in pairs:
-        waiting[receiver] += 1
-        receivers.setdefault(sender, []).append(receiver)
-    roots = list(members)
-    rank = {root: i for i, root in enumerate(roots)}
-    ready = [rank[root] for root in roots if not waiting[root]]
-    heapify(ready)
-    done: set[str] = set()
-    while ready:
-        root = roots[heappop(ready)]
-        done.add(root)
-        yield members[root]
-        for receiver in receivers.get(root, ()):
-            waiting[receiver] -= 1
-            if not waiting[receiver]:
-                heappush(ready, rank[receiver])
-    yield from (members[root] for root in roots if root not in done)
+    network: nx.DiGraph[str] = nx.DiGraph(pairs)
+    network.add_nodes_from(members)
+    rank = {root: place for place, root in enumerate(members)}
+    ordered: dict[str, None] = {}
+    with suppress(nx.NetworkXUnfeasible):  # raised once all are done that wait for nobody
+        for root in nx.lexicographical_topological_sort(network, key=rank.__getitem__):
+            ordered[root] = None
+    yield from (members[root] for root in dict.fromkeys([*ordered, *members]))
 
 
 @dataclass
@@ -147,25 +135,10 @@ class _Run:
                     self.send(item)
 
 
-def useful(edges: Iterator[Edge], outputs: set[str]) -> set[str]:
-    """The activations that something of an output comes from, directly or not."""
-    feeding: dict[str, list[str]] = {}
-    for edge in edges:
-        feeding.setdefault(edge.receiver, []).append(edge.sender)
-    found: set[str] = set()
-    waiting = list(outputs)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += feeding.get(name, ())
-    return found
-
-
 def _useful(run: _Run, outputs: set[str]) -> tuple[list[Activation], list[Edge]]:
     """Activations and edges (in textual order) without those that nothing comes of."""
     edges = [edge for _, edge in sorted(run.edges, key=lambda entry: entry[0])]
-    found = useful(iter(edges), outputs)
+    found = useful(edges, outputs)
     there = {activation.agent for activation in run.activations if activation.id in found}
     kept = [a for a in run.activations if a.id in found or a.agent not in there]
     names = {activation.id for activation in kept}

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 # a package may import those before it, and itself
 ORDER = ["masc.dsl", "masc.compiler", "masc.backends", "masc"]
 FOLDERS = {"masc.dsl": "dsl", "masc.compiler": "compiler", "masc.backends": "backends", "masc": "masc"}
-HEAVY = {"torch", "transformers", "peft", "huggingface_hub", "accelerate", "networkx"}
+HEAVY = {"torch", "transformers", "peft", "huggingface_hub", "accelerate"}
 
 
 def imports(path: Path, everywhere: bool) -> set[str]:

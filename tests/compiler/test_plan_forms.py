@@ -187,7 +187,7 @@ def test_golden_text() -> None:
     assert print_plan(compilation.require()) == GOLDEN
     assert compilation.graph is not None
     assert print_graph(compilation.graph) == GOLDEN_GRAPH
-    assert list(compilation.graph.network().edges) == [("a#1", "b#1", 0)]
+    assert list(compilation.graph.network.edges) == [("a#1", "b#1", 0)]
 
 
 BROKEN = [

@@ -339,10 +339,7 @@ def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:
 
 
 def test_torch_is_not_imported() -> None:
-    script = (
-        "import sys, masc.lsp.server; "
-        "print({'torch', 'transformers', 'peft', 'accelerate', 'networkx'} & set(sys.modules))"
-    )
+    script = "import sys, masc.lsp.server; print({'torch', 'transformers', 'peft', 'accelerate'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
