@@ -215,7 +215,7 @@ def differences(case: Case) -> None:
         return loss
 
     found = []
-    for step in (1e-5, 1e-6, 1e-7):  # the loss may bend strongly; a step that fits is enough
+    for step in (1e-5, 1e-6, 1e-7, 1e-8, 1e-9):  # the loss may bend strongly; a step that fits is enough
         found.append((loss_at(step) - loss_at(-step)) / (2 * step))
         if abs(found[-1] - analytic) <= 1e-7 + 1e-4 * abs(analytic):
             return
