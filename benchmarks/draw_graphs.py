@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from random import Random
 
+from masc.compiler.language.alignments import ALIGNMENTS
+
 
 @dataclass(frozen=True)
 class Agent:
@@ -204,7 +206,7 @@ def _agent(
         system,
         " ".join([*words, inputs]),
         steps[name],
-        random.choice(("norm", "norm", "ridge", "linear", "soft")),
+        random.choice(("norm", *ALIGNMENTS)),
         random.choice(("full", "full", "full", "stop")),
         "none" if random.random() < 0.1 else adapt,
         f"max_tokens = {random.choice((1, 2, 3))}" if name in answering else None,

@@ -149,6 +149,14 @@ def snippets(text: str) -> str:
     return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
 
 
+def extension(text: str) -> str:
+    """The extension's page: its snippets."""
+    path = f"{VSCODE}/snippets/mas.json"
+    found = json.loads(snippets((ROOT / path).read_text(encoding="utf-8")))
+    prefixes = ", ".join(f"`{snippet['prefix']}`" for snippet in found.values())
+    return once(r"snippets \([^)]*\)", f"snippets ({prefixes})", text)
+
+
 # -- the parser --------------------------------------------------------------------------------------------------------
 
 
@@ -168,6 +176,7 @@ FILES: Mapping[str, Callable[[str], str]] = {
     "docs/scoring.md": scoring,
     f"{VSCODE}/syntaxes/mas.tmLanguage.json": colours,
     f"{VSCODE}/snippets/mas.json": snippets,
+    f"{VSCODE}/README.md": extension,
     "dsl/known.py": known,
 }
 """What each file becomes of what it is."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from masc.compiler.channels.common import GRADIENT, layers_option, missing_layers
-from masc.compiler.channels.declare import Between, Channel, EdgeOption, Style, slots
+from masc.compiler.channels.declare import Between, Channel, EdgeOption, Snippet, Style, slots
 from masc.compiler.ir.graph import Edge
 from masc.compiler.language.bounds import whole
 from masc.compiler.language.declare import table
@@ -64,4 +64,5 @@ CHANNEL = Channel(
         GRADIENT,
     ),
     styles={"": Style("fuse", "fused into the receiver's cache", "thick", 4.0, 2.5, ("#7a3fa0", "#c08be2"))},
+    snippets=(Snippet("Fuse edge", "fuse", "fuse(width = ${3:256})", "The sender's cache, fused into the receiver's"),),
 )

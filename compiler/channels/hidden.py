@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from masc.compiler.channels.common import GRADIENT, nothing_to_carry
-from masc.compiler.channels.declare import Channel, EdgeOption, Style
+from masc.compiler.channels.declare import Channel, EdgeOption, Snippet, Style
 from masc.compiler.ir.graph import Edge
 from masc.compiler.language.declare import table
 from masc.compiler.language.values import word
@@ -43,4 +43,7 @@ CHANNEL = Channel(
         GRADIENT,
     ),
     styles={"": Style("hidden", "hidden states through a link", "dashed", 2.5, 1.5, ("#1b7f5c", "#46c096"))},
+    snippets=(
+        Snippet("Hidden edge", "hidden", "hidden(link = ${3|linear,mlp|})", "Hidden states through a trained link"),
+    ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from masc.compiler.channels.declare import Between, Channel, Style
+from masc.compiler.channels.declare import Between, Channel, Snippet, Style
 from masc.dsl.diagnostics import Diagnostic, Label
 
 
@@ -28,4 +28,5 @@ CHANNEL = Channel(
     options={},
     rows=(("gradient", "none crosses text"),),
     styles={"": Style("text", "text", "solid", 2.0, 1.2, ("#b0581a", "#e69457"))},
+    snippets=(Snippet("Text edge", "text", "text", "What the sender says; it needs an `answer` line"),),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Plan
 from masc.compiler.ir.resolved import Resolved
@@ -42,6 +43,7 @@ def verify_graph(graph: Graph) -> None:
     _hold({activation.agent for activation in graph.activations} == agents, "agents and activations match")
     for edge in graph.edges:
         _hold(edge.sender in ids and edge.receiver in ids and edge.sender != edge.receiver, "edges join activations")
+        _hold(edge.kind in CHANNELS, "every edge is of a declared kind")
     for _, activation in graph.outputs:
         _hold(activation in ids, "outputs are given by activations")
 
