@@ -101,5 +101,5 @@ def test_a_channel_is_named_where_it_is_declared_and_computed() -> None:
 def test_an_alignment_is_named_where_it_is_declared_and_computed(name: str) -> None:
     """As a word of `align`, or in quotes (`linear` is the shape of a link, too)."""
     quoted = "" if name == "linear" else f'|"{name}"'
-    found = naming(rf"\balign ?= ?{name}\b{quoted}") - {"compiler/ir/plan.py", "compiler/ir/plan_text.py"}
+    found = naming(rf"\balign ?= ?{name}\b{quoted}") - {"compiler/ir/plan_text.py"}
     assert found <= {"compiler/language/alignments.py", "backends/torch/model/align.py"}

@@ -12,7 +12,7 @@ from typing import Literal
 
 import networkx as nx
 
-from masc.compiler.ir.plan import Align, Lora, Sampling, Template, TrainSettings
+from masc.compiler.ir.plan import Lora, Sampling, Template, TrainSettings
 from masc.dsl.source import Span
 
 Carry = Literal["trace", "own", "latents"]
@@ -40,7 +40,7 @@ class Agent:
     system: Template | None
     user: Template
     steps: int
-    align: Align
+    align: str
     gradient: Gradient
     lora: Lora | None
     answer: Sampling | None

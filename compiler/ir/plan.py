@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -161,18 +161,15 @@ class Fuse:
 Arrival = Read | Splice | Fuse
 """What comes to an agent's prompt."""
 
-Align = Literal["norm", "ridge", "linear", "soft"]
-"""How a latent step makes an input embedding of the last hidden state."""
-ALIGNS: tuple[Align, ...] = get_args(Align)
-
 
 @dataclass(frozen=True)
 class Think:
-    """Append `steps` (>= 1) latent positions to the segment. stop: no gradient passes from a step to what its input was
-    made of; keys and values of all positions carry theirs all the same."""
+    """Append `steps` (>= 1) latent positions to the segment. align: of `ALIGNMENTS`, how a step makes its input of the
+    last hidden state. stop: no gradient passes from a step to what its input was made of; keys and values of all
+    positions carry theirs all the same."""
 
     steps: int
-    align: Align
+    align: str
     stop: bool = False
 
 
@@ -267,7 +264,7 @@ class Reach:
 
 @dataclass(frozen=True)
 class LatentMap:
-    """The trainable matrix behind an agent's latent steps (`align = linear`), which a loss reaches."""
+    """The trainable matrix behind an agent's latent steps, which a loss reaches."""
 
     agent: str
 

@@ -8,9 +8,7 @@ from dataclasses import fields
 from typing import Any, Literal, TypeVar, cast, get_args
 
 from masc.compiler.ir.plan import (
-    ALIGNS,
     Across,
-    Align,
     Answer,
     Arrival,
     BaseModel,
@@ -38,6 +36,7 @@ from masc.compiler.ir.plan import (
 )
 from masc.compiler.ir.plan_lines import Line
 from masc.compiler.ir.verify_plan import contradiction
+from masc.compiler.language.alignments import ALIGNMENTS
 from masc.dsl.diagnostics import fail
 from masc.dsl.source import Source, Span
 
@@ -247,7 +246,7 @@ def _think(line: Line) -> Think:
     line.need("think")
     steps = line.integer()
     line.need("align", "=")
-    return Think(steps, cast(Align, line.word(*ALIGNS)), line.has("stop"))
+    return Think(steps, line.word(*ALIGNMENTS), line.has("stop"))
 
 
 def _answer(line: Line) -> Answer:

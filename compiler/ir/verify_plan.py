@@ -34,6 +34,7 @@ from masc.compiler.ir.ranges import union
 from masc.compiler.ir.reach import with_reach
 from masc.compiler.ir.views import distinct
 from masc.compiler.ir.words import NAME, SEGMENT
+from masc.compiler.language.alignments import ALIGNMENTS
 
 _MOST = 2**63
 Promise = tuple[bool, str]
@@ -178,6 +179,7 @@ class _State:
 
     def _think(self, turn: Turn, think: Think) -> Iterator[Promise]:
         yield 1 <= think.steps < _MOST, "an agent that thinks has steps"
+        yield think.align in ALIGNMENTS, "latent steps are aligned in a way that there is"
         align = self.aligned.setdefault(turn.agent, think.align)
         yield align == think.align, "an agent aligns its latent steps alike in all rounds"
         self.thought.add(turn.activation)

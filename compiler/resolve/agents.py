@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from masc.compiler.ir.graph import Agent, Gradient
-from masc.compiler.ir.plan import Align, Lora, Sampling, Slot, Template
+from masc.compiler.ir.plan import Lora, Sampling, Slot, Template
 from masc.compiler.language.agents import ADAPTERS, ANSWER, STEPS, THINK
 from masc.compiler.language.options import read_options
 from masc.compiler.language.other_names import meant
@@ -46,7 +46,7 @@ def read_agent(
     if "user" not in prompts:
         message = f"the agent `{name}` has no `user` prompt"
         scope.complain("E0406", message, agent.name.span, 'add `user "..."`: what the agent is asked')
-    align: Align = found["align"]
+    align: str = found["align"]
     gradient: Gradient = found["gradient"]
     return Agent(
         name=called.text,

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from masc.compiler.ir.graph_text import print_graph
 from masc.compiler.ir.plan import (
-    ALIGNS,
     Across,
     Answer,
     BaseModel,
@@ -39,6 +38,7 @@ from masc.compiler.ir.plan_json import decode_plan, dump_plan, load_plan
 from masc.compiler.ir.plan_parse import parse, parse_plan
 from masc.compiler.ir.plan_text import print_plan
 from masc.compiler.ir.ranges import intersection, union, within
+from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.pipeline import compile_source
 from masc.dsl.diagnostics import MascError
 from teams import source, team
@@ -82,7 +82,7 @@ turns = st.builds(
     some(seen),
     some(st.builds(End, segments, parts, some(segments))),
     arrivals,
-    st.none() | st.builds(Think, counts, st.sampled_from(ALIGNS), st.booleans()),
+    st.none() | st.builds(Think, counts, st.sampled_from(list(ALIGNMENTS)), st.booleans()),
     st.none()
     | st.builds(Answer, st.none() | names, st.builds(Sampling, counts, numbers, numbers, counts, some(st.text()))),
     some(st.builds(Keep, st.sampled_from(get_args(Kept)), some(segments))),
@@ -245,7 +245,7 @@ def test_broken_json_says_what() -> None:
     assert code(lambda d: d["plan"].update(extra=1)) == "E0511"
     assert code(lambda d: d["plan"].update(name=1)) == "E0511"
     assert code(lambda d: d["plan"]["turns"][0].update(kind="plan")) == "E0511"
-    assert code(lambda d: d["plan"]["turns"][0]["think"].update(align="no")) == "E0511"
+    assert code(lambda d: d["plan"]["turns"][0]["think"].update(align="no")) == "E0521"
     assert code(lambda d: d["plan"]["turns"][0]["think"].update(steps=True)) == "E0511"
     with pytest.raises(MascError):
         load_plan("{")
