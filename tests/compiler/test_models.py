@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from folders import fill
 
+from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.models.facts import ALLOWED, Rope, check_facts, read_config
 from masc.compiler.models.locate import (
     check_model,
@@ -343,12 +344,14 @@ def test_plan_checked_after_fetching(tmp_path: Path) -> None:
     assert [d.code for d in check_plan(team("a!", "a"), {"m": gpt})] == ["E0504"]
 
 
-def test_ridge_on_tied_embeddings(tmp_path: Path) -> None:
+@pytest.mark.parametrize("align", ALIGNMENTS)
+def test_alignments_on_tied_embeddings(align: str, tmp_path: Path) -> None:
     folder = str(whole_model(tmp_path / "m", tie_word_embeddings=True))
     text = source("a/2 b!", "a -> b : kv", model=folder)
-    text = type(text)("x.mas", text.text.replace("think 2", "think 2 (align = ridge)"))
+    text = type(text)("x.mas", text.text.replace("think 2", f"think 2 (align = {align})"))
     compilation = compile_source(text)
-    assert said(compilation, infos=True) == ["I0502"]
+    assert said(compilation, infos=True) == (["I0502"] if ALIGNMENTS[align].tied else [])
+    assert all(f"`align = {align}`" in note.message for note in compilation.diagnostics)
     assert compilation.plan is not None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from editor import MAIN, ROLES, desk
+from masc.compiler.language.alignments import ALIGNMENTS
 from masc.lsp.completion import Item, complete
 
 DECLARATIONS = {"import", "model", "param", "agent", "graph", "train"}
@@ -57,7 +58,7 @@ def labels(folder: Path, text: str, **others: str) -> set[str]:
         (HEAD + "agent a on small {\n  think 3 (‸\n}" + GRAPH, {"align", "gradient"}),
         (
             HEAD + "agent a on small {\n  think 3 (align = ‸)\n}" + GRAPH,
-            {"norm", "ridge", "linear", "soft", "many", "told", "depth"},
+            {*ALIGNMENTS, "many", "told", "depth"},
         ),
         (HEAD + "agent a on small {\n  adapt ‸\n}" + GRAPH, {"lora", "none"}),
         (HEAD + "agent a on small {\n  adapt lora(rank = 3, ‸)\n}" + GRAPH, {"alpha", "targets", "dropout"}),
