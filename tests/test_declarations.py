@@ -12,9 +12,10 @@ import pytest
 
 from masc.backends.diagram.styles import KINDS
 from masc.backends.torch.model.align import EMBEDS
+from masc.backends.torch.training import origin
 from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.graph import Edge
-from masc.compiler.ir.plan import Lora, Sampling, TrainSettings
+from masc.compiler.ir.plan import ALIGNS, Lora, Sampling, TrainSettings
 from masc.compiler.language.agents import ANSWER, LORA
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.language.train import TRAIN
@@ -45,8 +46,19 @@ def test_every_alignment_is_computed() -> None:
     assert list(EMBEDS) == list(ALIGNMENTS)
 
 
+def test_plans_hold_every_alignment() -> None:
+    """A printed plan would not be read back else."""
+    assert tuple(ALIGNMENTS) == ALIGNS
+
+
 def test_train_settings_are_what_is_declared() -> None:
     assert {f.name: f.default for f in fields(TrainSettings)} == {name: o.default for name, o in TRAIN.items()}
+
+
+def test_what_a_run_that_goes_on_makes_of_a_setting_is_decided() -> None:
+    """Refused, told with its effect, or (where rows come from) compared by content."""
+    refused = {f.name for f in fields(origin.Origin)}
+    assert set(TRAIN) == {"data", "eval_data"} | (set(TRAIN) & refused) | {*origin._SCHEDULE, *origin._EFFECTS}
 
 
 def test_the_defaults_of_adapters_and_answers_are_what_is_declared() -> None:
