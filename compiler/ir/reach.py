@@ -5,7 +5,7 @@ they are sent on, or where it feeds them back to itself (latent steps that stop 
 its prompt: through a fuser, in the layers that are fused. Or at the keys and values of all that follows, too: through
 a view, in the layers that are seen. Keys and values of a layer reach the projections that made them and all layers
 below, which read what the activation saw there. Through `trace(a#1)` it goes on to all that `a#1` sees, in these
-layers. No gradient crosses text.
+layers. No gradient crosses text. (docs/semantics.md, section 10)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What each turn sees in the end, segment by segment: `trace(...)` worked out.
+"""What each turn sees in the end, segment by segment: `trace(...)` worked out (docs/semantics.md, section 4.3).
 
 The plan says `trace(critic#1)` where it could list all that the critic sees, so that a chain of agents is as long as it
 is written. Whoever needs the segments themselves (to run a turn, to show it) asks here.

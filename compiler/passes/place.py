@@ -1,4 +1,5 @@
-"""Place: what every turn sees, what arrives in its prompt, and at which position it starts.
+"""Place: what every turn sees, what arrives in its prompt, and at which position it starts
+(docs/semantics.md, sections 4 and 5).
 
 What a turn sees follows from its kv edges in textual order. `carry = trace` shows all that the sender sees and then its
 segment, `own` its segment, `latents` the latent part; `open` adds what a wider carry would show, for a while. A segment

@@ -87,7 +87,9 @@ def test_several_repeats_count_together() -> None:
 def test_losses_that_reach_back_through_everything() -> None:
     count = 750
     text = f"{HEAD}{agents(count, 'think 1 answer')}{LAST}graph g(q) -> answer {{\n{path(count)} : kv(carry = own)\n"
-    text += f"{path(count)} : text\nz -> answer }}\ntrain {{\n" + "".join(f"a{i} <- c{i}\n" for i in range(count)) + "}\n"
+    text += (
+        f"{path(count)} : text\nz -> answer }}\ntrain {{\n" + "".join(f"a{i} <- c{i}\n" for i in range(count)) + "}\n"
+    )
     assert said(compile_source(Source("x.mas", text))) == ["E0329"]
 
 

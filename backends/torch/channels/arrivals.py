@@ -1,4 +1,5 @@
-"""What comes to an agent otherwise than as keys and values to look at: text, vectors in its prompt, fused caches."""
+"""What comes to an agent otherwise than as keys and values to look at: text, vectors in its prompt, fused caches
+(docs/semantics.md, section 7)."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 One function per kind of work: `activate` (prompt, latents, label) is differentiable and can be recomputed in the
 backward pass; `decode` extends the answering agent's segment token by token and carries no gradient.
+What they compute: docs/semantics.md, sections 6 and 12.
 """
 
 from __future__ import annotations
