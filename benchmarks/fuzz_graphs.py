@@ -37,10 +37,10 @@ from masc.backends.torch.engine.segments import Opening
 from masc.backends.torch.probing.probe import Probe
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.reached import reached
+from masc.compiler.forms.plan_json import dump_plan, load_plan
+from masc.compiler.forms.plan_parse import parse_plan
+from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.ir.plan import Plan
-from masc.compiler.ir.plan_json import dump_plan, load_plan
-from masc.compiler.ir.plan_parse import parse_plan
-from masc.compiler.ir.plan_text import print_plan
 from masc.compiler.pipeline import Compilation, compile_source
 from masc.dsl.read import read_source
 from masc.dsl.source import Source

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from masc.compiler.analysis.keep import keep
+from masc.compiler.analysis.reach import with_reach
+from masc.compiler.analysis.verify import verify_graph, verify_plan, verify_resolved, verify_tree
 from masc.compiler.files.find import is_artifact
 from masc.compiler.ir.graph import Graph
-from masc.compiler.ir.keep import keep
 from masc.compiler.ir.plan import Mode, Plan
-from masc.compiler.ir.reach import with_reach
 from masc.compiler.ir.resolved import Resolved
-from masc.compiler.ir.verify import verify_graph, verify_plan, verify_resolved, verify_tree
 from masc.compiler.models.facts import ModelFacts
 from masc.compiler.models.locate import check_model, resolve_target
 from masc.compiler.passes.check import check

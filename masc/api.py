@@ -149,7 +149,7 @@ def evaluate(
     max_tokens, seed: of the outputs, where they are not those of the graph. tick: called with the number of answers
     done since the last call."""
     from masc.backends.torch.evaluation.evaluate import evaluate as run
-    from masc.compiler.ir.decoding import Decoding
+    from masc.compiler.analysis.decoding import Decoding
 
     return run(
         program,
@@ -188,7 +188,7 @@ def compare(
     (sampled answers for the agreement; 0: none), sampled, output, dtype, device, allow_code_execution, sandbox.
     """
     from masc.backends.torch.evaluation.evaluate import at_least_one
-    from masc.compiler.ir.decoding import Decoding
+    from masc.compiler.analysis.decoding import Decoding
     from masc.studies import comparison, comparison_runs
     from masc.studies.comparison_report import lines_of, write_report
     from masc.studies.provenance import of_comparison

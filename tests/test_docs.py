@@ -16,9 +16,9 @@ import pytest
 import masc
 from masc import api
 from masc.compiler.channels import CHANNELS
-from masc.compiler.ir.graph_text import print_graph
+from masc.compiler.forms.graph_text import print_graph
+from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.ir.plan import TrainSettings
-from masc.compiler.ir.plan_text import print_plan
 from masc.compiler.pipeline import compile_file, compile_source
 from masc.dsl.diagnostics import errors
 from masc.dsl.dump import dump

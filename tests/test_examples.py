@@ -17,7 +17,7 @@ import pytest
 import masc
 from masc.backends.scoring.code import passes
 from masc.backends.torch.evaluation.tasks import TASKS
-from masc.compiler.ir.sights import sights
+from masc.compiler.analysis.sights import sights
 from masc.compiler.pipeline import compile_file
 from masc.dsl.diagnostics import errors
 from support import WALLS

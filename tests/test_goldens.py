@@ -26,13 +26,13 @@ from goldens import (
     plan_of,
     read_case,
 )
+from masc.compiler.analysis.verify import verify_plan
 from masc.compiler.channels import CHANNELS
+from masc.compiler.forms.plan_json import dump_plan, load_plan
+from masc.compiler.forms.plan_parse import parse_plan
+from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.ir import plan as plan_module
 from masc.compiler.ir.plan import Plan
-from masc.compiler.ir.plan_json import dump_plan, load_plan
-from masc.compiler.ir.plan_parse import parse_plan
-from masc.compiler.ir.plan_text import print_plan
-from masc.compiler.ir.verify import verify_plan
 from masc.compiler.language.agents import ANSWER, LORA, THINK
 from masc.compiler.language.declare import Option
 from masc.compiler.language.train import TRAIN

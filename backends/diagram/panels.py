@@ -8,12 +8,12 @@ from typing import Any
 from masc.backends.diagram.inline import edge_key, node_key
 from masc.backends.diagram.rolled import rolled
 from masc.backends.diagram.sketch import Weights
+from masc.compiler.analysis.keep import keep
+from masc.compiler.analysis.reach import with_reach
 from masc.compiler.channels import CHANNELS
+from masc.compiler.forms.plan_text import number_text, quote
 from masc.compiler.ir.graph import Agent, Edge, Graph
-from masc.compiler.ir.keep import keep
 from masc.compiler.ir.plan import Across, Plan, Slot, Template, TraceOf, Turn, View, agent_of
-from masc.compiler.ir.plan_text import number_text, quote
-from masc.compiler.ir.reach import with_reach
 from masc.compiler.passes.optimise import optimise
 from masc.compiler.passes.place import place
 from masc.compiler.passes.schedule import schedule

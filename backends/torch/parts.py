@@ -14,8 +14,8 @@ from masc.backends.torch.engine.here import Claim, Here, Threads
 from masc.backends.torch.history import NEW, History
 from masc.backends.torch.model.align import START
 from masc.backends.torch.model.base import Base
+from masc.compiler.forms.plan_text import reach_text
 from masc.compiler.ir.plan import Across, Plan, Turn, agent_of
-from masc.compiler.ir.plan_text import reach_text
 from masc.compiler.language.alignments import ALIGNMENTS
 
 

@@ -27,6 +27,7 @@ from masc.backends.torch.probing.probe import Probe
 from masc.backends.torch.training.init_from import Taken, init_from
 from masc.backends.torch.training.schedule import opening_draws
 from masc.backends.torch.training.stored import pack, unpack
+from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding, decoding_of
 from masc.compiler.artifact import (
     Layout,
     ModelRecord,
@@ -38,7 +39,6 @@ from masc.compiler.artifact import (
     save_artifact,
     writing,
 )
-from masc.compiler.ir.decoding import AS_WRITTEN, Decoding, decoding_of
 from masc.compiler.ir.plan import Turn
 from masc.compiler.models.registry import REGISTRY
 from masc.dsl.diagnostics import Diagnostic, fail

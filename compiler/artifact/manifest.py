@@ -23,7 +23,7 @@ from masc.compiler.artifact.layout import (
 )
 from masc.compiler.artifact.of_training import training_told
 from masc.compiler.files.reading import parse_json, read_regular
-from masc.compiler.ir.essence import fingerprint
+from masc.compiler.forms.essence import fingerprint
 from masc.compiler.ir.plan import Plan
 from masc.compiler.language.bounds import SEED
 from masc.dsl.diagnostics import MascError, fail

@@ -17,8 +17,8 @@ from masc.compiler.artifact.install import settle_alone
 from masc.compiler.artifact.layout import MANIFEST, PLAN, Layout, is_weights
 from masc.compiler.artifact.manifest import Manifest, made_for, read_manifest, versions
 from masc.compiler.files.reading import read_regular
+from masc.compiler.forms.plan_json import load_plan
 from masc.compiler.ir.plan import Plan
-from masc.compiler.ir.plan_json import load_plan
 from masc.compiler.pipeline import Compilation
 from masc.dsl.diagnostics import Diagnostic, MascError, fail
 from masc.dsl.regular import open_regular

@@ -42,9 +42,9 @@ from masc.compiler.artifact.manifest import (
 from masc.compiler.artifact.read import Artifact
 from masc.compiler.files.reading import read_regular
 from masc.compiler.files.writing import atomic_write, check_folder
-from masc.compiler.ir.differences import changed_lines
-from masc.compiler.ir.essence import essence, fingerprint
-from masc.compiler.ir.plan_json import dump_plan, load_plan
+from masc.compiler.forms.differences import changed_lines
+from masc.compiler.forms.essence import essence, fingerprint
+from masc.compiler.forms.plan_json import dump_plan, load_plan
 from masc.compiler.pipeline import Compilation
 from masc.dsl.diagnostics import Diagnostic, MascError, fail
 

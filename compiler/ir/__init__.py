@@ -1,3 +1,1 @@
-"""The levels between text and module: resolved program, graph, plan. How each is printed and read back, and what must
-hold of it.
-"""
+"""The levels between text and module: resolved program, graph, plan. Data that never changes once it is made."""

@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from typing import Literal
 
+from masc.compiler.analysis.sights import Sights, expanded, sight
 from masc.compiler.ir.graph import Carry, Edge, Graph
 from masc.compiler.ir.plan import Arrival, End, Fuse, Plan, Read, Splice, TraceOf, Turn, View, agent_of
-from masc.compiler.ir.sights import Sights, expanded, sight
 from masc.compiler.ir.views import distinct
 from masc.dsl.diagnostics import Diagnostic, Label
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from masc.backends.scoring.declarations import SANDBOXES
-from masc.compiler.ir.decoding import Decoding
+from masc.compiler.analysis.decoding import Decoding
 from masc.compiler.ir.plan import Mode
 
 File = Annotated[

@@ -8,9 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from masc.compiler.forms.plan_text import view_text
 from masc.compiler.ir.graph import Agent, Graph
 from masc.compiler.ir.plan import Plan, Reach, Slot, Template, Turn
-from masc.compiler.ir.plan_text import view_text
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.models.facts import ModelFacts
 from masc.compiler.models.locate import locate_model

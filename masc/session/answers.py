@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masc.compiler.analysis.decoding import Decoding
 from masc.compiler.artifact import atomic_write, versions
 from masc.compiler.files.find import check_file
-from masc.compiler.ir.decoding import Decoding
-from masc.compiler.ir.essence import fingerprint
+from masc.compiler.forms.essence import fingerprint
 from masc.dsl.diagnostics import fail
 from masc.studies.provenance import finite
 from masc.terminal.console import bar, say

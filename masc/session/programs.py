@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masc.backends.scoring.declarations import runs_code
+from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.artifact import (
     Artifact,
     Layout,
@@ -24,8 +25,7 @@ from masc.compiler.artifact import (
     write_artifact,
     writing,
 )
-from masc.compiler.ir.decoding import AS_WRITTEN, Decoding
-from masc.compiler.ir.essence import fingerprint
+from masc.compiler.forms.essence import fingerprint
 from masc.compiler.ir.plan import Mode, Plan, TrainSettings
 from masc.compiler.pipeline import Compilation, Cut, compile_file
 from masc.dsl.diagnostics import MascError, errors, fail
@@ -72,8 +72,8 @@ def accepted(compilation: Compilation) -> Compilation:
 
 def emit(path: Path, sets: Mapping[str, str], level: str) -> str:
     """A level of the compilation as text: ast, graph or plan."""
-    from masc.compiler.ir.graph_text import print_graph
-    from masc.compiler.ir.plan_text import print_plan
+    from masc.compiler.forms.graph_text import print_graph
+    from masc.compiler.forms.plan_text import print_plan
     from masc.dsl.dump import dump
     from masc.dsl.read import read
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from masc.compiler.analysis.fits import misfits
 from masc.compiler.artifact import Artifact
-from masc.compiler.ir.essence import fingerprint
-from masc.compiler.ir.fits import misfits
+from masc.compiler.forms.essence import fingerprint
 from masc.compiler.ir.plan import Plan
 from masc.dsl.diagnostics import fail
 from masc.terminal.console import say

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from masc.compiler.analysis.decoding import words_of
 from masc.compiler.files.find import atomic_write
-from masc.compiler.ir.decoding import words_of
 from masc.studies.comparison import Result
 from masc.studies.comparison_runs import BASELINE, ROWS
 from masc.studies.provenance import finite

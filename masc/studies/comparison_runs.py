@@ -16,13 +16,13 @@ from typing import Any
 
 from masc.backends.scoring.declarations import runs_code
 from masc.backends.scoring.registry import Function, declared
+from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
+from masc.compiler.analysis.reach import with_reach
 from masc.compiler.artifact import model_hash
 from masc.compiler.channels import CHANNELS
-from masc.compiler.ir.decoding import AS_WRITTEN, Decoding
-from masc.compiler.ir.essence import fingerprint
+from masc.compiler.forms.essence import fingerprint
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Lora, Plan, TrainSettings, agent_of
-from masc.compiler.ir.reach import with_reach
 from masc.compiler.models.facts import read_config
 from masc.compiler.passes.controls import alone, is_latent_chain, pooled, stopped, unread
 from masc.compiler.passes.text_team import as_text

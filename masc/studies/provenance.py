@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from masc import __version__
 from masc.backends.scoring.registry import declared
 from masc.compiler.artifact import versions
-from masc.compiler.ir.essence import fingerprint
+from masc.compiler.forms.essence import fingerprint
 
 if TYPE_CHECKING:
     from masc.backends.torch.program import Program

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from masc.compiler.ir.decoding import words_of
+from masc.compiler.analysis.decoding import words_of
 
 if TYPE_CHECKING:
     from masc.backends.torch.evaluation.evaluate import Report

@@ -11,7 +11,7 @@ from masc.backends.diagram import dot, mermaid, text
 from masc.backends.diagram.layout import lay_out
 from masc.backends.diagram.picture import svg
 from masc.backends.diagram.sketch import Frame, sketch
-from masc.compiler.ir.graph_text import print_graph
+from masc.compiler.forms.graph_text import print_graph
 from masc.compiler.pipeline import compile_source
 from teams import source, team_graph
 

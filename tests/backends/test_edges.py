@@ -15,10 +15,10 @@ from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import answer_ids, prompt_ids
 from masc.backends.torch.training.reached import reached
 from masc.backends.torch.training.train import train
+from masc.compiler.analysis.sights import sights
+from masc.compiler.forms.plan_parse import parse_plan
+from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.ir.plan import PlanAgent, Slot
-from masc.compiler.ir.plan_parse import parse_plan
-from masc.compiler.ir.plan_text import print_plan
-from masc.compiler.ir.sights import sights
 from masc.dsl.diagnostics import MascError
 from support import ROWS, chain, compile_plan, make_model, make_program, wake
 

@@ -16,8 +16,8 @@ from masc.backends.torch.engine.walk import Walk
 from masc.backends.torch.training.reached import reached
 from masc.backends.torch.training.schedule import data_order
 from masc.backends.torch.training.train import train
+from masc.compiler.analysis.reach import with_reach
 from masc.compiler.ir.plan import Turn
-from masc.compiler.ir.reach import with_reach
 from support import ROWS, chain, make_model, make_other, make_program
 
 

@@ -12,7 +12,7 @@ import masc
 from masc.backends.torch.evaluation.evaluate import evaluate
 from masc.backends.torch.evaluation.repeats import interval, majority, pass_at, sizes
 from masc.backends.torch.evaluation.statistics import wilson
-from masc.compiler.ir.decoding import Decoding
+from masc.compiler.analysis.decoding import Decoding
 from support import ROWS, chain, make_program
 
 SAMPLED = Decoding(temperature=1.5, max_tokens=5, seed=3)

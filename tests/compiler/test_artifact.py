@@ -29,7 +29,7 @@ from masc.compiler.artifact import (
 )
 from masc.compiler.artifact.manifest import dump_manifest
 from masc.compiler.files.find import check_file
-from masc.compiler.ir.essence import fingerprint
+from masc.compiler.forms.essence import fingerprint
 from masc.compiler.pipeline import Compilation, compile_file, compile_source
 from masc.dsl.diagnostics import MascError, errors
 from masc.dsl.source import Source

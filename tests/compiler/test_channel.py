@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from masc.compiler.ir.decoding import decodings
+from masc.compiler.analysis.decoding import decodings
 from masc.compiler.ir.plan import Sampling
 from masc.compiler.pipeline import compile_source
 from masc.dsl.source import Source

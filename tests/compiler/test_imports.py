@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from masc.compiler.artifact import base_of, read_artifact, write_artifact
-from masc.compiler.ir.plan_text import print_plan
+from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.pipeline import Compilation, compile_file, compile_source
 from masc.dsl.diagnostics import Diagnostic, MascError
 from masc.dsl.regular import read_regular

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from masc.compiler.ir.plan_text import view_text
+from masc.compiler.forms.plan_text import view_text
 from masc.compiler.pipeline import Compilation, compile_source
 from masc.dsl import limits
 from masc.dsl.diagnostics import did_you_mean

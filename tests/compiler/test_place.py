@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from masc.compiler.ir.essence import fingerprint
-from masc.compiler.ir.reach import with_reach
+from masc.compiler.analysis.reach import with_reach
+from masc.compiler.forms.essence import fingerprint
 from masc.compiler.pipeline import compile_source
 from masc.dsl.source import Source
 from teams import prefills, reached, source, team

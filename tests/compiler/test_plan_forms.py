@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from masc.compiler.ir.graph_text import print_graph
+from masc.compiler.forms.graph_text import print_graph
+from masc.compiler.forms.plan_json import decode_plan, dump_plan, load_plan
+from masc.compiler.forms.plan_parse import parse, parse_plan
+from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.ir.plan import (
     Across,
     Answer,
@@ -34,9 +37,6 @@ from masc.compiler.ir.plan import (
     Turn,
     View,
 )
-from masc.compiler.ir.plan_json import decode_plan, dump_plan, load_plan
-from masc.compiler.ir.plan_parse import parse, parse_plan
-from masc.compiler.ir.plan_text import print_plan
 from masc.compiler.ir.ranges import intersection, union, within
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.pipeline import compile_source

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from masc.compiler.forms.plan_json import dump_plan, load_plan
+from masc.compiler.forms.plan_parse import parse_plan
+from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.ir.plan import Plan
-from masc.compiler.ir.plan_json import dump_plan, load_plan
-from masc.compiler.ir.plan_parse import parse_plan
-from masc.compiler.ir.plan_text import print_plan
 from masc.compiler.pipeline import compile_source
 from masc.dsl.diagnostics import MascError
 from masc.dsl.source import Source

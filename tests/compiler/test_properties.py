@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from masc.compiler.forms.plan_parse import parse_plan
+from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.ir.plan import End, Plan
-from masc.compiler.ir.plan_parse import parse_plan
-from masc.compiler.ir.plan_text import print_plan
 from masc.compiler.passes.optimise import optimise
 from masc.compiler.passes.place import place
 from masc.compiler.passes.schedule import schedule

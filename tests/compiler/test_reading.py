@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from masc.compiler.files.reading import parse_json, read_json, read_regular
-from masc.compiler.ir.plan_json import load_plan
+from masc.compiler.forms.plan_json import load_plan
 from masc.dsl.diagnostics import MascError
 
 DEEP = "[" * 200_000 + "]" * 200_000

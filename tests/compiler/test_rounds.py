@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from masc.compiler.ir.plan_parse import parse_plan
-from masc.compiler.ir.plan_text import print_plan, print_turns
-from masc.compiler.ir.sights import sights
+from masc.compiler.analysis.sights import sights
+from masc.compiler.forms.plan_parse import parse_plan
+from masc.compiler.forms.plan_text import print_plan, print_turns
 from masc.compiler.pipeline import Compilation, compile_source
 from masc.dsl.source import Source
 from teams import reached, said
@@ -122,7 +122,7 @@ def test_what_comes_to_each_activation(name: str) -> None:
 def test_plans_of_all_kinds_parse_back(name: str) -> None:
     plan = compiled(ROUNDS[name][0]).require()
     assert parse_plan(print_plan(plan)) == plan
-    from masc.compiler.ir.plan_json import dump_plan, load_plan
+    from masc.compiler.forms.plan_json import dump_plan, load_plan
 
     assert load_plan(dump_plan(plan)) == plan
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from folders import fill
 
+from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.ir.plan import Plan
-from masc.compiler.ir.plan_text import print_plan
 from masc.compiler.pipeline import Compilation, compile_source
 from masc.dsl.read import read_source
 from masc.dsl.render import render

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from masc.compiler.analysis.sights import sights
+from masc.compiler.forms.plan_text import print_turns, turn_text, view_text
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Plan
-from masc.compiler.ir.plan_text import print_turns, turn_text, view_text
-from masc.compiler.ir.sights import sights
 from masc.compiler.pipeline import Compilation, Cut, compile_source
 from masc.dsl.source import Source
 

@@ -132,8 +132,8 @@ def test_an_artifact_elsewhere_keeps_its_paths(masc: Command, folder: Path, monk
 
 
 def test_emit(masc: Command, folder: Path) -> None:
-    from masc.compiler.ir.plan_parse import parse_plan
-    from masc.compiler.ir.plan_text import print_plan
+    from masc.compiler.forms.plan_parse import parse_plan
+    from masc.compiler.forms.plan_text import print_plan
 
     plan = masc("compile", "--emit", "plan")
     assert print_plan(parse_plan(plan.out)).strip() == plan.out.strip()

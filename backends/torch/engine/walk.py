@@ -22,9 +22,9 @@ from masc.backends.torch.model.attention import watching
 from masc.backends.torch.model.base import Base, pad
 from masc.backends.torch.model.prompts import Content, Prompt, Row, answer_ids, check_size, prompt_of, value
 from masc.backends.torch.probing.probe import Probe
-from masc.compiler.ir.decoding import AS_WRITTEN, Decoding
+from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
+from masc.compiler.analysis.sights import sights
 from masc.compiler.ir.plan import Sampling, Think, Turn
-from masc.compiler.ir.sights import sights
 from masc.dsl.diagnostics import MascError, fail
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from masc.backends.torch.evaluation.repeats import interval, majority, pass_at, 
 from masc.backends.torch.model.prompts import Row, prompt_ids, value
 from masc.backends.torch.probing.probe import Probe
 from masc.backends.torch.program import Program
-from masc.compiler.ir.decoding import AS_WRITTEN, Decoding, decodings_json, samples_anything
+from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding, decodings_json, samples_anything
 from masc.compiler.ir.plan import Plan
 from masc.compiler.language.bounds import Bounds
 from masc.dsl.diagnostics import did_you_mean, fail

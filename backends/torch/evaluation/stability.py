@@ -13,7 +13,7 @@ from masc.backends.torch.data.check import answer_columns
 from masc.backends.torch.evaluation.evaluate import say_all
 from masc.backends.torch.model.prompts import Row
 from masc.backends.torch.program import Program
-from masc.compiler.ir.decoding import Decoding
+from masc.compiler.analysis.decoding import Decoding
 from masc.compiler.ir.plan import Sampling
 
 TEMPERATURE, TOP_P = 0.6, 0.95

@@ -27,8 +27,8 @@ from masc.backends.torch.engine.segments import (
 )
 from masc.backends.torch.model.adapters import derive
 from masc.backends.torch.model.attention import Columns, Watch
+from masc.compiler.analysis.sights import Sights, sights
 from masc.compiler.ir.plan import Arrival, Fuse, Plan, Turn, View
-from masc.compiler.ir.sights import Sights, sights
 
 Kind = Literal["swap", "noise", "layers", "watch"]
 

@@ -19,8 +19,8 @@ from masc.backends.torch.model.prompts import Row, value
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.schedule import rate_at
 from masc.compiler.artifact import versions
-from masc.compiler.ir.differences import changed_lines
-from masc.compiler.ir.essence import essence
+from masc.compiler.forms.differences import changed_lines
+from masc.compiler.forms.essence import essence
 from masc.compiler.ir.plan import Plan, Sampling, TrainSettings
 from masc.dsl.diagnostics import Diagnostic
 

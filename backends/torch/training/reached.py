@@ -7,9 +7,9 @@ import re
 from dataclasses import replace
 
 from masc.backends.torch.program import Program
+from masc.compiler.analysis.reach import with_reach
+from masc.compiler.forms.plan_text import reach_text
 from masc.compiler.ir.plan import Across, LatentMap, Reach
-from masc.compiler.ir.plan_text import reach_text
-from masc.compiler.ir.reach import with_reach
 
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
 _SEEN = re.compile(r"\.[kv]_proj\.")

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from masc.compiler.ir.keep import keep
+from masc.compiler.analysis.keep import keep
+from masc.compiler.analysis.reach import with_reach
 from masc.compiler.ir.plan import (
     Across,
     Answer,
@@ -31,7 +32,6 @@ from masc.compiler.ir.plan import (
     agent_of,
 )
 from masc.compiler.ir.ranges import union
-from masc.compiler.ir.reach import with_reach
 from masc.compiler.ir.views import distinct
 from masc.compiler.ir.words import NAME, SEGMENT
 from masc.compiler.language.alignments import ALIGNMENTS

@@ -12,10 +12,10 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, ForwardRef, Literal, Union, get_args, get_origin, get_type_hints
 
+from masc.compiler.analysis.verify_plan import contradiction
 from masc.compiler.files.reading import parse_json
 from masc.compiler.ir import plan as plan_module
 from masc.compiler.ir.plan import Plan
-from masc.compiler.ir.verify_plan import contradiction
 from masc.dsl.diagnostics import fail
 
 FORMAT = 3

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from masc.compiler.channels import CHANNELS
+from masc.compiler.forms.plan_text import number_text, quote
 from masc.compiler.ir.graph import Agent, Edge, Graph, Loop
-from masc.compiler.ir.plan_text import number_text, quote
 from masc.dsl.formatter import format_column
 
 

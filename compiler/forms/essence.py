@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
+from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.ir.plan import Plan, Sampling, TrainSettings, Turn
-from masc.compiler.ir.plan_text import print_plan
 
 
 def essence(plan: Plan, decoding: bool = False) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from masc.compiler.analysis.verify_plan import broken
 from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Plan
 from masc.compiler.ir.resolved import Resolved
-from masc.compiler.ir.verify_plan import broken
 from masc.dsl import syntax
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, Literal, TypeVar, cast, get_args
 
+from masc.compiler.analysis.verify_plan import contradiction
+from masc.compiler.ir.lines import Line
 from masc.compiler.ir.plan import (
     Across,
     Answer,
@@ -34,8 +36,6 @@ from masc.compiler.ir.plan import (
     Turn,
     View,
 )
-from masc.compiler.ir.plan_lines import Line
-from masc.compiler.ir.verify_plan import contradiction
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.dsl.diagnostics import fail
 from masc.dsl.source import Source, Span

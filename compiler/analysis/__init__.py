@@ -1,0 +1,1 @@
+"""What follows from a plan, and what must hold of it."""

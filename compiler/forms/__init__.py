@@ -1,0 +1,1 @@
+"""Graph and plan as text and as JSON, and read back."""
