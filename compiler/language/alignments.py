@@ -33,6 +33,18 @@ ALIGNMENTS: Mapping[str, Alignment] = {
             trained=True,
         ),
         Alignment(
+            "procrustes",
+            help="through the orthogonal map that fits output to input embeddings best",
+            means="h through the orthogonal map from output to input embeddings that fits best (Schönemann 1966): the "
+            "angles between hidden states stay",
+            suits="models that do not tie the two",
+            tied=Note(
+                "I0502",
+                "`align = procrustes` does nothing for `{agent}`: its model ties its embeddings, so W is the identity",
+                "`align = norm` says the same; `align = linear` makes W trainable",
+            ),
+        ),
+        Alignment(
             "soft",
             help="as the mean of all embeddings weighted with their probabilities",
             means="the mean of all embeddings, weighted with the probabilities that the model gives their tokens "

@@ -280,6 +280,7 @@ DIFFERENTIABLE = {
     "nested rounds": GRAPHS["nested rounds of many kinds"],
     "linear": chain(("a", 2, "linear"), ("b", 0, "norm"), edge="kv(carry = latents)"),
     "soft": chain(("a", 2, "soft"), ("b", 0, "norm"), edge="kv(carry = latents)"),
+    "procrustes": chain(("a", 2, "procrustes"), ("b", 0, "norm"), edge="kv(carry = latents)"),
     "ridge": chain(("a", 2, "ridge"), ("b", 0, "norm"), edge="kv(carry = latents)"),
     "open": chain(("a", 2, "norm"), ("b", 1, "norm"), ("c", 0, "norm"), edge="kv(carry = latents, open = 10 as trace)"),
 }

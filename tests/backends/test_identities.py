@@ -199,6 +199,9 @@ def test_latents_are_fed_back_as_the_definition_says(tiny: Path) -> None:
         matrix = torch.eye(table.shape[1], dtype=torch.float64)
         if how in ("ridge", "linear"):
             matrix = torch.linalg.inv(out.T @ out + 1e-5 * torch.eye(out.shape[1])) @ out.T @ table
+        if how == "procrustes":
+            left, _, right = torch.linalg.svd(out.T @ table)
+            matrix = left @ right
         ids = prompt_ids(base, program.plan.agents[0], row, 0)
         embeddings = table[ids][None].float()
         with torch.no_grad():

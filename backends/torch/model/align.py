@@ -1,8 +1,8 @@
 """Latent alignment: from the last hidden state back to an input embedding (docs/semantics.md, section 6).
 
 `norm` is LatentMAS's (arXiv 2511.20639) norm matching, `ridge` its training-free linear map, `linear` the same map,
-trained. `soft` is the mean of the embeddings, weighted with their probabilities, after Soft Thinking (arXiv
-2505.15778), but of all tokens.
+trained, `procrustes` an orthogonal one. `soft` is the mean of the embeddings, weighted with their probabilities, after
+Soft Thinking (arXiv 2505.15778), but of all tokens.
 """
 
 from __future__ import annotations
@@ -65,6 +65,24 @@ def ridge_map(output: Tensor, table: Tensor) -> Tensor:
     return matrix
 
 
+@torch.no_grad()
+def procrustes_map(output: Tensor, table: Tensor) -> Tensor:
+    """The orthogonal W that brings Wo W nearest to Wi, float32 [d, d]: hidden states to input embeddings.
+
+    W = U V' of the singular value decomposition Wo'Wi = U S V' (P. H. Schönemann, A generalized solution of the
+    orthogonal Procrustes problem, Psychometrika 31, 1966). output, table: as for `ridge_map`, both [V, d]. Computed in
+    float64 on the CPU, so that it is the same on every device. Directions that no embedding has, of which the
+    decomposition says nothing, stay as they are.
+    """
+    pairs = zip(output.cpu().split(8192), table.cpu().split(8192), strict=True)
+    cross = torch.zeros(output.shape[1], table.shape[1], dtype=torch.float64, device="cpu")
+    for some, theirs in pairs:
+        cross += some.double().T @ theirs.double()
+    cross += 1e-12 * cross.norm() * torch.eye(len(cross), dtype=cross.dtype, device="cpu")
+    left, _, right = torch.linalg.svd(cross)
+    return (left @ right).to(table)
+
+
 def align(hidden: Tensor, tau: Tensor, matrix: Tensor | None) -> Tensor:
     """The next input embedding: hidden [B, 1, d] (times matrix [d, d]), scaled to the norm tau. Same dtype as
     hidden."""
@@ -107,6 +125,7 @@ EMBEDS: Mapping[str, Callable[[Model, Tensor | None], Embed]] = {
     "norm": lambda model, matrix: partial(align, tau=model.tau, matrix=None),
     "ridge": _mapped(ridge_map),
     "linear": _trained,
+    "procrustes": _mapped(procrustes_map),
     "soft": _soft,
 }
 """How each alignment that the language has (`compiler/language/alignments.py`) is computed."""
