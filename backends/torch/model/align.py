@@ -80,7 +80,8 @@ def procrustes_map(output: Tensor, table: Tensor) -> Tensor:
         cross += some.double().T @ theirs.double()
     cross += 1e-12 * cross.norm() * torch.eye(len(cross), dtype=cross.dtype, device="cpu")
     left, _, right = torch.linalg.svd(cross)
-    return (left @ right).to(table)
+    matrix: Tensor = (left @ right).to(table)
+    return matrix
 
 
 def align(hidden: Tensor, tau: Tensor, matrix: Tensor | None) -> Tensor:
