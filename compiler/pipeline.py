@@ -7,16 +7,14 @@ understood. After each pass its verifier holds what it made against what later p
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from masc.compiler.analysis.keep import keep
 from masc.compiler.analysis.reach import with_reach
 from masc.compiler.analysis.verify import verify_graph, verify_plan, verify_resolved, verify_tree
-from masc.compiler.files.find import is_artifact
+from masc.compiler.files.artifacts import is_artifact
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Mode, Plan
 from masc.compiler.ir.resolved import Resolved
@@ -275,25 +273,11 @@ def compile_source(
     return _run(State(Path(source.path), source, Path(base), _said(set), tuple(cut), channel, texts or {}, data))
 
 
-@contextmanager
-def _growing() -> Iterator[None]:
-    """While a file is compiled nearly all that is made is kept: to look for garbage in it again and again would take a
-    third of the time of a large one."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
-
-
 def _run(state: State) -> Compilation:
-    with _growing():
-        for _name, run in PASSES:
-            state = run(state)
-            _verify(state)
-        return _compiled(state)
+    for _name, run in PASSES:
+        state = run(state)
+        _verify(state)
+    return _compiled(state)
 
 
 def _compiled(state: State) -> Compilation:

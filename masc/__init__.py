@@ -14,6 +14,6 @@ from __future__ import annotations
 
 from masc.api import audit, check, compare, compile, draw, evaluate, load, train
 from masc.dsl.diagnostics import Diagnostic, MascError
+from masc.version import __version__ as __version__
 
 __all__ = ["Diagnostic", "MascError", "audit", "check", "compare", "compile", "draw", "evaluate", "load", "train"]
-__version__ = "0.1.0"

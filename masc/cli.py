@@ -82,7 +82,7 @@ def _failed(error: Exception) -> int:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from masc import __version__
+        from masc.version import __version__
 
         print(f"masc {__version__}")
         raise typer.Exit

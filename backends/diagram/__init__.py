@@ -11,7 +11,7 @@ from masc.backends.diagram.page import html
 from masc.backends.diagram.picture import pdf, png, svg
 from masc.backends.diagram.sketch import Weights
 from masc.backends.diagram.text import text
-from masc.compiler.files.find import atomic_write
+from masc.compiler.files.writing import atomic_write
 from masc.compiler.ir.graph import Graph
 from masc.dsl.diagnostics import did_you_mean, fail
 

@@ -13,6 +13,7 @@ count at once (`install.py`), and readers need no lock (`read.py`).
 
 from __future__ import annotations
 
+from masc.compiler.artifact.find import locate
 from masc.compiler.artifact.layout import Layout, is_weights
 from masc.compiler.artifact.lock import is_other_rank, writing
 from masc.compiler.artifact.manifest import Manifest, ModelRecord, Training, known_manifest, read_manifest, versions
@@ -35,8 +36,9 @@ from masc.compiler.artifact.write import (
     save_artifact,
     write_artifact,
 )
-from masc.compiler.files.find import artifact_of, is_artifact, locate, model_hash
+from masc.compiler.files.artifacts import artifact_of, is_artifact
 from masc.compiler.files.writing import atomic_write
+from masc.compiler.models.content import model_hash
 
 __all__ = [
     "Artifact",

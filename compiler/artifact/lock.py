@@ -12,7 +12,6 @@ import shlex
 import shutil
 import socket
 import sys
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,10 +23,6 @@ from masc.compiler.artifact.layout import HOLDER, LOCK, Layout, leftovers
 from masc.compiler.files.reading import read_json
 from masc.compiler.files.writing import atomic_write, check_folder
 from masc.dsl.diagnostics import MascError, fail
-
-_held: dict[Path, tuple[int, int]] = {}
-"""By real path: the thread of this process that holds an artifact, and how many times over."""
-_guard = threading.Lock()
 
 
 def is_other_rank() -> bool:
@@ -44,29 +39,12 @@ def writing(root: Path, wait: float = 0.3) -> Iterator[None]:
     which says who, where that is in vain; E0612 where nothing can be written.
     """
     check_folder(root)
-    key = root.resolve()
-    with _guard:
-        owner, times = _held.get(key, (threading.get_ident(), 0))
-        if again := times > 0 and owner == threading.get_ident():
-            _held[key] = (owner, times + 1)
-    if again:
-        try:
-            yield
-        finally:
-            with _guard:
-                _held[key] = (owner, _held[key][1] - 1)
-        return
     new = not root.exists()
     try:
-        with _locked(root, wait):
-            with _guard:
-                _held[key] = (threading.get_ident(), 1)
-            try:
+        with _locked(root, wait) as again:
+            if not again:
                 _put_in_order(Layout(root))
-                yield
-            finally:
-                with _guard:
-                    _held.pop(key, None)
+            yield
     except BaseException:
         if new:  # nothing was put there: leave no empty folder either
             _remove_empty(root)
@@ -74,7 +52,8 @@ def writing(root: Path, wait: float = 0.3) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(root: Path, wait: float) -> Iterator[None]:
+def _locked(root: Path, wait: float) -> Iterator[bool]:
+    """Hold the lock; gives whether this thread had it already."""
     from filelock import FileLock, Timeout  # here, for `masc check` needs no lock
 
     try:
@@ -82,19 +61,23 @@ def _locked(root: Path, wait: float) -> Iterator[None]:
         with warnings.catch_warnings():
             # Where the file system has no locks, filelock takes a marker of its own and says so.
             warnings.filterwarnings("ignore", message="flock not supported")
-            lock = FileLock(root / LOCK, thread_local=False)
+            # One object for one path, which counts how often each thread has it.
+            lock = FileLock(root.resolve() / LOCK, is_singleton=True)
+            again = lock.is_locked
             lock.acquire(timeout=wait, poll_interval=0.02)
     except Timeout:
         raise _refusal(root) from None
     except OSError as error:
         raise fail("E0612", f"cannot write into `{root}`: {error.strerror or error}") from error
     try:
-        with suppress(MascError):  # a full disk: what matters is the lock
-            atomic_write(root / HOLDER, json.dumps(_self()) + "\n")
-        yield
+        if not again:
+            with suppress(MascError):  # a full disk: what matters is the lock
+                atomic_write(root / HOLDER, json.dumps(_self()) + "\n")
+        yield again
     finally:
-        with suppress(OSError):
-            (root / HOLDER).unlink(missing_ok=True)
+        if not again:
+            with suppress(OSError):
+                (root / HOLDER).unlink(missing_ok=True)
         lock.release()
 
 

@@ -15,6 +15,8 @@ from functools import cached_property
 from itertools import chain, islice, product
 from typing import Any, Literal
 
+from masc.compiler.models.refusal import RefusalError
+
 TODAY = datetime(2024, 7, 26)
 """What every template takes for today, so that a prompt is the same tomorrow. It is the date that Llama 3's own
 templates write where they can ask no clock."""
@@ -22,10 +24,6 @@ templates write where they can ask no clock."""
 Message = tuple[Literal["system", "user", "assistant"], str]
 Form = Literal["text", "parts"]
 """How a message's content is given: as a string, or as a list of parts of which one is text."""
-
-
-class RefusalError(Exception):
-    """Why a template cannot be used for some messages; goes on after "its chat template "."""
 
 
 @dataclass(frozen=True)

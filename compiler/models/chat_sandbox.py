@@ -26,7 +26,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-from masc.compiler.models.chat import RefusalError
+from masc.compiler.models.refusal import RefusalError
 
 STEPS = 100_000
 """Runs of loops and macros, calls and filters in one rendering, in addition to four for each character that a template

@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
 
-from masc.compiler.files.find import is_artifact
+from masc.compiler.files.artifacts import is_artifact
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Diagnostic, Label, errors
 from masc.dsl.limits import ALIKE, PROGRAM

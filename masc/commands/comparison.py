@@ -139,7 +139,7 @@ def audit(
     device: Device = None,
 ) -> None:
     """Say what each edge of a trained team carries."""
-    from masc.compiler.files.find import atomic_write, locate
+    from masc.compiler.artifact import atomic_write, locate
     from masc.session import checks, outputs
     from masc.session import programs as session
     from masc.studies import auditing, provenance

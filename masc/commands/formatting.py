@@ -29,7 +29,7 @@ Out = Annotated[
 
 def fmt(files: Files = None, check: Check = False, diff: Diff = False, to: To = None, out: Out = None) -> None:
     """Rewrite files in the canonical style, .mas and YAML; comments stay."""
-    from masc.compiler.files.find import locate
+    from masc.compiler.artifact import locate
 
     if to is not None:
         if check or diff or len(files or ()) > 1:
@@ -52,7 +52,7 @@ def fmt(files: Files = None, check: Check = False, diff: Diff = False, to: To = 
 
 def _format(path: Path, check: bool, diff: bool) -> bool:
     """Whether a file is not in the style; brings it there unless it shall only be told."""
-    from masc.compiler.files.find import atomic_write
+    from masc.compiler.files.writing import atomic_write
 
     tree, source = read_tree(path)
     text = rewritten(tree)
@@ -69,7 +69,7 @@ def _format(path: Path, check: bool, diff: bool) -> bool:
 
 
 def _convert(path: Path, to: Form, out: Path | None) -> None:
-    from masc.compiler.files.find import atomic_write
+    from masc.compiler.files.writing import atomic_write
     from masc.session.outputs import check_outputs
 
     if out is not None and (out.suffix not in (".mas", ".yaml", ".yml") or form_of(str(out)) != to):

@@ -31,7 +31,7 @@ def init(
 ) -> None:
     """Write a team to start from: the program, rows to train on, a README. Asks for what the options do not say."""
     from masc.commands import starters
-    from masc.compiler.files.find import atomic_write
+    from masc.compiler.files.writing import atomic_write
 
     shapes = {key: value.about for key, value in starters.SHAPES.items()}
     tasks = {key: value.about for key, value in starters.TASKS.items()}
@@ -135,7 +135,7 @@ def new_agent(
 ) -> None:
     """Add an agent to a file, which is formatted with it; comments stay."""
     from masc.commands.formatting import read_tree
-    from masc.compiler.files.find import atomic_write, locate
+    from masc.compiler.artifact import atomic_write, locate
     from masc.dsl.rewrite import rewritten
 
     path = locate(file, Path())

@@ -59,6 +59,6 @@ def schema() -> None:
     """Print the JSON Schema of the YAML form, for editors."""
     import json
 
-    from masc.compiler.language.schema import schema as make
+    from masc.compiler.resolve.schema import schema as make
 
     print_content(json.dumps(make(), indent=2, ensure_ascii=False) + "\n")

@@ -67,7 +67,7 @@ def run(
 ) -> None:
     """Run a team: stream one answer, or answer a file of rows."""
     from masc.backends.torch.data.check import columns_of
-    from masc.compiler.files.find import locate
+    from masc.compiler.artifact import locate
     from masc.session import answers, checks, columns, outputs
     from masc.session import programs as session
 
@@ -131,7 +131,7 @@ def eval_(
     from masc.backends.scoring.registry import scorer_of
     from masc.backends.torch.evaluation.evaluate import check_repeat
     from masc.backends.torch.evaluation.tasks import TASKS
-    from masc.compiler.files.find import atomic_write, locate
+    from masc.compiler.artifact import atomic_write, locate
     from masc.session import checks, columns, outputs
     from masc.session import programs as session
     from masc.studies import provenance

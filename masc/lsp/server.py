@@ -14,7 +14,6 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcInvalidParams
 from pygls.lsp.server import LanguageServer
 
-from masc import __version__
 from masc.dsl.diagnostics import errors
 from masc.dsl.rewrite import rewritten
 from masc.lsp.actions import actions
@@ -27,6 +26,7 @@ from masc.lsp.positions import Encoding
 from masc.lsp.rename import RefusedError, renamable, rename
 from masc.lsp.state import State, is_ours, path_of
 from masc.lsp.texts import Parsed
+from masc.version import __version__
 
 PAUSE = 0.1
 """Seconds without a key after which a text is checked."""

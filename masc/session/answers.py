@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from masc.compiler.analysis.decoding import Decoding
 from masc.compiler.artifact import atomic_write, versions
-from masc.compiler.files.find import check_file
+from masc.compiler.files.writing import check_file
 from masc.compiler.forms.essence import fingerprint
 from masc.dsl.diagnostics import fail
-from masc.studies.provenance import finite
 from masc.terminal.console import bar, say
+from masc.terminal.finite import finite
 
 if TYPE_CHECKING:
     from masc.backends.torch.program import Program

@@ -13,7 +13,7 @@ from masc.compiler.files.reading import MOST_JSON, parse_json, read_regular
 from masc.compiler.ir.plan import agent_of
 from masc.dsl.diagnostics import fail
 from masc.session.programs import Found, compile_remembering
-from masc.studies.provenance import finite
+from masc.terminal.finite import finite
 
 if TYPE_CHECKING:
     from masc.backends.scoring.registry import Function

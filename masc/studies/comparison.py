@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masc.compiler.files.find import atomic_write
+from masc.compiler.files.writing import atomic_write
 from masc.compiler.ir.plan import Lora, Plan
 from masc.session.outputs import check_table_folder
 from masc.studies.comparison_runs import Run, Task, asked, label_of, mark, plan_of, runs, title_of

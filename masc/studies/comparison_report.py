@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from masc.compiler.analysis.decoding import words_of
-from masc.compiler.files.find import atomic_write
+from masc.compiler.files.writing import atomic_write
 from masc.studies.comparison import Result
 from masc.studies.comparison_runs import BASELINE, ROWS
-from masc.studies.provenance import finite
+from masc.terminal.finite import finite
 
 COLUMNS = (
     "row",

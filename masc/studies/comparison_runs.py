@@ -11,6 +11,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -263,16 +264,12 @@ def _sizes(plan: Plan) -> list[str]:
     return found
 
 
-_HASHES: dict[tuple[str, str], str | None] = {}
-
-
+@cache
 def _content(target: str, base: str) -> str | None:
     """A model's content hash; read once, it is a large file."""
     from masc.backends.torch.model.fetch import resolve
 
-    if (target, base) not in _HASHES:
-        _HASHES[target, base] = model_hash(resolve(target, Path(base)))
-    return _HASHES[target, base]
+    return model_hash(resolve(target, Path(base)))
 
 
 def _digest(rows: Sequence[Mapping[str, Any]]) -> str:

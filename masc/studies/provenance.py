@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masc import __version__
 from masc.backends.scoring.registry import declared
 from masc.compiler.artifact import versions
 from masc.compiler.forms.essence import fingerprint
+from masc.version import __version__
 
 if TYPE_CHECKING:
     from masc.backends.torch.program import Program
@@ -109,12 +108,3 @@ def of_comparison(
         "dtype": task.dtype or first.require().train.dtype,
         "device": task.device,
     }
-
-
-def finite(value: Any) -> Any:
-    """JSON knows no NaN: a number that is not known is null."""
-    if isinstance(value, Mapping):
-        return {str(name): finite(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

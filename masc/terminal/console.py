@@ -19,8 +19,8 @@ def report(diagnostics: Iterable[Diagnostic], form: str = "text") -> None:
     """Print diagnostics: as text to standard error, as JSON or SARIF to standard output."""
     found = list(diagnostics)
     if form == "sarif":
-        from masc import __version__
         from masc.dsl.sarif import to_sarif
+        from masc.version import __version__
 
         print_content(json.dumps(to_sarif(found, __version__), indent=2, ensure_ascii=False) + "\n")
         return

@@ -28,7 +28,7 @@ from masc.compiler.artifact import (
     write_artifact,
 )
 from masc.compiler.artifact.manifest import dump_manifest
-from masc.compiler.files.find import check_file
+from masc.compiler.files.writing import check_file
 from masc.compiler.forms.essence import fingerprint
 from masc.compiler.pipeline import Compilation, compile_file, compile_source
 from masc.dsl.diagnostics import MascError, errors

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from masc.compiler.models import chat_sandbox
-from masc.compiler.models.chat import ChatTemplate, Message, RefusalError
+from masc.compiler.models.chat import ChatTemplate, Message
 from masc.compiler.models.folder.templates import examine_template
+from masc.compiler.models.refusal import RefusalError
 
 SAID: tuple[Message, ...] = (("system", "You are."), ("user", "Hi"))
 TWICE = "{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}"

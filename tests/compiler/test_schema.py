@@ -15,9 +15,9 @@ from jsonschema import Draft202012Validator
 
 from dsl_trees import YAML_SKETCH, mutated
 from masc.compiler.language.agents import ANSWER, LORA, THINK
-from masc.compiler.language.schema import schema
 from masc.compiler.language.train import TRAIN
 from masc.compiler.pipeline import compile_file, compile_source
+from masc.compiler.resolve.schema import schema
 from masc.dsl.diagnostics import errors
 from masc.dsl.read import read
 from masc.dsl.source import Source

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from masc.compiler.files.find import locate
+from masc.compiler.artifact import locate
 from masc.compiler.pipeline import compile_file
 from masc.dsl.diagnostics import Diagnostic, Label, MascError
 from masc.dsl.explain import codes, explain

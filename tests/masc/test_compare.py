@@ -17,7 +17,7 @@ from masc.compiler.pipeline import compile_file
 from masc.dsl.diagnostics import MascError
 from masc.studies.comparison import Result, build_row, compare, trained_parameters
 from masc.studies.comparison_report import lines_of
-from masc.studies.comparison_runs import _HASHES, Run, Task, label_of, mark, plan_of, runs, task_of
+from masc.studies.comparison_runs import Run, Task, _content, label_of, mark, plan_of, runs, task_of
 from support import make_other
 
 TEAM = """
@@ -85,7 +85,7 @@ def test_another_model_upstream_is_another_run(team: Path) -> None:
     marks = set()
     for width in (16, 24):
         make_other(team.parent / "n", hidden_size=width)
-        _HASHES.clear()
+        _content.cache_clear()
         marks.add(mark(all_runs(team, ["single-tuned"])["single-tuned"], task(team)))
     assert len(marks) == 2
 

@@ -22,9 +22,10 @@ from masc.backends.torch.model.attention import NAME, Columns, block_mask
 from masc.backends.torch.model.characters import Characters
 from masc.compiler.files.reading import read_json
 from masc.compiler.ir.plan import Lora
-from masc.compiler.models.chat import ChatTemplate, Form, RefusalError, look, unused
+from masc.compiler.models.chat import ChatTemplate, Form, look, unused
 from masc.compiler.models.folder.finding import some
 from masc.compiler.models.folder.templates import read_template
+from masc.compiler.models.refusal import RefusalError
 from masc.dsl.diagnostics import MascError, fail
 
 

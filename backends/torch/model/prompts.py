@@ -15,7 +15,8 @@ from typing import Any
 from masc.backends.torch.data.values import names_of, text_of
 from masc.backends.torch.model.base import Base
 from masc.compiler.ir.plan import PlanAgent, Slot, Template
-from masc.compiler.models.chat import Message, RefusalError, unused
+from masc.compiler.models.chat import Message, unused
+from masc.compiler.models.refusal import RefusalError
 from masc.dsl.diagnostics import fail
 
 Row = Mapping[str, Any]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from masc.backends.torch.training.disk import writing
-from masc.compiler.files.find import atomic_write
+from masc.compiler.files.writing import atomic_write
 
 Metrics = dict[str, Any]
 

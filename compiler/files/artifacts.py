@@ -1,0 +1,36 @@
+"""Artifacts as folders: which folder is one, and which one is a source's. What is in them: `compiler/artifact`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from masc.compiler.files.reading import read_json
+
+
+def is_artifact(folder: Path) -> bool:
+    """Whether a folder is an artifact, of whatever name. One called `x.masc` is meant to be one even where it is
+    damaged; another is one if its manifest is masc's, or, where that is damaged, its plan."""
+    if folder.suffix == ".masc":
+        return True
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        return (folder / ".masc-install" / "manifest.json").is_file()  # the very first install was cut off
+    body = _object(manifest) or {}
+    if "format" in body and isinstance(body.get("fingerprint"), str) and isinstance(body.get("source"), str):
+        return True
+    plan = _object(folder / "plan.json") or {}
+    return isinstance(plan.get("plan"), dict) and "operations" in plan["plan"]
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    try:
+        body = read_json(path)
+    except (OSError, ValueError):
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def artifact_of(source: Path) -> Path:
+    """The artifact of a source: `relay.mas` -> `relay.masc` beside it; for the copy in an artifact, that artifact."""
+    return source.parent if is_artifact(source.parent) else source.with_suffix(".masc")
