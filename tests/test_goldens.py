@@ -103,6 +103,8 @@ def values_of(schema: Mapping[str, Any]) -> Iterator[str]:
     kind = schema.get("type")
     if kind == "array":
         yield from ("a list", *values_of(schema["items"]))
+    if kind == "boolean":
+        yield from ("true", "false")
     if kind in ("integer", "number"):
         yield "a number"
     if kind == "string":
@@ -121,6 +123,8 @@ def values_in(value: syntax.Value) -> Iterator[str]:
         yield "a range"
     elif isinstance(value.value, str):
         yield "a text"
+    elif isinstance(value.value, bool):
+        yield str(value.value).lower()
     else:
         yield from ("a number", str(value.value))
 

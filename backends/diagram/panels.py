@@ -115,7 +115,9 @@ def _adapter(agent: Agent) -> str:
     if lora is None:
         return "none: frozen"
     targets, alpha = ", ".join(lora.targets), number_text(lora.alpha)
-    return f"lora, rank = {lora.rank}, alpha = {alpha}, targets = {targets}, dropout = {number_text(lora.dropout)}"
+    kinds = ", rslora" * lora.rslora + ", dora" * lora.dora
+    dropout = number_text(lora.dropout)
+    return f"lora, rank = {lora.rank}, alpha = {alpha}, targets = {targets}, dropout = {dropout}{kinds}"
 
 
 def _sampling(agent: Agent) -> str:

@@ -132,7 +132,7 @@ def _facts(graph: Graph, agent: Agent, times: int) -> tuple[str, ...]:
         facts.append("frozen")
     else:
         where = "" if agent.lora.targets == ("all",) else " on " + ", ".join(agent.lora.targets)
-        facts.append(f"LoRA r={agent.lora.rank}{where}")
+        facts.append(f"{'DoRA' if agent.lora.dora else 'LoRA'} r={agent.lora.rank}{where}")
     if agent.answer is not None:
         facts.append(f"answers, up to {agent.answer.max_tokens} tokens")
     facts += [f"trained on {column}" for name, column in graph.labels if name == agent.name]

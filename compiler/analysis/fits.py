@@ -46,4 +46,5 @@ def _parts(plan: Plan) -> dict[str, str]:
 
 
 def _lora(lora: Lora) -> str:
-    return f"lora(rank = {lora.rank}, alpha = {lora.alpha:g}, targets = {'+'.join(lora.targets)})"
+    kinds = ", rslora" * lora.rslora + ", dora" * lora.dora
+    return f"lora(rank = {lora.rank}, alpha = {lora.alpha:g}, targets = {'+'.join(lora.targets)}{kinds})"

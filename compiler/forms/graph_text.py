@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from masc.compiler.channels import CHANNELS
 from masc.compiler.forms.plan_text import number_text, quote
 from masc.compiler.ir.graph import Agent, Edge, Graph, Loop
+from masc.compiler.ir.plan import Lora
 from masc.dsl.formatter import format_column
 
 
@@ -39,10 +40,15 @@ def _agent(agent: Agent) -> str:
     words = [agent.name, "on", agent.model]
     if agent.steps:
         words.append(f"think {agent.steps} align={agent.align}" + " stop" * (agent.gradient == "stop"))
-    words.append(f"lora {lora.rank}/{number_text(lora.alpha)} {'+'.join(lora.targets)}" if lora else "frozen")
+    words.append(_lora(lora) if lora else "frozen")
     if agent.answer is not None:
         words.append(f"answer {agent.answer.max_tokens}")
     return " ".join(words)
+
+
+def _lora(lora: Lora) -> str:
+    kinds = " rslora" * lora.rslora + " dora" * lora.dora
+    return f"lora {lora.rank}/{number_text(lora.alpha)} {'+'.join(lora.targets)}{kinds}"
 
 
 def _margin(graph: Graph, loop: Loop) -> str:

@@ -185,8 +185,11 @@ def _lora(line: Line) -> Lora | None:
         targets.append(line.name())
     line.need(",", "dropout", "=")
     dropout = line.real()
+    kinds = []
+    while line.has(","):
+        kinds.append(line.word("rslora", "dora"))
     line.need(")")
-    return Lora(rank, alpha, tuple(targets), dropout)
+    return Lora(rank, alpha, tuple(targets), dropout, "rslora" in kinds, "dora" in kinds)
 
 
 def _prompt(line: Line, role: str) -> Template:

@@ -43,7 +43,7 @@ loss      of an output, or of an activation whose text is supervised; a column t
 reaches   `planner`: all of its adapter; `critic.kv(29)`: of layer 29 only keys and values, all of the layers before it
           (-1: the last layer); `linear(planner)`: the matrix behind its latent steps; `hidden(a, b)`, `fuse(a, b)`: the
           link or fuser of an edge, `fuse(a, b, layers=0..9)`: that of these layers. Nothing after the word: nothing
-adapter   `targets` is one word, or names of projections joined by `+`
+adapter   `targets` is one word, or names of projections joined by `+`; `, rslora` and `, dora` behind the dropout
 train     one entry a line; an entry that is not set is left out
 """
 
@@ -219,7 +219,8 @@ def _lora(lora: Lora | None) -> str:
     if lora is None:
         return "none"
     targets, dropout = "+".join(lora.targets), number_text(lora.dropout)
-    return f"lora(rank={lora.rank}, alpha={number_text(lora.alpha)}, targets={targets}, dropout={dropout})"
+    kinds = ", rslora" * lora.rslora + ", dora" * lora.dora
+    return f"lora(rank={lora.rank}, alpha={number_text(lora.alpha)}, targets={targets}, dropout={dropout}{kinds})"
 
 
 def template_text(template: Template) -> str:

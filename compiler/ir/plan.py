@@ -7,7 +7,7 @@ it runs. The printed form (`plan_text.py`) is stable and parses back to an equal
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -26,12 +26,20 @@ Mode = Literal["graph", "text"]
 
 @dataclass(frozen=True)
 class Lora:
-    """`targets`: ("all",), ("attention",), ("mlp",) or names of linear projections (`q_proj`, ...)."""
+    """`targets`: ("all",), ("attention",), ("mlp",) or names of linear projections (`q_proj`, ...). rslora, dora: of
+    PEFT, as the language says."""
 
     rank: int = 16
     alpha: float = 32.0
     targets: tuple[str, ...] = ("all",)
     dropout: float = 0.0
+    rslora: bool = False
+    dora: bool = False
+
+    def of_rank(self, rank: int) -> Lora:
+        """The same with another rank, and outputs as strong."""
+        share = rank / self.rank
+        return replace(self, rank=rank, alpha=self.alpha * (share**0.5 if self.rslora else share))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.language.bounds import MOST, SEED, Bounds, whole
 from masc.compiler.language.declare import Adapter, Option, table
-from masc.compiler.language.values import numeric, stops, targets, word
+from masc.compiler.language.values import numeric, stops, targets, truth, word
 
 STEPS = numeric(whole(0, 1 << 16))
 """Latent steps: what stands behind `think`."""
@@ -34,6 +34,8 @@ LORA: Mapping[str, Option] = table(
     Option("alpha", numeric(Bounds(1e-6, 1e6)), "Its outputs are scaled by alpha / rank", 32.0),
     Option("targets", targets, "Which linear projections of the blocks it sits on", "all"),
     Option("dropout", numeric(Bounds(0.0, 0.99)), "Dropout before the adapter, in training", 0.0),
+    Option("rslora", truth, "Whether its outputs are scaled by alpha / sqrt(rank) instead of alpha / rank", False),
+    Option("dora", truth, "Whether the length of each row of an adapted matrix is trained for itself (DoRA)", False),
 )
 ADAPTERS: Mapping[str, Adapter] = table(
     Adapter("lora", "A LoRA adapter of its own, trained; the base stays frozen.", LORA),

@@ -40,7 +40,9 @@ class Option:
         """The default as it is written; empty: there is none."""
         if self.default is None:
             return ""
-        return str(self.default) if isinstance(self.default, str) else number(self.default)
+        if isinstance(self.default, bool):
+            return str(self.default).lower()
+        return self.default if isinstance(self.default, str) else number(self.default)
 
     @property
     def about(self) -> str:

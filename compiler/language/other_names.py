@@ -46,7 +46,9 @@ _CALLED = {
     "full": "true yes on all",
     "stack": "concat concatenate cat append sequential",
     "overlap": "parallel union shared same",
-    "lora": "qlora dora peft adapter rslora low_rank",
+    "lora": "qlora peft adapter low_rank",
+    "rslora": "use_rslora rank_stabilized rs_lora",
+    "dora": "use_dora",
     "true": "yes on y",
     "false": "no off n",
 }
@@ -83,6 +85,7 @@ _NOTES |= dict.fromkeys(
     ("top_k", "min_p", "num_beams", "typical_p", "repetition_penalty", "frequency_penalty", "presence_penalty"),
     "an answer is sampled with `temperature` and `top_p` alone",
 )
+_NOTES |= {name: f"write `lora({name} = true)`" for name in ("rslora", "dora")}
 _NOTES |= dict.fromkeys(("resume", "resume_from_checkpoint"), "go on with `masc train --resume`")
 _NOTES |= dict.fromkeys(("device", "gpus", "num_gpus", "devices"), "choose it with `masc train --device`")
 _NOTES |= dict.fromkeys(("report_to", "wandb", "tracker", "logger"), "choose it with `masc train --tracker`")

@@ -175,6 +175,18 @@ def word(*words: str) -> Reader:
     return Reader(read, {"enum": list(words)}, words=words)
 
 
+def _truth(scope: Scope, name: str, value: Value) -> bool:
+    got, labels = scope.constant(value)
+    if not isinstance(got, bool):
+        hint = meant(plain(value), ("true", "false"))
+        raise _mismatch(scope, name, "true or false", got, value, labels, hint)
+    return got
+
+
+truth = Reader(_truth, {"type": "boolean"}, words=("false", "true"), type="bool")
+"""`true` or `false`."""
+
+
 def _text(scope: Scope, name: str, value: Value) -> str:
     got, labels = scope.constant(value)
     if not isinstance(got, str):

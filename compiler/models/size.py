@@ -32,7 +32,9 @@ def projections(folder: Path, facts: ModelFacts) -> Shapes | None:
 
 
 def lora_size(shapes: Shapes, layers: int, lora: Lora) -> int:
-    """The parameters of an adapter: two matrices of its rank at each of its projections in each layer."""
+    """The parameters of an adapter: two matrices of its rank at each of its projections in each layer, and with DoRA a
+    length for each number that comes out."""
     groups = {"all": tuple(shapes), "attention": _ATTENTION, "mlp": _MLP}
     names = {name for target in lora.targets for name in groups.get(target, (target,))}
-    return layers * sum(lora.rank * sum(shapes[name]) for name in names if name in shapes)
+    sizes = (lora.rank * sum(shapes[name]) + lora.dora * shapes[name][1] for name in names if name in shapes)
+    return layers * sum(sizes)

@@ -101,7 +101,8 @@ def _trained(agent: Agent, folder: Path | None, facts: ModelFacts | None, plan: 
     if agent.lora is None:
         return f"Trains its align matrix: {linear:,} parameters." if linear else "Trains nothing: `adapt none`."
     lora = agent.lora
-    what = f"LoRA of rank {lora.rank}, alpha {lora.alpha:g}, on {', '.join(lora.targets)}"
+    kind = ("rank-stabilised " if lora.rslora else "") + ("DoRA" if lora.dora else "LoRA")
+    what = f"{kind} of rank {lora.rank}, alpha {lora.alpha:g}, on {', '.join(lora.targets)}"
     if shapes is None or facts is None:
         return f"Trains {what}; how many parameters is known once the model is on disk."
     size = lora_size(shapes, facts.layers, lora) + linear

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,10 +126,10 @@ def build_row(run: Run, task: Task) -> tuple[Program, int | None]:
     del team
     plan = plan_of(run, task.output)
     own = plan.agents[0].lora or Lora()
-    program = _build(run, task, plan_of(run, task.output, replace(own, rank=1, alpha=own.alpha / own.rank)))
-    rank = max(1, round(wanted / trained_parameters(program)))
-    scaled = replace(own, rank=rank, alpha=own.alpha * rank / own.rank)
-    return _build(run, task, plan_of(run, task.output, scaled)), rank
+    program = _build(run, task, plan_of(run, task.output, own.of_rank(1)))
+    each = trained_parameters(program, lambda name: ".lora_A." in name or ".lora_B." in name)
+    rank = max(1, round((wanted - trained_parameters(program) + each) / each))
+    return _build(run, task, plan_of(run, task.output, own.of_rank(rank))), rank
 
 
 def _build(run: Run, task: Task, plan: Plan) -> Program:
@@ -141,11 +141,12 @@ def _build(run: Run, task: Task, plan: Plan) -> Program:
     return build(plan, run.compilation.base, dtype=dtype, device=task.device, seed=run.seed, history=history)
 
 
-def trained_parameters(program: Program) -> int:
-    """How many numbers training changes: adapters and links as far as some loss reaches them."""
+def trained_parameters(program: Program, counts: Callable[[str], bool] = lambda name: True) -> int:
+    """How many numbers training changes: adapters and links as far as some loss reaches them. counts: which of them, by
+    name."""
     from masc.backends.torch.training.reached import reached
 
-    return sum(program.get_parameter(name).numel() for name in reached(program))
+    return sum(program.get_parameter(name).numel() for name in reached(program) if counts(name))
 
 
 def _train(

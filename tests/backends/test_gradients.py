@@ -141,6 +141,9 @@ graph g(q) -> answer { a -> b : kv(layers = 1..2)  b -> c : kv(carry = own, laye
     "frozen sender": chain(("a", 1, "norm"), ("b", 0, "norm")).replace(
         "adapt lora(rank = 4, alpha = 8) ", "adapt none ", 1
     ),
+    "lengths of DoRA": chain(
+        ("a", 2, "norm"), ("b", 0, "norm"), ("c", 0, "norm"), adapt="lora(rank = 2, rslora = true, dora = true)"
+    ),
     "attention only": chain(("a", 1, "norm"), ("b", 0, "norm"), adapt="lora(rank = 2, targets = attention)"),
 }
 

@@ -18,7 +18,7 @@ TEAM = """\
 mas 1
 model m = MODEL
 model o = OTHER
-agent a on m {{ user "{{q}}" think 2 (align = linear) adapt lora(rank = 3, targets = {targets}) }}
+agent a on m {{ user "{{q}}" think 2 (align = linear) adapt lora(rank = 3, targets = {targets}, dora = {dora}) }}
 agent b on o {{ user "{{q}}" think 1 adapt none }}
 agent c on m {{ user "{{q}}" answer adapt none }}
 graph g(q) -> answer {{ a -> b : {first}  b -> c : {second} }}
@@ -26,16 +26,17 @@ graph g(q) -> answer {{ a -> b : {first}  b -> c : {second} }}
 
 
 @pytest.mark.parametrize(
-    ("targets", "first", "second"),
+    ("targets", "dora", "first", "second"),
     [
-        ("all", "hidden", "fuse(width = 5)"),
-        ("attention", "hidden(link = mlp)", "fuse(layers = 1..2, width = 8)"),
-        ("mlp", "fuse(width = 7)", "hidden(link = mlp)"),
-        ("[q_proj, down_proj]", "fuse(layers = 0..1)", "hidden"),
+        ("all", False, "hidden", "fuse(width = 5)"),
+        ("attention", True, "hidden(link = mlp)", "fuse(layers = 1..2, width = 8)"),
+        ("mlp", True, "fuse(width = 7)", "hidden(link = mlp)"),
+        ("[q_proj, down_proj]", False, "fuse(layers = 0..1)", "hidden"),
     ],
 )
-def test_sizes_are_those_of_the_module(tiny: Path, targets: str, first: str, second: str) -> None:
-    program = make_program(TEAM.format(targets=targets, first=first, second=second), tiny)
+def test_sizes_are_those_of_the_module(tiny: Path, targets: str, dora: bool, first: str, second: str) -> None:
+    text = TEAM.format(targets=targets, dora=str(dora).lower(), first=first, second=second)
+    program = make_program(text, tiny)
     held: dict[str, int] = {}
     for name, parameter in program.trainable().items():
         held[program.owner(name)] = held.get(program.owner(name), 0) + parameter.numel()
@@ -43,9 +44,9 @@ def test_sizes_are_those_of_the_module(tiny: Path, targets: str, first: str, sec
     sender, receiver = read_config(tiny), read_config(tiny.parent / "other")
     shapes = projections(tiny, sender)
     assert shapes is not None
-    lora = Lora(3, targets=tuple(targets.strip("[]").split(", ")))
+    lora = Lora(3, targets=tuple(targets.strip("[]").split(", ")), dora=dora)
     expected = {"a": lora_size(shapes, sender.layers, lora) + sender.hidden**2}
-    graph = compile_source(Source("x.mas", TEAM.format(targets=targets, first=first, second=second))).graph
+    graph = compile_source(Source("x.mas", text)).graph
     assert graph is not None
     for edge, (left, right) in zip(graph.edges, ((sender, receiver), (receiver, sender)), strict=True):
         size = CHANNELS[edge.kind].links

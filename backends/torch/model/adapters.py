@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from peft import LoraConfig, TaskType, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
+from peft.tuners.lora.dora import DoraLinearLayer
+from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
 
 from masc.backends.torch.training.stored import pack, unpack
@@ -32,6 +34,7 @@ ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 MLP = ("gate_proj", "up_proj", "down_proj")
 _PREFIX = "base_model.model."
 """PEFT names tensors as seen from its own wrapper, which stands above the model."""
+_MAGNITUDE = "lora_magnitude_vector"
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _LATER = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "lora_bias")
 """Entries that some versions of PEFT leave out."""
@@ -60,11 +63,14 @@ def _targets(base: nn.Module, lora: Lora, agent: str) -> list[str]:
 
 
 def add(base: nn.Module, agent: str, lora: Lora, seed: int) -> None:
-    """Put a fresh adapter on the base: A random from the seed and the agent's name alone, B zero, both float32."""
+    """Put a fresh adapter on the base: A random from the seed and the agent's name alone, B zero, with DoRA the lengths
+    of the base's rows, all float32."""
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT divides it; its annotation says int
         lora_dropout=lora.dropout,
+        use_rslora=lora.rslora,
+        use_dora=lora.dora,
         target_modules=_targets(base, lora, agent),
         bias="none",
         task_type=TaskType.CAUSAL_LM,
@@ -81,6 +87,11 @@ def add(base: nn.Module, agent: str, lora: Lora, seed: int) -> None:
             parameter.data = parameter.data.to(device)
     for layer in layers_of(base):
         if agent in layer.lora_A:
+            if lora.dora:  # anew, of float32: in bfloat16 a fresh adapter would change something
+                half, other = layer.lora_A[agent].weight.data, layer.lora_B[agent].weight.data
+                scale, frozen = layer.scaling[agent], layer.get_base_layer()
+                magnitude: Any = layer.lora_magnitude_vector[agent]
+                magnitude.update_layer(base_layer=frozen, lora_A=half, lora_B=other, scaling=scale)
             _make_contextual(layer, agent)
 
 
@@ -93,7 +104,7 @@ def derive(seed: int, *names: str | int) -> int:
 
 def tensors(base: nn.Module, agent: str) -> dict[str, nn.Parameter]:
     """The adapter's parameters by their name in the base."""
-    ends = (f".lora_A.{agent}.weight", f".lora_B.{agent}.weight")
+    ends = tuple(f".{part}.{agent}.weight" for part in ("lora_A", "lora_B", _MAGNITUDE))
     return {name: parameter for name, parameter in base.named_parameters() if name.endswith(ends)}
 
 
@@ -102,7 +113,7 @@ def layers_of(base: nn.Module) -> list[LoraLayer]:
 
 
 Aliases = Mapping[str, tuple[nn.Module, Tensor]]
-"""By parameter name: the linear layer of an adapter, and a tensor that stands for its weight."""
+"""By parameter name: the module of an adapter that holds it, and a tensor that stands for its weight."""
 
 
 def aliases(base: nn.Module, agent: str) -> Aliases:
@@ -114,8 +125,8 @@ def aliases(base: nn.Module, agent: str) -> Aliases:
 
 @dataclass(frozen=True)
 class Applied:
-    """What passes run under. agent: whose adapter (None: nobody's); weights: by linear layer of the adapter, what
-    stands for its weight; still: no dropout; noise: what dropout draws from (None: torch's own generator)."""
+    """What passes run under. agent: whose adapter (None: nobody's); weights: by module of the adapter, what stands for
+    its weight; still: no dropout; noise: what dropout draws from (None: torch's own generator)."""
 
     agent: str | None = None
     weights: Mapping[nn.Module, Tensor] = field(default_factory=dict)
@@ -164,6 +175,35 @@ class _Projection(nn.Linear):
         return nn.functional.linear(x, weight, self.bias)
 
 
+class _Magnitude(DoraLinearLayer):
+    """The lengths of DoRA, which may be another tensor's."""
+
+    @property  # type: ignore[override]
+    def weight(self) -> Tensor:  # type: ignore[override]
+        own = self._parameters["weight"]
+        assert own is not None
+        return _APPLIED.get().weights.get(self, own)
+
+
+class _Dora(DoraLinearVariant):
+    """DoRA as PEFT computes it. Whether something is dropped PEFT asks of the layer, which is never in training here:
+    the adapter's own dropout knows."""
+
+    @staticmethod
+    def forward(module: LoraLayer, active_adapter: str, x: Tensor, result: Tensor, **_: Any) -> Tensor:
+        dropped = module.lora_dropout[active_adapter](x)
+        added: Tensor = module.lora_magnitude_vector[active_adapter](
+            dropped,
+            lora_A=module.lora_A[active_adapter],
+            lora_B=module.lora_B[active_adapter],
+            scaling=module.scaling[active_adapter],
+            base_layer=module.get_base_layer(),
+            base_result=result if dropped is x else None,  # PEFT drops from the base's part, too
+            adapter_name=active_adapter,
+        )
+        return result + added
+
+
 class _Dropout(nn.Dropout):
     """Dropout that a thread can switch off for itself, and whose draws can be repeated: when an activation is computed
     again in the backward pass, other threads may have drawn from torch's generator since."""
@@ -198,6 +238,9 @@ def _make_contextual(layer: LoraLayer, agent: str) -> None:
     dropout = layer.lora_dropout[agent]
     if isinstance(dropout, nn.Dropout):
         dropout.__class__ = _Dropout
+    if agent in layer.lora_magnitude_vector:
+        layer.lora_magnitude_vector[agent].__class__ = _Magnitude
+        layer.lora_variant[agent] = _Dora()
 
 
 def save(base: nn.Module, agent: str, folder: Path, name: str | None = None) -> None:
@@ -234,7 +277,8 @@ def check_config(base: nn.Module, agent: str, config: bytes) -> None:
 
 def _stored(name: str, agent: str) -> str:
     """What a file calls a parameter."""
-    return _PREFIX + name.replace(f".{agent}.weight", ".weight")
+    own = f".{_MAGNITUDE}.{agent}.weight"
+    return _PREFIX + name.replace(own, f".{_MAGNITUDE}").replace(f".{agent}.weight", ".weight")
 
 
 def _body(base: nn.Module, agent: str) -> dict[str, Any]:

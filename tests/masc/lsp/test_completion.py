@@ -61,7 +61,10 @@ def labels(folder: Path, text: str, **others: str) -> set[str]:
             {*ALIGNMENTS, "many", "told", "depth"},
         ),
         (HEAD + "agent a on small {\n  adapt ‸\n}" + GRAPH, {"lora", "none"}),
-        (HEAD + "agent a on small {\n  adapt lora(rank = 3, ‸)\n}" + GRAPH, {"alpha", "targets", "dropout"}),
+        (
+            HEAD + "agent a on small {\n  adapt lora(rank = 3, ‸)\n}" + GRAPH,
+            {"alpha", "targets", "dropout", "rslora", "dora"},
+        ),
         (
             HEAD + "agent a on small {\n  adapt lora(targets = [q_proj, ‸])\n}" + GRAPH,
             {"k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"},

@@ -9,7 +9,7 @@ import pytest
 from masc.compiler.language.values import PROJECTIONS, Reader, Scope, read_value
 from masc.compiler.resolve.params import FIELD_TYPES
 from masc.dsl.source import Source, Span
-from masc.dsl.syntax import List, Name
+from masc.dsl.syntax import List, Literal, Name
 from masc.dsl.tokens import KEYWORDS
 from masc.lsp import words
 
@@ -47,6 +47,11 @@ def test_what_is_said_of_an_option() -> None:
 
 def taken(reader: Reader, name: str) -> set[str]:
     """The words that an option takes: those that its complaint names, as far as it then takes them."""
+    if reader.type == "bool":
+        truths = {"true": True, "false": False}
+        return {
+            word for word, truth in truths.items() if read_value(Scope(), reader, name, Literal(SPAN, truth)) is truth
+        }
     scope = Scope()
     assert read_value(scope, reader, name, Name(SPAN, "no_such_word")) is None
     message = scope.notes[0].message
