@@ -33,7 +33,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 import masc
 from masc.backends.torch.build import build
-from masc.backends.torch.engine.segments import Opening
+from masc.backends.torch.channels.segments import Opening
 from masc.backends.torch.probing.probe import Probe
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.reached import reached
@@ -327,7 +327,7 @@ def _node(program: Program, name: str) -> tuple[str, ...]:
         sender, receiver = pair.split(", ")
         if kind == "hidden":
             return kind, sender, receiver
-        return kind, sender, receiver, str(program.fuser(sender, receiver).layers[int(name.split(".")[3])])
+        return kind, sender, receiver, str(program.link(kind, sender, receiver).layers[int(name.split(".")[3])])
     layer = name.split(".layers.")[1].split(".")[0]
     return "kv" if ".k_proj." in name or ".v_proj." in name else "rest", owner, layer
 

@@ -11,8 +11,8 @@ import torch
 from graph_oracle import PARTS, Atom, Oracle
 from torch import Tensor
 
+from masc.backends.torch.channels.segments import Opening, Segment
 from masc.backends.torch.engine import walk
-from masc.backends.torch.engine.segments import Opening, Segment
 from masc.backends.torch.program import Program
 from masc.compiler.ir.plan import Turn
 
@@ -69,7 +69,7 @@ def _looking(program: Program, hook: Hook) -> Iterator[None]:
 @contextmanager
 def watched(program: Program, crossed: dict[tuple[str, Atom], float]) -> Iterator[None]:
     """Within it the size of every gradient that goes from a receiver to an atom is noted."""
-    fused = {turn.activation for turn in program.plan.turns if turn.fuses}
+    fused = {turn.activation for turn in program.plan.turns if any(arrival.aligns for arrival in turn.arrives)}
 
     def hook(receiver: str, name: str, layer: int, tensor: Tensor, segment: Segment) -> Tensor:
         if not torch.is_grad_enabled():
@@ -93,7 +93,7 @@ def watched(program: Program, crossed: dict[tuple[str, Atom], float]) -> Iterato
 @contextmanager
 def held(program: Program, oracle: Oracle, opening: Opening | None) -> Iterator[None]:
     """Within it, what the edges stop is constant."""
-    fused = {turn.activation for turn in program.plan.turns if turn.fuses}
+    fused = {turn.activation for turn in program.plan.turns if any(arrival.aligns for arrival in turn.arrives)}
 
     def hook(receiver: str, name: str, layer: int, tensor: Tensor, segment: Segment) -> Tensor:
         full = torch.zeros_like(segment.real)

@@ -18,6 +18,7 @@ import masc
 from masc.backends.scoring.code import passes
 from masc.backends.torch.evaluation.tasks import TASKS
 from masc.compiler.analysis.sights import sights
+from masc.compiler.channels.text import Read
 from masc.compiler.pipeline import compile_file
 from masc.dsl.diagnostics import errors
 from support import WALLS
@@ -135,5 +136,6 @@ def test_runs_in_words_too(folder: Path, tiny: Path, tmp_path: Path) -> None:
         (tmp_path / path.name).write_text(_on_tiny_models(path.read_text(encoding="utf-8"), tiny), encoding="utf-8")
     compilation = compile_file(tmp_path / f"{folder.name}.mas", channel="text")
     plan = compilation.require()
-    assert all(not (turn.sees or turn.splices or turn.fuses) for turn in plan.turns)
-    assert sum(len(turn.reads) for turn in plan.turns) > 0
+    arriving = [arrival for turn in plan.turns for arrival in turn.arrives]
+    assert not any(turn.sees for turn in plan.turns)
+    assert {type(arrival) for arrival in arriving} == {Read}

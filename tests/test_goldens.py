@@ -27,11 +27,12 @@ from goldens import (
     read_case,
 )
 from masc.compiler.analysis.verify import verify_plan
-from masc.compiler.channels import CHANNELS
+from masc.compiler.channels import ARRIVALS, CHANNELS
 from masc.compiler.forms.plan_json import dump_plan, load_plan
 from masc.compiler.forms.plan_parse import parse_plan
 from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.ir import plan as plan_module
+from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.plan import Plan
 from masc.compiler.language.agents import ANSWER, LORA, THINK
 from masc.compiler.language.declare import Option
@@ -211,6 +212,8 @@ def holds(kind: Any) -> Iterator[str]:
     elif get_origin(kind) is tuple:
         for one in get_args(kind):
             yield from () if one is Ellipsis else holds(one)
+    elif kind is Arrival:
+        yield from (one.__name__ for one in ARRIVALS.values())
     elif kind is NoneType or is_dataclass(kind):
         yield kind.__name__
     else:
@@ -231,7 +234,10 @@ def parts(kind: Any, seen: set[Any]) -> None:
     """The dataclasses that a type is made of."""
     if isinstance(kind, str | ForwardRef):
         kind = eval(kind if isinstance(kind, str) else kind.__forward_arg__, vars(plan_module))
-    if is_dataclass(kind) and kind not in seen:
+    if kind is Arrival:
+        for one in ARRIVALS.values():
+            parts(one, seen)
+    elif is_dataclass(kind) and kind not in seen:
         seen.add(kind)
         for inner in get_type_hints(kind).values():
             parts(inner, seen)

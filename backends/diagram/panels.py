@@ -80,12 +80,7 @@ def _agent(graph: Graph, plan: Plan, agent: Agent, rounds: Sequence[str]) -> Ite
 
 def _turn(turn: Turn) -> Rows:
     rows: Rows = [_view(view) for view in turn.sees]
-    rows += [(f"reads {r.segment}", "nothing: cut" if r.cut else "its text") for r in turn.reads]
-    for s in turn.splices:
-        part = "latents" if s.part == "latents" else "prompt and latents"
-        rows.append((f"splices {s.segment}", f"hidden states of its {part}, {s.shape} link{_stop(s.stop)}"))
-    for f in turn.fuses:
-        rows.append((f"fuses {f.segment}", f"{_layers(f.layers)}, width {f.width}{_stop(f.stop)}"))
+    rows += [(f"{arrival.word} {arrival.segment}", arrival.told) for arrival in turn.arrives]
     ends = [f"end of {end.segment}" + "".join(f" + length of {s}" for s in end.shift) for end in turn.at]
     rows = rows or [("sees", "nothing but its own prompt")]
     rows.append(("starts at", " or ".join(ends) + (", the largest" * (len(ends) > 1)) if ends else "position 0"))

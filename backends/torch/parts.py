@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from masc.backends.torch.channels.links import Fuser, fuser, hidden_link
+from masc.backends.torch.channels.arrivals import BRINGING
 from masc.backends.torch.engine.here import Claim, Here, Threads
 from masc.backends.torch.history import NEW, History
 from masc.backends.torch.model.align import START
@@ -88,30 +88,15 @@ class Parts(nn.Module):
 
     def _link(self, turn: Turn) -> None:
         """Make the trainable parts of a turn's edges, if they are not there yet: rounds share them."""
-        receiver = turn.agent
-        for splice in turn.splices:
-            sender = agent_of(splice.segment)
-            key = reach_text(Across("hidden", sender, receiver))
-            if key not in self.across:
-                self.across[key] = hidden_link(splice.shape, self.base(sender), self.base(receiver), self.seed, key)
-        for fuse in turn.fuses:
-            sender = agent_of(fuse.segment)
-            key = reach_text(Across("fuse", sender, receiver))
-            if key not in self.across:
-                theirs, own = self.base(sender), self.base(receiver)
-                paired = range(max(0, own.layers - theirs.layers), own.layers)
-                layers = [i for i in paired if fuse.layers is None or any(a <= i <= b for a, b in fuse.layers)]
-                self.across[key] = fuser(theirs, own, layers, fuse.width, self.seed, key)
+        for arrival in turn.arrives:
+            sender = agent_of(arrival.segment)
+            key = reach_text(Across(arrival.kind, sender, turn.agent))
+            if (make := BRINGING[arrival.kind].link) is not None and key not in self.across:
+                self.across[key] = make(arrival, self.base(sender), self.base(turn.agent), self.seed, key)
 
-    def hidden_link(self, sender: str, receiver: str) -> nn.Module:
-        """The link of the hidden edge between two agents."""
-        return self.across[reach_text(Across("hidden", sender, receiver))]
-
-    def fuser(self, sender: str, receiver: str) -> Fuser:
-        """The fuser of the fuse edge between two agents."""
-        found = self.across[reach_text(Across("fuse", sender, receiver))]
-        assert isinstance(found, Fuser)
-        return found
+    def link(self, kind: str, sender: str, receiver: str) -> nn.Module:
+        """The trained link of an edge between two agents. kind: its channel."""
+        return self.across[reach_text(Across(kind, sender, receiver))]
 
     def base(self, agent: str) -> Base:
         """The base model of an agent."""

@@ -13,10 +13,10 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor, nn
 
+from masc.backends.torch.channels.segments import Opening
 from masc.backends.torch.data.check import answer_columns
 from masc.backends.torch.data.rows import rows_of
 from masc.backends.torch.engine.outputs import Output, Said, Scored
-from masc.backends.torch.engine.segments import Opening
 from masc.backends.torch.engine.trace import Patches, Trace, patches_of, trace_of
 from masc.backends.torch.engine.walk import Walk, cut_at_stop
 from masc.backends.torch.model import adapters

@@ -33,15 +33,11 @@ def _parts(plan: Plan) -> dict[str, str]:
         name = turn.agent
         if turn.think is not None and ALIGNMENTS[turn.think.align].trained and plan.agent(name).lora is not None:
             found[f"`align = {turn.think.align}` of `{name}`"] = f"a matrix of {models[name]}"
-        for splice in turn.splices:
-            sender = agent_of(splice.segment)
-            between = f"from {models[sender]} to {models[name]}"
-            found[f"the link `hidden({sender}, {name})`"] = f"{splice.shape} {between}"
-        for fuse in turn.fuses:
-            sender = agent_of(fuse.segment)
-            layers = "all layers" if fuse.layers is None else f"layers {fuse.layers[0][0]}..{fuse.layers[-1][1]}"
-            shape = f"{fuse.width} wide on {layers} from {models[sender]} to {models[name]}"
-            found[f"the fuser `fuse({sender}, {name})`"] = shape
+        for arrival in turn.arrives:
+            if arrival.link:
+                sender = agent_of(arrival.segment)
+                between = f"from {models[sender]} to {models[name]}"
+                found[f"the {arrival.link} `{arrival.kind}({sender}, {name})`"] = f"{arrival.shape} {between}"
     return found
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import get_args
 
-from masc.compiler.ir.plan import Fuse, Keep, Kept, Plan, Read, Splice, TraceOf, Turn
+from masc.compiler.ir.arrival import Kept
+from masc.compiler.ir.plan import Keep, Plan, TraceOf, Turn
 
-_KINDS: dict[type, Kept] = {Read: "text", Splice: "hidden", Fuse: "prompt"}
 _ORDER: tuple[Kept, ...] = get_args(Kept)
 
 
@@ -41,7 +41,7 @@ def _needs(turn: Turn) -> Iterator[tuple[str, Kept]]:
         yield from ((name, "length") for name in place.shift if name not in seen)
     yield from ((end.segment, "length") for end in turn.at if end.segment not in seen)
     for arrival in turn.arrives:
-        yield arrival.segment, _KINDS[type(arrival)]
+        yield arrival.segment, arrival.keeps
 
 
 def _behind(plan: Plan) -> set[str]:
@@ -56,7 +56,5 @@ def _behind(plan: Plan) -> set[str]:
             if not (entry.stop or entry.cut):
                 found.add(entry.segment)
                 looked |= {entry.segment} if isinstance(entry, TraceOf) else set()
-        for arrival in turn.arrives if here else ():
-            if not isinstance(arrival, Read) and not arrival.stop and not (isinstance(arrival, Splice) and arrival.cut):
-                found.add(arrival.segment)
+        found |= {arrival.segment for arrival in turn.arrives if arrival.passes} if here else set()
     return found

@@ -8,21 +8,18 @@ from dataclasses import dataclass, field, replace
 
 from masc.compiler.analysis.keep import keep
 from masc.compiler.analysis.reach import with_reach
+from masc.compiler.channels import ARRIVALS
 from masc.compiler.ir.plan import (
     Across,
     Answer,
-    Fuse,
     LatentMap,
-    Layers,
     Lora,
     Loss,
     Plan,
     PlanAgent,
     Reach,
-    Read,
     Sampling,
     Slot,
-    Splice,
     Template,
     Think,
     TraceOf,
@@ -31,7 +28,7 @@ from masc.compiler.ir.plan import (
     View,
     agent_of,
 )
-from masc.compiler.ir.ranges import union
+from masc.compiler.ir.ranges import in_order
 from masc.compiler.ir.views import distinct
 from masc.compiler.ir.words import NAME, SEGMENT
 from masc.compiler.language.alignments import ALIGNMENTS
@@ -132,8 +129,8 @@ class _State:
     said: set[str] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
     given: set[str] = field(default_factory=set)
-    links: dict[tuple[str, str, str], object] = field(default_factory=dict)
-    """By kind, sender and receiver of an edge with parameters: their shape or width."""
+    links: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    """By channel, sender and receiver of an edge with a trained link: its shape."""
     losses: set[str] = field(default_factory=set)
 
     def turn(self, turn: Turn) -> Iterator[Promise]:
@@ -155,27 +152,23 @@ class _State:
         alike = all(self.agents[agent_of(name)].model == model for name in named)
         yield alike, "keys and values stay on one model"
         latent = {x.segment for x in places if not isinstance(x, TraceOf) and x.part == "latents"}
-        latent |= {splice.segment for splice in turn.splices if splice.part == "latents"}
+        latent |= {arrival.segment for arrival in turn.arrives if arrival.latents}
         yield self.thought >= latent, "latent positions are there where they are seen"
         yield from _views(turn.sees)
         yield _different(turn.at), "an end is named once"
 
     def _arrives(self, turn: Turn) -> Iterator[Promise]:
-        ordered = (*turn.reads, *turn.splices, *turn.fuses)
-        yield ordered == turn.arrives, "words arrive before hidden states, hidden states before caches"
-        yield self.said >= {read.segment for read in turn.reads}, "every text is said before it is read"
-        kinds: tuple[tuple[Read | Splice | Fuse, ...], ...] = (turn.reads, turn.splices, turn.fuses)
-        for kind in kinds:
-            yield _different([a.segment for a in kind]), "what arrives arrives once"
-        for splice in turn.splices:
-            key = "hidden", agent_of(splice.segment), turn.agent
-            yield self.links.setdefault(key, splice.shape) == splice.shape, "two agents have one link of a shape"
-        for fuse in turn.fuses:
-            yield _sorted(fuse.layers), "layers are sorted ranges"
-            yield 1 <= fuse.width < _MOST, "a width is positive"
-            key = "fuse", agent_of(fuse.segment), turn.agent
-            size = fuse.width, fuse.layers
-            yield self.links.setdefault(key, size) == size, "two agents have one fuser, of one width"
+        order = list(ARRIVALS.values())
+        ranks = [order.index(type(arrival)) for arrival in turn.arrives]
+        yield ranks == sorted(ranks), "what arrives is told channel by channel"
+        yield _different([(type(a), a.segment) for a in turn.arrives]), "what arrives arrives once"
+        told = {arrival.segment for arrival in turn.arrives if arrival.keeps == "text"}
+        yield self.said >= told, "every text is said before it is read"
+        for arrival in turn.arrives:
+            yield from arrival.promises()
+            if arrival.link:
+                key = arrival.kind, agent_of(arrival.segment), turn.agent
+                yield self.links.setdefault(key, arrival.shape) == arrival.shape, "two agents have one link of a kind"
 
     def _think(self, turn: Turn, think: Think) -> Iterator[Promise]:
         yield 1 <= think.steps < _MOST, "an agent that thinks has steps"
@@ -200,8 +193,7 @@ class _State:
             if isinstance(reach, Across):
                 there = (reach.edge, reach.sender, reach.receiver) in self.links
                 yield there, "a loss reaches links that are there"
-                part = reach.layers is None or reach.edge == "fuse"
-                yield part and _sorted(reach.layers), "layers that a loss reaches are sorted ranges"
+                yield in_order(reach.layers), "layers that a loss reaches are sorted ranges"
             else:
                 known = self.agents.get(reach.agent)
                 yield known is not None and known.lora is not None, "losses reach adapters"
@@ -213,7 +205,7 @@ class _State:
 def _views(views: tuple[View | TraceOf, ...]) -> Iterator[Promise]:
     shifts: dict[str, tuple[str, ...]] = {}
     for view in views:
-        yield _sorted(view.layers), "layers are sorted ranges"
+        yield in_order(view.layers), "layers are sorted ranges"
         yield view.until is None or 1 <= view.until < _MOST, "a view that ends is there for a step or more"
         yield shifts.setdefault(view.segment, view.shift) == view.shift, "a segment is seen at one place"
     yield distinct(views) == views, "no view says what another says already"
@@ -224,12 +216,6 @@ def _sampling(sampling: Sampling) -> Iterator[Promise]:
     yield 0 <= sampling.temperature < math.inf and 0 < sampling.top_p <= 1, "temperature and top_p are in range"
     yield 0 <= sampling.seed < _MOST, "a seed is not negative"
     yield all(sampling.stop) and _different(sampling.stop), "stop strings are not empty, each once"
-
-
-def _sorted(layers: Layers) -> bool:
-    if layers is None:
-        return True
-    return layers != () and all(0 <= a <= b < _MOST for a, b in layers) and layers == union(layers, ())
 
 
 def _different(items: Iterable[object]) -> bool:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from masc.compiler.ir.graph import Agent, Edge
+from masc.compiler.ir.arrival import Arrival
+from masc.compiler.ir.graph import Agent, Edge, Graph
 from masc.compiler.ir.plan import Slot
 from masc.compiler.ir.resolved import Link, Resolved
 from masc.compiler.language.declare import Option
@@ -124,6 +125,8 @@ class Channel:
     check       what is wrong with one edge, or worth telling
     rows        what the panel beside a drawing says of every edge of the kind
     styles      how edges of the kind are drawn, by what they `carry`; "": whatever that is
+    arrival     what it brings into a prompt, in a plan; None: nothing
+    brings      what an edge brings, in a graph; None: nothing. The last argument: nothing comes across (`--cut`)
     """
 
     kind: str
@@ -141,6 +144,8 @@ class Channel:
     links: Callable[[Edge, ModelFacts, ModelFacts], int] | None = None
     rows: tuple[tuple[str, str], ...] = ()
     snippets: tuple[Snippet, ...] = ()
+    arrival: type[Arrival] | None = None
+    brings: Callable[[Edge, Graph, bool], Arrival | None] | None = None
 
     @property
     def carries(self) -> bool:

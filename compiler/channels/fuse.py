@@ -4,15 +4,91 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
 
 from masc.compiler.channels.common import GRADIENT, layers_option, missing_layers
 from masc.compiler.channels.declare import Between, Channel, EdgeOption, Snippet, Style, slots
-from masc.compiler.ir.graph import Edge
+from masc.compiler.ir.arrival import Arrival, Arrived, Through, counted
+from masc.compiler.ir.graph import Edge, Graph
+from masc.compiler.ir.lines import Line
+from masc.compiler.ir.ranges import Layers, in_order, intersection, layers_text, layers_told
 from masc.compiler.language.bounds import whole
 from masc.compiler.language.declare import table
 from masc.compiler.language.values import numeric
 from masc.compiler.models.facts import ModelFacts
 from masc.dsl.diagnostics import Diagnostic
+
+
+@dataclass(frozen=True)
+class Fuse(Arrival):
+    """An earlier segment's keys and values, projected and gated, are added to those of the receiver's prompt (all but
+    its last token) where both hold the value of one placeholder. Layers are aligned from the last.
+
+    layers  of the receiver; None: all that have a counterpart
+    width   of the projection's hidden layer
+    """
+
+    kind = "fuse"
+    word = "fuses"
+    keeps = "prompt"
+    link = "fuser"
+    aligns = True
+
+    layers: Layers = None
+    width: int = 256
+    stop: bool = False
+
+    @classmethod
+    def parse(cls, line: Line) -> Self:
+        segment, layers = line.segment(), line.layers()
+        line.need("width", "=")
+        return cls(segment, layers, line.integer(), line.has("stop"))
+
+    @property
+    def text(self) -> str:
+        layers = f" {layers_text(self.layers)}" if self.layers is not None else ""
+        return f"{self.segment}{layers} width={self.width}" + " stop" * self.stop
+
+    @property
+    def told(self) -> str:
+        return f"{layers_told(self.layers)}, width {self.width}" + ", no gradient" * self.stop
+
+    @property
+    def seen(self) -> str:
+        return f"the cache of `{self.segment}`, fused into its own"
+
+    @property
+    def shape(self) -> str:
+        layers = "all layers" if self.layers is None else f"layers {self.layers[0][0]}..{self.layers[-1][1]}"
+        return f"{self.width} wide on {layers}"
+
+    @property
+    def passes(self) -> bool:
+        return not self.stop
+
+    def through(self, at: Arrived, own: int | None, theirs: int | None) -> Through:
+        if own is None or theirs is None:  # which layers have a counterpart, nobody knows: all of them
+            return Through(None, None if self.stop else Arrived(prompt=((0, counted(theirs) - 1),)))
+        shift = own - theirs
+        paired = intersection(self.layers, ((max(0, shift), own - 1),)) or ()
+        reached = intersection(paired, at.altered(own))
+        if not reached:
+            return Through()
+        behind = tuple((first - shift, last - shift) for first, last in reached)
+        return Through(reached, None if self.stop else Arrived(prompt=behind), paired)
+
+    def layers_named(self) -> Layers:
+        return self.layers
+
+    def promises(self) -> Iterator[tuple[bool, str]]:
+        yield in_order(self.layers), "layers are sorted ranges"
+        yield 1 <= self.width < 2**63, "a width is positive"
+
+
+def _brings(edge: Edge, graph: Graph, cut: bool) -> Fuse | None:
+    layers = None if edge.layers is None else (edge.layers,)
+    return None if cut else Fuse(edge.sender, layers, edge.width, edge.gradient == "stop")
 
 
 def _check(between: Between) -> Iterator[Diagnostic]:
@@ -51,6 +127,8 @@ CHANNEL = Channel(
     cached=True,
     links=_parameters,
     check=_check,
+    arrival=Fuse,
+    brings=_brings,
     options=table(
         layers_option("The receiver's layers that are fused, as far as they have a counterpart"),
         EdgeOption(

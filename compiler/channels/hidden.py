@@ -2,12 +2,83 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal, Self, cast
+
 from masc.compiler.channels.common import GRADIENT, nothing_to_carry
 from masc.compiler.channels.declare import Channel, EdgeOption, Snippet, Style
-from masc.compiler.ir.graph import Edge
+from masc.compiler.ir.arrival import Arrival, Arrived, Through
+from masc.compiler.ir.graph import Edge, Graph
+from masc.compiler.ir.lines import Line
+from masc.compiler.ir.plan import agent_of
 from masc.compiler.language.declare import table
 from masc.compiler.language.values import word
 from masc.compiler.models.facts import ModelFacts
+
+
+@dataclass(frozen=True)
+class Splice(Arrival):
+    """A receiver's prompt holds, at `{sender}` or before the user's text, final hidden states of an earlier segment,
+    each brought into the receiver's embedding space by the link of these two agents.
+
+    part    "latents": those of the latent positions; "all": of the prompt's before them, too
+    made    of which shape the link is
+    stop    no gradient goes back through it; the link is trained all the same
+    cut     vectors of zeros instead, so that positions stay
+    """
+
+    kind = "hidden"
+    word = "splices"
+    keeps = "hidden"
+    link = "link"
+
+    part: Literal["all", "latents"] = "latents"
+    made: Literal["linear", "mlp"] = "linear"
+    stop: bool = False
+    cut: bool = False
+
+    @classmethod
+    def parse(cls, line: Line) -> Self:
+        segment, part = line.segment(), line.part()
+        line.need("shape", "=")
+        made = cast(Literal["linear", "mlp"], line.word("linear", "mlp"))
+        return cls(segment, part, made, line.has("stop"), line.has("cut"))
+
+    @property
+    def text(self) -> str:
+        part = ".latents" if self.part == "latents" else ""
+        return f"{self.segment}{part} shape={self.made}" + " stop" * self.stop + " cut" * self.cut
+
+    @property
+    def told(self) -> str:
+        part = "latents" if self.part == "latents" else "prompt and latents"
+        return f"hidden states of its {part}, {self.made} link" + ", no gradient" * self.stop
+
+    @property
+    def seen(self) -> str:
+        return f"hidden states of `{self.segment}`"
+
+    @property
+    def latents(self) -> bool:
+        return self.part == "latents"
+
+    @property
+    def shape(self) -> str:
+        return self.made
+
+    @property
+    def passes(self) -> bool:
+        return not (self.stop or self.cut)
+
+    def through(self, at: Arrived, own: int | None, theirs: int | None) -> Through:
+        return Through() if self.cut else Through(None, None if self.stop else Arrived(full=True))
+
+
+def _brings(edge: Edge, graph: Graph, cut: bool) -> Splice | None:
+    if edge.carry == "latents" and not graph.agent(agent_of(edge.sender)).steps:
+        return None
+    part: Literal["all", "latents"] = "latents" if edge.carry == "latents" else "all"
+    return Splice(edge.sender, part, edge.shape, edge.gradient == "stop", cut)
 
 
 def _parameters(edge: Edge, sender: ModelFacts, receiver: ModelFacts) -> int:
@@ -24,6 +95,8 @@ CHANNEL = Channel(
     in_prompt=True,
     links=_parameters,
     check=nothing_to_carry,
+    arrival=Splice,
+    brings=_brings,
     options=table(
         EdgeOption(
             "carry",

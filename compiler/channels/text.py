@@ -3,9 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
 
 from masc.compiler.channels.declare import Between, Channel, Snippet, Style
+from masc.compiler.ir.arrival import Arrival
+from masc.compiler.ir.graph import Edge, Graph
+from masc.compiler.ir.lines import Line
 from masc.dsl.diagnostics import Diagnostic, Label
+
+
+@dataclass(frozen=True)
+class Read(Arrival):
+    """A receiver's prompt holds, at `{sender}` or before the user's text, what an earlier turn said. cut: nothing
+    instead."""
+
+    kind = "text"
+    word = "reads"
+    keeps = "text"
+    holds = True
+
+    cut: bool = False
+
+    @classmethod
+    def parse(cls, line: Line) -> Self:
+        return cls(line.segment(), line.has("cut"))
+
+    @property
+    def text(self) -> str:
+        return f"{self.segment} cut" if self.cut else self.segment
+
+    @property
+    def told(self) -> str:
+        return "nothing: cut" if self.cut else "its text"
+
+    @property
+    def seen(self) -> str:
+        return f"the words of `{self.segment}`"
+
+
+def _brings(edge: Edge, graph: Graph, cut: bool) -> Read:
+    return Read(edge.sender, cut)
 
 
 def _check(between: Between) -> Iterator[Diagnostic]:
@@ -25,6 +63,8 @@ CHANNEL = Channel(
     in_prompt=True,
     words=True,
     check=_check,
+    arrival=Read,
+    brings=_brings,
     options={},
     rows=(("gradient", "none crosses text"),),
     styles={"": Style("text", "text", "solid", 2.0, 1.2, ("#b0581a", "#e69457"))},

@@ -13,8 +13,10 @@ from types import NoneType, UnionType
 from typing import Any, ForwardRef, Literal, Union, get_args, get_origin, get_type_hints
 
 from masc.compiler.analysis.verify_plan import contradiction
+from masc.compiler.channels import ARRIVALS
 from masc.compiler.files.reading import parse_json
 from masc.compiler.ir import plan as plan_module
+from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.plan import Plan
 from masc.dsl.diagnostics import fail
 
@@ -90,6 +92,8 @@ def _decode(wanted: Any, value: Any, where: str) -> Any:
             raise TypeError(f"{where} is not a list of the right length")
         kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
         return tuple(_decode(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+    if wanted is Arrival:
+        return _union(tuple(ARRIVALS.values()), value, where)
     if is_dataclass(wanted) and isinstance(wanted, type):
         return _object(wanted, value, where)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):

@@ -5,30 +5,26 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 from masc.compiler.analysis.verify_plan import contradiction
+from masc.compiler.channels import ARRIVALS
+from masc.compiler.ir.arrival import Arrival, Kept
 from masc.compiler.ir.lines import Line
 from masc.compiler.ir.plan import (
     Across,
     Answer,
-    Arrival,
     BaseModel,
     End,
-    Fuse,
     Keep,
-    Kept,
     LatentMap,
-    Layers,
     Lora,
     Loss,
     Plan,
     PlanAgent,
     Reach,
-    Read,
     Sampling,
     Slot,
-    Splice,
     Template,
     Think,
     TraceOf,
@@ -41,6 +37,7 @@ from masc.dsl.diagnostics import fail
 from masc.dsl.source import Source, Span
 
 _INTEGER_FIELDS = {f.name for f in fields(TrainSettings) if f.type == "int"}
+_LINKED = {arrival.kind for arrival in ARRIVALS.values() if arrival.link}
 T = TypeVar("T")
 
 
@@ -133,10 +130,9 @@ class _Reader:
             line.need("gradient")
         line.done()
         sees = self.one(lambda row: _bracket(row, "sees", _view), "sees") or ()
-        reads = self.one(lambda row: _bracket(row, "reads", _read), "reads") or ()
-        splices = self.one(lambda row: _bracket(row, "splices", _splice), "splices") or ()
-        fuses = self.one(lambda row: _bracket(row, "fuses", _fuse), "fuses") or ()
-        arrives: tuple[Arrival, ...] = (*reads, *splices, *fuses)
+        arrives: tuple[Arrival, ...] = ()
+        for word, kind in ARRIVALS.items():
+            arrives += self.one(lambda row, word=word, kind=kind: _bracket(row, word, kind.parse), word) or ()  # type: ignore[misc]
         think, answer = self.one(_think, "think"), self.one(_answer, "answer")
         return Turn(activation, sees, at, arrives, think, answer, self.many(_keep, "keeps"), gradient)
 
@@ -207,13 +203,6 @@ def _prompt(line: Line, role: str) -> Template:
     return tuple(parts)
 
 
-def _part(line: Line) -> Literal["all", "latents"]:
-    if line.has("."):
-        line.need("latents")
-        return "latents"
-    return "all"
-
-
 def _lengths(line: Line) -> tuple[str, ...]:
     """`len(a#1)+len(b#1)`."""
     found: list[str] = []
@@ -222,21 +211,6 @@ def _lengths(line: Line) -> tuple[str, ...]:
         found.append(line.segment())
         line.need(")")
     return tuple(found)
-
-
-def _range(line: Line) -> tuple[int, int]:
-    first, last = line.take("range", what="a range of layers such as `0..9`").split("..")
-    return int(first), int(last)
-
-
-def _layers(line: Line) -> Layers:
-    if not line.has("layers"):
-        return None
-    line.need("=")
-    layers: tuple[tuple[int, int], ...] = (_range(line),)
-    while line.has("+"):
-        layers += (_range(line),)
-    return layers
 
 
 def _bracket(line: Line, word: str, item: Callable[[Line], T]) -> tuple[T, ...]:
@@ -275,23 +249,6 @@ def _loss(line: Line) -> Loss:
     return Loss(output, column, line.listed(lambda: _reach(line), ""))
 
 
-def _read(line: Line) -> Read:
-    return Read(line.segment(), line.has("cut"))
-
-
-def _splice(line: Line) -> Splice:
-    segment, part = line.segment(), _part(line)
-    line.need("shape", "=")
-    shape = cast(Literal["linear", "mlp"], line.word("linear", "mlp"))
-    return Splice(segment, part, shape, line.has("stop"), line.has("cut"))
-
-
-def _fuse(line: Line) -> Fuse:
-    segment, layers = line.segment(), _layers(line)
-    line.need("width", "=")
-    return Fuse(segment, layers, line.integer(), line.has("stop"))
-
-
 def _view(line: Line) -> View | TraceOf:
     trace = line.has("trace")
     if trace:
@@ -299,8 +256,8 @@ def _view(line: Line) -> View | TraceOf:
     segment = line.segment()
     if trace:
         line.need(")")
-    part = "all" if trace else _part(line)
-    layers, stop = _layers(line), line.has("stop")
+    part = "all" if trace else line.part()
+    layers, stop = line.layers(), line.has("stop")
     shift: tuple[str, ...] = ()
     if line.has("shift"):
         line.need("=")
@@ -328,7 +285,7 @@ def _at(line: Line) -> tuple[End, ...]:
 
 def _end(line: Line) -> End:
     line.need("end", "(")
-    segment, part = line.segment(), _part(line)
+    segment, part = line.segment(), line.part()
     line.need(")")
     return End(segment, part, _lengths(line) if line.has("+") else ())
 
@@ -348,17 +305,17 @@ def _sampling(line: Line) -> Sampling:
 
 def _reach(line: Line) -> Reach | LatentMap | Across:
     agent = line.name()
-    if agent == "linear" and line.has("("):
+    if agent == "map" and line.has("("):
         mapped = LatentMap(line.name())
         line.need(")")
         return mapped
-    if agent in ("hidden", "fuse") and line.has("("):
+    if agent in _LINKED and line.has("("):
         sender = line.name()
         line.need(",")
         receiver = line.name()
-        layers = _layers(line) if line.has(",") else None
+        layers = line.layers() if line.has(",") else None
         line.need(")")
-        return Across(cast(Literal["hidden", "fuse"], agent), sender, receiver, layers)
+        return Across(agent, sender, receiver, layers)
     if not line.has("."):
         return Reach(agent)
     line.need("kv", "(")

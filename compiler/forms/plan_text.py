@@ -41,8 +41,8 @@ answer    `-> answer`: the output; nothing: the text goes to other agents alone
 keeps     what later turns need of it: its `cache`, the cache of its `prompt`, `hidden` states, `text`, `length`
 loss      of an output, or of an activation whose text is supervised; a column that is no word stands in quotes
 reaches   `planner`: all of its adapter; `critic.kv(29)`: of layer 29 only keys and values, all of the layers before it
-          (-1: the last layer); `linear(planner)`: the matrix behind its latent steps; `hidden(a, b)`, `fuse(a, b)`: the
-          link or fuser of an edge, `fuse(a, b, layers=0..9)`: that of these layers. Nothing after the word: nothing
+          (-1: the last layer); `map(planner)`: the matrix behind its latent steps; `hidden(a, b)`: the trained link of
+          an edge, `fuse(a, b, layers=0..9)`: in these layers. Nothing after the word: nothing
 adapter   `targets` is one word, or names of projections joined by `+`; `, rslora` and `, dora` behind the dropout
 train     one entry a line; an entry that is not set is left out
 """
@@ -54,27 +54,25 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 
+from masc.compiler.channels import ARRIVALS
 from masc.compiler.ir.plan import (
     Across,
     Answer,
     End,
-    Fuse,
     Keep,
     LatentMap,
-    Layers,
     Lora,
     Loss,
     Plan,
     Reach,
-    Read,
     Slot,
-    Splice,
     Template,
     Think,
     TraceOf,
     Turn,
     View,
 )
+from masc.compiler.ir.ranges import layers_text
 from masc.compiler.ir.words import NAME
 
 # What JSON may hold but a line of text had better not: controls, line separators, lone surrogates.
@@ -129,12 +127,9 @@ def _turn(turn: Turn) -> Iterator[str]:
     yield f"turn {turn.activation} at {_at(turn.at)}" + " no gradient" * (not turn.gradient)
     if turn.sees:
         yield f"  sees [{', '.join(map(view_text, turn.sees))}]"
-    if turn.reads:
-        yield f"  reads [{', '.join(map(_read, turn.reads))}]"
-    if turn.splices:
-        yield f"  splices [{', '.join(map(_splice, turn.splices))}]"
-    if turn.fuses:
-        yield f"  fuses [{', '.join(map(_fuse, turn.fuses))}]"
+    for word, kind in ARRIVALS.items():
+        if arriving := [arrival.text for arrival in turn.arrives if isinstance(arrival, kind)]:
+            yield f"  {word} [{', '.join(arriving)}]"
     if turn.think is not None:
         yield f"  {think_text(turn.think)}"
     if turn.answer is not None:
@@ -167,7 +162,7 @@ def view_text(view: View | TraceOf) -> str:
     name = view.segment
     words = [f"trace({name})" if isinstance(view, TraceOf) else name if view.part == "all" else f"{name}.latents"]
     if view.layers is not None:
-        words.append(_layers(view.layers))
+        words.append(layers_text(view.layers))
     if view.stop:
         words.append("stop")
     if view.shift:
@@ -179,31 +174,12 @@ def view_text(view: View | TraceOf) -> str:
     return " ".join(words)
 
 
-def _layers(layers: Layers) -> str:
-    assert layers is not None
-    return "layers=" + "+".join(f"{first}..{last}" for first, last in layers)
-
-
-def _read(read: Read) -> str:
-    return f"{read.segment} cut" if read.cut else read.segment
-
-
-def _splice(splice: Splice) -> str:
-    part = ".latents" if splice.part == "latents" else ""
-    return f"{splice.segment}{part} shape={splice.shape}" + " stop" * splice.stop + " cut" * splice.cut
-
-
-def _fuse(fuse: Fuse) -> str:
-    layers = f" {_layers(fuse.layers)}" if fuse.layers is not None else ""
-    return f"{fuse.segment}{layers} width={fuse.width}" + " stop" * fuse.stop
-
-
 def reach_text(reach: Reach | LatentMap | Across) -> str:
     if isinstance(reach, Across):
-        where = "" if reach.layers is None else f", {_layers(reach.layers)}"
+        where = "" if reach.layers is None else f", {layers_text(reach.layers)}"
         return f"{reach.edge}({reach.sender}, {reach.receiver}{where})"
     if isinstance(reach, LatentMap):
-        return f"linear({reach.agent})"
+        return f"map({reach.agent})"
     return reach.agent if reach.layer is None else f"{reach.agent}.kv({reach.layer})"
 
 

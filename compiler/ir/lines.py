@@ -6,8 +6,9 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
+from masc.compiler.ir.ranges import Layers
 from masc.dsl.diagnostics import MascError, fail
 from masc.dsl.source import Source, Span
 
@@ -116,6 +117,27 @@ class Line:
                 self.need(",")
             found.append(item())
         return tuple(found)
+
+    def part(self) -> Literal["all", "latents"]:
+        """`.latents`, or nothing."""
+        if self.has("."):
+            self.need("latents")
+            return "latents"
+        return "all"
+
+    def layers(self) -> Layers:
+        """`layers=0..9+12..14`, or nothing."""
+        if not self.has("layers"):
+            return None
+        self.need("=")
+        found = [self._range()]
+        while self.has("+"):
+            found.append(self._range())
+        return tuple(found)
+
+    def _range(self) -> tuple[int, int]:
+        first, last = self.take("range", what="a range of layers such as `0..9`").split("..")
+        return int(first), int(last)
 
     def done(self) -> None:
         if self.peek() is not None:

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeVar
+
+from masc.compiler.ir.arrival import Arrival, Kept
+from masc.compiler.ir.ranges import Layers
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,7 @@ class Slot:
 
 
 Template = tuple["str | Slot", ...]
+A = TypeVar("A", bound=Arrival)
 Mode = Literal["graph", "text"]
 """How agents talk: as the graph says, or every one of them in text."""
 
@@ -68,10 +72,6 @@ class PlanAgent:
     lora: Lora | None
     system: Template | None
     user: Template
-
-
-Layers = tuple[tuple[int, int], ...] | None
-"""Layers as inclusive ranges, ascending and disjoint, never adjacent; None: all layers."""
 
 
 @dataclass(frozen=True)
@@ -125,52 +125,6 @@ class End:
 
 
 @dataclass(frozen=True)
-class Read:
-    """A receiver's prompt holds, at `{sender}` or before the user's text, what an earlier activation said. cut: nothing
-    instead."""
-
-    segment: str
-    cut: bool = False
-
-
-@dataclass(frozen=True)
-class Splice:
-    """A receiver's prompt holds, at `{sender}` or before the user's text, final hidden states of an earlier segment,
-    each brought into the receiver's embedding space by the link of these two agents.
-
-    part   "latents": those of the latent positions; "all": of the prompt's before them, too
-    shape  of the link
-    stop   no gradient goes back through it; the link is trained all the same
-    cut    vectors of zeros instead, so that positions stay
-    """
-
-    segment: str
-    part: Literal["all", "latents"] = "latents"
-    shape: Literal["linear", "mlp"] = "linear"
-    stop: bool = False
-    cut: bool = False
-
-
-@dataclass(frozen=True)
-class Fuse:
-    """An earlier segment's keys and values, projected and gated, are added to those of the receiver's prompt (all but
-    its last token) where both hold the value of one placeholder. Layers are aligned from the last.
-
-    layers  of the receiver, ascending and disjoint; None: all that have a counterpart
-    width   of the projection's hidden layer
-    """
-
-    segment: str
-    layers: Layers = None
-    width: int = 256
-    stop: bool = False
-
-
-Arrival = Read | Splice | Fuse
-"""What comes to an agent's prompt."""
-
-
-@dataclass(frozen=True)
 class Think:
     """Append `steps` (>= 1) latent positions to the segment. align: of `ALIGNMENTS`, how a step makes its input of the
     last hidden state. stop: no gradient passes from a step to what its input was made of; keys and values of all
@@ -188,9 +142,6 @@ class Answer:
 
     output: str | None
     sampling: Sampling
-
-
-Kept = Literal["cache", "prompt", "hidden", "text", "length"]
 
 
 @dataclass(frozen=True)
@@ -215,7 +166,7 @@ class Turn:
     activation  agent and round, `planner#1`; the segment has the same name
     sees        earlier segments, as keys and values to look at
     at          its first position is the largest of these (none: 0)
-    arrives     what its prompt holds of others, by kind and in the order of the edges
+    arrives     what its prompt holds of others, channel by channel and in the order of the edges
     keeps       what later turns need of it
     gradient    whether one may come back to it: some loss is behind it
     """
@@ -238,17 +189,14 @@ class Turn:
         """What a loss calls its answer: the output, else the activation."""
         return (self.answer.output if self.answer else None) or self.activation
 
-    @property
-    def reads(self) -> tuple[Read, ...]:
-        return tuple(a for a in self.arrives if isinstance(a, Read))
+    def of(self, kind: type[A]) -> tuple[A, ...]:
+        """What arrives of one kind."""
+        return tuple(arrival for arrival in self.arrives if isinstance(arrival, kind))
 
     @property
-    def splices(self) -> tuple[Splice, ...]:
-        return tuple(a for a in self.arrives if isinstance(a, Splice))
-
-    @property
-    def fuses(self) -> tuple[Fuse, ...]:
-        return tuple(a for a in self.arrives if isinstance(a, Fuse))
+    def changed(self) -> bool:
+        """Whether others change the keys and values of its prompt: its last token is read after that."""
+        return any(arrival.aligns for arrival in self.arrives)
 
     def kept(self, *what: Kept) -> bool:
         """Whether somebody needs one of these of it."""
@@ -279,11 +227,10 @@ class LatentMap:
 
 @dataclass(frozen=True)
 class Across:
-    """An edge whose trainable parameters a loss reaches: the link of a hidden edge, the fuser of a fuse edge. Between
-    two agents there is one of a kind, for all rounds. layers: of a fuser that is not reached as a whole, the receiver's
-    layers whose projections are, as inclusive ranges, ascending and disjoint."""
+    """An edge whose trained link a loss reaches. Between two agents there is one of a kind, for all rounds. edge: its
+    channel. layers: of a link that is not reached as a whole, the receiver's layers in which it is."""
 
-    edge: Literal["hidden", "fuse"]
+    edge: str
     sender: str
     receiver: str
     layers: Layers = None

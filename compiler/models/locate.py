@@ -157,8 +157,9 @@ def check_plan(plan: Plan, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
             beyond = layers_diagnostic(view.layers[-1][1], known) if view.layers else None
             note = beyond or window_note(known, targets[agent.model], layers=view.layers)
             found += [note] if note else []
-        for fuse in turn.fuses:
-            beyond = layers_diagnostic(fuse.layers[-1][1], known) if fuse.layers else None
+        for arrival in turn.arrives:
+            named = arrival.layers_named()
+            beyond = layers_diagnostic(named[-1][1], known) if named else None
             found += [beyond] if beyond else []
         note = None if turn.think is None else align_note(agent.name, turn.think.align, known)
         found += [note] if note else []

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from masc.compiler.channels import CHANNELS, PLAIN
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import agent_of
 from masc.compiler.passes.order import order
@@ -30,7 +31,7 @@ def too_large(graph: Graph, listed: bool = False) -> Diagnostic | None:
     for activation in activations:
         back = 1 << place[activation]
         for edge in graph.incoming(activation):
-            back |= behind[edge.sender] if edge.kind != "text" and edge.gradient != "stop" else 0
+            back |= behind[edge.sender] if not CHANNELS[edge.kind].words and edge.gradient != "stop" else 0
         behind[activation] = back
     entries = [len(graph.incoming(activation)) for activation in activations]
     reached = work = 0
@@ -53,7 +54,7 @@ def _crowded(graph: Graph, activations: Sequence[str]) -> Diagnostic | None:
     total = 0
     for activation in activations:
         seen = past = stacked = 0
-        for edge in graph.incoming(activation, "kv"):
+        for edge in graph.incoming(activation, PLAIN.kind):
             carries = [edge.carry, *([edge.open.carry] if edge.open else [])]
             stacked += edge.merge == "stack"
             handed = sees[edge.sender].bit_count() if "trace" in carries or edge.merge == "stack" else 0
@@ -73,7 +74,7 @@ def _supervised(graph: Graph) -> Iterator[str]:
     """The activations whose text has a loss."""
     given = {activation for _, activation in graph.outputs}
     labelled = dict(graph.labels)
-    telling = dict.fromkeys(edge.sender for edge in graph.edges if edge.kind == "text")
+    telling = dict.fromkeys(edge.sender for edge in graph.edges if CHANNELS[edge.kind].words)
     yield from given
     yield from (activation for activation in telling if activation not in given and agent_of(activation) in labelled)
 
@@ -86,7 +87,7 @@ def _bits(number: int) -> Iterator[int]:
 
 
 def _carried(graph: Graph, activation: str, count: int) -> Diagnostic:
-    edges = graph.incoming(activation, "kv")
+    edges = graph.incoming(activation, PLAIN.kind)
     edge = next((edge for edge in edges if edge.carry == "trace"), edges[0])
     message = f"too much is handed on: up to here more than {VIEWS:,} segments go from agent to agent"
     agent = agent_of(activation)

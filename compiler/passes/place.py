@@ -14,8 +14,10 @@ from dataclasses import replace
 from typing import Literal
 
 from masc.compiler.analysis.sights import Sights, expanded, sight
+from masc.compiler.channels import ARRIVALS, CHANNELS, PLAIN
+from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.graph import Carry, Edge, Graph
-from masc.compiler.ir.plan import Arrival, End, Fuse, Plan, Read, Splice, TraceOf, Turn, View, agent_of
+from masc.compiler.ir.plan import End, Plan, TraceOf, Turn, View, agent_of
 from masc.compiler.ir.views import distinct
 from masc.dsl.diagnostics import Diagnostic, Label
 
@@ -31,7 +33,7 @@ def place(graph: Graph, plan: Plan, cut: Cut = ()) -> tuple[Plan, list[Diagnosti
     """
     decoding = {turn.activation for turn in plan.answering}
     thinking = {turn.activation for turn in plan.turns if turn.think is not None}
-    stacking = any(edge.kind == "kv" and edge.merge == "stack" for edge in graph.edges)
+    stacking = any(edge.kind == PLAIN.kind and edge.merge == "stack" for edge in graph.edges)
     seen: Sights = {}
     """By activation, what it sees segment by segment: only where segments are moved does anything depend on that."""
     blank: set[str] = set()
@@ -40,7 +42,7 @@ def place(graph: Graph, plan: Plan, cut: Cut = ()) -> tuple[Plan, list[Diagnosti
     problems: list[Diagnostic] = []
     for turn in plan.turns:
         name = turn.activation
-        edges = graph.incoming(name, "kv")
+        edges = graph.incoming(name, PLAIN.kind)
         offsets = _offsets(edges, seen) if stacking else dict.fromkeys((edge.sender for edge in edges), ())
         shown = [
             (edge, entry)
@@ -93,20 +95,15 @@ def _part(entry: Entry) -> Literal["all", "latents"]:
 
 
 def _arrivals(graph: Graph, receiver: str, cut: Cut) -> Iterator[Arrival]:
-    """What comes to a receiver's prompt: words, then hidden states, then caches."""
+    """What comes to a receiver's prompt, channel by channel."""
     edges = graph.incoming(receiver)
-    for edge in edges:
-        if edge.kind == "text":
-            yield Read(edge.sender, (edge.sender, receiver) in cut)
-    for edge in edges:
-        if edge.kind == "hidden" and not (edge.carry == "latents" and not graph.agent(agent_of(edge.sender)).steps):
-            part: Literal["all", "latents"] = "latents" if edge.carry == "latents" else "all"
-            stop = edge.gradient == "stop"
-            yield Splice(edge.sender, part, edge.shape, stop, (edge.sender, receiver) in cut)
-    for edge in edges:
-        if edge.kind == "fuse" and (edge.sender, receiver) not in cut:
-            layers = None if edge.layers is None else (edge.layers,)
-            yield Fuse(edge.sender, layers, edge.width, edge.gradient == "stop")
+    for kind in (arrival.kind for arrival in ARRIVALS.values()):
+        brings = CHANNELS[kind].brings
+        if brings is None:
+            continue
+        for edge in edges:
+            if edge.kind == kind and (brought := brings(edge, graph, (edge.sender, receiver) in cut)) is not None:
+                yield brought
 
 
 def _offsets(edges: tuple[Edge, ...], seen: Sights) -> dict[str, tuple[str, ...]]:

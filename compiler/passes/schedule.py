@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Answer, BaseModel, Loss, Plan, PlanAgent, Think, Turn
 from masc.compiler.passes.order import order
@@ -12,7 +13,7 @@ def schedule(graph: Graph) -> Plan:
     output, or as text to another agent). Losses are those of the outputs, then of supervised texts."""
     agent_of = {activation.id: graph.agent(activation.agent) for activation in graph.activations}
     gives = {activation: output for output, activation in graph.outputs}
-    tells = {edge.sender for edge in graph.edges if edge.kind == "text"}
+    tells = {edge.sender for edge in graph.edges if CHANNELS[edge.kind].words}
     turns: list[Turn] = []
     for name in order(graph):
         agent = agent_of[name]

@@ -126,9 +126,7 @@ def _seen(name: str, plan: Plan) -> str:
 
 def _arrivals(turn: Turn) -> Iterator[str]:
     yield from (f"`{view_text(view)}`" for view in turn.sees)
-    yield from (f"the words of `{read.segment}`" for read in turn.reads)
-    yield from (f"hidden states of `{splice.segment}`" for splice in turn.splices)
-    yield from (f"the cache of `{fuse.segment}`, fused into its own" for fuse in turn.fuses)
+    yield from (arrival.seen for arrival in turn.arrives)
 
 
 def _folder(target: str, base: Path) -> Path | None:

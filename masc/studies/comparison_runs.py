@@ -212,7 +212,7 @@ def mark(run: Run, task: Task) -> str:
 
     plan = plan_of(run, task.output)
     settings = asdict(run.settings)
-    drawn = run.trains or any(turn.splices or turn.fuses for turn in plan.turns)
+    drawn = run.trains or any(arrival.link for turn in plan.turns for arrival in turn.arrives)
     if not drawn:
         settings["seed"] = None
     known: dict[str, Any] = {
@@ -257,9 +257,7 @@ def _sizes(plan: Plan) -> list[str]:
     """What decides how many parameters of a team are trained, and so the rank of a single agent."""
     found = [repr((agent.name, agent.model, agent.lora)) for agent in plan.agents]
     found += [turn.think.align for turn in plan.turns if turn.think is not None]
-    for turn in plan.turns:
-        found += [splice.shape for splice in turn.splices]
-        found += [repr((fuse.width, fuse.layers)) for fuse in turn.fuses]
+    found += [arrival.shape for turn in plan.turns for arrival in turn.arrives if arrival.link]
     found += [repr(loss.reaches) for loss in plan.losses]
     return found
 

@@ -22,7 +22,7 @@ def test_an_untrained_link_gives_embeddings_of_the_receivers_norm(shape: str, on
     program = make_program(pair(f"hidden(link = {shape})", "{a}{q}", think=2, on=on), tiny)
     receiver, sender = program.base("b"), program.base("a")
     hidden = torch.randn(3, 5, sender.width, generator=torch.Generator().manual_seed(0))
-    out = program.hidden_link("a", "b")(hidden)
+    out = program.link("hidden", "a", "b")(hidden)
     assert out.shape == (3, 5, receiver.width)
     # LayerNorm's epsilon and a small mean: the norm is that of the receiver's embeddings to a thousandth.
     torch.testing.assert_close(out.norm(dim=-1), receiver.tau.expand(3, 5), rtol=2e-3, atol=0)
@@ -44,7 +44,7 @@ def test_hidden_states_stand_where_the_placeholder_stands(tiny: Path) -> None:
         embed = base.model.get_input_embeddings()
         pieces = [
             embed(torch.tensor([left])),
-            program.hidden_link("a", "b")(latents),
+            program.link("hidden", "a", "b")(latents),
             embed(torch.tensor([right + answer])),
         ]
         with base.applying("b"):
@@ -191,7 +191,7 @@ def test_dropout_does_not_change_what_is_said_in_training(tiny: Path) -> None:
 
     def listening(walk: Any, turn: Turn) -> Any:
         found = original(walk, turn)
-        heard.extend(str(content["a"]) for content in found[0] if "a" in content)
+        heard.extend(str(content["a"]) for content in found.contents if "a" in content)
         return found
 
     import masc.backends.torch.engine.walk as module

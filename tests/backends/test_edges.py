@@ -275,7 +275,7 @@ def test_a_fuser_fuses_every_range_of_layers(tiny: Path) -> None:
     text = print_plan(compile_plan(GRAPHS["fuse"], tiny)).replace("width=8", "layers=0..0+2..2 width=8")
     program = build(parse_plan(text), tiny.parent, device="cpu")
     wake(program)
-    fuser = program.fuser("a", "b")
+    fuser = program.link("fuse", "a", "b")
     assert fuser.layers == (0, 2)
     fused = program(ROWS)
     fused.loss.backward()

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from graphs import GRAPHS, fan, pair
+from masc.backends.torch.channels.segments import Opening
 from masc.backends.torch.engine.rollout import Thinking
-from masc.backends.torch.engine.segments import Opening
 from masc.backends.torch.engine.walk import Walk
 from masc.backends.torch.training.reached import reached
 from masc.backends.torch.training.schedule import data_order

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from masc.backends.torch.engine.segments import Opening
+from masc.backends.torch.channels.segments import Opening
 from masc.backends.torch.training.schedule import data_order, opening_draws, rate_at
 from masc.backends.torch.training.train import train
 from masc.compiler.ir.plan import TrainSettings

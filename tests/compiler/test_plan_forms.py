@@ -9,28 +9,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from masc.compiler.channels.fuse import Fuse
+from masc.compiler.channels.hidden import Splice
+from masc.compiler.channels.text import Read
 from masc.compiler.forms.graph_text import print_graph
 from masc.compiler.forms.plan_json import decode_plan, dump_plan, load_plan
 from masc.compiler.forms.plan_parse import parse, parse_plan
 from masc.compiler.forms.plan_text import print_plan
+from masc.compiler.ir.arrival import Kept
 from masc.compiler.ir.plan import (
     Across,
     Answer,
     BaseModel,
     End,
-    Fuse,
     Keep,
-    Kept,
     LatentMap,
     Lora,
     Loss,
     Plan,
     PlanAgent,
     Reach,
-    Read,
     Sampling,
     Slot,
-    Splice,
     Think,
     TraceOf,
     TrainSettings,

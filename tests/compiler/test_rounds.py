@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from masc.compiler.analysis.sights import sights
+from masc.compiler.channels.hidden import Splice
 from masc.compiler.forms.plan_parse import parse_plan
 from masc.compiler.forms.plan_text import print_plan, print_turns
 from masc.compiler.pipeline import Compilation, compile_source
@@ -41,9 +42,7 @@ def runs(compilation: Compilation) -> dict[str, list[str]]:
     plan = compilation.require()
     for turn, views in zip(plan.turns, sights(plan).values(), strict=True):
         found[turn.activation] = [view.segment for view in views]
-        found[turn.activation] += [f"reads {read.segment}" for read in turn.reads]
-        found[turn.activation] += [f"splices {splice.segment}" for splice in turn.splices]
-        found[turn.activation] += [f"fuses {fuse.segment}" for fuse in turn.fuses]
+        found[turn.activation] += [f"{arrival.word} {arrival.segment}" for arrival in turn.arrives]
     return found
 
 
@@ -228,5 +227,4 @@ def test_cutting_every_kind() -> None:
     cut = compiled(body, cut=(("a", "d"),)).require()
     turn = cut.turn("d#1")
     assert sights(cut)["d#1"] == ()
-    assert [splice.cut for splice in turn.splices] == [True]
-    assert turn.fuses == ()
+    assert turn.arrives == (Splice("a#1", cut=True),)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from courier import Command
+from masc.compiler.channels.hidden import Splice
 from masc.compiler.ir.plan import LatentMap
 from masc.compiler.pipeline import compile_file
 from masc.dsl.diagnostics import MascError
@@ -106,7 +107,7 @@ def test_rows_are_what_they_say(team: Path) -> None:
         (only,) = plans[row].turns
         assert (only.sees, only.arrives, only.at, only.think) == ((), (), (), None)
         assert reached(row) == {"judge"}
-    assert all(not (turn.sees or turn.splices or turn.think) for turn in plans["text"].turns)
+    assert all(not (turn.sees or turn.of(Splice) or turn.think) for turn in plans["text"].turns)
 
     def words(row: str) -> str:
         (agent,) = plans[row].agents

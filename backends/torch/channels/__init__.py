@@ -1,3 +1,1 @@
-"""What `text`, `hidden` and `fuse` edges bring into a prompt, as tensors. (A `kv` edge is a view of a segment: see
-`engine`.)
-"""
+"""What crosses each channel, as tensors: segments and how they are seen, and what edges bring into a prompt."""

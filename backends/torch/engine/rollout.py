@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 
-from masc.backends.torch.channels.links import Fusion, fuse
-from masc.backends.torch.engine.segments import KeysValues, Past, Segment
+from masc.backends.torch.channels.bringing import Change
+from masc.backends.torch.channels.segments import KeysValues, Past, Segment
 from masc.backends.torch.model.adapters import Aliases, still
 from masc.backends.torch.model.attention import Columns
 from masc.backends.torch.model.base import Base, columns
@@ -59,13 +59,13 @@ class Activated:
 
 @dataclass(frozen=True)
 class Script:
-    """All that one activation writes from: its prompt from position start [B] on, what is fused into the prompt's keys
+    """All that one activation writes from: its prompt from position start [B] on, what changes the prompt's keys
     and values, its latent steps, the label that it reads. hidden: keep the final hidden states, somebody is sent them.
     """
 
     prompt: Block
     start: Tensor
-    fusions: tuple[Fusion, ...] = ()
+    change: Change | None = None
     thinking: Thinking | None = None
     label: Block | None = None
     hidden: bool = False
@@ -113,9 +113,9 @@ def activate(
 
 
 def _real(script: Script, steps: int) -> Tensor:
-    """Which columns of the segment are real. After a fusion the prompt's last token stands in its last column."""
+    """Which columns of the segment are real. If others change the prompt, its last token stands in its last column."""
     prompt, label = script.prompt.real, script.label
-    if script.fusions:
+    if script.change is not None:
         prompt = torch.cat([prompt[:, 1:], prompt[:, :1]], 1)
     parts = [prompt, prompt.new_ones(prompt.shape[0], steps)]
     return torch.cat(parts if label is None else [*parts, label.real], dim=1)
@@ -141,14 +141,14 @@ def _write(base: Base, script: Script, layers: KeysValues, past: Columns | None)
     width = prompt.real.shape[1]
     place = start[:, None] + torch.arange(width, device=start.device)
     inputs, real = prompt.inputs, prompt.real
-    if label is not None and thinking is None and not script.fusions:  # nothing stands between: all in one pass
+    if label is not None and thinking is None and script.change is None:  # nothing stands between: all in one pass
         inputs, real = _beside(base, prompt, label), torch.cat([real, label.real], 1)
         place = torch.cat([place, _after(start + length, label)], 1)
         states = base.run(inputs, place, base.mask(past, real, place), cache)
         label_states, prompt_states = states[:, width:], states[:, :width]
         return _Written(columns(cache, first), _at(states, length - 1), label_states, prompt_states, states[:, :0])
-    if script.fusions:
-        last, states, seen = _fused(base, script, cache, past, first)
+    if script.change is not None:
+        last, states, seen = _changed(base, script, cache, past, first)
     else:
         states = base.run(inputs, place, base.mask(past, real, place), cache)
         last = _at(states, length - 1)
@@ -173,10 +173,10 @@ def _write(base: Base, script: Script, layers: KeysValues, past: Columns | None)
     return _Written(columns(cache, first), last, after, torch.cat(thoughts, 1), torch.cat(fed, 1))
 
 
-def _fused(
+def _changed(
     base: Base, script: Script, cache: DynamicCache, past: Columns | None, first: int
 ) -> tuple[Tensor, Tensor, Columns]:
-    """Prefill all of the prompt but its last token, fuse, then read the last: it is the first to see what was fused.
+    """Prefill all of the prompt but its last token, change that, then read the last: it is the first to see the change.
 
     Returns the last hidden state, those of all columns (the last token's in the last one), and what is seen by now.
     """
@@ -187,7 +187,8 @@ def _fused(
     states: list[Tensor] = []
     if width > 1:
         states.append(base.run(prompt.inputs[:, : width - 1], place, base.mask(past, real, place), cache))
-        new = fuse(base, columns(cache, first), place, script.fusions)
+        assert script.change is not None
+        new = script.change(columns(cache, first), place)
         stored: Any = cache.layers
         for layer, (keys, values) in zip(stored, new, strict=True):
             layer.keys = torch.cat([layer.keys[:, :, :first], keys], 2)

@@ -10,11 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from masc.backends.torch.channels.arrivals import arriving, fusions_of, sent
+from masc.backends.torch.channels.arrivals import Arriving, arriving, change_of
+from masc.backends.torch.channels.segments import Opening, Past, Segment, look, start_of
 from masc.backends.torch.engine.rollout import Activated, Block, Decoded, Script, Thinking, activate, decode
-from masc.backends.torch.engine.segments import Opening, Past, Segment, look, start_of
 from masc.backends.torch.engine.trace import patched_segment, patched_texts, patched_thinking
 from masc.backends.torch.model import adapters
 from masc.backends.torch.model.align import embedding
@@ -24,7 +24,8 @@ from masc.backends.torch.model.prompts import Content, Prompt, Row, answer_ids, 
 from masc.backends.torch.probing.probe import Probe
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.analysis.sights import sights
-from masc.compiler.ir.plan import Sampling, Think, Turn
+from masc.compiler.ir.arrival import Arrival
+from masc.compiler.ir.plan import Sampling, Think, Turn, agent_of
 from masc.dsl.diagnostics import MascError, fail
 
 if TYPE_CHECKING:
@@ -71,6 +72,24 @@ class Walk:
         self.positions = 0
         self._settled: set[str] = set()
 
+    # -- what channels ask -----------------------------------------------------------------------------------------
+
+    @property
+    def altering(self) -> Probe | None:
+        return self.probe
+
+    @property
+    def device(self) -> torch.device:
+        return self.program.device
+
+    def base(self, agent: str) -> Base:
+        return self.program.base(agent)
+
+    def link(self, turn: Turn, arrival: Arrival) -> nn.Module:
+        return self.program.link(arrival.kind, agent_of(arrival.segment), turn.agent)
+
+    # -- a pass ----------------------------------------------------------------------------------------------------
+
     def steps(self) -> Iterator[Turn]:
         """Run the plan; stop at each turn that answers, when its segment is there up to the answer (with a label: past
         it). While decoding, whoever takes a turn calls `finish` before the next step."""
@@ -87,10 +106,10 @@ class Walk:
         for turn in self.plan.turns:
             name, agent = turn.activation, turn.agent
             base, row, index = self.program.base(agent), self.rows[0], self.indices[0]
-            contents, _ = arriving(self, turn)
+            contents = arriving(self, turn).contents
             self._check_sizes(base, agent, contents)
             prompt = len(prompt_of(base, self.plan.agent(agent), contents[0]).ids)
-            if not prompt and not turn.reads:  # what will be read may fill it
+            if not prompt and not any(arrival.holds for arrival in turn.arrives):  # what will be read may fill it
                 raise _empty(agent, index)
             steps, label = 0 if turn.think is None else turn.think.steps, 0
             self.texts[name] = [""]
@@ -138,18 +157,18 @@ class Walk:
         self._settle()
         name, agent = turn.activation, turn.agent
         spec, base = self.plan.agent(agent), self.program.base(agent)
-        contents, vectors = arriving(self, turn)
-        self._check_sizes(base, agent, contents)
-        aligned = frozenset(self.plan.inputs) if turn.fuses or turn.kept("prompt") else frozenset()
-        prompts = [prompt_of(base, spec, filled, aligned) for filled in contents]
+        arrived = arriving(self, turn)
+        self._check_sizes(base, agent, arrived.contents)
+        aligned = frozenset(self.plan.inputs) if turn.changed or turn.kept("prompt") else frozenset()
+        prompts = [prompt_of(base, spec, filled, aligned) for filled in arrived.contents]
         for filled, i in zip(prompts, self.indices, strict=True):
             if not filled.ids:
                 raise _empty(agent, i)
-        prompt = _block(base, prompts, vectors)
+        prompt = _block(base, prompts, arrived.vectors)
         script = Script(
             prompt=prompt,
             start=start_of(turn.at, self.segments, prompt.real),
-            fusions=fusions_of(self, turn, prompts),
+            change=change_of(self, turn, prompts),
             thinking=None if turn.think is None else self._thinking(base, turn, turn.think, len(prompts)),
             hidden=turn.kept("hidden"),
         )
@@ -165,7 +184,7 @@ class Walk:
         end = script.start + script.prompt.real.sum(1) + (0 if turn.think is None else turn.think.steps)
         self._check_end(base, agent, end if label is None else end + label.real.sum(1))
         adapter = agent if spec.lora is not None else None
-        watch = None if self.probe is None else self.probe.watch(turn, crossed, self._crossing(turn, prompts))
+        watch = None if self.probe is None else self.probe.watch(turn, crossed, self._crossing(turn, arrived, prompts))
         with nullcontext() if turn.gradient or self.graph else torch.no_grad(), watching(watch):
             aliases = self._aliases(base, adapter, name)
             done = activate(base, adapter, replace(script, label=label), past, self.recompute, aliases)
@@ -174,16 +193,15 @@ class Walk:
         self.segments[name], self.activated[name] = done.segment, done
         self.positions += int(done.segment.real.sum())
 
-    def _crossing(self, turn: Turn, prompts: Sequence[Prompt]) -> Tensor:
+    def _crossing(self, turn: Turn, arrived: Arriving, prompts: Sequence[Prompt]) -> Tensor:
         """Which columns of the first row's prompt hold vectors that came through the probed edge, bool [P]."""
         found = torch.zeros(len(prompts[0].ids), dtype=torch.bool, device=self.program.device)
         first = 0
-        for splice in turn.splices:
-            count = sent(self.segments[splice.segment], splice).shape[1]
-            if self.probe is not None and self.probe.crosses(turn, splice):
-                held = [first <= -1 - i < first + count for i in prompts[0].ids]
+        for part in arrived.parts:
+            if part.width and self.probe is not None and self.probe.crosses(turn, part.arrival):
+                held = [first <= -1 - i < first + part.width for i in prompts[0].ids]
                 found |= torch.tensor(held, device=found.device)
-            first += count
+            first += part.width
         return found
 
     def _aliases(self, base: Base, adapter: str | None, name: str) -> adapters.Aliases | None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging as transformers_logging
 
-from masc.backends.torch.engine.segments import KeysValues, Past
+from masc.backends.torch.channels.segments import KeysValues, Past
 from masc.backends.torch.model import adapters
 from masc.backends.torch.model.align import Fit, embedding_table, mean_norm
 from masc.backends.torch.model.attention import NAME, Columns, block_mask
@@ -140,6 +140,11 @@ class Base(nn.Module):
     def width(self) -> int:
         """d, of hidden states and of input embeddings."""
         return int(self.model.get_input_embeddings().weight.shape[1])
+
+    @property
+    def wide(self) -> torch.dtype:
+        """The dtype of what is trained beside it: float32, or its own if that is wider."""
+        return torch.promote_types(next(self.model.parameters()).dtype, torch.float32)
 
     @property
     def kv_shape(self) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from masc.backends.torch.engine.segments import (
+from masc.backends.torch.channels.segments import (
     Past,
     Piece,
     Segment,
@@ -28,7 +28,8 @@ from masc.backends.torch.engine.segments import (
 from masc.backends.torch.model.adapters import derive
 from masc.backends.torch.model.attention import Columns, Watch
 from masc.compiler.analysis.sights import Sights, sights
-from masc.compiler.ir.plan import Arrival, Fuse, Plan, Turn, View
+from masc.compiler.ir.arrival import Arrival
+from masc.compiler.ir.plan import Plan, Turn, View
 
 Kind = Literal["swap", "noise", "layers", "watch"]
 
@@ -63,10 +64,7 @@ class Probe:
 
     def crosses(self, turn: Turn, arrival: Arrival) -> bool:
         """Whether something that arrives otherwise than as keys and values comes through the edge."""
-        cut = self.plan.turn(turn.activation)
-        if isinstance(arrival, Fuse):
-            return arrival not in cut.fuses
-        return replace(arrival, cut=True) in cut.arrives
+        return arrival not in self.plan.turn(turn.activation).arrives
 
     # -- keys and values to look at --------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from masc.backends.torch.program import Program
 from masc.compiler.analysis.reach import with_reach
@@ -29,7 +30,7 @@ def reached(program: Program) -> tuple[str, ...]:
     def reaches(name: str) -> bool:
         owner = program.owner(name)
         if name.startswith("across."):
-            return any(_fused(program, name, r) for r in across if reach_text(replace(r, layers=None)) == owner)
+            return any(_linked(program, name, r) for r in across if reach_text(replace(r, layers=None)) == owner)
         if name.startswith("links."):
             return owner in maps
         return any(_inside(name, r.layer, program.base(owner).layers) for r in adapters if r.agent == owner)
@@ -37,14 +38,15 @@ def reached(program: Program) -> tuple[str, ...]:
     return tuple(name for name in program.trainable() if reaches(name))
 
 
-def _fused(program: Program, name: str, reach: Across) -> bool:
-    """Whether a parameter of an edge is one of those that a loss reaches: of a fuser, by the layer it is for."""
-    if reach.edge == "hidden" or reach.layers is None:
+def _linked(program: Program, name: str, reach: Across) -> bool:
+    """Whether a parameter of an edge's link is one of those that a loss reaches: of a link that is made layer by layer,
+    by the layer that it is for."""
+    if reach.layers is None:
         return True
     key = reach_text(replace(reach, layers=None))
     place = int(name.removeprefix(f"across.{key}.").split(".")[1])
-    layer = program.fuser(reach.sender, reach.receiver).layers[place]
-    return any(first <= layer <= last for first, last in reach.layers)
+    of: Any = program.link(reach.edge, reach.sender, reach.receiver)
+    return any(first <= of.layers[place] <= last for first, last in reach.layers)
 
 
 def _inside(name: str, upto: int | None, layers: int) -> bool:

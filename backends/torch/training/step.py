@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from masc.backends.torch.engine.segments import Opening
+from masc.backends.torch.channels.segments import Opening
 from masc.backends.torch.model.adapters import derive, tensors
 from masc.backends.torch.model.prompts import Row
 from masc.backends.torch.program import Program

@@ -1,102 +1,25 @@
-"""Trainable links between two models: final hidden states to embeddings (`hidden`), caches to caches (`fuse`). Their
-formulas: docs/semantics.md, sections 7.2 and 7.3.
+"""`fuse`: a sender's keys and values, projected and gated, are added to those of the receiver's prompt
+(docs/semantics.md, section 7.3).
 
-All of them are float32 (or whatever their parameters are made), over frozen models of any dtype.
+A fuser is float32 (or whatever its parameters are made), over frozen models of any dtype.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from masc.backends.torch.engine.segments import KeysValues, Segment
+from masc.backends.torch.channels.bringing import Bringing, Change, Running
+from masc.backends.torch.channels.segments import KeysValues, Segment
 from masc.backends.torch.model.adapters import derive
-from masc.backends.torch.model.align import START, align
 from masc.backends.torch.model.base import Base
-
-
-class Linear(nn.Module):
-    """e = tau * hW / |hW|: hidden states [B, N, d of the sender] to embeddings [B, N, d of the receiver].
-
-    tau: the mean norm of the receiver's embeddings, so that an untrained link's outputs have it.
-    """
-
-    tau: Tensor
-
-    def __init__(self, weight: Tensor, tau: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight.clone())
-        self.register_buffer("tau", tau.clone(), persistent=False)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        return align(hidden.to(self.weight.dtype), self.tau, self.weight)
-
-
-class Mlp(nn.Module):
-    """The link of RecursiveMAS (arXiv 2604.25917): LayerNorm, two linear layers with GELU between them beside a linear
-    skip, LayerNorm. [B, N, d of the sender] to [B, N, d of the receiver].
-
-    The last norm's weight starts at tau / sqrt(d), so that an untrained link's outputs have the norm tau.
-    """
-
-    def __init__(self, weight: Tensor, tau: Tensor) -> None:
-        super().__init__()
-        sender, receiver = weight.shape
-        self.before = nn.LayerNorm(sender)
-        self.inner = nn.Linear(sender, receiver)
-        self.outer = nn.Linear(receiver, receiver)
-        self.skip = nn.Linear(sender, receiver, bias=False)
-        self.after = nn.LayerNorm(receiver)
-        with torch.no_grad():
-            scale = weight.norm() / receiver**0.5  # so that the skip's outputs are of about unit size
-            self.skip.weight.copy_(weight.T / scale.clamp_min(1e-12))
-            self.after.weight.fill_(float(tau) / receiver**0.5)
-
-    def forward(self, hidden: Tensor) -> Tensor:
-        x = self.before(hidden.to(self.skip.weight.dtype))
-        out: Tensor = self.after(self.outer(nn.functional.gelu(self.inner(x))) + self.skip(x))
-        return out
-
-
-def hidden_link(shape: str, sender: Base, receiver: Base, seed: int, name: str) -> Linear | Mlp:
-    """A fresh link of a shape ("linear" or "mlp"), the same on every device."""
-    weight = between(sender, receiver, derive(seed, name)).to(_wide(receiver))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(seed, name))
-        link = (Linear if shape == "linear" else Mlp)(weight.cpu(), receiver.tau.to(_wide(receiver)).cpu())
-    return link.to(receiver.device)
-
-
-@torch.no_grad()
-def between(sender: Base, receiver: Base, seed: int) -> Tensor:
-    """Where a link starts: the map from the sender's output embeddings to the receiver's input embeddings of the
-    tokens that both vocabularies hold, float32 [d of the sender, d of the receiver].
-
-    On one model this is where the trained matrix behind latent steps starts, too. Models without a common token get a
-    random map.
-    """
-    if sender is receiver:
-        return sender.fitted(START)
-    known = {_plain(token): i for token, i in receiver.tokenizer.get_vocab().items()}
-    table = receiver.table()
-    output = sender.model.get_output_embeddings().weight
-    own = sender.tokenizer.get_vocab().items()
-    pairs = [(i, known[_plain(token)]) for token, i in own if _plain(token) in known]
-    pairs = sorted((i, j) for i, j in pairs if i < output.shape[0] and j < table.shape[0])
-    if not pairs:
-        generator = torch.Generator().manual_seed(seed)
-        size = output.shape[1], table.shape[1]
-        return torch.randn(size, generator=generator, dtype=torch.float32, device="cpu").to(table.device)
-    rows, columns = (torch.tensor(side, device=table.device) for side in zip(*pairs, strict=True))
-    return START(output[rows], table[columns])
-
-
-def _plain(token: str) -> str:
-    """A token as it is spelt, whichever way its tokenizer marks a blank before it."""
-    return token.replace("\u0120", " ").replace("\u2581", " ")
+from masc.backends.torch.model.prompts import Prompt, aligned
+from masc.compiler.channels.fuse import Fuse
+from masc.compiler.ir.plan import Turn, agent_of
 
 
 @dataclass(frozen=True)
@@ -172,15 +95,17 @@ class _Projection(nn.Module):
         return turned
 
 
-def fuser(sender: Base, receiver: Base, layers: Sequence[int], width: int, seed: int, name: str) -> Fuser:
-    """A fresh fuser, the same on every device. layers: of the receiver, each with a counterpart in the sender."""
+def _link(fuse: Fuse, sender: Base, receiver: Base, seed: int, name: str) -> Fuser:
+    """A fresh fuser, the same on every device, for the receiver's layers that have a counterpart."""
+    paired = range(max(0, receiver.layers - sender.layers), receiver.layers)
+    layers = [i for i in paired if fuse.layers is None or any(a <= i <= b for a, b in fuse.layers)]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, name))
-        made = Fuser(sender, receiver, layers, width)
-    return made.to(receiver.device, _wide(receiver))
+        made = Fuser(sender, receiver, layers, fuse.width)
+    return made.to(receiver.device, receiver.wide)
 
 
-def fuse(receiver: Base, layers: KeysValues, place: Tensor, fusions: tuple[Fusion, ...]) -> KeysValues:
+def fused(receiver: Base, fusions: tuple[Fusion, ...], layers: KeysValues, place: Tensor) -> KeysValues:
     """Keys and values of a receiver's prompt with everything that is fused into them. Each fuser reads them as they
     were without the others, so that the order of edges does not matter. place: long [B, C]."""
     found = []
@@ -193,10 +118,6 @@ def fuse(receiver: Base, layers: KeysValues, place: Tensor, fusions: tuple[Fusio
                 new_keys, new_values = new_keys + more_keys, new_values + more_values
         found.append((new_keys, new_values))
     return tuple(found)
-
-
-def _wide(base: Base) -> torch.dtype:
-    return torch.promote_types(next(base.model.parameters()).dtype, torch.float32)
 
 
 def _flat(tensor: Tensor) -> Tensor:
@@ -213,3 +134,40 @@ def _put(like: Tensor, columns: Tensor, tensor: Tensor) -> Tensor:
     """[B, H, N, D] at columns [B, N] of zeros like [B, H, C, D]."""
     index = columns[:, None, :, None].expand(-1, like.shape[1], -1, like.shape[3])
     return torch.zeros_like(like).scatter_add(2, index, tensor.to(like.dtype))
+
+
+def _change(running: Running, turn: Turn, prompts: list[Prompt]) -> Change | None:
+    """What is fused into an agent's prompt; samples whose prompts share no token get nothing."""
+    found = []
+    for one in turn.of(Fuse):
+        segment, altering = running.segments[one.segment], running.altering
+        if altering is not None and not altering.crosses(turn, one):
+            altering = None
+        pairs = [
+            [(s, r) for s, r in aligned(own, theirs) if r < len(own.ids) - 1]  # the last token is read after the fusion
+            for own, theirs in zip(prompts, running.prompts[one.segment], strict=True)
+        ]
+        width = max(1, *(len(row) for row in pairs))
+        table = torch.zeros(3, len(pairs), width, dtype=torch.long, device="cpu")
+        for b, row in enumerate(pairs):
+            last = len(running.prompts[one.segment][b].ids) - 1
+            for n, (theirs, own) in enumerate(row):
+                # Where something was fused into the sender, its last token stands in the last column of its prompt.
+                moved = segment.prompt - 1 if theirs == last and running.plan.turn(one.segment).changed else theirs
+                table[:, b, n] = torch.tensor([moved, own, 1], device="cpu")
+        if one.stop:
+            layers = tuple((keys.detach(), values.detach()) for keys, values in segment.layers)
+            segment = Segment(layers, segment.real, segment.start, segment.prompt, segment.latents)
+        columns, targets, valid = table.to(segment.real.device)
+        only = None
+        if altering is not None:
+            segment, only = altering.segment(segment, one.segment, one.stop), altering.layers
+            valid = valid.bool() & segment.real.gather(1, columns)  # what was swapped in may be shorter
+        fuser = running.link(turn, one)
+        assert isinstance(fuser, Fuser)
+        sender = running.base(agent_of(one.segment))
+        found.append(Fusion(fuser, segment, sender, columns, targets, valid.bool(), only))
+    return partial(fused, running.base(turn.agent), tuple(found)) if found else None
+
+
+BRINGING = Bringing(change=_change, link=_link)
