@@ -33,8 +33,8 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 import masc
 from masc.backends.torch.build import build
-from masc.backends.torch.channels.segments import Opening
-from masc.backends.torch.probing.probe import Probe
+from masc.backends.torch.engine.probe import Probe
+from masc.backends.torch.model.segments import Opening
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.reached import reached
 from masc.compiler.forms.plan_json import dump_plan, load_plan

@@ -11,8 +11,8 @@ import torch
 from graph_oracle import PARTS, Atom, Oracle
 from torch import Tensor
 
-from masc.backends.torch.channels.segments import Opening, Segment
 from masc.backends.torch.engine import walk
+from masc.backends.torch.model.segments import Opening, Segment
 from masc.backends.torch.program import Program
 from masc.compiler.ir.plan import Turn
 

@@ -11,8 +11,8 @@ from masc.dsl.diagnostics import Diagnostic, MascError
 
 if TYPE_CHECKING:
     from masc.backends.scoring.registry import Function
+    from masc.backends.torch.data.values import Row
     from masc.backends.torch.evaluation.evaluate import Report
-    from masc.backends.torch.model.prompts import Row
     from masc.backends.torch.probing.audit import Audit
     from masc.backends.torch.program import Program
     from masc.compiler.pipeline import Compilation

@@ -13,20 +13,21 @@ from typing import Any, Literal, TypedDict, Unpack, overload
 import torch
 from torch import Tensor, nn
 
-from masc.backends.torch.channels.segments import Opening
 from masc.backends.torch.data.check import answer_columns
 from masc.backends.torch.data.rows import rows_of
+from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.opening import opening_draws
 from masc.backends.torch.engine.outputs import Output, Said, Scored
+from masc.backends.torch.engine.probe import Probe
 from masc.backends.torch.engine.trace import Patches, Trace, patches_of, trace_of
 from masc.backends.torch.engine.walk import Walk, cut_at_stop
+from masc.backends.torch.init_from import Taken, init_from
 from masc.backends.torch.model import adapters
 from masc.backends.torch.model.base import Base
-from masc.backends.torch.model.prompts import Row, answer_ids, value
+from masc.backends.torch.model.prompts import answer_ids, value
+from masc.backends.torch.model.segments import Opening
+from masc.backends.torch.model.stored import pack, unpack
 from masc.backends.torch.parts import Parts
-from masc.backends.torch.probing.probe import Probe
-from masc.backends.torch.training.init_from import Taken, init_from
-from masc.backends.torch.training.schedule import opening_draws
-from masc.backends.torch.training.stored import pack, unpack
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding, decoding_of
 from masc.compiler.artifact import (
     Layout,

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from graphs import GRAPHS, fan, pair
-from masc.backends.torch.channels.segments import Opening
 from masc.backends.torch.engine.rollout import Thinking
 from masc.backends.torch.engine.walk import Walk
+from masc.backends.torch.model.segments import Opening
 from masc.backends.torch.training.reached import reached
 from masc.backends.torch.training.schedule import data_order
 from masc.backends.torch.training.train import train

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from masc.backends.torch.engine.opening import opening_draws
 from masc.backends.torch.training import train as trainer
-from masc.backends.torch.training.schedule import opening_draws
 from masc.backends.torch.training.train import train
 from masc.dsl.diagnostics import MascError
 from support import ROWS, chain, make_program

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from graphs import GRAPHS
+from masc.backends.torch.engine.probe import Probe
 from masc.backends.torch.evaluation.evaluate import answer_losses, batches
 from masc.backends.torch.model.attention import Watch, watching
 from masc.backends.torch.probing.audit import audit, thirds
-from masc.backends.torch.probing.probe import Probe
 from masc.backends.torch.training.train import train
 from masc.compiler.ir.plan import Plan
 from masc.dsl.diagnostics import MascError

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from masc.backends.torch.channels.segments import Opening
-from masc.backends.torch.training.schedule import data_order, opening_draws, rate_at
+from masc.backends.torch.engine.opening import opening_draws
+from masc.backends.torch.model.segments import Opening
+from masc.backends.torch.training.schedule import data_order, rate_at
 from masc.backends.torch.training.train import train
 from masc.compiler.ir.plan import TrainSettings
 from masc.dsl.diagnostics import MascError

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from masc.backends.torch.channels import fuse, hidden, text
 from masc.backends.torch.channels.bringing import Change, Contents, Filled, Running, Table
-from masc.backends.torch.channels.segments import KeysValues
 from masc.backends.torch.model.prompts import Prompt, value
+from masc.backends.torch.model.segments import KeysValues
 from masc.compiler.channels import ARRIVALS
 from masc.compiler.ir.plan import Slot, Turn
 

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from masc.backends.torch.channels.segments import KeysValues, Segment
+from masc.backends.torch.data.values import Row
 from masc.backends.torch.model.base import Base
-from masc.backends.torch.model.prompts import Content, Prompt, Row
+from masc.backends.torch.model.prompts import Content, Prompt
+from masc.backends.torch.model.segments import KeysValues, Segment
 from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.plan import Plan, Turn
 

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from masc.backends.torch.channels.bringing import Bringing, Change, Running
-from masc.backends.torch.channels.segments import KeysValues, Segment
 from masc.backends.torch.model.adapters import derive
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import Prompt, aligned
+from masc.backends.torch.model.segments import KeysValues, Segment
 from masc.compiler.channels.fuse import Fuse
 from masc.compiler.ir.plan import Turn, agent_of
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from masc.backends.torch.channels.bringing import Bringing, Contents, Filled, Running
-from masc.backends.torch.channels.segments import Segment
 from masc.backends.torch.model.adapters import derive
 from masc.backends.torch.model.align import START, align
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import Content, Vectors
+from masc.backends.torch.model.segments import Segment
 from masc.compiler.channels.hidden import Splice
 from masc.compiler.ir.plan import Turn, agent_of
 

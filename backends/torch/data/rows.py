@@ -6,8 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from masc.backends.torch.data.values import narrowed
-from masc.backends.torch.model.prompts import Row
+from masc.backends.torch.data.values import Row, narrowed
 
 
 def rows_of(given: Any, what: str) -> list[Row]:

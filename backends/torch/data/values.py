@@ -9,6 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
+Row = Mapping[str, Any]
+"""A row of data: values by column."""
+
 
 class Written(float):
     """A number with more digits than a float holds. As a number it is the nearest float, as text what was written."""

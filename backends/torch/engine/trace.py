@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from masc.backends.torch.channels.segments import Segment
 from masc.backends.torch.engine.rollout import Thinking
+from masc.backends.torch.model.segments import Segment
 from masc.dsl.diagnostics import did_you_mean
 
 if TYPE_CHECKING:

@@ -13,15 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from masc.backends.torch.channels.arrivals import Arriving, arriving, change_of
-from masc.backends.torch.channels.segments import Opening, Past, Segment, look, start_of
+from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.probe import Probe
 from masc.backends.torch.engine.rollout import Activated, Block, Decoded, Script, Thinking, activate, decode
 from masc.backends.torch.engine.trace import patched_segment, patched_texts, patched_thinking
 from masc.backends.torch.model import adapters
 from masc.backends.torch.model.align import embedding
 from masc.backends.torch.model.attention import watching
 from masc.backends.torch.model.base import Base, pad
-from masc.backends.torch.model.prompts import Content, Prompt, Row, answer_ids, check_size, prompt_of, value
-from masc.backends.torch.probing.probe import Probe
+from masc.backends.torch.model.prompts import Content, Prompt, answer_ids, check_size, prompt_of, value
+from masc.backends.torch.model.segments import Opening, Past, Segment, look, start_of
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.analysis.sights import sights
 from masc.compiler.ir.arrival import Arrival

@@ -14,10 +14,11 @@ from masc.backends.scoring.code_text import has_tests
 from masc.backends.scoring.registry import Function, Scorer, scorer_of
 from masc.backends.torch.data.check import answer_columns
 from masc.backends.torch.data.rows import rows_of
+from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.outputs import Said
+from masc.backends.torch.engine.probe import Probe
 from masc.backends.torch.evaluation.repeats import interval, majority, pass_at, sizes
-from masc.backends.torch.model.prompts import Row, prompt_ids, value
-from masc.backends.torch.probing.probe import Probe
+from masc.backends.torch.model.prompts import prompt_ids, value
 from masc.backends.torch.program import Program
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding, decodings_json, samples_anything
 from masc.compiler.ir.plan import Plan

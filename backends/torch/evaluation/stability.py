@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from masc.backends.scoring.registry import Function, declared
 from masc.backends.torch.data.check import answer_columns
+from masc.backends.torch.data.values import Row
 from masc.backends.torch.evaluation.evaluate import say_all
-from masc.backends.torch.model.prompts import Row
 from masc.backends.torch.program import Program
 from masc.compiler.analysis.decoding import Decoding
 from masc.compiler.ir.plan import Sampling

@@ -24,7 +24,7 @@ from peft.tuners.lora.dora import DoraLinearLayer
 from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
 
-from masc.backends.torch.training.stored import pack, unpack
+from masc.backends.torch.model.stored import pack, unpack
 from masc.compiler.files.reading import parse_json
 from masc.compiler.files.writing import atomic_write
 from masc.compiler.ir.plan import Lora

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging as transformers_logging
 
-from masc.backends.torch.channels.segments import KeysValues, Past
 from masc.backends.torch.model import adapters
 from masc.backends.torch.model.align import Fit, embedding_table, mean_norm
 from masc.backends.torch.model.attention import NAME, Columns, block_mask
 from masc.backends.torch.model.characters import Characters
+from masc.backends.torch.model.segments import KeysValues, Past
 from masc.compiler.files.reading import read_json
 from masc.compiler.ir.plan import Lora
 from masc.compiler.models.chat import ChatTemplate, Form, look, unused

@@ -10,16 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from masc.backends.torch.data.values import names_of, text_of
+from masc.backends.torch.data.values import Row, names_of, text_of
 from masc.backends.torch.model.base import Base
 from masc.compiler.ir.plan import PlanAgent, Slot, Template
 from masc.compiler.models.chat import Message, unused
 from masc.compiler.models.refusal import RefusalError
 from masc.dsl.diagnostics import fail
-
-Row = Mapping[str, Any]
 
 
 def value(row: Row, name: str, index: int) -> str:

@@ -11,10 +11,11 @@ import torch
 
 from masc.backends.scoring.registry import Function, Scorer, scorer_of
 from masc.backends.torch.data.check import answer_columns, check_output
+from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.probe import Probe
 from masc.backends.torch.evaluation.evaluate import answer_losses, say_all
 from masc.backends.torch.evaluation.statistics import paired_bootstrap
-from masc.backends.torch.model.prompts import Row, value
-from masc.backends.torch.probing.probe import Probe
+from masc.backends.torch.model.prompts import value
 from masc.backends.torch.program import Program
 from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.plan import Plan

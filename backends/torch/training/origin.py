@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from masc.backends.torch.data.check import columns_of
-from masc.backends.torch.model.prompts import Row, value
+from masc.backends.torch.data.values import Row
+from masc.backends.torch.model.prompts import value
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.schedule import rate_at
 from masc.compiler.artifact import versions

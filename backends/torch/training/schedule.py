@@ -1,6 +1,6 @@
-"""What a step of training does apart from the model: which rows it takes, at which rate, which of them see an opening
-channel. All of it is a function of the settings, the seed and the step, which is why a run that was killed and resumed
-ends with the weights that it would have had.
+"""What a step of training does apart from the model: which rows it takes, and at which rate. All of it is a function of
+the settings, the seed and the step, which is why a run that was killed and resumed ends with the weights that it would
+have had.
 
 Random numbers are drawn on the CPU, whatever the caller's default device is: the same on every machine.
 """
@@ -34,16 +34,6 @@ def rate_at(settings: TrainSettings, step: int) -> float:
         return settings.rate * (step + 1) / warm
     done = (step - warm) / max(1, settings.steps - warm)
     return settings.rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def opening_draws(seed: int, step: int, count: int) -> torch.Tensor:
-    """Who sees an opening channel (docs/semantics.md, section 11).
-
-    float [count]: one draw per sample of the optimiser's batch, stratified so that the share of samples that see an
-    opening channel is as even as it can be from step to step."""
-    generator = torch.Generator().manual_seed(derive(seed, "open", step))
-    order = torch.randperm(count, generator=generator, device="cpu")
-    return (order + torch.rand(1, generator=generator, device="cpu", dtype=torch.float32)) / count
 
 
 def due(every: int, step: int, steps: int) -> bool:

@@ -11,13 +11,14 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from masc.backends.torch.channels.segments import Opening
+from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.opening import opening_draws
 from masc.backends.torch.model.adapters import derive, tensors
-from masc.backends.torch.model.prompts import Row
+from masc.backends.torch.model.segments import Opening
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.metrics import Metrics
 from masc.backends.torch.training.processes import Processes
-from masc.backends.torch.training.schedule import opening_draws, rate_at
+from masc.backends.torch.training.schedule import rate_at
 from masc.compiler.ir.plan import TrainSettings, agent_of
 from masc.dsl.diagnostics import fail
 

@@ -21,13 +21,13 @@ from typing import Any
 import torch
 
 from masc.backends.memory import out_of_memory
-from masc.backends.torch.data.check import columns_of
 from masc.backends.torch.data.rows import rows_of
+from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.usual import usual_training
-from masc.backends.torch.model.prompts import Row, value
 from masc.backends.torch.program import Program
 from masc.backends.torch.training import checkpoints, origin
 from masc.backends.torch.training.checkpoints import Checkpoint
+from masc.backends.torch.training.checks import check_rows, checked, never_closed, of_evaluation, parameters_of
 from masc.backends.torch.training.metrics import Metrics, MetricsFile
 from masc.backends.torch.training.processes import Processes, processes
 from masc.backends.torch.training.schedule import data_order, due
@@ -35,8 +35,7 @@ from masc.backends.torch.training.step import Stepper
 from masc.backends.torch.training.trackers import Trackers
 from masc.compiler.artifact import Training, versions, writing
 from masc.compiler.files.writing import check_file, check_folder, sweep
-from masc.compiler.ir.plan import TrainSettings, agent_of
-from masc.compiler.language.train import NUMBERS
+from masc.compiler.ir.plan import TrainSettings
 from masc.dsl.diagnostics import Diagnostic, MascError, errors, fail
 
 Listener = Callable[[Metrics], None]
@@ -106,42 +105,9 @@ def train(
         tell=tell,
     )
     run.init_from = None if init_from is None else Path(init_from)
-    if told := _never_closed(program, chosen.steps):
+    if told := never_closed(program, chosen.steps):
         (tell or _warn)(told)
     return run.go()
-
-
-def _never_closed(program: Program, steps: int) -> list[Diagnostic]:
-    """W0304 for each edge that is open for as long as training goes."""
-    found = {
-        (agent_of(view.segment), turn.agent): view.until
-        for turn in program.plan.turns
-        for view in turn.sees
-        if view.until is not None and view.until >= steps
-    }
-    return [
-        Diagnostic(
-            "W0304",
-            f"the channel from `{sender}` to `{receiver}` never closes: it is open for {until} steps, and training has "
-            f"{steps}",
-        )
-        for (sender, receiver), until in found.items()
-    ]
-
-
-def checked(settings: TrainSettings) -> TrainSettings:
-    """The settings, if each is of the type and in the range that a `train` block takes; else ValueError."""
-    for name, limits in NUMBERS.items():
-        if wrong := limits.complaint(name, getattr(settings, name)):
-            raise ValueError(wrong)
-    plain = {name: limits.plain(getattr(settings, name)) for name, limits in NUMBERS.items()}
-    settings = dataclasses.replace(settings, **plain)
-    if settings.checkpoint not in ("none", "agent"):
-        raise ValueError(f"`checkpoint` is {settings.checkpoint!r}, which is neither 'none' nor 'agent'")
-    for name in ("data", "eval_data", "dtype"):
-        if not isinstance(getattr(settings, name), str | None):
-            raise ValueError(f"`{name}` takes a text, not {getattr(settings, name)!r}")
-    return settings
 
 
 def prepare(
@@ -164,8 +130,8 @@ def prepare(
         raise ValueError("resume=True needs the directory of the run that goes on")
     folder = None if directory is None else Path(directory)
     known, known_eval = rows_of(rows, "rows"), None if eval_rows is None else rows_of(eval_rows, "eval_rows")
-    _check_rows(program, known, known_eval, evaluate is None, settings.max_length)
-    parameters = _parameters(program)
+    check_rows(program, known, known_eval, evaluate is None, settings.max_length)
+    parameters = parameters_of(program)
     run = Run(
         program=program,
         rows=known,
@@ -192,44 +158,6 @@ def prepare(
                 hint="go on with --resume, or start over with --force",
             )
     return run
-
-
-def _check_rows(program: Program, rows: list[Row], eval_rows: list[Row] | None, texts: bool, max_length: int) -> None:
-    if not rows:
-        raise fail("E0605", "there are no rows to train on")
-    for given, told in ((rows, True), (eval_rows or [], texts)):
-        columns = columns_of(program.plan, labels=True, texts=told)
-        for i, row in enumerate(given):
-            for column in columns:
-                value(row, column, i)
-    with program.holding(max_length=max_length):
-        program.check_lengths(rows)
-        with _of_evaluation():
-            program.check_lengths(eval_rows or [])
-
-
-@contextmanager
-def _of_evaluation() -> Iterator[None]:
-    """What is wrong with rows within it is told of the evaluation data."""
-    try:
-        yield
-    except MascError as error:
-        raise MascError(
-            [dataclasses.replace(d, message=f"of the evaluation data, {d.message}") for d in error.diagnostics]
-        ) from error
-
-
-def _parameters(program: Program) -> dict[str, torch.nn.Parameter]:
-    """What is trained, by name. E0609 where that is nothing, ValueError where it is more than adapters and links."""
-    parameters = program.trainable()
-    if not parameters:
-        raise fail("E0609", "nothing can be trained: every agent is `adapt none`")
-    if not any(loss.reaches for loss in program.plan.losses):
-        raise fail("E0609", "nothing can be trained: no gradient reaches an adapter", hint="`masc check` says why")
-    for name in parameters:
-        if not (".lora_" in name or name.startswith(("links.", "across."))):
-            raise ValueError(f"{name} is the base model's, which stays frozen: switch its requires_grad off")
-    return parameters
 
 
 @dataclass
@@ -388,7 +316,7 @@ class Run:
         """Evaluate, and note what is found."""
         self.program.eval()
         try:
-            with _of_evaluation():
+            with of_evaluation():
                 found = self._evaluation()
         except MascError as error:
             raise (MascError(list(map(self._kept, error.diagnostics))) if self.saved == self.done else error) from error

@@ -14,7 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from masc.backends.torch.channels.segments import (
+from masc.backends.torch.model.adapters import derive
+from masc.backends.torch.model.attention import Columns, Watch
+from masc.backends.torch.model.segments import (
     Past,
     Piece,
     Segment,
@@ -25,8 +27,6 @@ from masc.backends.torch.channels.segments import (
     piece,
     seen_of,
 )
-from masc.backends.torch.model.adapters import derive
-from masc.backends.torch.model.attention import Columns, Watch
 from masc.compiler.analysis.sights import Sights, sights
 from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.plan import Plan, Turn, View

@@ -12,7 +12,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from masc.backends.torch.model import adapters
-from masc.backends.torch.training.stored import check_tensor
+from masc.backends.torch.model.stored import check_tensor
 from masc.compiler.artifact import Artifact, read_artifact, read_weights
 from masc.dsl.diagnostics import fail
 

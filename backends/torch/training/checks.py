@@ -1,0 +1,88 @@
+"""What must hold before a run of training begins: its settings, its rows, and that there is something to train."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from masc.backends.torch.data.check import columns_of
+from masc.backends.torch.data.values import Row
+from masc.backends.torch.model.prompts import value
+from masc.backends.torch.program import Program
+from masc.compiler.ir.plan import TrainSettings, agent_of
+from masc.compiler.language.train import NUMBERS
+from masc.dsl.diagnostics import Diagnostic, MascError, fail
+
+
+def never_closed(program: Program, steps: int) -> list[Diagnostic]:
+    """W0304 for each edge that is open for as long as training goes."""
+    found = {
+        (agent_of(view.segment), turn.agent): view.until
+        for turn in program.plan.turns
+        for view in turn.sees
+        if view.until is not None and view.until >= steps
+    }
+    return [
+        Diagnostic(
+            "W0304",
+            f"the channel from `{sender}` to `{receiver}` never closes: it is open for {until} steps, and training has "
+            f"{steps}",
+        )
+        for (sender, receiver), until in found.items()
+    ]
+
+
+def checked(settings: TrainSettings) -> TrainSettings:
+    """The settings, if each is of the type and in the range that a `train` block takes; else ValueError."""
+    for name, limits in NUMBERS.items():
+        if wrong := limits.complaint(name, getattr(settings, name)):
+            raise ValueError(wrong)
+    plain = {name: limits.plain(getattr(settings, name)) for name, limits in NUMBERS.items()}
+    settings = dataclasses.replace(settings, **plain)
+    if settings.checkpoint not in ("none", "agent"):
+        raise ValueError(f"`checkpoint` is {settings.checkpoint!r}, which is neither 'none' nor 'agent'")
+    for name in ("data", "eval_data", "dtype"):
+        if not isinstance(getattr(settings, name), str | None):
+            raise ValueError(f"`{name}` takes a text, not {getattr(settings, name)!r}")
+    return settings
+
+
+def check_rows(program: Program, rows: list[Row], eval_rows: list[Row] | None, texts: bool, max_length: int) -> None:
+    if not rows:
+        raise fail("E0605", "there are no rows to train on")
+    for given, told in ((rows, True), (eval_rows or [], texts)):
+        columns = columns_of(program.plan, labels=True, texts=told)
+        for i, row in enumerate(given):
+            for column in columns:
+                value(row, column, i)
+    with program.holding(max_length=max_length):
+        program.check_lengths(rows)
+        with of_evaluation():
+            program.check_lengths(eval_rows or [])
+
+
+@contextmanager
+def of_evaluation() -> Iterator[None]:
+    """What is wrong with rows within it is told of the evaluation data."""
+    try:
+        yield
+    except MascError as error:
+        raise MascError(
+            [dataclasses.replace(d, message=f"of the evaluation data, {d.message}") for d in error.diagnostics]
+        ) from error
+
+
+def parameters_of(program: Program) -> dict[str, torch.nn.Parameter]:
+    """What is trained, by name. E0609 where that is nothing, ValueError where it is more than adapters and links."""
+    parameters = program.trainable()
+    if not parameters:
+        raise fail("E0609", "nothing can be trained: every agent is `adapt none`")
+    if not any(loss.reaches for loss in program.plan.losses):
+        raise fail("E0609", "nothing can be trained: no gradient reaches an adapter", hint="`masc check` says why")
+    for name in parameters:
+        if not (".lora_" in name or name.startswith(("links.", "across."))):
+            raise ValueError(f"{name} is the base model's, which stays frozen: switch its requires_grad off")
+    return parameters
