@@ -67,7 +67,7 @@ def sign(checkpoint: Path) -> None:
     [
         (
             TEXT.replace("think 1 (align = norm)", "think 9 (align = ridge)"),
-            r"- think a#1 1 align=norm; \+ think a#1 9",
+            r"- turn a#1: think 1 align=norm; \+ turn a#1: think 9",
         ),
         (TEXT.replace("You are a.", "You are not a."), 'system "You are not a."'),
         (TEXT.replace("rank = 2", "rank = 1"), "rank=1"),
