@@ -23,6 +23,7 @@ from masc.compiler.artifact.layout import (
 )
 from masc.compiler.artifact.of_training import training_told
 from masc.compiler.files.reading import parse_json, read_regular
+from masc.compiler.forms.earlier import earlier_fingerprint
 from masc.compiler.forms.essence import fingerprint
 from masc.compiler.ir.plan import Plan
 from masc.compiler.language.bounds import SEED
@@ -148,8 +149,12 @@ def known_manifest(layout: Layout, path: Path | None = None) -> Manifest | None:
 
 
 def made_for(manifest: Manifest, plan: Plan) -> bool:
-    """Whether weights beside a manifest are of this plan. Earlier manifests count how answers are decoded, too."""
-    return manifest.fingerprint in (fingerprint(plan), fingerprint(plan, decoding=True))
+    """Whether weights beside a manifest are of this plan. Earlier manifests name it otherwise (`earlier.py`), and the
+    first ones count how answers are decoded, too."""
+    known = manifest.fingerprint
+    if known in (fingerprint(plan), fingerprint(plan, decoding=True)):
+        return True
+    return known in (earlier_fingerprint(plan), earlier_fingerprint(plan, decoding=True))
 
 
 def usual_files(root: Path, source: str = "") -> Pairs:

@@ -19,15 +19,22 @@ def essence(plan: Plan, decoding: bool = False) -> str:
     content hash is for.
     """
 
-    def bare(turn: Turn) -> Turn:
-        answer = turn.answer
-        if answer is not None and not decoding:
-            answer = replace(answer, sampling=Sampling())
-        return replace(turn, answer=answer, keeps=(), gradient=True)
+    return print_plan(bare(plan, decoding))
 
+
+def bare(plan: Plan, decoding: bool = False) -> Plan:
+    """The plan without what its essence leaves out."""
     models = tuple(replace(m, target=m.target.rpartition("/")[2]) if m.target[:1] == "/" else m for m in plan.models)
-    turns, losses = map(bare, plan.turns), (replace(loss, reaches=()) for loss in plan.losses)
-    return print_plan(replace(plan, models=models, turns=tuple(turns), losses=tuple(losses), train=TrainSettings()))
+    turns = (_bare(turn, decoding) for turn in plan.turns)
+    losses = tuple(replace(loss, reaches=()) for loss in plan.losses)
+    return replace(plan, models=models, turns=tuple(turns), losses=losses, train=TrainSettings())
+
+
+def _bare(turn: Turn, decoding: bool) -> Turn:
+    answer = turn.answer
+    if answer is not None and not decoding:
+        answer = replace(answer, sampling=Sampling())
+    return replace(turn, answer=answer, keeps=(), gradient=True)
 
 
 def fingerprint(plan: Plan, decoding: bool = False) -> str:

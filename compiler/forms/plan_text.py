@@ -120,11 +120,11 @@ def turn_text(turn: Turn) -> str:
 def _steps(plan: Plan) -> Iterator[str]:
     for turn in plan.turns:
         yield from _turn(turn)
-    yield from map(_loss, plan.losses)
+    yield from map(loss_text, plan.losses)
 
 
 def _turn(turn: Turn) -> Iterator[str]:
-    yield f"turn {turn.activation} at {_at(turn.at)}" + " no gradient" * (not turn.gradient)
+    yield f"turn {turn.activation} at {place_text(turn.at)}" + " no gradient" * (not turn.gradient)
     if turn.sees:
         yield f"  sees [{', '.join(map(view_text, turn.sees))}]"
     for word, kind in ARRIVALS.items():
@@ -152,7 +152,7 @@ def _keep(keep: Keep) -> str:
     return f"keeps {keep.what} for {', '.join(keep.to)}"
 
 
-def _loss(loss: Loss) -> str:
+def loss_text(loss: Loss) -> str:
     reaches = ", ".join(reach_text(reach) for reach in loss.reaches)
     return f"loss {loss.output} column={_word(loss.column)} reaches {reaches}".rstrip()
 
@@ -183,7 +183,7 @@ def reach_text(reach: Reach | LatentMap | Across) -> str:
     return reach.agent if reach.layer is None else f"{reach.agent}.kv({reach.layer})"
 
 
-def _at(ends: tuple[End, ...]) -> str:
+def place_text(ends: tuple[End, ...]) -> str:
     shown = [
         f"end({end.segment}{'' if end.part == 'all' else '.latents'})" + "".join(f"+len({s})" for s in end.shift)
         for end in ends

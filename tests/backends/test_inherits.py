@@ -84,7 +84,9 @@ def test_what_is_switched_around_it_changes_nothing(tiny: Path, plain: dict[str,
     assert same(weights(program), plain)
 
 
-@pytest.mark.parametrize("around", [torch.autocast("cpu", torch.bfloat16), torch.device("meta")], ids=["autocast", "meta"])
+@pytest.mark.parametrize(
+    "around", [torch.autocast("cpu", torch.bfloat16), torch.device("meta")], ids=["autocast", "meta"]
+)
 def test_autocast_and_default_device_change_nothing(around: Any, tiny: Path, plain: dict[str, torch.Tensor]) -> None:
     program = make_program(TEXT, tiny)
     with around:

@@ -1,0 +1,55 @@
+"""How a plan was printed before it was made of turns: weights that were trained then are known by a hash of that text.
+
+An operation a line, aligned; every segment that an activation sees is listed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+from masc.compiler.analysis.sights import sights
+from masc.compiler.forms.essence import bare
+from masc.compiler.forms.plan_text import answer_text, loss_text, place_text, print_plan, think_text, view_text
+from masc.compiler.ir.plan import Plan, Turn, View
+
+
+def earlier_fingerprint(plan: Plan, decoding: bool = False) -> str:
+    """What `fingerprint` was."""
+    plain = bare(plan, decoding)
+    head, tail = _around(plain)
+    text = "".join(f"{line}\n" for line in (*head, *(f"  {line}" for line in _operations(plain)), *tail))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _around(plan: Plan) -> tuple[list[str], list[str]]:
+    """What is printed as it was: what comes before the turns, and the train block."""
+    lines = print_plan(replace(plan, turns=(), losses=())).splitlines()
+    train = lines.index("  train")
+    return lines[:train], lines[train:]
+
+
+def _operations(plan: Plan) -> Iterator[str]:
+    """Three columns (what, whom, how) and for prefills a fourth (where)."""
+    seen = sights(plan)
+    rows = [row for turn in plan.turns for row in _rows(turn, seen[turn.activation])]
+    for loss in plan.losses:
+        column = loss_text(loss).partition("column=")[2].removesuffix(" reaches")
+        rows.append(("loss", loss.output, f"column={column} reaches "))
+    subject = max((len(row[1]) for row in rows), default=0)
+    how = max((len(row[2]) for row in rows if len(row) > 3 and len(row[2]) <= 60), default=0)
+    for kind, whom, first, *rest in rows:
+        line = f"{kind:<7} {whom:<{subject}} "
+        yield (line + (f"{first:<{how}} {rest[0]}" if rest else first)).rstrip()
+
+
+def _rows(turn: Turn, views: tuple[View, ...]) -> Iterator[tuple[str, ...]]:
+    words = [f"sees [{', '.join(map(view_text, views))}]"]
+    for word in dict.fromkeys(arrival.word for arrival in turn.arrives):
+        words.append(f"{word} [{', '.join(arrival.text for arrival in turn.arrives if arrival.word == word)}]")
+    yield "prefill", turn.activation, " ".join(words), f"at {place_text(turn.at)}"
+    if turn.think is not None:
+        yield "think", turn.activation, think_text(turn.think).removeprefix("think ")
+    if turn.answer is not None:
+        yield "answer", turn.activation, answer_text(turn.answer).removeprefix("answer ")
