@@ -70,6 +70,9 @@ class Builder:
     def _adapt(self, span: Span, kind: Token, options: Kid) -> s.Adapt:
         return s.Adapt(span, self._name(kind), self._options(options))
 
+    def _shared(self, span: Span, kind: Token, agent: Token) -> s.Adapt:
+        return s.Adapt(span, self._name(kind), (), self._name(agent))
+
     def _answer(self, span: Span, options: Kid) -> s.Answer:
         return s.Answer(span, self._options(options))
 

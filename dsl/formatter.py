@@ -201,7 +201,8 @@ def _member(member: Member) -> list[str]:
         case Think():
             return _line(member, f"think  {format_value(member.steps)}{_spaced(member.options)}")
         case Adapt():
-            return _line(member, f"adapt  {member.kind.text}{format_options(member.options)}")
+            of = f" {member.of.text}" if member.of else ""
+            return _line(member, f"adapt  {member.kind.text}{of}{format_options(member.options)}")
         case Answer():
             return _line(member, f"answer{_spaced(member.options)}")
 

@@ -135,10 +135,11 @@ class Think(Item):
 
 @dataclass(frozen=True)
 class Adapt(Item):
-    """`adapt lora(rank = 8)` or `adapt none`."""
+    """`adapt lora(rank = 8)`, `adapt none`, or `adapt as planner`, whose kind is `as`. of: the agent behind it."""
 
     kind: Name
     options: tuple[Option, ...]
+    of: Name | None = None
 
 
 @dataclass(frozen=True)

@@ -195,10 +195,13 @@ class _Reader:
             case "adapt" if isinstance(node, yaml.MappingNode) and len(node.value) == 1:
                 ((word, options),) = node.value
                 kind = self._name(word)
+                if kind and kind.text == "as":
+                    of = self._name(options, "name an agent: `{as: planner}`")
+                    return s.Adapt(span, kind, (), of) if of else None
                 return s.Adapt(span, kind, self._options(options)) if kind else None
             case "adapt":
                 if not isinstance(node, yaml.ScalarNode):
-                    self._wrong(node, "`none`, `lora` or `{lora: {rank: 8}}`")
+                    self._wrong(node, "`none`, `lora`, `{lora: {rank: 8}}` or `{as: planner}`")
                     return None
                 kind = self._name(node)
                 return s.Adapt(span, kind, ()) if kind else None

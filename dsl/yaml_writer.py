@@ -222,6 +222,8 @@ def _member(member: Member) -> list[str]:
             return _line(member, f"think: {{steps: {_value(member.steps)}, {options}}}")
         case Think():
             return _line(member, f"think: {_value(member.steps)}")
+        case Adapt(of=Name() as of):
+            return _line(member, f"adapt: {{{_name(member.kind)}: {_name(of)}}}")
         case Adapt() if member.options:
             return _line(member, f"adapt: {{{_name(member.kind)}: {{{_options(member.options)}}}}}")
         case Adapt():

@@ -34,7 +34,7 @@ from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.ir import plan as plan_module
 from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.plan import Plan
-from masc.compiler.language.agents import ANSWER, LORA, THINK
+from masc.compiler.language.agents import ADAPTERS, ANSWER, LORA, THINK
 from masc.compiler.language.declare import Option
 from masc.compiler.language.train import TRAIN
 from masc.compiler.resolve.params import FIELD_TYPES, TYPES
@@ -170,7 +170,7 @@ def test_every_option_of_the_language() -> None:
         for name, option in options.items()
         for value in values_of(option.reads.schema)
     }
-    declared |= {(kind, "", "") for kind in (*CHANNELS, "lora", "none")}
+    declared |= {(kind, "", "") for kind in (*CHANNELS, *ADAPTERS)}
     declared |= {("kv", "open", f"as {carry}") for carry in ("own", "trace")}  # `as latents` would add nothing
     assert sorted(declared - {said for node in everything_written() for said in options_in(node)}) == []
 

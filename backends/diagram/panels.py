@@ -13,7 +13,19 @@ from masc.compiler.analysis.reach import with_reach
 from masc.compiler.channels import CHANNELS
 from masc.compiler.forms.plan_text import number_text, quote
 from masc.compiler.ir.graph import Agent, Edge, Graph
-from masc.compiler.ir.plan import Across, Plan, Slot, Template, TraceOf, Turn, View, agent_of
+from masc.compiler.ir.plan import (
+    Across,
+    LatentMap,
+    Plan,
+    PlanAgent,
+    Reach,
+    Slot,
+    Template,
+    TraceOf,
+    Turn,
+    View,
+    agent_of,
+)
 from masc.compiler.passes.optimise import optimise
 from masc.compiler.passes.place import place
 from masc.compiler.passes.schedule import schedule
@@ -73,9 +85,16 @@ def _agent(graph: Graph, plan: Plan, agent: Agent, rounds: Sequence[str]) -> Ite
     reached = [
         (loss.output, f"column {loss.column}")
         for loss in plan.losses
-        if any(not isinstance(r, Across) and r.agent == agent.name for r in loss.reaches)
+        if any(_trains(reach, plan.agent(agent.name)) for reach in loss.reaches)
     ]
     yield {"title": "Losses that reach it", "rows": reached or [("none", "nothing trains this agent")]}
+
+
+def _trains(reach: Reach | LatentMap | Across, agent: PlanAgent) -> bool:
+    """Whether what a loss reaches is an agent's."""
+    if isinstance(reach, Across):
+        return False
+    return reach.agent == (agent.adapter if isinstance(reach, Reach) else agent.name)
 
 
 def _turn(turn: Turn) -> Rows:
@@ -109,6 +128,8 @@ def _adapter(agent: Agent) -> str:
     lora = agent.lora
     if lora is None:
         return "none: frozen"
+    if agent.shares is not None:
+        return f"that of {agent.shares}"
     targets, alpha = ", ".join(lora.targets), number_text(lora.alpha)
     kinds = ", rslora" * lora.rslora + ", dora" * lora.dora
     dropout = number_text(lora.dropout)

@@ -130,6 +130,8 @@ def _facts(graph: Graph, agent: Agent, times: int) -> tuple[str, ...]:
         facts.append(f"{agent.steps} latent{'s' if agent.steps > 1 else ''}, {agent.align}")
     if agent.lora is None:
         facts.append("frozen")
+    elif agent.shares is not None:
+        facts.append(f"the adapter of {agent.shares}")
     else:
         where = "" if agent.lora.targets == ("all",) else " on " + ", ".join(agent.lora.targets)
         facts.append(f"{'DoRA' if agent.lora.dora else 'LoRA'} r={agent.lora.rank}{where}")

@@ -46,7 +46,7 @@ def init_from(program: Program, root: Path) -> Taken:
     taken: list[str] = []
     left: dict[str, str] = {}
     for agent in program.plan.agents:
-        if agent.lora is None:
+        if agent.own is None:
             continue
         model = program.base(agent.name).model
         names = [f"adapters/{agent.name}/{name}" for name in (adapters.CONFIG, adapters.WEIGHTS)]

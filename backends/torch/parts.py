@@ -37,8 +37,8 @@ class Parts(nn.Module):
         self.bases = nn.ModuleDict({f"model_{name}": base for name, base in bases.items()})
         self.links = nn.ParameterDict()
         for agent in plan.agents:
-            if agent.lora is not None:
-                self.base(agent.name).add_adapter(agent.name, agent.lora, seed)
+            if agent.own is not None:
+                self.base(agent.name).add_adapter(agent.name, agent.own, seed)
         for turn in plan.turns:
             name = turn.agent
             if turn.think is not None and ALIGNMENTS[turn.think.align].trained and name not in self.links:
@@ -115,7 +115,8 @@ class Parts(nn.Module):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def owner(self, parameter: str) -> str:
-        """The agent, or the edge (`hidden(a, b)`, `fuse(a, b)`), that a trainable parameter (by name) belongs to."""
+        """The agent, or the edge (`hidden(a, b)`, `fuse(a, b)`), that a trainable parameter (by name) belongs to. An
+        adapter that is shared belongs to the agent whose own it is."""
         if parameter.startswith("across."):
             return parameter.split(".")[1]
         if parameter.startswith("links."):

@@ -346,7 +346,7 @@ class Program(Parts):
     def save_weights(self, folder: Path) -> None:
         """Write `adapters/<agent>/` (PEFT's format) and `channels.safetensors` (links) into a folder."""
         for agent in self.plan.agents:
-            if agent.lora is not None:
+            if agent.own is not None:
                 place = folder / "adapters" / agent.name
                 adapters.save(self.base(agent.name).model, agent.name, place, self._base_name(agent.model))
         if channels := self.channels():
@@ -365,7 +365,7 @@ class Program(Parts):
         nothing has been changed then."""
         found: dict[nn.Parameter, Tensor] = {}
         for agent in self.plan.agents:
-            if agent.lora is not None:
+            if agent.own is not None:
                 place = f"adapters/{agent.name}"
                 model = self.base(agent.name).model
                 try:

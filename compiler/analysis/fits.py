@@ -27,8 +27,8 @@ def _parts(plan: Plan) -> dict[str, str]:
     models = {agent.name: targets[agent.model] for agent in plan.agents}
     found: dict[str, str] = {}
     for agent in plan.agents:
-        if agent.lora is not None:
-            found[f"the adapter of `{agent.name}`"] = f"{_lora(agent.lora)} on {models[agent.name]}"
+        if agent.own is not None:
+            found[f"the adapter of `{agent.name}`"] = f"{_lora(agent.own)} on {models[agent.name]}"
     for turn in plan.turns:
         name = turn.agent
         if turn.think is not None and ALIGNMENTS[turn.think.align].trained and plan.agent(name).lora is not None:

@@ -32,7 +32,7 @@ def with_reach(plan: Plan, layers: Mapping[str, int]) -> Plan:
     search = _Search(
         {turn.activation: turn for turn in plan.turns},
         {agent.name: layers.get(agent.model) for agent in plan.agents},
-        [agent.name for agent in plan.agents if agent.lora is not None],
+        {agent.name: agent.adapter for agent in plan.agents if agent.adapter is not None},
     )
     return replace(
         plan, losses=tuple(replace(loss, reaches=search.from_(answers[loss.output])) for loss in plan.losses)
@@ -45,7 +45,8 @@ class _Search:
     """In the order of the plan."""
     known: Mapping[str, int | None]
     """By agent: its model's layers."""
-    adapted: list[str]
+    adapters: Mapping[str, str]
+    """By agent that is not frozen: the agent whose adapter it has."""
     across: dict[tuple[str, str, str], Layers] = field(default_factory=dict)
     """By edge (kind, sender, receiver): the receiver's layers in which it is reached."""
 
@@ -65,15 +66,17 @@ class _Search:
                 continue
             agent = agent_of(activation)
             highest = None if at.full else max(top(at.prompt), top(at.rest))
-            if highest is None or agent not in widest:
-                widest[agent] = highest
-            elif (other := widest[agent]) is not None:
-                widest[agent] = max(highest, other)
+            adapter = self.adapters.get(agent, agent)
+            if highest is None or adapter not in widest:
+                widest[adapter] = highest
+            elif (other := widest[adapter]) is not None:
+                widest[adapter] = max(highest, other)
             think = self.turns[activation].think
             if think is not None and ALIGNMENTS[think.align].trained and (at.full or at.rest):
                 mapped.add(agent)
-        agents = (Reach(name, _named(widest[name])) for name in self.adapted if name in widest)
-        maps = (LatentMap(name) for name in self.adapted if name in mapped)
+        owners = [name for name, adapter in self.adapters.items() if adapter == name]
+        agents = (Reach(name, _named(widest[name])) for name in owners if name in widest)
+        maps = (LatentMap(name) for name in self.adapters if name in mapped)
         edges = (Across(kind, sender, receiver, layers) for (kind, sender, receiver), layers in self.across.items())
         return (*agents, *maps, *edges)
 

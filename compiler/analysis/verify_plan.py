@@ -74,6 +74,11 @@ def _promises(plan: Plan) -> Iterator[Promise]:
     for agent in plan.agents:
         yield agent.model in models, "every agent's model is in the plan"
         yield from _agent(agent)
+        if agent.shares is not None:
+            owner = next((a for a in plan.agents if a.name == agent.shares), None)
+            yield owner is not None and owner.own is not None, "an adapter that is shared is an agent's own"
+            yield owner is not None and owner.model == agent.model, "an adapter is shared on one model"
+            yield owner is not None and owner.lora == agent.lora, "an adapter that is shared is the same for all"
     yield from _train(plan.train)
     targets = {model.name: model.target for model in plan.models}  # two names of one model are one model in the end
     agents = {agent.name: replace(agent, model=targets[agent.model]) for agent in plan.agents}
@@ -197,6 +202,8 @@ class _State:
             else:
                 known = self.agents.get(reach.agent)
                 yield known is not None and known.lora is not None, "losses reach adapters"
+                whose = isinstance(reach, LatentMap) or (known is not None and known.own is not None)
+                yield whose, "a loss reaches a shared adapter under its own name"
             if isinstance(reach, Reach):
                 yield reach.layer is None or -1 <= reach.layer < _MOST, "a layer that a loss reaches is a layer"
         self.losses.add(loss.output)

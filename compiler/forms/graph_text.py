@@ -40,7 +40,7 @@ def _agent(agent: Agent) -> str:
     words = [agent.name, "on", agent.model]
     if agent.steps:
         words.append(f"think {agent.steps} align={agent.align}" + " stop" * (agent.gradient == "stop"))
-    words.append(_lora(lora) if lora else "frozen")
+    words.append(f"as {agent.shares}" if agent.shares else _lora(lora) if lora else "frozen")
     if agent.answer is not None:
         words.append(f"answer {agent.answer.max_tokens}")
     return " ".join(words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, TypeVar, cast, get_args
 
 from masc.compiler.analysis.verify_plan import contradiction
@@ -86,7 +86,7 @@ class _Reader:
         outputs = head.listed(head.name, "") if head.has("->") else ()
         head.done()
         models = self.many(self.model, "model")
-        agents = self.many(self.agent, "agent")
+        agents = _shared(self.many(self.agent, "agent"))
         turns = self.many(self.turn, "turn")
         losses = self.many(_loss, "loss")
         train = self.train()
@@ -112,13 +112,14 @@ class _Reader:
         name = line.name()
         line.need("on")
         model = line.name()
-        adapters = self.many(_lora, "adapter")
+        adapters = self.many(_adapter, "adapter")
         systems = self.many(lambda row: _prompt(row, "system"), "system")
         users = self.many(lambda row: _prompt(row, "user"), "user")
         if len(adapters) != 1 or len(systems) > 1 or len(users) != 1:
             end = self.lines[self.at] if self.at < len(self.lines) else line
             raise end.error("one `adapter`, at most one `system` and one `user` line of an agent")
-        return PlanAgent(name, model, adapters[0], systems[0] if systems else None, users[0])
+        lora, shares = adapters[0]
+        return PlanAgent(name, model, lora, systems[0] if systems else None, users[0], shares)
 
     def turn(self, line: Line) -> Turn:
         line.need("turn")
@@ -167,10 +168,21 @@ class _Reader:
         return TrainSettings(**found)
 
 
-def _lora(line: Line) -> Lora | None:
+def _shared(agents: tuple[PlanAgent, ...]) -> tuple[PlanAgent, ...]:
+    """The agents, those that share an adapter with what it is."""
+    own = {agent.name: agent.lora for agent in agents}
+    return tuple(agent if agent.shares is None else replace(agent, lora=own.get(agent.shares)) for agent in agents)
+
+
+def _adapter(line: Line) -> tuple[Lora | None, str | None]:
+    """An adapter, or the agent whose it is."""
     line.need("adapter")
-    if line.has("none"):
-        return None
+    if line.has("as"):
+        return None, line.name()
+    return None if line.has("none") else _lora(line), None
+
+
+def _lora(line: Line) -> Lora:
     line.need("lora", "(", "rank", "=")
     rank = line.integer()
     line.need(",", "alpha", "=")

@@ -9,6 +9,9 @@ r"""The plan as text: stable, complete, and it parses back to an equal plan.
       agent solver on small
         adapter none
         user "{question}"
+      agent tutor on small
+        adapter as planner
+        user "{question}"
       turn planner#1 at 0
         think 10 align=ridge
         keeps cache for critic#1
@@ -43,7 +46,8 @@ loss      of an output, or of an activation whose text is supervised; a column t
 reaches   `planner`: all of its adapter; `critic.kv(29)`: of layer 29 only keys and values, all of the layers before it
           (-1: the last layer); `map(planner)`: the matrix behind its latent steps; `hidden(a, b)`: the trained link of
           an edge, `fuse(a, b, layers=0..9)`: in these layers. Nothing after the word: nothing
-adapter   `targets` is one word, or names of projections joined by `+`; `, rslora` and `, dora` behind the dropout
+adapter   `targets` is one word, or names of projections joined by `+`; `, rslora` and `, dora` behind the dropout;
+          `as planner`: that of `planner`, which has one of its own
 train     one entry a line; an entry that is not set is left out
 """
 
@@ -99,7 +103,7 @@ def _body(plan: Plan) -> Iterator[str]:
         yield f"model {model.name} = {quote(model.target)}"
     for agent in plan.agents:
         yield f"agent {agent.name} on {agent.model}"
-        yield f"  adapter {_lora(agent.lora)}"
+        yield f"  adapter {_lora(agent.lora) if agent.shares is None else f'as {agent.shares}'}"
         if agent.system is not None:
             yield f"  system {template_text(agent.system)}"
         yield f"  user {template_text(agent.user)}"

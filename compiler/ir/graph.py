@@ -33,7 +33,8 @@ class Model:
 @dataclass(frozen=True)
 class Agent:
     """An agent, parameters put in. gradient: whether one passes from a latent step to the one before. `lora` None: the
-    agent is frozen. `answer` None: it never decodes."""
+    agent is frozen. `answer` None: it never decodes. `shares`: the agent whose adapter it has; None: one of its own, if
+    any."""
 
     name: str
     model: str
@@ -45,6 +46,7 @@ class Agent:
     lora: Lora | None
     answer: Sampling | None
     span: Span = field(compare=False, repr=False)
+    shares: str | None = None
 
 
 @dataclass(frozen=True)

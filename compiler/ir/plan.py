@@ -65,13 +65,25 @@ class BaseModel:
 
 @dataclass(frozen=True)
 class PlanAgent:
-    """What of an agent does not change from round to round."""
+    """What of an agent does not change from round to round. lora: None: it is frozen; shares: the agent on the same
+    model whose adapter it has (None: one of its own), which `lora` then is."""
 
     name: str
     model: str
     lora: Lora | None
     system: Template | None
     user: Template
+    shares: str | None = None
+
+    @property
+    def adapter(self) -> str | None:
+        """What its adapter is called: as the agent whose own it is. None: it has none."""
+        return None if self.lora is None else self.shares or self.name
+
+    @property
+    def own(self) -> Lora | None:
+        """An adapter that no other agent of the plan stands for."""
+        return None if self.shares else self.lora
 
 
 @dataclass(frozen=True)

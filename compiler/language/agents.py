@@ -40,6 +40,7 @@ LORA: Mapping[str, Option] = table(
 ADAPTERS: Mapping[str, Adapter] = table(
     Adapter("lora", "A LoRA adapter of its own, trained; the base stays frozen.", LORA),
     Adapter("none", "Nothing: the agent runs on the frozen base.", {}),
+    Adapter("as", "The adapter of another agent on the same model: both train one.", {}, of=True),
 )
 """What stands behind `adapt`."""
 ANSWER: Mapping[str, Option] = table(

@@ -59,11 +59,12 @@ class Option:
 
 @dataclass(frozen=True)
 class Adapter:
-    """What of an agent is trained: `adapt lora(...)`, `adapt none`."""
+    """What of an agent is trained: `adapt lora(...)`, `adapt none`, `adapt as planner`. of: an agent stands behind."""
 
     name: str
     help: str
     options: Mapping[str, Option]
+    of: bool = False
 
 
 _Named = TypeVar("_Named", bound="Option | Adapter | Alignment")

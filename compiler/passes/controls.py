@@ -109,7 +109,7 @@ def _joined(template: Template) -> Template:
 
 def _one(graph: Graph, output: str, agent: Agent, lora: Lora | None) -> Graph:
     """A graph of one agent that gives one output."""
-    agent = replace(agent, steps=0, lora=agent.lora if lora is None else lora)
+    agent = replace(agent, steps=0, lora=agent.lora if lora is None else lora, shares=None)
     only = Activation(agent.name, 1)
     return replace(
         graph,

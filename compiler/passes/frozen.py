@@ -12,7 +12,7 @@ from masc.dsl.diagnostics import Diagnostic, Label
 def frozen_out(graph: Graph, plan: Plan) -> list[Diagnostic]:
     """A warning for each agent with an adapter that is in no loss's `reaches`."""
     reached = {r.agent for loss in plan.losses for r in loss.reaches if isinstance(r, Reach)}
-    unreached = [agent for agent in graph.agents if agent.lora is not None and agent.name not in reached]
+    unreached = [a for a in graph.agents if a.lora is not None and not a.shares and a.name not in reached]
     if not unreached:
         return []
     sent: dict[str, list[Edge]] = {}

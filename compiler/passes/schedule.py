@@ -31,7 +31,7 @@ def schedule(graph: Graph) -> Plan:
         inputs=graph.inputs,
         outputs=tuple(output for output, _ in graph.outputs),
         models=tuple(BaseModel(model.name, model.target) for model in graph.models),
-        agents=tuple(PlanAgent(a.name, a.model, a.lora, a.system, a.user) for a in graph.agents),
+        agents=tuple(PlanAgent(a.name, a.model, a.lora, a.system, a.user, a.shares) for a in graph.agents),
         turns=tuple(turns),
         losses=tuple(losses),
         train=graph.train,

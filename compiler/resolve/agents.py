@@ -21,11 +21,12 @@ def read_agent(
 ) -> Agent:
     """An agent with its own name or an instance's (`called`), on the model that its file calls so.
 
-    What is wrong in it is replaced by its default. `fields`: what stands for a placeholder is put in as text.
+    What is wrong in it is replaced by its default. Whose adapter it shares is a name in its file (see `shared.py`).
+    `fields`: what stands for a placeholder is put in as text.
     """
     name = agent.name.text
     prompts: dict[str, Template] = {}
-    found: dict[str, Any] = {"steps": 0, "lora": Lora(), "answer": None}
+    found: dict[str, Any] = {"steps": 0, "lora": Lora(), "answer": None, "shares": None}
     found |= {name: option.default for name, option in THINK.items()}
     first: dict[str, syntax.Member] = {}
     for member in agent.members:
@@ -41,6 +42,7 @@ def read_agent(
             found |= read_options(scope, member.options, THINK, "`think`")
         elif isinstance(member, syntax.Adapt):
             found["lora"] = _adapt(scope, member)
+            found["shares"] = member.of.text if member.of else None
         else:
             found["answer"] = Sampling(**read_options(scope, member.options, ANSWER, "`answer`"))
     if "user" not in prompts:
@@ -59,6 +61,7 @@ def read_agent(
         lora=found["lora"],
         answer=found["answer"],
         span=called.span,
+        shares=found["shares"],
     )
 
 
@@ -72,9 +75,15 @@ def _adapt(scope: Scope, member: syntax.Adapt) -> Lora | None:
     kind = member.kind.text
     if kind not in ADAPTERS:
         hint = meant(kind, list(ADAPTERS)) or "only adapters are trained: `lora(rank = 16)`, or `none`"
-        scope.complain("E0405", f"`adapt` takes `lora(...)` or `none`, not `{kind}`", member.kind.span, hint)
+        message = f"`adapt` takes `lora(...)`, `none` or `as` and an agent, not `{kind}`"
+        scope.complain("E0405", message, member.kind.span, hint)
         return Lora()
     adapter = ADAPTERS[kind]
+    if adapter.of:
+        if member.of is None:
+            message = f"`adapt {kind}` names no agent"
+            scope.complain("E0405", message, member.kind.span, f"name one: `adapt {kind} planner`")
+        return Lora()
     if not adapter.options:
         read_options(scope, member.options, {}, f"`adapt {kind}`")
         return None

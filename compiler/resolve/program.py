@@ -13,6 +13,7 @@ from masc.compiler.language.values import Scope, duplicate
 from masc.compiler.resolve.graph_block import resolve_graph
 from masc.compiler.resolve.imports import Program
 from masc.compiler.resolve.params import unknown_settings
+from masc.compiler.resolve.shared import share
 from masc.compiler.resolve.templates import instances, mentioned, read_arguments, read_template
 from masc.compiler.resolve.train import resolve_train
 from masc.compiler.resolve.units import ENTRIES, Home, Unit, check_name, read_units
@@ -51,6 +52,8 @@ def resolve(program: Program, settings: Mapping[str, str]) -> tuple[Resolved | N
     members |= _instances(main, graph, members, templates)
     written = {name: member.home.written for name, member in members.items()}
     _misused(scope, graph, members, templates)
+    taken = share(main, {name: (member.agent, member.home) for name, member in members.items()}, graph)
+    members |= {name: replace(members[name], agent=agent) for name, agent in taken.items()}
     agents = {name: member.agent for name, member in members.items()}
     wiring = resolve_graph(scope, graph, agents, written, (main.foreign | templates.keys()) - agents.keys())
     outputs, telling = [name.text for name in wiring.outputs], wiring.telling

@@ -66,13 +66,18 @@ def _agent() -> dict[str, Schema]:
     steps = _value(STEPS)
     options = _object((*THINK, "steps"), _options(THINK) | {"steps": steps}, needed=("steps",))
     lora = _object(("lora",), {"lora": _object(LORA, _options(LORA)) | _nullable()}, needed=("lora",))
+    alone = [name for name, adapter in ADAPTERS.items() if not adapter.of]
+    shared = [_object((name,), {name: {"$ref": "#/$defs/name"}}, needed=(name,)) for name in ADAPTERS.keys() - alone]
     return {
         "on": {"$ref": "#/$defs/name", "description": "The model that the agent runs on."},
         "fields": _named({"enum": list(FIELD_TYPES)}, "What an instance of the template gives."),
         "system": _PROMPT,
         "user": _PROMPT,
         "think": {"anyOf": [steps, options], "description": "Latent steps: nothing is decoded."},
-        "adapt": {"anyOf": [{"enum": list(ADAPTERS)}, lora], "description": "The adapter; `none` freezes the agent."},
+        "adapt": {
+            "anyOf": [{"enum": alone}, lora, *shared],
+            "description": "The adapter; `none` freezes the agent, `as` shares another agent's.",
+        },
         "answer": _object(ANSWER, _options(ANSWER)) | _nullable() | {"description": "The agent answers in words."},
     }
 

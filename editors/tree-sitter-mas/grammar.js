@@ -48,7 +48,11 @@ module.exports = grammar({
 
     think: ($) => seq("think", field("steps", $._value), optional($.options)),
 
-    adapt: ($) => seq("adapt", field("kind", $.name), optional($.options)),
+    adapt: ($) =>
+      choice(
+        seq("adapt", field("kind", $.name), optional($.options)),
+        seq("adapt", "as", field("agent", $.name)),
+      ),
 
     answer: ($) => seq("answer", optional($.options)),
 

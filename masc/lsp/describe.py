@@ -106,8 +106,9 @@ def _trained(agent: Agent, folder: Path | None, facts: ModelFacts | None, plan: 
     if shapes is None or facts is None:
         return f"Trains {what}; how many parameters is known once the model is on disk."
     size = lora_size(shapes, facts.layers, lora) + linear
-    reached = plan is None or agent.name in _reached(plan)
-    return f"Trains {size:,} parameters: {what}.{'' if reached else ' No loss reaches it.'}"
+    reached = plan is None or (agent.shares or agent.name) in _reached(plan)
+    shared = f", together with `{agent.shares}`, whose adapter it is" if agent.shares else ""
+    return f"Trains {size:,} parameters: {what}{shared}.{'' if reached else ' No loss reaches it.'}"
 
 
 def _reached(plan: Plan) -> set[str]:

@@ -202,6 +202,8 @@ class _Walk:
                     yield from self._options(member.options, "think", agent)
                 case syntax.Adapt():
                     yield from self._options(member.options, member.kind.text, agent)
+                    if member.of is not None:
+                        yield from _mention(member.of.span, self._find("agent", member.of.text))
                 case syntax.Answer():
                     yield from self._options(member.options, "answer", agent)
 

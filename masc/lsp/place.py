@@ -207,6 +207,8 @@ def _names(text: str, tokens: Sequence[Token], start: int) -> Place:
             return Place(0, 0, "number", agent=agent)
         case "AGENT" if last.type == "ADAPT" and inner is not None:
             return Place(0, 0, "adapter", agent=agent)
+        case "AGENT" if last.type == "AS" and tokens[-2].type == "ADAPT":
+            return Place(0, 0, "sender", agent=agent)
         case "GRAPH" if inner is not None:
             wanted: dict[str, Wanted] = {"COLON": "channel", "ARROW": "receiver", "EQUAL": "template"}
             if last.type in wanted:

@@ -21,12 +21,12 @@ KEYWORDS: dict[str, str] = {
     "system": "The system message of the agent's prompt. `{name}` is an input or what a sender says; `{{` is a brace.",
     "user": "The user's message of the agent's prompt. `{name}` is an input or what a sender says; `{{` is a brace.",
     "think": "Latent steps after the prompt: hidden states are fed back, nothing is decoded.",
-    "adapt": "What of the agent is trained: `lora(...)` (the default) or `none`.",
+    "adapt": "What of the agent is trained: `lora(...)` (the default), `none`, or `as` another agent.",
     "answer": "The agent decodes text: the graph's output, or what it sends over a `text` edge.",
     "graph": "Who talks to whom: `graph name(inputs) -> outputs { ... }`.",
     "repeat": "Rounds: the edges inside run so many times; an agent keeps one adapter over all of them.",
     "train": "The settings of training, and which data column supervises which output.",
-    "as": "What an opened channel carries: `open = 40 as trace`.",
+    "as": "What an opened channel carries: `open = 40 as trace`. Whose adapter an agent has: `adapt as planner`.",
 }
 
 TYPES: dict[str, str] = {

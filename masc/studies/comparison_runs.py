@@ -255,7 +255,7 @@ def _team(run: Run) -> list[Any]:
 
 def _sizes(plan: Plan) -> list[str]:
     """What decides how many parameters of a team are trained, and so the rank of a single agent."""
-    found = [repr((agent.name, agent.model, agent.lora)) for agent in plan.agents]
+    found = [repr((agent.name, agent.model, agent.lora, agent.shares)) for agent in plan.agents]
     found += [turn.think.align for turn in plan.turns if turn.think is not None]
     found += [arrival.shape for turn in plan.turns for arrival in turn.arrives if arrival.link]
     found += [repr(loss.reaches) for loss in plan.losses]

@@ -281,6 +281,8 @@ DIFFERENTIABLE = {
     "supervised text": GRAPHS["text, supervised"],
     "rounds": GRAPHS["rounds"],
     "nested rounds": GRAPHS["nested rounds of many kinds"],
+    "a shared adapter": GRAPHS["a shared adapter"].replace(", dora = true", ""),  # which takes norms for constants
+    "rounds with a shared adapter": GRAPHS["rounds with a shared adapter"],
     "linear": chain(("a", 2, "linear"), ("b", 0, "norm"), edge="kv(carry = latents)"),
     "soft": chain(("a", 2, "soft"), ("b", 0, "norm"), edge="kv(carry = latents)"),
     "procrustes": chain(("a", 2, "procrustes"), ("b", 0, "norm"), edge="kv(carry = latents)"),

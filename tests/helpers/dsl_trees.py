@@ -195,7 +195,8 @@ roles = st.sampled_from(["system", "user"]).map(lambda text: s.Name(AT, text))
 members = st.one_of(
     st.builds(s.Say, **item, role=roles, prompt=prompts()),
     st.builds(s.Think, **item, steps=values, options=options),
-    st.builds(s.Adapt, **item, kind=names, options=options),
+    st.builds(s.Adapt, **item, kind=names.filter(lambda name: name.text != "as"), options=options),
+    st.builds(s.Adapt, **item, kind=st.just(s.Name(AT, "as")), options=st.just(()), of=names),
     st.builds(s.Answer, **item, options=options),
 )
 groups = st.lists(names, min_size=1, max_size=3).map(lambda found: s.Group(AT, tuple(found)))

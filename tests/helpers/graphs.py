@@ -100,6 +100,22 @@ graph g(q) -> answer {
   repeat 2 { repeat 2 { a -> b : kv(carry = own)  b -> a : kv }  b -> c : fuse(width = 4)  c -> a : hidden }
 }
 """,
+    "a shared adapter": """
+mas 1
+model m = MODEL
+agent a on m { user "a {q}" think 1 adapt lora(rank = 4) }
+agent b on m { user "b {q}" adapt as a }
+agent c on m { user "c {q}" think 1 (align = linear) adapt as d }
+agent d on m { user "d {q}" adapt lora(rank = 4, dora = true) answer (max_tokens = 5) }
+graph g(q) -> answer { a -> b : kv  b -> c : kv(layers = 0..1)  [a, c] -> d : kv }
+""",
+    "rounds with a shared adapter": """
+mas 1
+model m = MODEL
+agent a on m { user "a {q}" think 1 adapt lora(rank = 4) answer (max_tokens = 5) }
+agent b on m { user "b {q}" adapt as a }
+graph g(q) -> answer { repeat 2 { a -> b : kv(carry = own)  b -> a : kv } }
+""",
     "an answer in the middle": """
 mas 1
 model m = MODEL

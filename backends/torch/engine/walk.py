@@ -184,7 +184,7 @@ class Walk:
         label = None if turn.answer is None or self.columns is None else self._label(base, script, past, turn)
         end = script.start + script.prompt.real.sum(1) + (0 if turn.think is None else turn.think.steps)
         self._check_end(base, agent, end if label is None else end + label.real.sum(1))
-        adapter = agent if spec.lora is not None else None
+        adapter = spec.adapter
         watch = None if self.probe is None else self.probe.watch(turn, crossed, self._crossing(turn, arrived, prompts))
         with nullcontext() if turn.gradient or self.graph else torch.no_grad(), watching(watch):
             aliases = self._aliases(base, adapter, name)
@@ -231,7 +231,7 @@ class Walk:
             width = full.inputs.shape[1] - (not turn.read_to_end)
             return Block(full.inputs[:, :width], full.real[:, :width])
         with torch.no_grad(), adapters.still():
-            adapter = turn.agent if self.plan.agent(turn.agent).lora is not None else None
+            adapter = self.plan.agent(turn.agent).adapter
             self.activated[name] = activate(base, adapter, script, past)
             *_, said = self.decode(turn)
         self.texts[name] = [cut_at_stop(base.text(one.ids), turn.answer.sampling) for one in said]
@@ -275,13 +275,12 @@ class Walk:
         assert turn.answer is not None
         activation, agent = turn.activation, turn.agent
         answer = self.decoding.of(turn.answer)
-        base, spec = self.program.base(agent), self.plan.agent(agent)
+        base, adapter = self.program.base(agent), self.plan.agent(agent).adapter
         activated = self.activated[activation]
         drawn = zip(self.indices, self.samples, strict=True)
         seeds = [adapters.derive(answer.sampling.seed, turn.said, i, *([k] if k else [])) for i, k in drawn]
         room = base.max_positions or 1 << 30
         limits = [max(1, room - int(end)) for end in activated.segment.end("all")]
-        adapter = agent if spec.lora is not None else None
         past = self.pasts[activation]
         for state, segment in decode(base, adapter, activated, past, answer.sampling, seeds, limits, turn.read_to_end):
             for sample, i in zip(state, self.indices, strict=True):

@@ -178,7 +178,7 @@ class _Projection(nn.Linear):
 class _Magnitude(DoraLinearLayer):
     """The lengths of DoRA, which may be another tensor's."""
 
-    @property  # type: ignore[override]
+    @property
     def weight(self) -> Tensor:  # type: ignore[override]
         own = self._parameters["weight"]
         assert own is not None

@@ -107,17 +107,18 @@ class Stepper:
 
     @cached_property
     def _by_round(self) -> bool:
-        """Whether some agent is active more than once."""
-        return len(self.program.plan.turns) > len(self.program.plan.agents)
+        """Whether some adapter is used by several activations: rounds of an agent, or agents that share it."""
+        plan = self.program.plan
+        return len(plan.turns) > len(plan.agents) or any(agent.shares for agent in plan.agents)
 
     def _round_norms(self, rounds: Rounds) -> dict[str, float]:
-        """By activation (`critic#2`): the L2 norm of what it contributes to the gradient of its agent's adapter, before
+        """By activation (`critic#2`): the L2 norm of what it contributes to the gradient of its adapter, before
         clipping, over the whole optimiser batch. The contributions themselves are summed in the adapters' float32: in
         bfloat16 those of early rounds round to zero."""
         found: dict[str, float] = {}
         plan = self.program.plan
         for name in (turn.activation for turn in plan.turns):
-            if plan.agent(agent_of(name)).lora is None:
+            if plan.agent(agent_of(name)).adapter is None:
                 continue
             parts = list(rounds.get(name, {}).values())
             if self.processes.count > 1:
@@ -128,15 +129,18 @@ class Stepper:
     def _summed(self, activation: str, rounds: Mapping[str, Mapping[str, Tensor]]) -> list[Tensor]:
         """Contributions of all processes: each must take part, whether it has any or not. The mean, as the exchanged
         gradients are."""
-        base = self.program.base(agent_of(activation)).model
+        agent = self.program.plan.agent(agent_of(activation))
+        base = self.program.base(agent.name).model
         own = rounds.get(activation, {})
-        named = tensors(base, agent_of(activation))
+        named = tensors(base, agent.adapter or agent.name)
         return [self.processes.reduced(own.get(n, torch.zeros_like(p.detach())), "mean") for n, p in named.items()]
 
     def _norms(self) -> dict[str, float]:
         """L2 norm of the gradient of each agent's parameters and each edge's (`hidden(a, b)`), before clipping, summed
-        in float64."""
-        squares: dict[str, float] = {agent.name: 0.0 for agent in self.program.plan.agents}
+        in float64. A shared adapter is told once, under the agent whose own it is."""
+        links = self.program.links
+        agents = [agent.name for agent in self.program.plan.agents if not agent.shares or agent.name in links]
+        squares: dict[str, float] = dict.fromkeys(agents, 0.0)
         squares |= dict.fromkeys(self.program.across, 0.0)
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:

@@ -28,6 +28,7 @@
 (field name: (name) @variable.parameter)
 (field type: (name) @type.builtin)
 (adapt kind: (name) @function.builtin)
+(adapt agent: (name) @type)
 (channel kind: (name) @function.builtin)
 (option name: (name) @property)
 (setting name: (name) @property)

@@ -60,7 +60,7 @@ def labels(folder: Path, text: str, **others: str) -> set[str]:
             HEAD + "agent a on small {\n  think 3 (align = ‸)\n}" + GRAPH,
             {*ALIGNMENTS, "many", "told", "depth"},
         ),
-        (HEAD + "agent a on small {\n  adapt ‸\n}" + GRAPH, {"lora", "none"}),
+        (HEAD + "agent a on small {\n  adapt ‸\n}" + GRAPH, {"lora", "none", "as"}),
         (
             HEAD + "agent a on small {\n  adapt lora(rank = 3, ‸)\n}" + GRAPH,
             {"alpha", "targets", "dropout", "rslora", "dora"},
