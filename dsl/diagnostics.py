@@ -89,3 +89,8 @@ def _ends_alike(a: str, b: str) -> int:
     first = next((i for i in range(shortest) if a[i] != b[i]), shortest)
     last = next((i for i in range(shortest - first) if a[-1 - i] != b[-1 - i]), shortest - first)
     return first + last
+
+
+def first_line(error: BaseException) -> str:
+    """What another library's error says first; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -18,8 +18,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from masc.compiler.artifact.layout import MANIFEST, METRICS, STAGED, Layout, digest_of, is_checkpoint
+from masc.compiler.artifact.layout import MANIFEST, METRICS, STAGED, Layout, is_checkpoint
 from masc.compiler.artifact.manifest import Manifest, dump_manifest, known_manifest
+from masc.compiler.files.reading import digest_of
 from masc.compiler.files.writing import atomic_write
 from masc.dsl.diagnostics import MascError, fail
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,9 +87,3 @@ def leftovers(root: Path) -> Iterator[Path]:
             name = found["name"]
             if name in RESERVED or name == "metrics":
                 yield path
-
-
-def digest_of(path: Path) -> str:
-    """sha256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

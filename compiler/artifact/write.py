@@ -22,7 +22,6 @@ from masc.compiler.artifact.layout import (
     PLAN,
     RESERVED,
     Layout,
-    digest_of,
     is_checkpoint,
     is_inside,
     is_weights,
@@ -40,7 +39,7 @@ from masc.compiler.artifact.manifest import (
     versions,
 )
 from masc.compiler.artifact.read import Artifact
-from masc.compiler.files.reading import read_regular
+from masc.compiler.files.reading import digest_of, read_regular
 from masc.compiler.files.writing import atomic_write, check_folder
 from masc.compiler.forms.differences import changed_lines
 from masc.compiler.forms.essence import essence, fingerprint

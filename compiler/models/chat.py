@@ -16,6 +16,7 @@ from itertools import chain, islice, product
 from typing import Any, Literal
 
 from masc.compiler.models.refusal import RefusalError
+from masc.dsl.diagnostics import first_line
 
 TODAY = datetime(2024, 7, 26)
 """What every template takes for today, so that a prompt is the same tomorrow. It is the date that Llama 3's own
@@ -51,7 +52,7 @@ class ChatTemplate:
             raise
         except Exception as error:  # a template fails with whatever Python raises in it
             verb = "refuses" if type(error).__name__ == "TemplateError" else "fails"
-            raise RefusalError(f"{verb}: {_first_line(error)}") from None
+            raise RefusalError(f"{verb}: {first_line(error)}") from None
 
     @cached_property
     def _compiled(self) -> Any:
@@ -61,7 +62,7 @@ class ChatTemplate:
             return chat_sandbox.compiled(self.text)
         except Exception as error:
             line = getattr(error, "lineno", None)
-            raise RefusalError(f"cannot be read: {_first_line(error)}" + (f" (line {line})" if line else "")) from None
+            raise RefusalError(f"cannot be read: {first_line(error)}" + (f" (line {line})" if line else "")) from None
 
     def checked(self, messages: Sequence[Message], form: Form) -> str:
         """The messages as one text, after it was seen that each stands there once, in order, as it is (but for white
@@ -112,10 +113,6 @@ def _filled(frame: str, marks: Sequence[str], texts: Sequence[str]) -> str:
 
 def _content(text: str, form: Form) -> object:
     return text if form == "text" else [{"type": "text", "text": text}]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from masc.dsl.diagnostics import Diagnostic, did_you_mean, fail
+from masc.dsl.diagnostics import Diagnostic, did_you_mean, fail, first_line
 
 DTYPES = ["float32", "bfloat16", "float64"]
 """As in the backend, which takes seconds to import: what is wrong with a file shall show before."""
@@ -21,7 +21,7 @@ def device_problem(name: str) -> str | None:
     try:
         torch.zeros(1, device=name).cpu()
     except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError, as it happens
-        why = (str(error).strip() or type(error).__name__).splitlines()[0][:FAR]
+        why = first_line(error)[:FAR]
         return f"cannot use the device `{name}`: {why}"
     return None
 

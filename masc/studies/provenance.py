@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from masc.backends.scoring.registry import declared
 from masc.compiler.artifact import versions
+from masc.compiler.files.reading import digest_of
 from masc.compiler.forms.essence import fingerprint
 from masc.version import __version__
 
@@ -49,7 +50,7 @@ def weights_of(found: Found) -> dict[str, Any]:
     seed."""
     if found.checkpoint is not None:
         path = found.checkpoint / "weights.safetensors"
-        return {"checkpoint": found.checkpoint.name, "sha256": hash_of(path)}
+        return {"checkpoint": found.checkpoint.name, "sha256": digest_of(path)}
     if found.artifact.manifest.trained:
         return {"sha256": found.artifact.manifest.weights}
     return {"fresh": True, "seed": found.artifact.manifest.seed}
@@ -61,17 +62,11 @@ def of_data(
     """Which rows: a file with its hash, or a public data set. rows: those that were used, of the first ones on."""
     known: dict[str, Any] = {} if task is None else {"task": task}
     if path is not None:
-        known |= {"path": str(path.absolute()), "sha256": hash_of(path)}
+        known |= {"path": str(path.absolute()), "sha256": digest_of(path)}
     elif task is None:  # from Python: nobody but the rows themselves can tell which they are
         text = json.dumps([dict(row) for row in rows], sort_keys=True, default=str)
         known |= {"rows_sha256": hashlib.sha256(text.encode()).hexdigest()}
     return known | {"rows": len(rows), "columns": dict(named)}
-
-
-def hash_of(path: Path) -> str:
-    """The sha256 of a file, as `sha256sum` tells it."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def now() -> str:

@@ -7,7 +7,7 @@ is said here is true, if less exact. What is not known here is a bug in masc.
 from __future__ import annotations
 
 from masc.backends.memory import out_of_memory
-from masc.dsl.diagnostics import MascError, fail
+from masc.dsl.diagnostics import MascError, fail, first_line
 
 
 def translated(error: BaseException) -> MascError | None:
@@ -26,4 +26,4 @@ def translated(error: BaseException) -> MascError | None:
 
 
 def _first(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return first_line(error)[:300]

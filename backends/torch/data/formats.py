@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from masc.backends.torch.data.values import Written, narrowed
 from masc.compiler.files import tables
-from masc.dsl.diagnostics import MascError, fail
+from masc.dsl.diagnostics import MascError, fail, first_line
 from masc.dsl.source import Source, Span
 
 MOST_UNPACKED = 4 << 30
@@ -373,7 +373,7 @@ def _parquet(path: Path, data: bytes) -> Iterator[Entry]:
         rows = table.to_pylist()
         narrow = {field.name: _NARROW[str(field.type)] for field in table.schema if str(field.type) in _NARROW}
     except (pyarrow.ArrowException, OSError, ValueError) as error:
-        what = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        what = first_line(error)[:200]
         raise fail("E0602", f"{path} is a Parquet file that cannot be read: {what}") from None
     for number, row in enumerate(rows, start=1):
         yield Found(narrowed(row, narrow), f"row {number}", None)

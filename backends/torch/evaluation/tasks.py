@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from masc.backends.torch.data.check import read_rows
-from masc.dsl.diagnostics import MascError, did_you_mean, fail
+from masc.dsl.diagnostics import MascError, did_you_mean, fail, first_line
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -193,7 +193,7 @@ def _refusal(task: Task, error: Exception) -> MascError:
     stranger = re.search(r"gated|authenticat|doesn't exist|\b40[13]\b", said) is not None
     while error.__cause__ is not None and isinstance(error.__cause__, Exception):  # "An error occurred" says little
         error = error.__cause__
-    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    first = first_line(error)
     if stranger and (task.gated or "gated" in said):
         hint = f"ask for access on its page on the Hugging Face hub and log in with `hf auth login`; {_FILE}"
         return fail("E0625", f"the data set `{task.hub}` is only for those whom its owners let in", hint=hint)

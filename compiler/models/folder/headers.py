@@ -15,6 +15,7 @@ from typing import Any
 
 from masc.compiler.files.reading import read_json
 from masc.compiler.models.folder.finding import Finding, some
+from masc.dsl.diagnostics import first_line
 
 ONE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _AGAIN = "copy or fetch the model again"
@@ -128,7 +129,7 @@ def _why(path: Path, error: Exception) -> str:
         return f"is cut off: it has {size:,} bytes, less than its header"
     if text is not None and (whole := _whole_size(text)) is not None and whole != size:
         return f"is {'cut off' if size < whole else 'too long'}: it has {size:,} bytes, and should have {whole:,}"
-    return f"is no safetensors file: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+    return f"is no safetensors file: {first_line(error)}"
 
 
 def _whole_size(text: bytes) -> int | None:

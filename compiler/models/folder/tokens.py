@@ -13,6 +13,7 @@ from typing import Any
 
 from masc.compiler.files.reading import MOST_JSON, read_json, read_regular
 from masc.compiler.models.folder.finding import Finding, some
+from masc.dsl.diagnostics import first_line
 
 _WHOLE, _CONFIG = "tokenizer.json", "tokenizer_config.json"
 _CONVERTED = ("tokenizer.model", "vocab.json", "spiece.model", "vocab.txt", "tekken.json")
@@ -43,7 +44,7 @@ def read_tokens(folder: Path, config: Mapping[str, Any]) -> tuple[Tokens | None,
     try:
         whole = Tokenizer.from_str(read_regular(folder / _WHOLE, MOST_JSON).decode("utf-8"))
     except Exception as error:  # the library raises plain exceptions
-        first = (str(error) or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         message = f"has a tokenizer that cannot be read: `{_WHOLE}`: {first}"
         return None, [Finding("E0535", message, "copy or fetch the model again")]
     added = {str(token.content): number for number, token in whole.get_added_tokens_decoder().items()}
