@@ -210,7 +210,11 @@ def _place(state: State) -> State:
 
 
 def _optimise(state: State) -> State:
-    return state if state.plan is None or state.broken else replace(state, plan=keep(optimise(state.plan)))
+    return state if state.plan is None or state.broken else replace(state, plan=optimise(state.plan))
+
+
+def _keep(state: State) -> State:
+    return state if state.plan is None or state.broken else replace(state, plan=keep(state.plan))
 
 
 def _verify(state: State) -> None:
@@ -236,6 +240,7 @@ PASSES: tuple[tuple[str, Callable[[State], State]], ...] = (
     ("schedule", _schedule),
     ("place", _place),
     ("optimise", _optimise),
+    ("keep", _keep),
 )
 
 

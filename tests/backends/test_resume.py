@@ -289,7 +289,7 @@ def first(
 
 FORGED: dict[str, tuple[Callable[[Path], None], str]] = {
     "an earlier version": (edited(format=None), "earlier version of masc"),
-    "a later version": (edited(format=9), "has format 9, and this version reads format 2"),
+    "a later version": (edited(format=9), "has format 9, and this version reads format 3"),
     "a batch out of range": (edited(settings__batch=0), "`batch` is 0"),
     "steps of a wrong type": (edited(settings__steps="4"), "`steps` takes a whole number"),
     "a setting that nobody knows": (edited(settings__colour=1), "colour"),

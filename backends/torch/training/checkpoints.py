@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from masc.backends.torch.training.disk import writing
 from masc.dsl.diagnostics import fail
 
-FORMAT = 2
+FORMAT = 3
 """Of `state.json`. 1 had no number: it knew neither checksums nor what it belonged to."""
 _SUMS = "SHA256SUMS"
 _FILES = ("weights.safetensors", "optimizer.safetensors", "state.json")
