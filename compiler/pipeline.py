@@ -27,6 +27,7 @@ from masc.compiler.passes.frozen import frozen_out
 from masc.compiler.passes.optimise import optimise
 from masc.compiler.passes.place import place
 from masc.compiler.passes.schedule import schedule
+from masc.compiler.passes.starts import started
 from masc.compiler.passes.text_team import as_text
 from masc.compiler.passes.unroll import unroll
 from masc.compiler.remarks.alike import few_alike
@@ -143,7 +144,7 @@ def _check(state: State) -> State:
         found += complaints
         if known is not None:
             facts[model.name] = known
-    found += check(state.resolved, state.graph, facts)
+    found += [*check(state.resolved, state.graph, facts), *started(state.resolved, facts, state.base)]
     return replace(state, facts=facts).noting(found + _check_cut(state.resolved, state.cut))
 
 

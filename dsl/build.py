@@ -67,8 +67,9 @@ class Builder:
     def _think(self, span: Span, steps: Kid, options: Kid) -> s.Think:
         return s.Think(span, self._value(steps), self._options(options))
 
-    def _adapt(self, span: Span, kind: Token, options: Kid) -> s.Adapt:
-        return s.Adapt(span, self._name(kind), self._options(options))
+    def _adapt(self, span: Span, kind: Token, options: Kid, start: Token | None = None) -> s.Adapt:
+        begins = None if start is None else self._string(start)
+        return s.Adapt(span, self._name(kind), self._options(options), start=begins)
 
     def _shared(self, span: Span, kind: Token, agent: Token) -> s.Adapt:
         return s.Adapt(span, self._name(kind), (), self._name(agent))

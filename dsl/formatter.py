@@ -202,7 +202,8 @@ def _member(member: Member) -> list[str]:
             return _line(member, f"think  {format_value(member.steps)}{_spaced(member.options)}")
         case Adapt():
             of = f" {member.of.text}" if member.of else ""
-            return _line(member, f"adapt  {member.kind.text}{of}{format_options(member.options)}")
+            start = f" from {format_value(member.start)}" if member.start else ""
+            return _line(member, f"adapt  {member.kind.text}{of}{format_options(member.options)}{start}")
         case Answer():
             return _line(member, f"answer{_spaced(member.options)}")
 

@@ -135,11 +135,13 @@ class Think(Item):
 
 @dataclass(frozen=True)
 class Adapt(Item):
-    """`adapt lora(rank = 8)`, `adapt none`, or `adapt as planner`, whose kind is `as`. of: the agent behind it."""
+    """`adapt lora(rank = 8) from "./trained"`, `adapt none`, or `adapt as planner`, whose kind is `as`. of: the agent
+    behind it; start: the adapter to begin with."""
 
     kind: Name
     options: tuple[Option, ...]
     of: Name | None = None
+    start: Literal | None = None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ YAML does not read as it was meant."""
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 import yaml
 
@@ -57,6 +58,28 @@ def cut_off(source: Source, node: yaml.ScalarNode) -> list[Diagnostic]:
         return []
     message = f"the prompt ends before `{found[1][:20].rstrip()}`, which is a comment"
     return [Diagnostic("W0211", message, Span(source, *found.span(1)), hint="put the prompt in quotes")]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """`lora`, `{lora: {rank: 8}, from: folder}` or `{as: planner}`, in parts."""
+
+    kind: yaml.Node
+    options: yaml.Node | None = None
+    start: yaml.Node | None = None
+
+
+def adapter_of(node: yaml.Node) -> Adapter | None:
+    """The parts of an adapter; None where it is none of the three."""
+    if isinstance(node, yaml.ScalarNode):
+        return Adapter(node)
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    starts = [value for key, value in node.value if key.value == "from"]
+    kinds = [(key, value) for key, value in node.value if key.value != "from"]
+    if len(kinds) != 1 or len(starts) > 1:
+        return None
+    return Adapter(*kinds[0], starts[0] if starts else None)
 
 
 def is_null(node: yaml.Node) -> bool:

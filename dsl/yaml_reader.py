@@ -48,7 +48,7 @@ from masc.dsl.diagnostics import Diagnostic, Faults, Label, did_you_mean, errors
 from masc.dsl.excerpt import Excerpt
 from masc.dsl.parser import VERSION, parse_statements
 from masc.dsl.source import Source, Span
-from masc.dsl.yaml_meant import CALLED, FORMS, cut_off, escapes_meant, in_quotes, is_null
+from masc.dsl.yaml_meant import CALLED, FORMS, adapter_of, cut_off, escapes_meant, in_quotes, is_null
 from masc.dsl.yaml_text import comments, compose, excerpt, node_span
 
 _RANGE = re.compile(r"(-?[0-9]+)\.\.(-?[0-9]+)")
@@ -192,19 +192,16 @@ class _Reader:
             case "think":
                 steps = self._value(node)
                 return s.Think(span, steps, ()) if steps else None
-            case "adapt" if isinstance(node, yaml.MappingNode) and len(node.value) == 1:
-                ((word, options),) = node.value
-                kind = self._name(word)
-                if kind and kind.text == "as":
-                    of = self._name(options, "name an agent: `{as: planner}`")
+            case "adapt" if (found := adapter_of(node)) is not None:
+                kind, begins = self._name(found.kind), None if found.start is None else self._text(found.start)
+                if kind and kind.text == "as" and found.options is not None:
+                    of = self._name(found.options, "name an agent: `{as: planner}`")
                     return s.Adapt(span, kind, (), of) if of else None
-                return s.Adapt(span, kind, self._options(options)) if kind else None
+                options = () if found.options is None else self._options(found.options)
+                return s.Adapt(span, kind, options, start=begins) if kind else None
             case "adapt":
-                if not isinstance(node, yaml.ScalarNode):
-                    self._wrong(node, "`none`, `lora`, `{lora: {rank: 8}}` or `{as: planner}`")
-                    return None
-                kind = self._name(node)
-                return s.Adapt(span, kind, ()) if kind else None
+                self._wrong(node, "`none`, `lora`, `{lora: {rank: 8}}` or `{as: planner}`")
+                return None
             case "answer":
                 return s.Answer(span, self._options(node))
         return None

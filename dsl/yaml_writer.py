@@ -224,8 +224,9 @@ def _member(member: Member) -> list[str]:
             return _line(member, f"think: {_value(member.steps)}")
         case Adapt(of=Name() as of):
             return _line(member, f"adapt: {{{_name(member.kind)}: {_name(of)}}}")
-        case Adapt() if member.options:
-            return _line(member, f"adapt: {{{_name(member.kind)}: {{{_options(member.options)}}}}}")
+        case Adapt() if member.options or member.start:
+            start = f", from: {_value(member.start)}" if member.start else ""
+            return _line(member, f"adapt: {{{_name(member.kind)}: {{{_options(member.options)}}}{start}}}")
         case Adapt():
             return _line(member, f"adapt: {_name(member.kind)}")
         case Answer():

@@ -58,7 +58,7 @@ def test_what_a_run_that_goes_on_makes_of_a_setting_is_decided() -> None:
 
 def test_the_defaults_of_adapters_and_answers_are_what_is_declared() -> None:
     said = {name: option.default for name, option in LORA.items()}
-    assert {f.name: f.default for f in fields(Lora)} == said | {"targets": (said["targets"],)}
+    assert {f.name: f.default for f in fields(Lora)} == said | {"targets": (said["targets"],), "start": None}
     said = {name: option.default for name, option in ANSWER.items()}
     assert {f.name: f.default for f in fields(Sampling)} == said | {"stop": ()}
 

@@ -132,8 +132,9 @@ def _adapter(agent: Agent) -> str:
         return f"that of {agent.shares}"
     targets, alpha = ", ".join(lora.targets), number_text(lora.alpha)
     kinds = ", rslora" * lora.rslora + ", dora" * lora.dora
+    start = f", begins with {lora.start}" if lora.start else ""
     dropout = number_text(lora.dropout)
-    return f"lora, rank = {lora.rank}, alpha = {alpha}, targets = {targets}, dropout = {dropout}{kinds}"
+    return f"lora, rank = {lora.rank}, alpha = {alpha}, targets = {targets}, dropout = {dropout}{kinds}{start}"
 
 
 def _sampling(agent: Agent) -> str:

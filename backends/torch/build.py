@@ -9,7 +9,7 @@ import torch
 from masc.backends.torch.engine.usual import usual_tensors
 from masc.backends.torch.history import NEW, History
 from masc.backends.torch.model.base import Base
-from masc.backends.torch.model.fetch import resolve
+from masc.backends.torch.model.fetch import resolve, resolve_adapter
 from masc.backends.torch.program import Program
 from masc.compiler.ir.plan import Plan
 from masc.compiler.language.bounds import SEED
@@ -38,10 +38,13 @@ def build(
     device: str | None = None,
     seed: int | None = None,
     history: History = NEW,
+    begin: bool = True,
 ) -> Program:
-    """A Program with fresh adapters. here: the folder that relative model folders are relative to; device: "cpu",
-    "cuda", ... (None: the GPU if there is one); seed of the adapters (None: the train settings'). history:
-    where the plan comes from, for `Program.save`.
+    """A Program with fresh adapters, or those that its file begins with (`from`).
+
+    here: the folder that relative model folders are relative to; device: "cpu", "cuda", ... (None: the GPU if there is
+    one); seed of the adapters (None: the train settings'). history: where the plan comes from, for `Program.save`.
+    begin: False where kept weights are put in afterwards: what `from` names need not be there any more then.
 
     Errors: E0509 a model that cannot be had, E0616 one that cannot be loaded, what is wrong with its folder
     (`models.look_into`), those of `check_plan` that had to wait until it was there. ValueError for a seed that is none.
@@ -51,6 +54,8 @@ def build(
     if dtype not in DTYPES:
         raise fail("E0405", f"unknown dtype `{dtype}`", hint=f"known are {', '.join(DTYPES)}")
     folders = {model.name: resolve(model.target, here) for model in plan.models}
+    starting = [(a.name, a.own.start) for a in plan.agents if begin and a.own is not None and a.own.start is not None]
+    starts = {name: resolve_adapter(start, here) for name, start in starting}
     targets = {model.name: model.target for model in plan.models}
     looks = {name: look_into(folder, targets[name]) for name, folder in folders.items()}
     found = {name: facts for name, (facts, _) in looks.items() if facts is not None}
@@ -60,4 +65,7 @@ def build(
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     with usual_tensors(), torch.inference_mode(False):  # else nothing could ever be trained
         bases = {name: Base(folder, DTYPES[dtype]).to(place) for name, folder in folders.items()}
-        return Program(plan, bases, plan.train.seed if seed is None else int(seed), history)
+        program = Program(plan, bases, plan.train.seed if seed is None else int(seed), history)
+        for name, folder in starts.items():
+            program.begin(name, folder)
+        return program

@@ -15,7 +15,8 @@ class History:
 
     compilation: where the plan came from; without it there is nothing to save. altered: the plan is not quite its
     file's: edges are cut, or all of them are text. loaded_from: the artifact whose weights these are. trained_by: how
-    they were trained. initialised_from: the artifact that training began with.
+    they were trained. initialised_from: the artifact that training began with. starts: by agent the trained adapter
+    that its own began with, and the sha256 of its weights.
     """
 
     compilation: Compilation | None = None
@@ -23,6 +24,7 @@ class History:
     loaded_from: Path | None = None
     trained_by: Training | None = None
     initialised_from: str | None = None
+    starts: tuple[tuple[str, str], ...] = ()
 
 
 NEW = History()

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from masc.backends.torch.model import adapters
 from masc.backends.torch.model.stored import check_tensor
 from masc.compiler.artifact import Artifact, read_artifact, read_weights
+from masc.compiler.models.peft import CONFIG, WEIGHTS
 from masc.dsl.diagnostics import fail
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Taken:
     """What a program begins with. taken: agents, and edges with trained parts of their own (`hidden(a, b)`); left: what
-    stays fresh and why; unused: what the artifact has beside."""
+    stays as it began and why; unused: what the artifact has beside."""
 
     taken: tuple[str, ...]
     left: Mapping[str, str]
@@ -32,7 +33,8 @@ class Taken:
 
 @torch.no_grad()
 def init_from(program: Program, root: Path) -> Taken:
-    """Put an artifact's adapters and links into a program, as far as names, ranks, scales and shapes are the same.
+    """Put an artifact's adapters and links into a program, as far as names, ranks, scales and shapes are the same. It
+    wins over what the file says that an adapter begins with (`from`).
 
     E0615 where an agent of that name has another base model there, E0644 where nothing fits or nothing was trained;
     the program is then as it was.
@@ -49,7 +51,7 @@ def init_from(program: Program, root: Path) -> Taken:
         if agent.own is None:
             continue
         model = program.base(agent.name).model
-        names = [f"adapters/{agent.name}/{name}" for name in (adapters.CONFIG, adapters.WEIGHTS)]
+        names = [f"adapters/{agent.name}/{name}" for name in (CONFIG, WEIGHTS)]
         if not all(name in files for name in names):
             left[agent.name] = "no adapter of that name there"
             continue
@@ -76,7 +78,8 @@ def init_from(program: Program, root: Path) -> Taken:
     for parameter, tensor in found.items():
         parameter.copy_(tensor)
     there = {name.split("/")[1] for name in files if name.startswith("adapters/")} | {_link(name) for name in stored}
-    program.note(replace(program.history, initialised_from=str(root.absolute())))
+    starts = tuple(pair for pair in program.history.starts if pair[0] not in taken)
+    program.note(replace(program.history, initialised_from=str(root.absolute()), starts=starts))
     return Taken(tuple(taken), left, tuple(sorted(there - set(taken) - set(left))))
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch import nn
 from masc.backends.torch.channels.arrivals import BRINGING
 from masc.backends.torch.engine.here import Claim, Here, Threads
 from masc.backends.torch.history import NEW, History
+from masc.backends.torch.model import adapters
 from masc.backends.torch.model.align import START
 from masc.backends.torch.model.base import Base
 from masc.compiler.forms.plan_text import reach_text
@@ -107,6 +110,14 @@ class Parts(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+    def begin(self, agent: str, folder: Path) -> None:
+        """Let an agent's adapter be the trained one in a folder. E0557 where it cannot."""
+        lora = self.plan.agent(agent).own
+        assert lora is not None
+        digest = adapters.begin(self.base(agent).model, agent, lora, folder)
+        began = (*self.history.starts, (agent, f"{lora.start} sha256:{digest}"))
+        self.note(replace(self.history, starts=began))
 
     # -- parameters ------------------------------------------------------------------------------------------------
 

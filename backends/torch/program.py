@@ -41,6 +41,7 @@ from masc.compiler.artifact import (
     writing,
 )
 from masc.compiler.ir.plan import Turn
+from masc.compiler.models.peft import CONFIG, WEIGHTS
 from masc.compiler.models.registry import REGISTRY
 from masc.dsl.diagnostics import Diagnostic, fail
 
@@ -369,7 +370,7 @@ class Program(Parts):
                 place = f"adapters/{agent.name}"
                 model = self.base(agent.name).model
                 try:
-                    files = (_file(source, f"{place}/{name}") for name in (adapters.CONFIG, adapters.WEIGHTS))
+                    files = (_file(source, f"{place}/{name}") for name in (CONFIG, WEIGHTS))
                     read = adapters.read(model, agent.name, *files)
                 except (OSError, ValueError) as error:
                     raise fail("E0617", f"cannot use the adapter of `{agent.name}`, {place}: {error}") from None

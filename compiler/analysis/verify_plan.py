@@ -99,6 +99,7 @@ def _agent(agent: PlanAgent) -> Iterator[Promise]:
         yield 0 <= lora.dropout < 1, "dropout is a share below 1"
         yield bool(lora.targets) and _different(lora.targets), "an adapter has targets, each once"
         yield all(map(NAME.fullmatch, lora.targets)), "targets are names"
+        yield lora.start != "", "an adapter begins with one that has a name"
 
 
 def _normal(template: Template) -> bool:

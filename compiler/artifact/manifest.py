@@ -55,7 +55,8 @@ class ModelRecord:
 class Training:
     """How the weights were trained. rows, data_hash: how many there were, and a hash of what they say; data: the file
     that they came from, if it was one; settings: the `train` entries that counted, as JSON; set: what `--set` said;
-    processes: how many shared a batch; init_from: the artifact whose adapters were the beginning."""
+    processes: how many shared a batch; init_from: the artifact whose adapters were the beginning;
+    starts: by agent the trained adapter that its own began with, and the sha256 of its weights where it was read."""
 
     rows: int
     data_hash: str
@@ -65,6 +66,7 @@ class Training:
     processes: int = 1
     versions: Pairs = ()
     init_from: str | None = None
+    starts: Pairs = ()
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def dump_manifest(manifest: Manifest) -> str:
 
 def _training_body(training: Training) -> dict[str, Any]:
     body = {field.name: getattr(training, field.name) for field in fields(Training)}
-    return body | {name: dict(body[name]) for name in ("settings", "set", "versions")}
+    return body | {name: dict(body[name]) for name in ("settings", "set", "versions", "starts")}
 
 
 def read_manifest(layout: Layout) -> Manifest:
@@ -222,6 +224,7 @@ def _training(body: Mapping[str, Any]) -> Training:
         processes=_typed(body, "processes", int),
         versions=_pairs(body, "versions"),
         init_from=_or_none(body, "init_from"),
+        starts=_pairs(body, "starts") if "starts" in body else (),
     )
 
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 
 from masc.compiler.forms.plan_text import print_plan
-from masc.compiler.ir.plan import Plan, Sampling, TrainSettings, Turn
+from masc.compiler.ir.plan import Lora, Plan, Sampling, TrainSettings, Turn
 
 
 def essence(plan: Plan, decoding: bool = False) -> str:
@@ -14,9 +14,9 @@ def essence(plan: Plan, decoding: bool = False) -> str:
     decoded. decoding: with that, too: then it is all that decides what is said.
 
     `reaches` is left out as well: it follows from the rest, and from how many layers the model has, which is not known
-    before the model is fetched. So are `keeps` and `gradient`, which follow from the turns. Of a local model only the
-    folder's name counts, so that a project can be moved; that the model is still the same one is what the artifact's
-    content hash is for.
+    before the model is fetched. So are `keeps` and `gradient`, which follow from the turns. Of a local model or
+    adapter only the folder's name counts, so that a project can be moved; that the model is still the same one is what
+    the artifact's content hash is for.
     """
 
     return print_plan(bare(plan, decoding))
@@ -27,7 +27,15 @@ def bare(plan: Plan, decoding: bool = False) -> Plan:
     models = tuple(replace(m, target=m.target.rpartition("/")[2]) if m.target[:1] == "/" else m for m in plan.models)
     turns = (_bare(turn, decoding) for turn in plan.turns)
     losses = tuple(replace(loss, reaches=()) for loss in plan.losses)
-    return replace(plan, models=models, turns=tuple(turns), losses=losses, train=TrainSettings())
+    agents = tuple(replace(agent, lora=_named(agent.lora)) for agent in plan.agents)
+    return replace(plan, models=models, agents=agents, turns=tuple(turns), losses=losses, train=TrainSettings())
+
+
+def _named(lora: Lora | None) -> Lora | None:
+    """An adapter that begins with a local one: of that only the folder's name counts."""
+    if lora is None or lora.start is None or lora.start[:1] != "/":
+        return lora
+    return replace(lora, start=lora.start.rpartition("/")[2])
 
 
 def _bare(turn: Turn, decoding: bool) -> Turn:

@@ -48,7 +48,8 @@ def _agent(agent: Agent) -> str:
 
 def _lora(lora: Lora) -> str:
     kinds = " rslora" * lora.rslora + " dora" * lora.dora
-    return f"lora {lora.rank}/{number_text(lora.alpha)} {'+'.join(lora.targets)}{kinds}"
+    start = f" from {quote(lora.start)}" if lora.start is not None else ""
+    return f"lora {lora.rank}/{number_text(lora.alpha)} {'+'.join(lora.targets)}{kinds}{start}"
 
 
 def _margin(graph: Graph, loop: Loop) -> str:

@@ -197,7 +197,8 @@ def _lora(line: Line) -> Lora:
     while line.has(","):
         kinds.append(line.word("rslora", "dora"))
     line.need(")")
-    return Lora(rank, alpha, tuple(targets), dropout, "rslora" in kinds, "dora" in kinds)
+    start = line.text() if line.has("from") else None
+    return Lora(rank, alpha, tuple(targets), dropout, "rslora" in kinds, "dora" in kinds, start)
 
 
 def _prompt(line: Line, role: str) -> Template:

@@ -47,7 +47,7 @@ reaches   `planner`: all of its adapter; `critic.kv(29)`: of layer 29 only keys 
           (-1: the last layer); `map(planner)`: the matrix behind its latent steps; `hidden(a, b)`: the trained link of
           an edge, `fuse(a, b, layers=0..9)`: in these layers. Nothing after the word: nothing
 adapter   `targets` is one word, or names of projections joined by `+`; `, rslora` and `, dora` behind the dropout;
-          `as planner`: that of `planner`, which has one of its own
+          `from "folder"`: what it begins with; `as planner`: that of `planner`, which has one of its own
 train     one entry a line; an entry that is not set is left out
 """
 
@@ -200,7 +200,9 @@ def _lora(lora: Lora | None) -> str:
         return "none"
     targets, dropout = "+".join(lora.targets), number_text(lora.dropout)
     kinds = ", rslora" * lora.rslora + ", dora" * lora.dora
-    return f"lora(rank={lora.rank}, alpha={number_text(lora.alpha)}, targets={targets}, dropout={dropout}{kinds})"
+    start = f" from {quote(lora.start)}" if lora.start is not None else ""
+    rank, alpha = lora.rank, number_text(lora.alpha)
+    return f"lora(rank={rank}, alpha={alpha}, targets={targets}, dropout={dropout}{kinds}){start}"
 
 
 def template_text(template: Template) -> str:

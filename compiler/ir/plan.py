@@ -31,7 +31,8 @@ Mode = Literal["graph", "text"]
 @dataclass(frozen=True)
 class Lora:
     """`targets`: ("all",), ("attention",), ("mlp",) or names of linear projections (`q_proj`, ...). rslora, dora: of
-    PEFT, as the language says."""
+    PEFT, as the language says. start: the trained adapter that it begins with, a folder or an id on the hub (None: it
+    is drawn)."""
 
     rank: int = 16
     alpha: float = 32.0
@@ -39,11 +40,12 @@ class Lora:
     dropout: float = 0.0
     rslora: bool = False
     dora: bool = False
+    start: str | None = None
 
     def of_rank(self, rank: int) -> Lora:
-        """The same with another rank, and outputs as strong."""
+        """A fresh one of another rank, with outputs as strong."""
         share = rank / self.rank
-        return replace(self, rank=rank, alpha=self.alpha * (share**0.5 if self.rslora else share))
+        return replace(self, rank=rank, alpha=self.alpha * (share**0.5 if self.rslora else share), start=None)
 
 
 @dataclass(frozen=True)

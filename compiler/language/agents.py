@@ -38,7 +38,7 @@ LORA: Mapping[str, Option] = table(
     Option("dora", truth, "Whether the length of each row of an adapted matrix is trained for itself (DoRA)", False),
 )
 ADAPTERS: Mapping[str, Adapter] = table(
-    Adapter("lora", "A LoRA adapter of its own, trained; the base stays frozen.", LORA),
+    Adapter("lora", "A LoRA adapter of its own, trained; the base stays frozen.", LORA, starts=True),
     Adapter("none", "Nothing: the agent runs on the frozen base.", {}),
     Adapter("as", "The adapter of another agent on the same model: both train one.", {}, of=True),
 )

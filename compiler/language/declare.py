@@ -59,12 +59,14 @@ class Option:
 
 @dataclass(frozen=True)
 class Adapter:
-    """What of an agent is trained: `adapt lora(...)`, `adapt none`, `adapt as planner`. of: an agent stands behind."""
+    """What of an agent is trained: `adapt lora(...)`, `adapt none`, `adapt as planner`. of: an agent stands behind;
+    starts: it can begin with a trained one, `from` a folder."""
 
     name: str
     help: str
     options: Mapping[str, Option]
     of: bool = False
+    starts: bool = False
 
 
 _Named = TypeVar("_Named", bound="Option | Adapter | Alignment")

@@ -21,6 +21,7 @@ from masc.dsl.source import Span
 
 __all__ = [
     "ALLOWED",
+    "HUB_ID",
     "Location",
     "ModelFacts",
     "cache_folder",
@@ -28,15 +29,17 @@ __all__ = [
     "check_model",
     "check_plan",
     "check_prompt",
+    "local_folder",
     "locate_model",
     "look_into",
     "read_config",
     "registry_folder",
     "resolve_target",
+    "snapshot",
     "window_note",
 ]
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def registry_folder(name: str) -> Path:
 
 def resolve_target(target: str, base: Path) -> str:
     """The target as graph and plan hold it: a local folder made absolute, everything else as written."""
-    folder = _local(target, base)
+    folder = local_folder(target, base)
     return target if folder is None else str(folder)
 
 
@@ -76,11 +79,11 @@ def locate_model(target: str, base: Path) -> Location | None:
     if target in REGISTRY:
         folder = registry_folder(target)
         return Location("registry", target, folder if (folder / "config.json").is_file() else None)
-    if (local := _local(target, base)) is not None:
+    if (local := local_folder(target, base)) is not None:
         return Location("local", target, local)
-    if _HUB_ID.match(target):
-        snapshot = _snapshot(target)
-        return Location("hub", target, snapshot, snapshot.name if snapshot else None)
+    if HUB_ID.match(target):
+        found = snapshot(target)
+        return Location("hub", target, found, found.name if found else None)
     return None
 
 
@@ -216,7 +219,7 @@ def align_note(agent: str, align: str, facts: ModelFacts, span: Span | None = No
     return Diagnostic(note.code, note.message.format(agent=agent), span, hint=note.hint) if note else None
 
 
-def _local(target: str, base: Path) -> Path | None:
+def local_folder(target: str, base: Path) -> Path | None:
     """The folder that a target names, absolute; it need not exist where the spelling leaves no doubt (`./x`, `/x`)."""
     if target in REGISTRY or "\0" in target:
         return None
@@ -241,11 +244,12 @@ def _hub_cache() -> Path:
     return user_cache() / "huggingface" / "hub"
 
 
-def _snapshot(target: str) -> Path | None:
+def snapshot(target: str, holds: str = "config.json") -> Path | None:
+    """The newest snapshot of a repository of the hub that is on disk, if it holds that file."""
     repository = _hub_cache() / f"models--{target.replace('/', '--')}"
     try:
         revision = (repository / "refs" / "main").read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError):
         return None
-    snapshot = repository / "snapshots" / revision
-    return snapshot if revision and (snapshot / "config.json").is_file() else None
+    found = repository / "snapshots" / revision
+    return found if revision and (found / holds).is_file() else None

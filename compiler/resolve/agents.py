@@ -12,17 +12,18 @@ from masc.compiler.language.agents import ADAPTERS, ANSWER, STEPS, THINK
 from masc.compiler.language.options import read_options
 from masc.compiler.language.other_names import meant
 from masc.compiler.language.values import Constant, Scope, duplicate, read_value
+from masc.compiler.resolve.starts import Here, begin
 from masc.dsl import syntax
 from masc.dsl.limits import PROMPT
 
 
 def read_agent(
-    scope: Scope, agent: syntax.Agent, called: syntax.Name, fields: Mapping[str, Constant] | None = None
+    scope: Scope, agent: syntax.Agent, called: syntax.Name, here: Here, fields: Mapping[str, Constant] | None = None
 ) -> Agent:
     """An agent with its own name or an instance's (`called`), on the model that its file calls so.
 
     What is wrong in it is replaced by its default. Whose adapter it shares is a name in its file (see `shared.py`).
-    `fields`: what stands for a placeholder is put in as text.
+    `here`: where the file is. `fields`: what stands for a placeholder is put in as text.
     """
     name = agent.name.text
     prompts: dict[str, Template] = {}
@@ -41,7 +42,7 @@ def read_agent(
             found["steps"] = _steps(scope, member)
             found |= read_options(scope, member.options, THINK, "`think`")
         elif isinstance(member, syntax.Adapt):
-            found["lora"] = _adapt(scope, member)
+            found["lora"] = _adapt(scope, called.text, member, here)
             found["shares"] = member.of.text if member.of else None
         else:
             found["answer"] = Sampling(**read_options(scope, member.options, ANSWER, "`answer`"))
@@ -71,7 +72,7 @@ def _steps(scope: Scope, member: syntax.Think) -> int:
     return 1 if steps is None else steps
 
 
-def _adapt(scope: Scope, member: syntax.Adapt) -> Lora | None:
+def _adapt(scope: Scope, agent: str, member: syntax.Adapt, here: Here) -> Lora | None:
     kind = member.kind.text
     if kind not in ADAPTERS:
         hint = meant(kind, list(ADAPTERS)) or "only adapters are trained: `lora(rank = 16)`, or `none`"
@@ -84,10 +85,14 @@ def _adapt(scope: Scope, member: syntax.Adapt) -> Lora | None:
             message = f"`adapt {kind}` names no agent"
             scope.complain("E0405", message, member.kind.span, f"name one: `adapt {kind} planner`")
         return Lora()
+    if member.start is not None and not adapter.starts:
+        message = f"`adapt {kind}` begins with nothing"
+        scope.complain("E0405", message, member.start.span, "write `adapt lora() from` and a folder")
     if not adapter.options:
         read_options(scope, member.options, {}, f"`adapt {kind}`")
         return None
-    return Lora(**read_options(scope, member.options, adapter.options, f"`{kind}`"))
+    said = read_options(scope, member.options, adapter.options, f"`{kind}`")
+    return Lora(**said) if member.start is None else begin(scope, agent, member, said, here)
 
 
 def _template(scope: Scope, called: syntax.Name, prompt: syntax.Prompt, fields: Mapping[str, Constant]) -> Template:

@@ -114,7 +114,7 @@ def _instances(
             continue
         home = templates[template]
         given = read_arguments(scope, home.written, statement, [name.text for name in graph.inputs])
-        agent = read_template(home.unit.scope, home.written, statement.name, given)
+        agent = read_template(home.unit.scope, home.written, statement.name, given, home.unit.here)
         size += sum(len(part) for part in (*(agent.system or ()), *agent.user) if isinstance(part, str))
         if size > PROMPTS:
             message = f"up to here the prompts of the agents made of templates have more than {PROMPTS:,} characters"

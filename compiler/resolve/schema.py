@@ -65,7 +65,9 @@ def _literal() -> Schema:
 def _agent() -> dict[str, Schema]:
     steps = _value(STEPS)
     options = _object((*THINK, "steps"), _options(THINK) | {"steps": steps}, needed=("steps",))
-    lora = _object(("lora",), {"lora": _object(LORA, _options(LORA)) | _nullable()}, needed=("lora",))
+    start = _TEXT | {"description": "The trained PEFT adapter to begin with: a folder or a Hugging Face id."}
+    kinds = {"lora": _object(LORA, _options(LORA)) | _nullable(), "from": start}
+    lora = _object(("lora", "from"), kinds, needed=("lora",))
     alone = [name for name, adapter in ADAPTERS.items() if not adapter.of]
     shared = [_object((name,), {name: {"$ref": "#/$defs/name"}}, needed=(name,)) for name in ADAPTERS.keys() - alone]
     return {

@@ -9,6 +9,7 @@ from masc.compiler.ir.graph import Agent
 from masc.compiler.language.values import BadValueError, Constant, Scope, duplicate, plain, show
 from masc.compiler.resolve.agents import read_agent
 from masc.compiler.resolve.params import FIELD_TYPES, INPUT, SAMPLES, TYPES, fit
+from masc.compiler.resolve.starts import Here
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Label, did_you_mean
 
@@ -29,8 +30,11 @@ def check_fields(scope: Scope, template: syntax.Agent) -> None:
             scope.complain("E0405", f"there is no type `{kind}`", entry.type.span, hint)
 
 
-def read_template(scope: Scope, template: syntax.Agent, name: syntax.Name, given: Mapping[str, Constant]) -> Agent:
-    """The agent of a name that a template gives with some values in its fields. `scope`: of the template's file.
+def read_template(
+    scope: Scope, template: syntax.Agent, name: syntax.Name, given: Mapping[str, Constant], here: Here
+) -> Agent:
+    """The agent of a name that a template gives with some values in its fields. `scope`: of the template's file;
+    `here`: where that is.
 
     A field without a value gets some value of its type, and what comes of that is not complained about.
     """
@@ -40,7 +44,7 @@ def read_template(scope: Scope, template: syntax.Agent, name: syntax.Name, given
         if entry.name.text not in given
     }
     inner = Scope({**scope.params, **samples, **given}, lost=scope.lost)
-    agent = read_agent(inner, template, name, {**samples, **given})
+    agent = read_agent(inner, template, name, here, {**samples, **given})
     silent = [sample.span for sample in samples.values()]
     scope.notes += [d for d in inner.notes if not any(label.span in silent for label in d.labels)]
     scope.used |= inner.used - samples.keys() - given.keys()

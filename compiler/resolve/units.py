@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
+from masc.compiler.files.artifacts import is_artifact
 from masc.compiler.ir.graph import Agent, Model
 from masc.compiler.ir.plan import TrainSettings
 from masc.compiler.language.values import Scope, duplicate
@@ -14,6 +16,7 @@ from masc.compiler.resolve.agents import read_agent
 from masc.compiler.resolve.imports import Module
 from masc.compiler.resolve.names import reserved
 from masc.compiler.resolve.params import declare
+from masc.compiler.resolve.starts import Here
 from masc.compiler.resolve.templates import check_fields, read_template
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Label, did_you_mean
@@ -41,6 +44,7 @@ class Unit:
     """
 
     module: Module
+    here: Here
     scope: Scope = field(default_factory=Scope)
     params: dict[str, syntax.Param] = field(default_factory=dict)
     models: dict[str, Model] = field(default_factory=dict)
@@ -71,13 +75,18 @@ class Unit:
 def read_units(modules: Sequence[Module], settings: Mapping[str, str]) -> list[Unit]:
     """The unit of each module, complaints in its scope."""
     units: list[Unit] = []
+    root = Path(modules[-1].source.path).parent
+    kept = root if is_artifact(root) else None
     for module in modules:
-        units.append(_unit(module, [(node, None if i is None else units[i]) for node, i in module.imports], settings))
+        imports = [(node, None if i is None else units[i]) for node, i in module.imports]
+        units.append(_unit(module, Here(module.folder, kept), imports, settings))
     return units
 
 
-def _unit(module: Module, imports: list[tuple[syntax.Import, Unit | None]], settings: Mapping[str, str]) -> Unit:
-    unit = Unit(module)
+def _unit(
+    module: Module, here: Here, imports: list[tuple[syntax.Import, Unit | None]], settings: Mapping[str, str]
+) -> Unit:
+    unit = Unit(module, here)
     for node, other in imports:
         for name in node.names:
             _bring(unit, name, node, other)
@@ -177,10 +186,10 @@ def _agent(unit: Unit, agent: syntax.Agent) -> None:
     home = unit.agents[name] = Home(agent, unit, None, unit.model(agent))
     if agent.fields:
         check_fields(unit.scope, agent)
-        read_template(unit.scope, agent, agent.name, {})
+        read_template(unit.scope, agent, agent.name, {}, unit.here)
         return
     check_name(unit.scope, agent.name)
-    home.agent = read_agent(unit.scope, agent, agent.name)
+    home.agent = read_agent(unit.scope, agent, agent.name, unit.here)
 
 
 def check_name(scope: Scope, name: syntax.Name) -> None:

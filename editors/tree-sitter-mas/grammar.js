@@ -50,7 +50,7 @@ module.exports = grammar({
 
     adapt: ($) =>
       choice(
-        seq("adapt", field("kind", $.name), optional($.options)),
+        seq("adapt", field("kind", $.name), optional($.options), optional(seq("from", field("start", $.string)))),
         seq("adapt", "as", field("agent", $.name)),
       ),
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+from masc.compiler.artifact.layout import ADAPTER_FILES
 from masc.compiler.channels import CHANNELS
 from masc.compiler.language.agents import ADAPTERS
 from masc.compiler.language.train import TRAIN
@@ -76,6 +77,8 @@ class _Offers:
                 yield from self._files(SUFFIXES)
             case "file":
                 yield from self._files((".jsonl",))
+            case "folder":
+                yield from self._folders()
             case "import":
                 yield from self._importable()
             case "type":
@@ -213,6 +216,18 @@ class _Offers:
             whole = os.path.join(folder, name)
             if whole != self.path and name.endswith(suffixes) and os.path.isfile(whole):
                 yield self.item(f"{inside}/{name}" if inside else name, "file")
+
+    def _folders(self) -> Iterator[Item]:
+        """Folders in the one that is typed so far; of one with an adapter in it that is said."""
+        inside = self.text[self.at.start : self.at.end].rpartition("/")[0]
+        folder = os.path.join(os.path.dirname(self.path), os.path.expanduser(inside))
+        try:
+            names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[:1] != ".")
+        except (OSError, ValueError):
+            return
+        for name in names:
+            adapter = os.path.isfile(os.path.join(folder, name, ADAPTER_FILES[0]))
+            yield self.item(f"{inside or '.'}/{name}", "file", "a trained adapter" if adapter else "")
 
 
 def senders(body: tuple[syntax.Statement, ...], receiver: str) -> Iterator[tuple[str, str]]:

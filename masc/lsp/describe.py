@@ -107,6 +107,7 @@ def _trained(agent: Agent, folder: Path | None, facts: ModelFacts | None, plan: 
         return f"Trains {what}; how many parameters is known once the model is on disk."
     size = lora_size(shapes, facts.layers, lora) + linear
     reached = plan is None or (agent.shares or agent.name) in _reached(plan)
+    what += f", beginning with `{lora.start}`" if lora.start else ""
     shared = f", together with `{agent.shares}`, whose adapter it is" if agent.shares else ""
     return f"Trains {size:,} parameters: {what}{shared}.{'' if reached else ' No loss reaches it.'}"
 

@@ -147,7 +147,7 @@ def _alone(index: Index, symbol: Symbol) -> str | None:
         return None
     agent = home.agent
     if agent is None:
-        agent = _with_holes(read_template(unit.scope, written, written.name, {}), written)
+        agent = _with_holes(read_template(unit.scope, written, written.name, {}, unit.here), written)
     base = Path(symbol.path).parent
     target = home.model.target if home.model else None
     text = describe_agent(agent, target, base, _facts(target, base) if target else None, None, None)

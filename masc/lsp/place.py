@@ -40,6 +40,7 @@ Wanted = Literal[
     "template",
     "entry",
     "file",  # data "..."
+    "folder",  # adapt lora(...) from "..."
     "column",  # answer <- ..., answer <- "..."
     "placeholder",
 ]
@@ -175,6 +176,8 @@ def _in_string(text: str, declaration: Sequence[Token], string: Token, offset: i
         return Place(match.start(1), word.end() if word else offset, "placeholder", agent=agent)
     if last is not None and last.type == "IMPORT":
         return Place(inner, end, "path")
+    if last is not None and last.type == "FROM" and head == "AGENT":
+        return Place(inner, end, "folder", agent=agent)
     if last is not None and head == "MODEL" and last.type == "EQUAL":
         return Place(inner, end, "target")
     if last is not None and head == "TRAIN" and str(last) in ("data", "eval_data"):

@@ -23,6 +23,7 @@ KEYWORDS: dict[str, str] = {
     "think": "Latent steps after the prompt: hidden states are fed back, nothing is decoded.",
     "adapt": "What of the agent is trained: `lora(...)` (the default), `none`, or `as` another agent.",
     "answer": "The agent decodes text: the graph's output, or what it sends over a `text` edge.",
+    "from": 'The trained adapter to begin with, a folder or a Hugging Face id: `adapt lora(...) from "./trained"`.',
     "graph": "Who talks to whom: `graph name(inputs) -> outputs { ... }`.",
     "repeat": "Rounds: the edges inside run so many times; an agent keeps one adapter over all of them.",
     "train": "The settings of training, and which data column supervises which output.",

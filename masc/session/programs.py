@@ -261,7 +261,13 @@ def load_program(found: Found, *, dtype: str | None, device: str | None) -> Prog
     dtype = dtype or fast_dtype(device)
     history = History(compilation, altered=found.altered)
     program = build(
-        found.plan, compilation.base, dtype=dtype, device=device, seed=artifact.manifest.seed, history=history
+        found.plan,
+        compilation.base,
+        dtype=dtype,
+        device=device,
+        seed=artifact.manifest.seed,
+        history=history,
+        begin=not artifact.manifest.trained and found.checkpoint is None,
     )
     if found.checkpoint is not None:
         load_checkpoint(found.checkpoint, program)

@@ -64,6 +64,9 @@ def load_checkpoint(path: Path, program: Program) -> None:
 
 def fresh(program: Program) -> str:
     """What weights are that nobody trained."""
+    if starts := program.history.starts:
+        begun = ", ".join(f"`{agent}`" for agent, _ in starts)
+        return f"what {begun} begins with is used as it is, all else is fresh"
     if program.across:
         return "adapters are fresh and change nothing, links between agents are as they start"
     return "fresh adapters, which change nothing"

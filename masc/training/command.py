@@ -84,7 +84,10 @@ def _train(asked: Request, path: Path, root: Path) -> None:
 
     dtype = settings.dtype or (training.dtype_before(root) if asked.resume else None) or fast_dtype(asked.device)
     history = History(compilation)
-    program = build(plan, compilation.base, dtype=dtype, device=asked.device, seed=settings.seed, history=history)
+    on = asked.resume and has_checkpoints(Layout(root))  # whose weights count, whatever has become of the beginning
+    program = build(
+        plan, compilation.base, dtype=dtype, device=asked.device, seed=settings.seed, history=history, begin=not on
+    )
     if asked.resume and known is not None:
         check_models({record.name: record.hash for record in known.models}, root, program)
     if asked.init_from is not None:

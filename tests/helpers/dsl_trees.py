@@ -192,10 +192,18 @@ def prompts(draw: st.DrawFn) -> s.Prompt:
 
 
 roles = st.sampled_from(["system", "user"]).map(lambda text: s.Name(AT, text))
+kinds = names.filter(lambda name: name.text != "as")
+starts_with = st.none() | strings.map(lambda text: s.Literal(AT, text))
 members = st.one_of(
     st.builds(s.Say, **item, role=roles, prompt=prompts()),
     st.builds(s.Think, **item, steps=values, options=options),
-    st.builds(s.Adapt, **item, kind=names.filter(lambda name: name.text != "as"), options=options),
+    st.builds(
+        s.Adapt,
+        **item,
+        kind=kinds,
+        options=options,
+        start=starts_with,
+    ),
     st.builds(s.Adapt, **item, kind=st.just(s.Name(AT, "as")), options=st.just(()), of=names),
     st.builds(s.Answer, **item, options=options),
 )

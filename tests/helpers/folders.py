@@ -8,8 +8,11 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from masc.compiler.ir.plan import Lora
 from masc.compiler.models.facts import read_config
 from masc.compiler.models.folder.tensors import expected
+from masc.compiler.models.peft import read_adapter, tensors_for
+from masc.compiler.models.size import projections
 
 _WIDTH = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1, "F8_E4M3": 1}
 
@@ -45,4 +48,14 @@ def fill(folder: Path) -> Path:
     )
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def fill_adapter(folder: Path, model: Path) -> Path:
+    """Beside an adapter_config.json the headers of its weights, for a model."""
+    facts, says = read_config(model), read_adapter(folder)
+    shapes = projections(model, facts)
+    assert shapes is not None
+    lora = Lora(says.rank, says.alpha, says.targets, rslora=says.rslora, dora=says.dora)
+    write_weights(folder / "adapter_model.safetensors", dict(tensors_for(lora, shapes, facts.layers)))
     return folder

@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from folders import fill
+from folders import fill, fill_adapter
 
 from masc.compiler.forms.plan_text import print_plan
-from masc.compiler.ir.plan import Plan
+from masc.compiler.ir.plan import Lora, Plan
 from masc.compiler.pipeline import Compilation, compile_source
 from masc.dsl.read import read_source
 from masc.dsl.render import render
@@ -104,7 +104,9 @@ def models_folder() -> Iterator[Path]:
         home = Path(name).resolve()
         for model in MODELS.iterdir():
             shutil.copytree(model, home / model.name)
-            fill(home / model.name)
+            if (home / model.name / "config.json").is_file():
+                fill(home / model.name)
+        fill_adapter(home / "adapter", home / "tiny")
         yield home
 
 
@@ -123,7 +125,15 @@ def plan_of(compilation: Compilation, home: Path) -> Plan:
     said = [d for d in compilation.diagnostics if d.severity != "info"]
     assert not said, render(said)
     plan = compilation.require()
-    return replace(plan, models=tuple(replace(m, target=m.target.replace(f"{home}/", "./")) for m in plan.models))
+    models = tuple(replace(m, target=m.target.replace(f"{home}/", "./")) for m in plan.models)
+    agents = tuple(replace(agent, lora=_here(agent.lora, home)) for agent in plan.agents)
+    return replace(plan, models=models, agents=agents)
+
+
+def _here(lora: Lora | None, home: Path) -> Lora | None:
+    if lora is None or lora.start is None:
+        return lora
+    return replace(lora, start=lora.start.replace(f"{home}/", "./"))
 
 
 def formatted(case: Case) -> Case:

@@ -7,6 +7,7 @@ adapter to apply; nothing about a layer changes.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,7 @@ from masc.backends.torch.model.stored import pack, unpack
 from masc.compiler.files.reading import parse_json
 from masc.compiler.files.writing import atomic_write
 from masc.compiler.ir.plan import Lora
+from masc.compiler.models.peft import CONFIG, WEIGHTS, differences, read_adapter
 from masc.dsl.diagnostics import fail
 
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -35,7 +37,6 @@ MLP = ("gate_proj", "up_proj", "down_proj")
 _PREFIX = "base_model.model."
 """PEFT names tensors as seen from its own wrapper, which stands above the model."""
 _MAGNITUDE = "lora_magnitude_vector"
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _LATER = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "lora_bias")
 """Entries that some versions of PEFT leave out."""
 _SHAPING = ("peft_type", "r", "lora_alpha", "target_modules", "bias", *_LATER)
@@ -97,8 +98,6 @@ def add(base: nn.Module, agent: str, lora: Lora, seed: int) -> None:
 
 def derive(seed: int, *names: str | int) -> int:
     """A seed for one purpose from a seed and what it is for; the same on every machine."""
-    import hashlib
-
     return int.from_bytes(hashlib.sha256(repr((seed, *names)).encode()).digest()[:7], "big")
 
 
@@ -259,6 +258,26 @@ def read(base: nn.Module, agent: str, config: bytes, weights: bytes) -> dict[str
     own = {_stored(name, agent): (name, parameter) for name, parameter in tensors(base, agent).items()}
     found = unpack(weights, {stored: parameter for stored, (_, parameter) in own.items()})
     return {own[stored][0]: tensor for stored, tensor in found.items()}
+
+
+def begin(base: nn.Module, agent: str, lora: Lora, folder: Path) -> str:
+    """Put the weights of a trained adapter in the place of a fresh one's, as float32; returns the sha256 of their file.
+    E0557 where they are those of another one; nothing has been changed then."""
+    try:
+        if other := differences(lora, read_adapter(folder)):
+            name, (own, theirs) = next(iter(other.items()))
+            raise ValueError(f"its {name} is {theirs}, not {own}")
+        own_names = {_stored(name, agent): parameter for name, parameter in tensors(base, agent).items()}
+        if not (folder / WEIGHTS).is_file():  # a pipe would be waited for
+            raise ValueError(f"there is no `{WEIGHTS}`")
+        data = (folder / WEIGHTS).read_bytes()
+        found = unpack(data, own_names, widened=True)
+    except (OSError, ValueError) as error:
+        raise fail("E0557", f"`{agent}` cannot begin with the adapter in `{folder}`: {error}") from None
+    with torch.no_grad():
+        for name, tensor in found.items():
+            own_names[name].copy_(tensor)
+    return hashlib.sha256(data).hexdigest()
 
 
 def check_config(base: nn.Module, agent: str, config: bytes) -> None:

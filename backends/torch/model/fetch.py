@@ -15,6 +15,7 @@ from filelock import FileLock
 from masc.compiler.files.reading import digest_of
 from masc.compiler.models.folder.headers import whole
 from masc.compiler.models.locate import check_model, locate_model, registry_folder
+from masc.compiler.models.peft import CONFIG, WEIGHTS, locate_adapter
 from masc.compiler.models.registry import REGISTRY, RegistryModel, Wheel
 from masc.dsl.diagnostics import MascError, did_you_mean, fail, first_line
 
@@ -36,6 +37,15 @@ def resolve(target: str, base: Path, progress: bool = True) -> Path:
         return _from_hub(target)
     assert location.folder is not None
     return location.folder
+
+
+def resolve_adapter(target: str, base: Path) -> Path:
+    """The folder of a trained adapter, fetched first if it is on the hub. E0509 where it cannot be had, E0553 where
+    there is none."""
+    found = locate_adapter(target, base)
+    if found is None:
+        raise fail("E0553", f"there is no adapter `{target}`: no folder with `{CONFIG}`", hint="put it back there")
+    return _from_hub(target, [CONFIG, WEIGHTS]) if found[1] is None else found[1]
 
 
 def fetch(name: str, progress: bool = True) -> Path:
@@ -144,12 +154,12 @@ def _convert(gguf: Path, out: Path, template: str | None, progress: bool) -> Non
         logging.enable_progress_bar()
 
 
-def _from_hub(target: str) -> Path:
+def _from_hub(target: str, files: list[str] = HUB_FILES) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
     try:
-        return Path(snapshot_download(target, allow_patterns=HUB_FILES, ignore_patterns=["*/*"]))
+        return Path(snapshot_download(target, allow_patterns=files, ignore_patterns=["*/*"]))
     except (RepositoryNotFoundError, GatedRepoError, HFValidationError) as error:
         message = f"the Hugging Face hub has no `{target}` for you ({type(error).__name__})"
         raise fail("E0509", message, hint="check the id; if the model is gated, `hf auth login`") from error

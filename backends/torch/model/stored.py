@@ -9,6 +9,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 _WIDE = (torch.float32, torch.float64)
+_NARROW = (torch.float16, torch.bfloat16)
 
 
 def pack(tensors: Mapping[str, Tensor]) -> bytes:
@@ -18,9 +19,10 @@ def pack(tensors: Mapping[str, Tensor]) -> bytes:
     return save(found, metadata={"format": "pt"})
 
 
-def unpack(data: bytes, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def unpack(data: bytes, expected: Mapping[str, Tensor], widened: bool = False) -> dict[str, Tensor]:
     """The tensors of a safetensors file. ValueError where it is damaged, where names, shapes or types are not those
-    expected (float32 and float64 stand for each other), or where a number is not finite. Nothing is broadcast."""
+    expected (float32 and float64 stand for each other), or where a number is not finite. Nothing is broadcast.
+    widened: narrow types are taken, too, as float32."""
     try:
         found = load(data)
     except Exception as error:  # safetensors has its own kinds of errors
@@ -29,6 +31,8 @@ def unpack(data: bytes, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
         raise ValueError(f"`{missing[0]}` is missing")
     if unknown := sorted(set(found) - set(expected)):
         raise ValueError(f"it holds `{unknown[0]}`, which this graph has not")
+    if widened:  # which loses nothing
+        found = {name: tensor.float() if tensor.dtype in _NARROW else tensor for name, tensor in found.items()}
     for name, tensor in found.items():
         check_tensor(name, tensor, expected[name])
     return found

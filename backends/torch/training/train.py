@@ -283,7 +283,15 @@ class Run:
             processes=self.processes.count,
             versions=versions(),
             init_from=self.program.history.initialised_from,
+            starts=self._starts(),
         )
+
+    def _starts(self) -> tuple[tuple[str, str], ...]:
+        """What adapters began with: as it was read; of a run that was gone on with, as the graph says it."""
+        history, plan = self.program.history, self.program.plan
+        if history.starts or history.initialised_from:
+            return history.starts
+        return tuple((a.name, a.own.start) for a in plan.agents if a.own is not None and a.own.start is not None)
 
     def _make_room(self) -> None:
         """Make the folder that of this run: without what ran before, or with it up to the checkpoint."""

@@ -40,7 +40,7 @@ def read_headers(folder: Path) -> tuple[Tensors | None, list[Finding]]:
     held: dict[str, Tensor] = {}
     twice: list[str] = []
     for name in names or ():
-        tensors, wrong = _header(folder / name)
+        tensors, wrong = tensors_of(folder / name)
         found += wrong
         twice += [tensor for tensor in tensors if tensor in held]
         held |= tensors
@@ -95,7 +95,7 @@ def _nothing(folder: Path) -> Finding:
     return Finding("E0532", f"has no weights: there is no `{ONE}` in its folder")
 
 
-def _header(path: Path) -> tuple[dict[str, Tensor], list[Finding]]:
+def tensors_of(path: Path) -> tuple[dict[str, Tensor], list[Finding]]:
     """The tensors of one file, or what is wrong with it."""
     from safetensors import SafetensorError, safe_open
 

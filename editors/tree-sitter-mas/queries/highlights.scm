@@ -2,7 +2,7 @@
 
 ["mas" "import"] @keyword.import
 ["model" "param" "agent" "graph" "train" "on"] @keyword
-["system" "user" "think" "adapt" "answer" "as"] @keyword
+["system" "user" "think" "adapt" "answer" "as" "from"] @keyword
 "repeat" @keyword.repeat
 
 (number) @number

@@ -61,6 +61,7 @@ def labels(folder: Path, text: str, **others: str) -> set[str]:
             {*ALIGNMENTS, "many", "told", "depth"},
         ),
         (HEAD + "agent a on small {\n  adapt ‸\n}" + GRAPH, {"lora", "none", "as"}),
+        (HEAD + "agent a on small {\n  adapt as ‸\n}" + GRAPH, {"a", "tutor", "critic", "maths"}),
         (
             HEAD + "agent a on small {\n  adapt lora(rank = 3, ‸)\n}" + GRAPH,
             {"alpha", "targets", "dropout", "rslora", "dora"},
@@ -157,6 +158,17 @@ def test_files_are_offered_by_folder(tmp_path: Path) -> None:
     assert labels(tmp_path, 'mas 1\nimport "‸" ()') == {"a.mas", "b.yaml"}
     assert labels(tmp_path, 'mas 1\nimport "more/‸"') == {"more/d.mas"}
     assert labels(tmp_path, 'mas 1\ntrain {\n  data "‸"\n}') == {"c.jsonl"}
+
+
+def test_folders_are_offered_to_begin_with(tmp_path: Path) -> None:
+    (tmp_path / "trained" / "critic").mkdir(parents=True)
+    (tmp_path / "trained" / "critic" / "adapter_config.json").write_text("{}")
+    (tmp_path / "a.mas").write_text("")
+    text = 'mas 1\nagent a on small {\n  adapt lora() from "‸"\n}'
+    assert labels(tmp_path, text) == {"./trained"}
+    inside = {item.label: item.detail for item in offered(tmp_path, text.replace("‸", "./trained/‸"))}
+    assert inside == {"./trained/critic": "a trained adapter"}
+    assert "from" in labels(tmp_path, text.replace('from "‸"', "‸"))
 
 
 def test_yaml_gets_none(tmp_path: Path) -> None:
