@@ -48,7 +48,9 @@ def _rows(turn: Turn, views: tuple[View, ...]) -> Iterator[tuple[str, ...]]:
     words = [f"sees [{', '.join(map(view_text, views))}]"]
     for word in dict.fromkeys(arrival.word for arrival in turn.arrives):
         words.append(f"{word} [{', '.join(arrival.text for arrival in turn.arrives if arrival.word == word)}]")
-    yield "prefill", turn.activation, " ".join(words), f"at {place_text(turn.at)}"
+    rank = {view.segment: i for i, view in reversed(list(enumerate(views)))}
+    at = tuple(sorted(turn.at, key=lambda end: rank.get(end.segment, 0)))
+    yield "prefill", turn.activation, " ".join(words), f"at {place_text(at)}"
     if turn.think is not None:
         yield "think", turn.activation, think_text(turn.think).removeprefix("think ")
     if turn.answer is not None:
