@@ -2,7 +2,8 @@
 layer by layer, part by part of every segment, with nothing merged and nothing left out.
 
 A segment has four parts: `prompt` (all but its last token), `last`, `latent` and `label`. An atom is one part of one
-segment in one layer.
+segment in one layer. Of the prompt the tokens that it shares with another one are told apart (`aligned`): what is fused
+are theirs, and nothing that another agent put into the prompt is among them.
 """
 
 from __future__ import annotations
@@ -104,13 +105,15 @@ class Oracle:
             return
         if kind == "keys":
             yield "own", name, part, layer
-            if part == "prompt":
+            if part in ("prompt", "aligned"):
                 yield from self._fused(name, layer, parameters)
             return
         if layer > 0:
             parameters.add(("rest", agent, str(layer - 1)))
             yield "hidden", name, part, layer - 1
-            for before in PARTS[: PARTS.index(part) + 1]:
+            if part == "aligned":
+                yield "own", name, "prompt", layer - 1
+            for before in PARTS[: PARTS.index(part) + 1] if part != "aligned" else ():
                 if self._has(name, before):
                     # The prompt reads its own keys as they were; what comes after it reads the fused ones.
                     yield "own" if part == "prompt" else "keys", name, before, layer - 1
@@ -144,4 +147,4 @@ class Oracle:
             if low <= layer <= high and layer >= shift:
                 parameters.add(("fuse", sender, agent, str(layer)))
                 if edge.gradient == "full":
-                    yield "keys", edge.sender, "prompt", layer - shift
+                    yield "keys", edge.sender, "aligned", layer - shift

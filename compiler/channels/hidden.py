@@ -11,6 +11,7 @@ from masc.compiler.ir.arrival import Arrival, Arrived, Through
 from masc.compiler.ir.graph import Edge, Graph
 from masc.compiler.ir.lines import Line
 from masc.compiler.ir.plan import agent_of
+from masc.compiler.ir.ranges import top
 from masc.compiler.language.declare import table
 from masc.compiler.language.values import word
 from masc.compiler.models.facts import ModelFacts
@@ -71,7 +72,11 @@ class Splice(Arrival):
         return not (self.stop or self.cut)
 
     def through(self, at: Arrived, own: int | None, theirs: int | None) -> Through:
-        return Through() if self.cut else Through(None, None if self.stop else Arrived(full=True))
+        # A gradient that comes by the prompt alone comes by tokens that two prompts share: what is spliced is none of
+        # them, and their keys of the first layer are made of themselves alone.
+        if self.cut or not (at.full or at.rest or top(at.prompt) > 0):
+            return Through()
+        return Through(None, None if self.stop else Arrived(full=True))
 
 
 def _brings(edge: Edge, graph: Graph, cut: bool) -> Splice | None:

@@ -113,6 +113,22 @@ agent b on m { user "{q} b" adapt lora(rank = 4) }
 agent c on m { user "{q} c" adapt lora(rank = 4) answer }
 graph g(q) -> answer { a -> b : fuse(width = 4)  b -> c : fuse(width = 4, layers = 2..2)  b -> c : kv(layers = 0..1) }
 """,
+    "vectors beside tokens whose keys of the first layer are fused": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" think 1 adapt lora(rank = 4) }
+agent b on m { user "{a} {q}" adapt lora(rank = 4) }
+agent c on m { user "{q} c" adapt lora(rank = 4) answer }
+graph g(q) -> answer { a -> b : hidden  b -> c : fuse(width = 4, layers = 0..0) }
+""",
+    "vectors before tokens whose keys of the second layer are fused": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" think 1 adapt lora(rank = 4) }
+agent b on m { user "{a} {q}" adapt lora(rank = 4) }
+agent c on m { user "{q} c" adapt lora(rank = 4) answer }
+graph g(q) -> answer { a -> b : hidden  b -> c : fuse(width = 4, layers = 1..1) }
+""",
     "a map that only a stopped view shows": """
 mas 1
 model m = MODEL
