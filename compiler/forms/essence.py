@@ -14,9 +14,9 @@ def essence(plan: Plan, decoding: bool = False) -> str:
     decoded. decoding: with that, too: then it is all that decides what is said.
 
     `reaches` is left out as well: it follows from the rest, and from how many layers the model has, which is not known
-    before the model is fetched. So are `keeps` and `gradient`, which follow from the turns. Of a local model or
-    adapter only the folder's name counts, so that a project can be moved; that the model is still the same one is what
-    the artifact's content hash is for.
+    before the model is fetched. So are `keeps` and `gradient`, which follow from the turns. Of a local model only
+    the folder's name counts, and of what an adapter begins with the last part of its name, so that a project can be
+    moved; that the model is still the same one is what the artifact's content hash is for.
     """
 
     return print_plan(bare(plan, decoding))
@@ -32,10 +32,9 @@ def bare(plan: Plan, decoding: bool = False) -> Plan:
 
 
 def _named(lora: Lora | None) -> Lora | None:
-    """An adapter that begins with a local one: of that only the folder's name counts."""
-    if lora is None or lora.start is None or lora.start[:1] != "/":
-        return lora
-    return replace(lora, start=lora.start.rpartition("/")[2])
+    """An adapter that begins with a trained one: of that only the last part of its name counts, for whether a path is a
+    folder's or an id on the hub shows only while the folder is there."""
+    return lora if lora is None or lora.start is None else replace(lora, start=lora.start.rpartition("/")[2])
 
 
 def _bare(turn: Turn, decoding: bool) -> Turn:

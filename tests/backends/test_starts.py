@@ -179,6 +179,22 @@ def test_what_cannot_be_read_is_refused(place: Path) -> None:
     assert codes(place) == ["E0554"]
 
 
+@pytest.mark.parametrize("written", ["./trained/adapter", "trained/adapter", "./trained/"])
+def test_a_path_of_a_folder_that_is_gone_is_the_same(written: str, place: Path) -> None:
+    """Also one that could be an id on the hub, now that no folder is there."""
+    (place / "trained").mkdir()
+    shutil.move(place / "adapter", place / "trained" / "adapter")
+    if written == "./trained/":
+        shutil.copytree(place / "trained" / "adapter", place / "trained", dirs_exist_ok=True)
+    write(place, f'lora from "{written}"')
+    program = program_of(place)
+    train(program, ROWS, steps=1, batch=2)
+    program.save(place / "team.masc")
+    shutil.rmtree(place / "trained")
+    loaded = load_artifact(place / "team.masc", device="cpu")
+    assert all(p.equal(program.trainable()[name]) for name, p in loaded.trainable().items())
+
+
 @pytest.mark.parametrize("how", ["missing", "surplus", "shape", "layers", "damaged", "gone"])
 def test_tensors_that_are_not_the_models(place: Path, how: str) -> None:
     """Told when the file is checked, and where it is not, before anything is changed."""
