@@ -20,7 +20,7 @@ def is_artifact(folder: Path) -> bool:
     if "format" in body and isinstance(body.get("fingerprint"), str) and isinstance(body.get("source"), str):
         return True
     plan = _object(folder / "plan.json") or {}
-    return isinstance(plan.get("plan"), dict) and "operations" in plan["plan"]
+    return isinstance(plan.get("plan"), dict) and bool({"turns", "operations"} & plan["plan"].keys())
 
 
 def _object(path: Path) -> dict[str, Any] | None:

@@ -332,6 +332,16 @@ def test_locate(tmp_path: Path) -> None:
     assert code(lambda: locate(Path("taem.mas"), tmp_path)) == "E0515"
 
 
+@pytest.mark.parametrize("damage", ["{", None])
+def test_an_artifact_of_any_name_is_known_by_its_plan(tmp_path: Path, damage: str | None) -> None:
+    root = tmp_path / "team"
+    write_artifact(root, program())
+    assert is_artifact(root)
+    if damage is not None:
+        (root / "manifest.json").write_text(damage)
+    assert is_artifact(root)
+
+
 def test_a_folder_with_one_yaml(tmp_path: Path) -> None:
     (tmp_path / "team.yaml").write_text("")
     assert locate(tmp_path) == tmp_path / "team.yaml"
