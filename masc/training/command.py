@@ -112,7 +112,9 @@ def _train(asked: Request, path: Path, root: Path) -> None:
         training.go(run)
         if main:
             if (trained := program.history.trained_by) is not None:
-                trained = dataclasses.replace(trained, data=str(data.absolute()), set=compilation.set)
+                before = known.training if on and known is not None else None
+                starts = before.starts if before is not None else trained.starts  # with what was read then
+                trained = dataclasses.replace(trained, data=str(data.absolute()), set=compilation.set, starts=starts)
                 program.note(dataclasses.replace(program.history, trained_by=trained))
             program.save(root, force=True)  # what was there before has been resumed or given up above
             say(f"trained -> {root}")

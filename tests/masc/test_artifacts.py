@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -91,6 +93,23 @@ def test_how_weights_were_trained_is_written_down(masc: Command, folder: Path) -
     again = manifest(folder / "again.masc")["training"]
     assert isinstance(again, dict)
     assert (again["rows"], again["data_hash"] == first) == (3, False)
+
+
+def test_what_adapters_began_with_is_remembered(masc: Command, folder: Path) -> None:
+    """Also of a run that is gone on with when the folder is no longer there."""
+    library.compile("courier.mas", device="cpu").save_weights(folder / "saved")
+    text = (folder / "courier.mas").read_text()
+    begun = re.sub(r"adapt\s+lora\([^)]*\)", 'adapt lora from "saved/adapters/sender"', text)
+    assert begun != text
+    (folder / "courier.mas").write_text(begun)
+    assert masc("train", *STEPS).code == 0
+    told = json.loads((folder / "courier.masc" / "manifest.json").read_text())["training"]["starts"]
+    assert told
+    assert all("sha256:" in what for what in told.values())
+    shutil.rmtree(folder / "saved")
+    assert masc("eval", "courier.masc", "--device", "cpu").code == 0
+    assert masc("train", "courier.masc", "--resume", "--set", "steps=3", "--device", "cpu").code == 0
+    assert json.loads((folder / "courier.masc" / "manifest.json").read_text())["training"]["starts"] == told
 
 
 def test_what_is_remembered_is_told(masc: Command, folder: Path) -> None:
