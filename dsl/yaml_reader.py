@@ -194,7 +194,10 @@ class _Reader:
                 return s.Think(span, steps, ()) if steps else None
             case "adapt" if (found := adapter_of(node)) is not None:
                 kind, begins = self._name(found.kind), None if found.start is None else self._text(found.start)
-                if kind and kind.text == "as" and found.options is not None:
+                if kind and kind.text == "as":
+                    if found.options is None or found.start is not None:
+                        self._wrong(node, "`{as: planner}`: the agent whose adapter is shared")
+                        return None
                     of = self._name(found.options, "name an agent: `{as: planner}`")
                     return s.Adapt(span, kind, (), of) if of else None
                 options = () if found.options is None else self._options(found.options)

@@ -81,9 +81,6 @@ def _adapt(scope: Scope, agent: str, member: syntax.Adapt, here: Here) -> Lora |
         return Lora()
     adapter = ADAPTERS[kind]
     if adapter.of:
-        if member.of is None:
-            message = f"`adapt {kind}` names no agent"
-            scope.complain("E0405", message, member.kind.span, f"name one: `adapt {kind} planner`")
         return Lora()
     if member.start is not None and not adapter.starts:
         message = f"`adapt {kind}` begins with nothing"
