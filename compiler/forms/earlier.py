@@ -9,18 +9,33 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 
-from masc.compiler.analysis.sights import sights
+from masc.compiler.analysis.sights import Sights, sight
 from masc.compiler.forms.essence import bare
 from masc.compiler.forms.plan_text import answer_text, loss_text, place_text, print_plan, think_text, view_text
 from masc.compiler.ir.plan import Plan, Turn, View
+from masc.dsl.limits import VIEWS
 
 
-def earlier_fingerprint(plan: Plan, decoding: bool = False) -> str:
-    """What `fingerprint` was."""
+def earlier_fingerprint(plan: Plan, decoding: bool = False) -> str | None:
+    """What `fingerprint` was. None: the plan lists more segments than one could have then."""
     plain = bare(plan, decoding)
+    if (seen := _listed(plain)) is None:
+        return None
     head, tail = _around(plain)
-    text = "".join(f"{line}\n" for line in (*head, *(f"  {line}" for line in _operations(plain)), *tail))
+    text = "".join(f"{line}\n" for line in (*head, *(f"  {line}" for line in _operations(plain, seen)), *tail))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _listed(plan: Plan) -> Sights | None:
+    """What every turn sees, listed only as far as there was room for it."""
+    seen: Sights = {}
+    total = 0
+    for turn in plan.turns:
+        seen[turn.activation] = sight(turn, seen)
+        total += len(seen[turn.activation])
+        if total > VIEWS:
+            return None
+    return seen
 
 
 def _around(plan: Plan) -> tuple[list[str], list[str]]:
@@ -30,9 +45,8 @@ def _around(plan: Plan) -> tuple[list[str], list[str]]:
     return lines[:train], lines[train:]
 
 
-def _operations(plan: Plan) -> Iterator[str]:
+def _operations(plan: Plan, seen: Sights) -> Iterator[str]:
     """Three columns (what, whom, how) and for prefills a fourth (where)."""
-    seen = sights(plan)
     rows = [row for turn in plan.turns for row in _rows(turn, seen[turn.activation])]
     for loss in plan.losses:
         column = loss_text(loss).partition("column=")[2].removesuffix(" reaches")

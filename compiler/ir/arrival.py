@@ -16,8 +16,6 @@ from masc.compiler.ir.ranges import Layers, Some, top, union
 
 Kept = Literal["cache", "prompt", "hidden", "text", "length"]
 """What may have to be kept of a turn (see `plan.Keep`)."""
-
-
 MANY = 1 << 40
 """So many layers has a model of which nobody knows how many."""
 

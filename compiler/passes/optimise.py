@@ -32,7 +32,6 @@ def drop_implied_ends(plan: Plan) -> Plan:
     lies before its end.
     """
     kept: dict[str, tuple[End, ...]] = {}
-
     rank = {turn.activation: i for i, turn in enumerate(plan.turns)}
 
     def passed(segments: Iterable[str]) -> Iterator[End]:

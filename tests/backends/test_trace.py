@@ -55,6 +55,19 @@ def test_hidden_states_and_vectors_are_shown(tiny: Path) -> None:
     assert f"<{sent} vectors>" in trace["b#1"].prompts[0]
 
 
+def test_a_forced_trace_keeps_the_graph_of_what_no_loss_is_behind(tiny: Path) -> None:
+    """A loss of one's own may want it. A plain pass does without."""
+    program = make_program(chain(("a", 1, "norm"), ("b", 0, "norm"), edge="kv(gradient = stop)"), tiny)
+    assert [turn.gradient for turn in program.plan.turns] == [False, True]
+    (keys, *_), mine = program.trace(ROWS, forced=True)["a#1"].keys, program.trainable()
+    keys.sum().backward()
+    assert any(".a." in name and p.grad is not None and bool(p.grad.any()) for name, p in mine.items())
+    program.zero_grad()
+    _, walk = program._forward(ROWS)
+    assert not walk.segments["a#1"].layers[0][0].requires_grad
+    assert walk.segments["b#1"].layers[0][0].requires_grad
+
+
 @pytest.mark.parametrize("name", SEVERAL)
 def test_a_trace_fed_back_changes_nothing(name: str, tiny: Path) -> None:
     program = make_program(GRAPHS[name], tiny)

@@ -52,3 +52,10 @@ KNOWN = [
 def test_a_plan_of_operations_is_known_again(text: str, plain: str, decoding: str) -> None:
     plan = compile_source(Source("x.mas", text)).require()
     assert (earlier_fingerprint(plan), earlier_fingerprint(plan, decoding=True)) == (plain, decoding)
+
+
+def test_no_more_is_listed_than_could_be_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long chain is not worked out segment by segment to learn that it is none of the earlier ones."""
+    plan = compile_source(Source("x.mas", ROUNDS)).require()
+    monkeypatch.setattr("masc.compiler.forms.earlier.VIEWS", 5)
+    assert earlier_fingerprint(plan) is None

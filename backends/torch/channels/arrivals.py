@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
@@ -55,7 +55,7 @@ def change_of(running: Running, turn: Turn, prompts: list[Prompt]) -> Change | N
     """What others do to the keys and values of an agent's prompt, one channel after the other."""
     made = [bringing.change(running, turn, prompts) for bringing in BRINGING.values() if bringing.change is not None]
     changes = [change for change in made if change is not None]
-    return (lambda layers, place: _all(changes, layers, place)) if changes else None
+    return partial(_all, changes) if changes else None
 
 
 def _all(changes: Sequence[Change], layers: KeysValues, place: Tensor) -> KeysValues:
