@@ -46,7 +46,7 @@ def compile(
     MascError with all diagnostics where the file is wrong.
     """
     from masc.backends.torch.build import build
-    from masc.backends.torch.history import History
+    from masc.backends.torch.engine.history import History
 
     edges = _edges(cut)
     compilation = _compilation(path, set, edges, channel)

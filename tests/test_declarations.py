@@ -86,10 +86,10 @@ def test_a_channel_is_named_where_it_is_declared_and_computed() -> None:
     what is kept of a turn and what a trace holds."""
     computed = {"backends/torch/channels/arrivals.py", "backends/torch/channels/fuse.py"}
     declared = {"compiler/channels/__init__.py", "compiler/channels/fuse.py"}
-    examples = {"compiler/forms/plan_text.py", "backends/torch/parts.py"}
+    examples = {"compiler/forms/plan_text.py", "backends/torch/engine/modules.py"}
     assert naming(r"\bfuse\b") <= declared | computed | examples
     assert naming(r'"kv"') <= {"compiler/channels/kv.py", "compiler/forms/plan_parse.py"}
-    kept = {"compiler/ir/arrival.py", "backends/torch/engine/trace.py", "backends/torch/engine/walk.py"}
+    kept = {"compiler/ir/arrival.py", "backends/torch/engine/patches.py", "backends/torch/engine/walk.py"}
     assert naming(r'"hidden"') <= {"compiler/channels/hidden.py"} | kept
 
 

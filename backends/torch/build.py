@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from masc.backends.torch.engine.usual import usual_tensors
-from masc.backends.torch.history import NEW, History
+from masc.backends.torch.engine.history import NEW, History
+from masc.backends.torch.engine.torch_defaults import usual_tensors
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.fetch import resolve, resolve_adapter
 from masc.backends.torch.program import Program

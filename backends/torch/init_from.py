@@ -5,20 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from safetensors.torch import load
 from torch import Tensor, nn
 
+from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.model import adapters
 from masc.backends.torch.model.stored import check_tensor
 from masc.compiler.artifact import Artifact, read_artifact, read_weights
 from masc.compiler.models.peft import CONFIG, WEIGHTS
 from masc.dsl.diagnostics import fail
-
-if TYPE_CHECKING:
-    from masc.backends.torch.program import Program
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Taken:
 
 
 @torch.no_grad()
-def init_from(program: Program, root: Path) -> Taken:
+def init_from(modules: Modules, root: Path) -> Taken:
     """Put an artifact's adapters and links into a program, as far as names, ranks, scales and shapes are the same. It
     wins over what the file says that an adapter begins with (`from`).
 
@@ -42,15 +39,15 @@ def init_from(program: Program, root: Path) -> Taken:
     artifact = read_artifact(root)
     if not artifact.manifest.trained:
         raise fail("E0644", f"`{root}` is not trained: there is nothing to begin with", hint="train it first")
-    check_bases(program, artifact)
+    check_bases(modules, artifact)
     files = read_weights(artifact)
     found: dict[nn.Parameter, Tensor] = {}
     taken: list[str] = []
     left: dict[str, str] = {}
-    for agent in program.plan.agents:
+    for agent in modules.plan.agents:
         if agent.own is None:
             continue
-        model = program.base(agent.name).model
+        model = modules.base(agent.name).model
         names = [f"adapters/{agent.name}/{name}" for name in (CONFIG, WEIGHTS)]
         if not all(name in files for name in names):
             left[agent.name] = "no adapter of that name there"
@@ -64,7 +61,7 @@ def init_from(program: Program, root: Path) -> Taken:
         taken.append(agent.name)
     stored = load(files["channels.safetensors"]) if "channels.safetensors" in files else {}
     links: dict[str, dict[str, nn.Parameter]] = {}
-    for name, parameter in program.channels().items():
+    for name, parameter in modules.channels().items():
         links.setdefault(_link(name), {})[name] = parameter
     for link, parameters in links.items():
         if why := _misfit({name: t for name, t in stored.items() if _link(name) == link}, parameters):
@@ -78,17 +75,17 @@ def init_from(program: Program, root: Path) -> Taken:
     for parameter, tensor in found.items():
         parameter.copy_(tensor)
     there = {name.split("/")[1] for name in files if name.startswith("adapters/")} | {_link(name) for name in stored}
-    starts = tuple(pair for pair in program.history.starts if pair[0] not in taken)
-    program.note(replace(program.history, initialised_from=str(root.absolute()), starts=starts))
+    starts = tuple(pair for pair in modules.history.starts if pair[0] not in taken)
+    modules.note(replace(modules.history, initialised_from=str(root.absolute()), starts=starts))
     return Taken(tuple(taken), left, tuple(sorted(there - set(taken) - set(left))))
 
 
-def check_bases(program: Program, artifact: Artifact) -> None:
+def check_bases(modules: Modules, artifact: Artifact) -> None:
     """E0615 where an agent of the program has another base model in the artifact, by the content of its files."""
     theirs = {record.name: record for record in artifact.manifest.models}
-    ours = {record.name: record for record in program.model_records()}
+    ours = {record.name: record for record in modules.model_records()}
     models = {agent.name: agent.model for agent in artifact.plan.agents}
-    for agent in program.plan.agents:
+    for agent in modules.plan.agents:
         known, own = theirs.get(models.get(agent.name, "")), ours[agent.model]
         if known is not None and known.hash not in (None, own.hash):
             raise fail(

@@ -16,27 +16,26 @@ from torch import Tensor, nn
 from masc.backends.torch.data.check import answer_columns
 from masc.backends.torch.data.rows import rows_of
 from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.opening import opening_draws
 from masc.backends.torch.engine.outputs import Output, Said, Scored
+from masc.backends.torch.engine.patches import Patches
 from masc.backends.torch.engine.probe import Probe
-from masc.backends.torch.engine.trace import Patches, Trace, patches_of, trace_of
+from masc.backends.torch.engine.trace import Trace, patches_of, trace_of
 from masc.backends.torch.engine.walk import Walk, cut_at_stop
 from masc.backends.torch.init_from import Taken, init_from
-from masc.backends.torch.model import adapters
+from masc.backends.torch.model import adapters, applying
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import answer_ids, value
 from masc.backends.torch.model.segments import Opening
 from masc.backends.torch.model.stored import pack, unpack
-from masc.backends.torch.parts import Parts
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding, decoding_of
 from masc.compiler.artifact import (
     Layout,
-    ModelRecord,
     atomic_write,
     has_adapters,
     is_other_rank,
     known_manifest,
-    model_hash,
     save_artifact,
     writing,
 )
@@ -55,7 +54,7 @@ class _Decoding(TypedDict, total=False):
     seed: int | None
 
 
-class Program(Parts):
+class Program(Modules):
     """A plan that runs. Call it with rows (dicts: inputs and answer columns by name) for a differentiable loss.
 
     bases: one frozen model for each model of the plan, by name. seed: fresh adapters are drawn from it.
@@ -178,7 +177,7 @@ class Program(Parts):
     @torch.no_grad()
     def _say(self, walk: Walk) -> list[dict[str, Said]]:
         said: list[dict[str, Said]] = [{} for _ in walk.rows]
-        with adapters.still():
+        with applying.still():
             for turn in walk.steps():
                 for i, item in enumerate(self._finish(walk, turn)):
                     said[i][turn.said] = item
@@ -224,7 +223,7 @@ class Program(Parts):
         the agent itself goes on with; the other parts only what others get. ValueError for an activation, part or shape
         that is not there.
         """
-        return self.holding(patches=patches_of(self, patches))
+        return self.holding(patches=patches_of(self.plan, patches))
 
     def _finish(self, walk: Walk, turn: Turn) -> list[Said]:
         state = walk.finish(turn)
@@ -279,7 +278,7 @@ class Program(Parts):
         # A generator's frame must not leave gradients or dropout switched off for its caller between pieces.
         pieces = self._pieces(row, decoding)
         while True:
-            with torch.no_grad(), adapters.still():
+            with torch.no_grad(), applying.still():
                 piece = next(pieces, None)
             if piece is None:
                 return
@@ -298,15 +297,6 @@ class Program(Parts):
         raise TypeError("a program cannot be pickled: `program.save(folder)` writes it, and `masc.load` reads it")
 
     # -- files -----------------------------------------------------------------------------------------------------
-
-    def model_records(self) -> tuple[ModelRecord, ...]:
-        """What an artifact remembers of the base models."""
-        records = []
-        for model in self.plan.models:
-            base = self.bases[f"model_{model.name}"]
-            assert isinstance(base, Base)
-            records.append(ModelRecord(model.name, model.target, hash=model_hash(base.folder)))
-        return tuple(records)
 
     def save(self, folder: Path | str, force: bool = False) -> None:
         """Write an artifact (`relay.masc`) with the weights as they are.
@@ -383,10 +373,6 @@ class Program(Parts):
             found |= {channels[name]: tensor for name, tensor in links.items()}
         for parameter, tensor in found.items():
             parameter.copy_(tensor)
-
-    def channels(self) -> dict[str, nn.Parameter]:
-        """What is trained beside the adapters, by name in `channels.safetensors`."""
-        return {**dict(self.links.items()), **dict(self.across.named_parameters())}
 
 
 def _file(source: Path | Mapping[str, bytes], name: str) -> bytes:

@@ -254,7 +254,7 @@ def load_program(found: Found, *, dtype: str | None, device: str | None) -> Prog
     """The program, with the weights of the artifact. What was trained on another base model is refused. dtype None: the
     one that the machine computes fastest."""
     from masc.backends.torch.build import build, fast_dtype
-    from masc.backends.torch.history import History
+    from masc.backends.torch.engine.history import History
 
     compilation, artifact = found.compilation, found.artifact
     weights = read_weights(artifact) if artifact.manifest.trained and found.checkpoint is None else {}

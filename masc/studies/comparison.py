@@ -134,7 +134,7 @@ def build_row(run: Run, task: Task) -> tuple[Program, int | None]:
 
 def _build(run: Run, task: Task, plan: Plan) -> Program:
     from masc.backends.torch.build import build, fast_dtype
-    from masc.backends.torch.history import History
+    from masc.backends.torch.engine.history import History
 
     dtype = task.dtype or run.settings.dtype or fast_dtype(task.device)
     history = History(run.compilation if run.row == "team" else None)

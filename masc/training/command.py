@@ -80,7 +80,7 @@ def _train(asked: Request, path: Path, root: Path) -> None:
     eval_rows = renamed(read(test, columns_of(plan, labels=True, texts=False), named), named) if test else None
 
     from masc.backends.torch.build import build, fast_dtype  # here, for it takes seconds: what is wrong shows before
-    from masc.backends.torch.history import History
+    from masc.backends.torch.engine.history import History
 
     dtype = settings.dtype or (training.dtype_before(root) if asked.resume else None) or fast_dtype(asked.device)
     history = History(compilation)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from graphs import GRAPHS
-from masc.backends.torch.model import adapters
+from masc.backends.torch.model import adapters, applying
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import answer_ids, prompt_of
 from masc.compiler.ir.plan import Lora
@@ -100,10 +100,10 @@ def test_dora_drops_as_peft_does(tiny: Path, tmp_path: Path) -> None:
     results = []
     for module in (layer, other):
         torch.manual_seed(7)
-        with adapters.using("a"):
+        with applying.using("a"):
             results.append(module(x))
     assert torch.allclose(*results, atol=1e-6)
-    with adapters.using("a"), adapters.still():
+    with applying.using("a"), applying.still():
         quiet = layer(x)
     assert not torch.allclose(quiet, results[0], atol=1e-3)
     assert torch.allclose(quiet, theirs.eval() and other(x), atol=1e-6)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from masc.backends.torch.build import build
-from masc.backends.torch.history import History
+from masc.backends.torch.engine.history import History
 from masc.backends.torch.training.train import train
 from masc.compiler.analysis.fits import misfits
 from masc.compiler.ir.graph import Graph

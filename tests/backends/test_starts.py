@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from masc.api import load as load_artifact
 from masc.backends.torch.build import build
-from masc.backends.torch.history import History
+from masc.backends.torch.engine.history import History
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.train import train
 from masc.compiler.artifact import read_artifact

@@ -39,9 +39,6 @@ MOST_LINES = 420
 LONGER: dict[str, int] = {}
 """Files that are longer all the same, and how long they may be."""
 CIRCLES = [
-    # A pass over a plan reads the program that it belongs to; only types say so.
-    {f"masc.backends.torch.{name}" for name in ("engine.here", "engine.trace", "engine.walk")}
-    | {f"masc.backends.torch.{name}" for name in ("init_from", "parts", "program")},
     # Which walls hold on this machine is found out by running something within them.
     {"masc.backends.scoring.code", "masc.backends.scoring.sandbox"},
 ]

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 
 from masc.backends.torch.channels.bringing import Change
-from masc.backends.torch.model.adapters import Aliases, still
+from masc.backends.torch.model.applying import Aliases, still
 from masc.backends.torch.model.attention import Columns
 from masc.backends.torch.model.base import Base, columns
 from masc.backends.torch.model.segments import KeysValues, Past, Segment

@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from masc.backends.torch.channels.arrivals import Arriving, arriving, change_of
 from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.modules import Modules
+from masc.backends.torch.engine.patches import patched_segment, patched_texts, patched_thinking
 from masc.backends.torch.engine.probe import Probe
 from masc.backends.torch.engine.rollout import Activated, Block, Decoded, Script, Thinking, activate, decode
-from masc.backends.torch.engine.trace import patched_segment, patched_texts, patched_thinking
-from masc.backends.torch.model import adapters
+from masc.backends.torch.model import adapters, applying
 from masc.backends.torch.model.align import embedding
 from masc.backends.torch.model.attention import watching
 from masc.backends.torch.model.base import Base, pad
@@ -29,16 +29,13 @@ from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.plan import Sampling, Think, Turn, agent_of
 from masc.dsl.diagnostics import MascError, fail
 
-if TYPE_CHECKING:
-    from masc.backends.torch.program import Program
-
 
 class Walk:
     """One pass over the plan's turns for one batch of rows."""
 
     def __init__(
         self,
-        program: Program,
+        modules: Modules,
         rows: Sequence[Row],
         opening: Opening | None,
         recompute: bool,
@@ -55,9 +52,9 @@ class Walk:
         from 0 (None: the first of each); others are drawn with other seeds. cuts: an answer that reaches the model's
         last position ends there, which is told (`Decoded.cut`), instead of being an error (E0606). graph: every turn
         keeps its gradient graph, also one that no loss is behind."""
-        self.program, self.rows, self.opening, self.recompute = program, rows, opening, recompute
-        self.here = program.here
-        self.plan = program.plan
+        self.modules, self.rows, self.opening, self.recompute = modules, rows, opening, recompute
+        self.here = modules.here
+        self.plan = modules.plan
         self.columns = columns
         self.probe, self.decoding, self.cuts, self.graph = probe, decoding, cuts, graph
         self.samples = [0] * len(rows) if samples is None else list(samples)
@@ -81,13 +78,13 @@ class Walk:
 
     @property
     def device(self) -> torch.device:
-        return self.program.device
+        return self.modules.device
 
     def base(self, agent: str) -> Base:
-        return self.program.base(agent)
+        return self.modules.base(agent)
 
     def link(self, turn: Turn, arrival: Arrival) -> nn.Module:
-        return self.program.link(arrival.kind, agent_of(arrival.segment), turn.agent)
+        return self.modules.link(arrival.kind, agent_of(arrival.segment), turn.agent)
 
     # -- a pass ----------------------------------------------------------------------------------------------------
 
@@ -106,7 +103,7 @@ class Walk:
         to each other is not known yet, and counts as nothing."""
         for turn in self.plan.turns:
             name, agent = turn.activation, turn.agent
-            base, row, index = self.program.base(agent), self.rows[0], self.indices[0]
+            base, row, index = self.modules.base(agent), self.rows[0], self.indices[0]
             contents = arriving(self, turn).contents
             self._check_sizes(base, agent, contents)
             prompt = len(prompt_of(base, self.plan.agent(agent), contents[0]).ids)
@@ -157,7 +154,7 @@ class Walk:
     def _activate(self, turn: Turn) -> None:
         self._settle()
         name, agent = turn.activation, turn.agent
-        spec, base = self.plan.agent(agent), self.program.base(agent)
+        spec, base = self.plan.agent(agent), self.modules.base(agent)
         arrived = arriving(self, turn)
         self._check_sizes(base, agent, arrived.contents)
         aligned = frozenset(self.plan.inputs) if turn.changed or turn.kept("prompt") else frozenset()
@@ -196,7 +193,7 @@ class Walk:
 
     def _crossing(self, turn: Turn, arrived: Arriving, prompts: Sequence[Prompt]) -> Tensor:
         """Which columns of the first row's prompt hold vectors that came through the probed edge, bool [P]."""
-        found = torch.zeros(len(prompts[0].ids), dtype=torch.bool, device=self.program.device)
+        found = torch.zeros(len(prompts[0].ids), dtype=torch.bool, device=self.modules.device)
         first = 0
         for part in arrived.parts:
             if part.width and self.probe is not None and self.probe.crosses(turn, part.arrival):
@@ -205,7 +202,7 @@ class Walk:
             first += part.width
         return found
 
-    def _aliases(self, base: Base, adapter: str | None, name: str) -> adapters.Aliases | None:
+    def _aliases(self, base: Base, adapter: str | None, name: str) -> applying.Aliases | None:
         """Where gradients are told by round: aliases that note what this activation contributes to each."""
         rounds = self.here.rounds
         if rounds is None or adapter is None or not torch.is_grad_enabled():
@@ -230,7 +227,7 @@ class Walk:
             self.texts[name] = texts
             width = full.inputs.shape[1] - (not turn.read_to_end)
             return Block(full.inputs[:, :width], full.real[:, :width])
-        with torch.no_grad(), adapters.still():
+        with torch.no_grad(), applying.still():
             adapter = self.plan.agent(turn.agent).adapter
             self.activated[name] = activate(base, adapter, script, past)
             *_, said = self.decode(turn)
@@ -240,7 +237,7 @@ class Walk:
         return _padded(base, [[*one.ids, *([] if one.end is None else [one.end])] for one in said])
 
     def _thinking(self, base: Base, turn: Turn, think: Think, batch: int) -> Thinking:
-        embed = embedding(base, think.align, self.program.links.get(turn.agent))
+        embed = embedding(base, think.align, self.modules.links.get(turn.agent))
         thinking = Thinking(think.steps, embed, think.stop)
         if self.here.patches is None:
             return thinking
@@ -263,7 +260,7 @@ class Walk:
         """Decode a turn's answer to its end; other agents read it from `texts`."""
         assert turn.answer is not None
         *_, said = self.decode(turn)
-        base = self.program.base(turn.agent)
+        base = self.modules.base(turn.agent)
         whole = [base.text(one.ids) for one in said]
         self.texts[turn.activation] = [cut_at_stop(text, turn.answer.sampling) for text in whole]
         for one, text, kept in zip(said, whole, self.texts[turn.activation], strict=True):
@@ -275,7 +272,7 @@ class Walk:
         assert turn.answer is not None
         activation, agent = turn.activation, turn.agent
         answer = self.decoding.of(turn.answer)
-        base, adapter = self.program.base(agent), self.plan.agent(agent).adapter
+        base, adapter = self.modules.base(agent), self.plan.agent(agent).adapter
         activated = self.activated[activation]
         drawn = zip(self.indices, self.samples, strict=True)
         seeds = [adapters.derive(answer.sampling.seed, turn.said, i, *([k] if k else [])) for i, k in drawn]

@@ -1,30 +1,19 @@
-"""One LoRA adapter per agent on one frozen base, in PEFT's own layers and file format.
-
-PEFT's `set_adapter` would take `requires_grad` from every other adapter and silently drop its gradients, and which
-adapter is active is state of PEFT's layers, which threads share. So here the layers ask the thread that runs them which
-adapter to apply; nothing about a layer changes.
-"""
+"""One LoRA adapter per agent on one frozen base, in PEFT's own layers and file format."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, TaskType, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
-from peft.tuners.lora.dora import DoraLinearLayer
-from peft.tuners.lora.variants import DoraLinearVariant
 from torch import Tensor, nn
 
+from masc.backends.torch.model.applying import Aliases, make_contextual
 from masc.backends.torch.model.stored import pack, unpack
 from masc.compiler.files.reading import parse_json
 from masc.compiler.files.writing import atomic_write
@@ -93,7 +82,7 @@ def add(base: nn.Module, agent: str, lora: Lora, seed: int) -> None:
                 scale, frozen = layer.scaling[agent], layer.get_base_layer()
                 magnitude: Any = layer.lora_magnitude_vector[agent]
                 magnitude.update_layer(base_layer=frozen, lora_A=half, lora_B=other, scaling=scale)
-            _make_contextual(layer, agent)
+            make_contextual(layer, agent)
 
 
 def derive(seed: int, *names: str | int) -> int:
@@ -111,135 +100,11 @@ def layers_of(base: nn.Module) -> list[LoraLayer]:
     return [module for module in base.modules() if isinstance(module, LoraLayer)]
 
 
-Aliases = Mapping[str, tuple[nn.Module, Tensor]]
-"""By parameter name: the module of an adapter that holds it, and a tensor that stands for its weight."""
-
-
 def aliases(base: nn.Module, agent: str) -> Aliases:
     """For each parameter of an adapter a tensor that equals it and stands alone in the gradient graph: what one
     activation contributes to a gradient can be told from what others do."""
     named = {name: base.get_submodule(name.removesuffix(".weight")) for name in tensors(base, agent)}
     return {name: (module, module.weight.view_as(module.weight)) for name, module in named.items()}  # type: ignore[operator,arg-type]
-
-
-@dataclass(frozen=True)
-class Applied:
-    """What passes run under. agent: whose adapter (None: nobody's); weights: by module of the adapter, what stands for
-    its weight; still: no dropout; noise: what dropout draws from (None: torch's own generator)."""
-
-    agent: str | None = None
-    weights: Mapping[nn.Module, Tensor] = field(default_factory=dict)
-    still: bool = False
-    noise: torch.Generator | None = None
-
-
-_NOTHING = Applied()
-_APPLIED: ContextVar[Applied] = ContextVar("masc_applied", default=_NOTHING)
-"""Of each thread its own: any number of them may run one model at once, each under another agent's adapter."""
-
-
-@contextmanager
-def using(agent: str | None, aliases: Aliases | None = None, noise: torch.Generator | None = None) -> Iterator[None]:
-    """Within it, this thread applies one agent's adapter (None: no adapter), by way of aliases if there are any."""
-    weights = dict((aliases or {}).values())
-    with _applying(Applied(agent, weights, _APPLIED.get().still, noise)):
-        yield
-
-
-@contextmanager
-def still(quiet: bool = True) -> Iterator[None]:
-    """Within it, nothing is dropped in this thread, whatever mode the modules are in."""
-    with _applying(replace(_APPLIED.get(), still=quiet)):
-        yield
-
-
-def is_still() -> bool:
-    return _APPLIED.get().still
-
-
-@contextmanager
-def _applying(applied: Applied) -> Iterator[None]:
-    token = _APPLIED.set(applied)
-    try:
-        yield
-    finally:
-        _APPLIED.reset(token)
-
-
-class _Projection(nn.Linear):
-    """One half of an adapter, which may run with another tensor in its weight's place."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = _APPLIED.get().weights.get(self, self.weight)
-        return nn.functional.linear(x, weight, self.bias)
-
-
-class _Magnitude(DoraLinearLayer):
-    """The lengths of DoRA, which may be another tensor's."""
-
-    @property
-    def weight(self) -> Tensor:  # type: ignore[override]
-        own = self._parameters["weight"]
-        assert own is not None
-        return _APPLIED.get().weights.get(self, own)
-
-
-class _Dora(DoraLinearVariant):
-    """DoRA as PEFT computes it. Whether something is dropped PEFT asks of the layer, which is never in training here:
-    the adapter's own dropout knows."""
-
-    @staticmethod
-    def forward(module: LoraLayer, active_adapter: str, x: Tensor, result: Tensor, **_: Any) -> Tensor:
-        dropped = module.lora_dropout[active_adapter](x)
-        added: Tensor = module.lora_magnitude_vector[active_adapter](
-            dropped,
-            lora_A=module.lora_A[active_adapter],
-            lora_B=module.lora_B[active_adapter],
-            scaling=module.scaling[active_adapter],
-            base_layer=module.get_base_layer(),
-            base_result=result if dropped is x else None,  # PEFT drops from the base's part, too
-            adapter_name=active_adapter,
-        )
-        return result + added
-
-
-class _Dropout(nn.Dropout):
-    """Dropout that a thread can switch off for itself, and whose draws can be repeated: when an activation is computed
-    again in the backward pass, other threads may have drawn from torch's generator since."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        applied = _APPLIED.get()
-        if applied.still or not self.training or not self.p:
-            return x
-        if applied.noise is None:
-            return super().forward(x)
-        kept = torch.empty_like(x).bernoulli_(1 - self.p, generator=applied.noise)
-        return x * (kept / (1 - self.p))
-
-
-@cache
-def _contextual(kind: type[LoraLayer]) -> type[LoraLayer]:
-    """A class of PEFT's layers that applies what this thread applies, where PEFT's own keeps it in the layer."""
-
-    def active_adapters(self: LoraLayer) -> list[str]:
-        agent = _APPLIED.get().agent
-        return [] if agent is None else [agent]
-
-    return type(kind.__name__, (kind,), {"active_adapters": property(active_adapters), "contextual": True})
-
-
-def _make_contextual(layer: LoraLayer, agent: str) -> None:
-    """Let a layer, and the adapter that was just put on it, look up what this thread applies."""
-    if not getattr(type(layer), "contextual", False):
-        layer.__class__ = _contextual(type(layer))
-    for halves in (layer.lora_A, layer.lora_B):
-        halves[agent].__class__ = _Projection
-    dropout = layer.lora_dropout[agent]
-    if isinstance(dropout, nn.Dropout):
-        dropout.__class__ = _Dropout
-    if agent in layer.lora_magnitude_vector:
-        layer.lora_magnitude_vector[agent].__class__ = _Magnitude
-        layer.lora_variant[agent] = _Dora()
 
 
 def save(base: nn.Module, agent: str, folder: Path, name: str | None = None) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from transformers.utils import logging as transformers_logging
 
-from masc.backends.torch.model import adapters
+from masc.backends.torch.model import adapters, applying
 from masc.backends.torch.model.align import Fit, embedding_table, mean_norm
 from masc.backends.torch.model.attention import NAME, Columns, block_mask
 from masc.backends.torch.model.characters import Characters
@@ -107,15 +107,15 @@ class Base(nn.Module):
         self._lora = adapters.layers_of(self.model)
 
     def applying(
-        self, agent: str | None, aliases: adapters.Aliases | None = None, noise: torch.Generator | None = None
+        self, agent: str | None, aliases: applying.Aliases | None = None, noise: torch.Generator | None = None
     ) -> AbstractContextManager[None]:
         """Within it, what this thread runs runs under one agent's adapter (or aliases of its parameters), or under
         none. noise: what dropout draws from."""
-        return adapters.using(agent, aliases, noise)
+        return applying.using(agent, aliases, noise)
 
     def drops(self, agent: str | None) -> bool:
         """Whether dropout is on for an agent in this thread."""
-        if agent is None or adapters.is_still():
+        if agent is None or applying.is_still():
             return False
         found = [layer.lora_dropout[agent] for layer in self._lora if agent in layer.lora_dropout]
         return any(isinstance(one, nn.Dropout) and one.p > 0 and one.training for one in found[:1])

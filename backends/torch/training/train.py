@@ -23,7 +23,7 @@ import torch
 from masc.backends.memory import out_of_memory
 from masc.backends.torch.data.rows import rows_of
 from masc.backends.torch.data.values import Row
-from masc.backends.torch.engine.usual import usual_training
+from masc.backends.torch.engine.torch_defaults import usual_training
 from masc.backends.torch.program import Program
 from masc.backends.torch.training import checkpoints, origin
 from masc.backends.torch.training.checkpoints import Checkpoint

@@ -12,17 +12,18 @@ import torch
 from torch import nn
 
 from masc.backends.torch.channels.arrivals import BRINGING
-from masc.backends.torch.engine.here import Claim, Here, Threads
-from masc.backends.torch.history import NEW, History
+from masc.backends.torch.engine.history import NEW, History
+from masc.backends.torch.engine.this_thread import Claim, Here, Threads
 from masc.backends.torch.model import adapters
 from masc.backends.torch.model.align import START
 from masc.backends.torch.model.base import Base
+from masc.compiler.artifact import ModelRecord, model_hash
 from masc.compiler.forms.plan_text import reach_text
 from masc.compiler.ir.plan import Across, Plan, Turn, agent_of
 from masc.compiler.language.alignments import ALIGNMENTS
 
 
-class Parts(nn.Module):
+class Modules(nn.Module):
     """A plan and the modules that it runs on.
 
     bases: one frozen model for each model of the plan, by name. seed: fresh adapters are drawn from it. history: where
@@ -143,3 +144,16 @@ class Parts(nn.Module):
             return state
         names = self.trainable()
         return {name: tensor for name, tensor in state.items() if name in names}
+
+    def channels(self) -> dict[str, nn.Parameter]:
+        """What is trained beside the adapters, by name in `channels.safetensors`."""
+        return {**dict(self.links.items()), **dict(self.across.named_parameters())}
+
+    def model_records(self) -> tuple[ModelRecord, ...]:
+        """What an artifact remembers of the base models."""
+        records = []
+        for model in self.plan.models:
+            base = self.bases[f"model_{model.name}"]
+            assert isinstance(base, Base)
+            records.append(ModelRecord(model.name, model.target, hash=model_hash(base.folder)))
+        return tuple(records)

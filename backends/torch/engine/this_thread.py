@@ -6,13 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from masc.backends.torch.engine.trace import Patches
-    from masc.compiler.ir.plan import Plan
+from masc.backends.torch.engine.patches import Patches
+from masc.compiler.ir.plan import Plan
 
 
 @dataclass(frozen=True)
