@@ -13,7 +13,8 @@ from pathlib import Path
 
 from masc.backends.torch.evaluation.tasks import TASKS
 from masc.compiler.channels import CHANNELS
-from masc.compiler.language.agents import ADAPTERS, ANSWER, LORA, THINK
+from masc.compiler.language.adapters import ADAPTERS, LORA
+from masc.compiler.language.agents import ANSWER, THINK
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.language.bounds import MOST, Bounds
 from masc.compiler.language.declare import Option
@@ -30,6 +31,7 @@ def language(text: str) -> str:
     """docs/language.md"""
     text = within(text, "channels", channels())
     text = within(text, "alignments", alignments())
+    text = within(text, "adapters", adapters())
     text = within(text, "entries", entries())
     text = within(text, "limits", limits())
     choices = ", ".join(f"{o.name} = {' | '.join(o.reads.words)}" for o in THINK.values())
@@ -73,9 +75,17 @@ def alignments() -> str:
     return table(("align", "the next input", "for"), ((f"`{a.name}`", a.means, a.suits) for a in ALIGNMENTS.values()))
 
 
+def adapters() -> str:
+    return table(("option", "means", "default", "in PEFT"), ((*told(o), f"`{o.peft}`") for o in LORA.values()))
+
+
 def entries() -> str:
-    rows = ((f"`{o.name}`", o.means or lower(o.help), o.shown_default or o.unset) for o in TRAIN.values())
-    return table(("entry", "means", "default"), rows)
+    return table(("entry", "means", "default"), map(told, TRAIN.values()))
+
+
+def told(option: Option) -> tuple[str, str, str]:
+    """An option or entry, what it means, and what counts where it is left out."""
+    return f"`{option.name}`", option.means or lower(option.help), option.shown_default or option.unset
 
 
 def limits() -> str:

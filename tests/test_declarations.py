@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import runpy
-from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -14,11 +15,16 @@ from masc.backends.diagram.styles import KINDS
 from masc.backends.torch.model.align import EMBEDS
 from masc.backends.torch.training import origin
 from masc.compiler.channels import CHANNELS
+from masc.compiler.ir.adapter import Lora, adapter_text, parse_adapter
 from masc.compiler.ir.graph import Edge
-from masc.compiler.ir.plan import Lora, Sampling, TrainSettings
-from masc.compiler.language.agents import ANSWER, LORA
+from masc.compiler.ir.lines import Line
+from masc.compiler.ir.plan import Sampling, TrainSettings
+from masc.compiler.language.adapters import ADAPTERS, LORA
+from masc.compiler.language.agents import ANSWER
 from masc.compiler.language.alignments import ALIGNMENTS
+from masc.compiler.language.declare import AdapterOption, Form
 from masc.compiler.language.train import TRAIN
+from masc.dsl.source import Source
 
 ROOT = Path(__file__).parents[1]
 MADE = runpy.run_path(str(ROOT / "docs" / "generate.py"))
@@ -99,3 +105,39 @@ def test_an_alignment_is_named_where_it_is_declared_and_computed(name: str) -> N
     quoted = "" if name == "linear" else f'|"{name}"'
     found = naming(rf"\balign ?= ?{name}\b{quoted}") - {"compiler/forms/plan_text.py"}
     assert found <= {"compiler/language/alignments.py", "backends/torch/model/align.py"}
+
+
+OTHER: Mapping[str, object] = {"rank": 3, "alpha": 7.5, "targets": ("q_proj", "v_proj"), "dropout": 0.25}
+"""Values of options that are no defaults; of those that are true or false it is the other one."""
+
+
+@pytest.mark.parametrize("option", LORA.values(), ids=lambda option: option.name)
+def test_an_option_of_adapters_is_written_wherever_its_declaration_says(option: AdapterOption) -> None:
+    """Another value is another plan, and another text in each form that shows it; a plan is read back."""
+    plain, other = Lora(), replace(Lora(), **{option.name: OTHER.get(option.name, True)})
+    shows: dict[Form, bool] = {"plan": True, "panel": True, "weights": option.weights, "graph": option.graph != ""}
+    shows |= {
+        "drawing": option.drawing + option.noun != "",
+        "hover": option.hover + option.noun + option.adjective != "",
+    }
+    assert set(shows) == set(get_args(Form)) == set(ADAPTERS["lora"].forms)
+    for form, shown in shows.items():
+        assert (adapter_text(plain, None, form) != adapter_text(other, None, form)) == shown, form
+    for lora in (plain, other, replace(other, start='./x "y"')):
+        text = adapter_text(lora, None, "plan")
+        assert parse_adapter(Line(Source("<plan>", text), 0, text)) == (lora, None)
+    assert option.peft
+
+
+@pytest.mark.parametrize("form", ["plan", "graph", "panel", "drawing"])
+def test_every_kind_of_adapter_is_written_in_its_own_way(form: Form) -> None:
+    texts = [adapter_text(Lora(), None, form), adapter_text(None, None, form), adapter_text(Lora(), "planner", form)]
+    assert len(set(texts)) == len(ADAPTERS)
+    assert "planner" in texts[2]
+
+
+def test_an_option_of_adapters_is_named_where_it_is_declared_and_computed() -> None:
+    """The others are words of many meanings; of these two it can be counted."""
+    declared = {"compiler/language/adapters.py", "compiler/ir/adapter.py"}
+    computed = {"compiler/models/peft.py", "backends/torch/model/adapters.py"}
+    assert naming(r"\b(rslora|dora)\b") <= declared | computed | {"compiler/language/other_names.py"}

@@ -34,7 +34,8 @@ from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.ir import plan as plan_module
 from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.plan import Plan
-from masc.compiler.language.agents import ADAPTERS, ANSWER, LORA, THINK
+from masc.compiler.language.adapters import ADAPTERS, LORA
+from masc.compiler.language.agents import ANSWER, THINK
 from masc.compiler.language.declare import Option
 from masc.compiler.language.train import TRAIN
 from masc.compiler.resolve.params import FIELD_TYPES, TYPES

@@ -11,7 +11,7 @@ from masc.backends.diagram.sketch import Weights
 from masc.compiler.analysis.keep import keep
 from masc.compiler.analysis.reach import with_reach
 from masc.compiler.channels import CHANNELS
-from masc.compiler.forms.plan_text import number_text, quote
+from masc.compiler.ir.adapter import adapter_text
 from masc.compiler.ir.graph import Agent, Edge, Graph
 from masc.compiler.ir.plan import (
     Across,
@@ -26,6 +26,7 @@ from masc.compiler.ir.plan import (
     View,
     agent_of,
 )
+from masc.compiler.ir.words import number_text, quote
 from masc.compiler.passes.optimise import optimise
 from masc.compiler.passes.place import place
 from masc.compiler.passes.schedule import schedule
@@ -71,7 +72,7 @@ def _panel(title: str, sections: Iterable[Section]) -> dict[str, Any]:
 
 def _agent(graph: Graph, plan: Plan, agent: Agent, rounds: Sequence[str]) -> Iterator[Section]:
     target = next(m.target for m in graph.models if m.name == agent.model)
-    rows = [("model", f"{agent.model} = {quote(target)}"), ("adapter", _adapter(agent))]
+    rows = [("model", f"{agent.model} = {quote(target)}"), ("adapter", adapter_text(agent.lora, agent.shares, "panel"))]
     stop = ", no gradient from step to step" if agent.gradient == "stop" else ""
     rows.append(("latents", f"{agent.steps}, align = {agent.align}{stop}" if agent.steps else "none"))
     rows.append(("answers", _sampling(agent)))
@@ -122,19 +123,6 @@ def _edge(edge: Edge, weights: Weights) -> Section:
     if weight is not None:
         rows.append(("carries", f"{weight:.0%}"))
     return {"title": "Edge", "rows": [*rows, ("written at", _where(edge.span))]}
-
-
-def _adapter(agent: Agent) -> str:
-    lora = agent.lora
-    if lora is None:
-        return "none: frozen"
-    if agent.shares is not None:
-        return f"that of {agent.shares}"
-    targets, alpha = ", ".join(lora.targets), number_text(lora.alpha)
-    kinds = ", rslora" * lora.rslora + ", dora" * lora.dora
-    start = f", begins with {lora.start}" if lora.start else ""
-    dropout = number_text(lora.dropout)
-    return f"lora, rank = {lora.rank}, alpha = {alpha}, targets = {targets}, dropout = {dropout}{kinds}{start}"
 
 
 def _sampling(agent: Agent) -> str:

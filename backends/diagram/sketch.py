@@ -10,6 +10,7 @@ from typing import Literal
 from masc.backends.diagram.rolled import Repeat, backward, homes, repeats, rolled
 from masc.backends.diagram.styles import PORT
 from masc.compiler.channels import CHANNELS
+from masc.compiler.ir.adapter import adapter_text
 from masc.compiler.ir.graph import Agent, Edge, Graph
 from masc.compiler.ir.plan import Slot, agent_of
 
@@ -128,13 +129,7 @@ def _facts(graph: Graph, agent: Agent, times: int) -> tuple[str, ...]:
     facts = [PurePath(target).name if PurePath(target).is_absolute() else target]
     if agent.steps:
         facts.append(f"{agent.steps} latent{'s' if agent.steps > 1 else ''}, {agent.align}")
-    if agent.lora is None:
-        facts.append("frozen")
-    elif agent.shares is not None:
-        facts.append(f"the adapter of {agent.shares}")
-    else:
-        where = "" if agent.lora.targets == ("all",) else " on " + ", ".join(agent.lora.targets)
-        facts.append(f"{'DoRA' if agent.lora.dora else 'LoRA'} r={agent.lora.rank}{where}")
+    facts.append(adapter_text(agent.lora, agent.shares, "drawing"))
     if agent.answer is not None:
         facts.append(f"answers, up to {agent.answer.max_tokens} tokens")
     facts += [f"trained on {column}" for name, column in graph.labels if name == agent.name]

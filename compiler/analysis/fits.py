@@ -3,7 +3,8 @@ with another word in a prompt."""
 
 from __future__ import annotations
 
-from masc.compiler.ir.plan import Lora, Plan, agent_of
+from masc.compiler.ir.adapter import adapter_text
+from masc.compiler.ir.plan import Plan, agent_of
 from masc.compiler.language.alignments import ALIGNMENTS
 
 
@@ -28,7 +29,9 @@ def _parts(plan: Plan) -> dict[str, str]:
     found: dict[str, str] = {}
     for agent in plan.agents:
         if agent.own is not None:
-            found[f"the adapter of `{agent.name}`"] = f"{_lora(agent.own)} on {models[agent.name]}"
+            found[f"the adapter of `{agent.name}`"] = (
+                f"{adapter_text(agent.own, None, 'weights')} on {models[agent.name]}"
+            )
     for turn in plan.turns:
         name = turn.agent
         if turn.think is not None and ALIGNMENTS[turn.think.align].trained and plan.agent(name).lora is not None:
@@ -39,8 +42,3 @@ def _parts(plan: Plan) -> dict[str, str]:
                 between = f"from {models[sender]} to {models[name]}"
                 found[f"the {arrival.link} `{arrival.kind}({sender}, {name})`"] = f"{arrival.shape} {between}"
     return found
-
-
-def _lora(lora: Lora) -> str:
-    kinds = ", rslora" * lora.rslora + ", dora" * lora.dora
-    return f"lora(rank = {lora.rank}, alpha = {lora.alpha:g}, targets = {'+'.join(lora.targets)}{kinds})"

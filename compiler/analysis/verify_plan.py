@@ -13,7 +13,6 @@ from masc.compiler.ir.plan import (
     Across,
     Answer,
     LatentMap,
-    Lora,
     Loss,
     Plan,
     PlanAgent,
@@ -94,12 +93,7 @@ def _promises(plan: Plan) -> Iterator[Promise]:
 def _agent(agent: PlanAgent) -> Iterator[Promise]:
     for template in (agent.system, agent.user):
         yield template is None or _normal(template), "prompts are texts and placeholders, no two texts side by side"
-    if isinstance(lora := agent.lora, Lora):
-        yield 1 <= lora.rank < _MOST and 0 < lora.alpha < math.inf, "a rank and its alpha are positive"
-        yield 0 <= lora.dropout < 1, "dropout is a share below 1"
-        yield bool(lora.targets) and _different(lora.targets), "an adapter has targets, each once"
-        yield all(map(NAME.fullmatch, lora.targets)), "targets are names"
-        yield lora.start != "", "an adapter begins with one that has a name"
+    yield from agent.lora.promises() if agent.lora is not None else ()
 
 
 def _normal(template: Template) -> bool:

@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import replace
 
 from masc.compiler.forms.plan_text import print_plan
-from masc.compiler.ir.plan import Lora, Plan, Sampling, TrainSettings, Turn
+from masc.compiler.ir.adapter import Lora
+from masc.compiler.ir.plan import Plan, Sampling, TrainSettings, Turn
 
 
 def essence(plan: Plan, decoding: bool = False) -> str:

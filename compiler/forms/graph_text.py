@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from masc.compiler.channels import CHANNELS
-from masc.compiler.forms.plan_text import number_text, quote
+from masc.compiler.ir.adapter import adapter_text
 from masc.compiler.ir.graph import Agent, Edge, Graph, Loop
-from masc.compiler.ir.plan import Lora
+from masc.compiler.ir.words import quote
 from masc.dsl.formatter import format_column
 
 
@@ -36,20 +36,13 @@ def _lines(graph: Graph) -> Iterator[str]:
 
 
 def _agent(agent: Agent) -> str:
-    lora = agent.lora
     words = [agent.name, "on", agent.model]
     if agent.steps:
         words.append(f"think {agent.steps} align={agent.align}" + " stop" * (agent.gradient == "stop"))
-    words.append(f"as {agent.shares}" if agent.shares else _lora(lora) if lora else "frozen")
+    words.append(adapter_text(agent.lora, agent.shares, "graph"))
     if agent.answer is not None:
         words.append(f"answer {agent.answer.max_tokens}")
     return " ".join(words)
-
-
-def _lora(lora: Lora) -> str:
-    kinds = " rslora" * lora.rslora + " dora" * lora.dora
-    start = f" from {quote(lora.start)}" if lora.start is not None else ""
-    return f"lora {lora.rank}/{number_text(lora.alpha)} {'+'.join(lora.targets)}{kinds}{start}"
 
 
 def _margin(graph: Graph, loop: Loop) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast, get_args
 
 from masc.compiler.analysis.verify_plan import contradiction
 from masc.compiler.channels import ARRIVALS
+from masc.compiler.ir.adapter import Lora, parse_adapter
 from masc.compiler.ir.arrival import Arrival, Kept
 from masc.compiler.ir.lines import Line
 from masc.compiler.ir.plan import (
@@ -18,7 +19,6 @@ from masc.compiler.ir.plan import (
     End,
     Keep,
     LatentMap,
-    Lora,
     Loss,
     Plan,
     PlanAgent,
@@ -175,30 +175,8 @@ def _shared(agents: tuple[PlanAgent, ...]) -> tuple[PlanAgent, ...]:
 
 
 def _adapter(line: Line) -> tuple[Lora | None, str | None]:
-    """An adapter, or the agent whose it is."""
     line.need("adapter")
-    if line.has("as"):
-        return None, line.name()
-    return None if line.has("none") else _lora(line), None
-
-
-def _lora(line: Line) -> Lora:
-    line.need("lora", "(", "rank", "=")
-    rank = line.integer()
-    line.need(",", "alpha", "=")
-    alpha = line.real()
-    line.need(",", "targets", "=")
-    targets = [line.name()]
-    while line.has("+"):
-        targets.append(line.name())
-    line.need(",", "dropout", "=")
-    dropout = line.real()
-    kinds = []
-    while line.has(","):
-        kinds.append(line.word("rslora", "dora"))
-    line.need(")")
-    start = line.text() if line.has("from") else None
-    return Lora(rank, alpha, tuple(targets), dropout, "rslora" in kinds, "dora" in kinds, start)
+    return parse_adapter(line)
 
 
 def _prompt(line: Line, role: str) -> Template:

@@ -46,26 +46,25 @@ loss      of an output, or of an activation whose text is supervised; a column t
 reaches   `planner`: all of its adapter; `critic.kv(29)`: of layer 29 only keys and values, all of the layers before it
           (-1: the last layer); `map(planner)`: the matrix behind its latent steps; `hidden(a, b)`: the trained link of
           an edge, `fuse(a, b, layers=0..9)`: in these layers. Nothing after the word: nothing
-adapter   `targets` is one word, or names of projections joined by `+`; `, rslora` and `, dora` behind the dropout;
-          `from "folder"`: what it begins with; `as planner`: that of `planner`, which has one of its own
+adapter   `targets` is one word, or names of projections joined by `+`; options that are true stand as their names
+          alone, behind the others; `from "folder"`: what it begins with; `as planner`: that of `planner`, which has
+          one of its own
 train     one entry a line; an entry that is not set is left out
 """
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
 from dataclasses import fields
 
 from masc.compiler.channels import ARRIVALS
+from masc.compiler.ir.adapter import adapter_text
 from masc.compiler.ir.plan import (
     Across,
     Answer,
     End,
     Keep,
     LatentMap,
-    Lora,
     Loss,
     Plan,
     Reach,
@@ -77,10 +76,7 @@ from masc.compiler.ir.plan import (
     View,
 )
 from masc.compiler.ir.ranges import layers_text
-from masc.compiler.ir.words import NAME
-
-# What JSON may hold but a line of text had better not: controls, line separators, lone surrogates.
-_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+from masc.compiler.ir.words import NAME, number_text, quote
 
 
 def print_plan(plan: Plan) -> str:
@@ -103,7 +99,7 @@ def _body(plan: Plan) -> Iterator[str]:
         yield f"model {model.name} = {quote(model.target)}"
     for agent in plan.agents:
         yield f"agent {agent.name} on {agent.model}"
-        yield f"  adapter {_lora(agent.lora) if agent.shares is None else f'as {agent.shares}'}"
+        yield f"  adapter {adapter_text(agent.lora, agent.shares, 'plan')}"
         if agent.system is not None:
             yield f"  system {template_text(agent.system)}"
         yield f"  user {template_text(agent.user)}"
@@ -195,16 +191,6 @@ def place_text(ends: tuple[End, ...]) -> str:
     return "0" if not shown else shown[0] if len(shown) == 1 else f"max({', '.join(shown)})"
 
 
-def _lora(lora: Lora | None) -> str:
-    if lora is None:
-        return "none"
-    targets, dropout = "+".join(lora.targets), number_text(lora.dropout)
-    kinds = ", rslora" * lora.rslora + ", dora" * lora.dora
-    start = f" from {quote(lora.start)}" if lora.start is not None else ""
-    rank, alpha = lora.rank, number_text(lora.alpha)
-    return f"lora(rank={rank}, alpha={alpha}, targets={targets}, dropout={dropout}{kinds}){start}"
-
-
 def template_text(template: Template) -> str:
     """A prompt as a JSON string with `{name}` for inputs and braces doubled."""
     return quote(
@@ -218,13 +204,3 @@ def template_text(template: Template) -> str:
 def _word(text: str) -> str:
     """A name as it is, any other text in quotes."""
     return text if NAME.fullmatch(text) else quote(text)
-
-
-def quote(text: str) -> str:
-    """A JSON string on one line; letters of all alphabets stay readable."""
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
-
-
-def number_text(value: float) -> str:
-    """The shortest text that reads back as the same number; whole numbers without a point."""
-    return repr(value).removesuffix(".0")

@@ -12,7 +12,8 @@ from typing import Literal
 
 import networkx as nx
 
-from masc.compiler.ir.plan import Lora, Sampling, Template, TrainSettings
+from masc.compiler.ir.adapter import Lora
+from masc.compiler.ir.plan import Sampling, Template, TrainSettings
 from masc.dsl.source import Span
 
 Carry = Literal["trace", "own", "latents"]

@@ -7,10 +7,11 @@ it runs. The printed form (`plan_text.py`) is stable and parses back to an equal
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeVar
 
+from masc.compiler.ir.adapter import Lora as Lora
 from masc.compiler.ir.arrival import Arrival, Kept
 from masc.compiler.ir.ranges import Layers
 
@@ -26,26 +27,6 @@ Template = tuple["str | Slot", ...]
 A = TypeVar("A", bound=Arrival)
 Mode = Literal["graph", "text"]
 """How agents talk: as the graph says, or every one of them in text."""
-
-
-@dataclass(frozen=True)
-class Lora:
-    """`targets`: ("all",), ("attention",), ("mlp",) or names of linear projections (`q_proj`, ...). rslora, dora: of
-    PEFT, as the language says. start: the trained adapter that it begins with, a folder or an id on the hub (None: it
-    is drawn)."""
-
-    rank: int = 16
-    alpha: float = 32.0
-    targets: tuple[str, ...] = ("all",)
-    dropout: float = 0.0
-    rslora: bool = False
-    dora: bool = False
-    start: str | None = None
-
-    def of_rank(self, rank: int) -> Lora:
-        """A fresh one of another rank, with outputs as strong."""
-        share = rank / self.rank
-        return replace(self, rank=rank, alpha=self.alpha * (share**0.5 if self.rslora else share), start=None)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The options of an agent: how it thinks, what of it is trained, how it answers."""
+"""The options of an agent: how it thinks and how it answers. What of it is trained: `adapters.py`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.language.bounds import MOST, SEED, Bounds, whole
-from masc.compiler.language.declare import Adapter, Option, table
-from masc.compiler.language.values import numeric, stops, targets, truth, word
+from masc.compiler.language.declare import Option, table
+from masc.compiler.language.values import numeric, stops, word
 
 STEPS = numeric(whole(0, 1 << 16))
 """Latent steps: what stands behind `think`."""
@@ -29,20 +29,6 @@ THINK: Mapping[str, Option] = table(
         "full",
     ),
 )
-LORA: Mapping[str, Option] = table(
-    Option("rank", numeric(whole(1, 4096)), "The rank of the adapter", 16),
-    Option("alpha", numeric(Bounds(1e-6, 1e6)), "Its outputs are scaled by alpha / rank", 32.0),
-    Option("targets", targets, "Which linear projections of the blocks it sits on", "all"),
-    Option("dropout", numeric(Bounds(0.0, 0.99)), "Dropout before the adapter, in training", 0.0),
-    Option("rslora", truth, "Whether its outputs are scaled by alpha / sqrt(rank) instead of alpha / rank", False),
-    Option("dora", truth, "Whether the length of each row of an adapted matrix is trained for itself (DoRA)", False),
-)
-ADAPTERS: Mapping[str, Adapter] = table(
-    Adapter("lora", "A LoRA adapter of its own, trained; the base stays frozen.", LORA, starts=True),
-    Adapter("none", "Nothing: the agent runs on the frozen base.", {}),
-    Adapter("as", "The adapter of another agent on the same model: both train one.", {}, of=True),
-)
-"""What stands behind `adapt`."""
 ANSWER: Mapping[str, Option] = table(
     Option("max_tokens", numeric(whole(1, 1_000_000)), "The most tokens that are decoded", 128),
     Option("temperature", numeric(Bounds(1e-6, 1e6, zero=True)), "0 is greedy decoding, above it samples", 0.0),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
 from masc.compiler.language.values import Reader
 
@@ -57,16 +57,54 @@ class Option:
         return " or ".join(filter(None, [", ".join(found[:-1]), found[-1]]))
 
 
+Form = Literal["plan", "graph", "panel", "drawing", "hover", "weights"]
+"""Where an adapter is written: a printed plan, the text of a graph, the panel beside a drawing, the drawing, hover, and
+what is said of weights that do not fit."""
+
+
+@dataclass(frozen=True)
+class AdapterOption(Option):
+    """An option of an adapter. The field of `Lora` that holds it has its name and default.
+
+    In plans, panels and what is said of weights it stands as `name=value`; in the other forms as is said here, with its
+    value for `{}`, or not at all. One that is true or false stands as its name where it is true.
+
+    peft       what PEFT's configuration calls it
+    weights    trained weights belong to its value: with another one they mean something else
+    drawing    its default is left out there, unless `always`
+    noun       what an adapter that has it is called, instead of LoRA; `adjective`: what stands before that, in hover
+    """
+
+    peft: str = ""
+    weights: bool = True
+    graph: str = ""
+    drawing: str = ""
+    always: bool = False
+    hover: str = ""
+    noun: str = ""
+    adjective: str = ""
+
+    @property
+    def flag(self) -> bool:
+        """Whether it is true or false."""
+        return isinstance(self.default, bool)
+
+
 @dataclass(frozen=True)
 class Adapter:
-    """What of an agent is trained: `adapt lora(...)`, `adapt none`, `adapt as planner`. of: an agent stands behind;
-    starts: it can begin with a trained one, `from` a folder."""
+    """What of an agent is trained: `adapt lora(...)`, `adapt none`, `adapt as planner`.
+
+    of      an agent stands behind it
+    starts  it can begin with a trained one, `from` a folder
+    forms   how it is written: `{options}`, `{start}` (what it begins with), `{noun}` and `{of}` (the agent) are put in
+    """
 
     name: str
     help: str
-    options: Mapping[str, Option]
+    options: Mapping[str, AdapterOption]
     of: bool = False
     starts: bool = False
+    forms: Mapping[Form, str] = field(default_factory=dict)
 
 
 _Named = TypeVar("_Named", bound="Option | Adapter | Alignment")

@@ -51,6 +51,8 @@ _UNLIKE = {
     "attn_logit_softcapping": "it caps its attention scores",
     "final_logit_softcapping": "it caps its logits",
 }
+Shapes = Mapping[str, tuple[int, int]]
+"""The linear projections of a block by name: how many numbers go in, and how many come out."""
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,18 @@ No weight is read, and neither torch nor PEFT is needed.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from masc.compiler.files.reading import parse_json, read_json
-from masc.compiler.ir.plan import Lora
+from masc.compiler.ir.adapter import Lora
+from masc.compiler.language.adapters import LORA
 from masc.compiler.language.values import PROJECTIONS
+from masc.compiler.models.facts import Shapes
 from masc.compiler.models.folder.finding import some
 from masc.compiler.models.folder.headers import tensors_of
 from masc.compiler.models.locate import HUB_ID, local_folder, snapshot
-from masc.compiler.models.size import Shapes
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _ATTENTION, _MLP = PROJECTIONS[:4], PROJECTIONS[4:]
@@ -41,14 +42,10 @@ _UNLIKE = {
 
 @dataclass(frozen=True)
 class AdapterFacts:
-    """What a configuration says. base: the model that it was trained on, as it was called there; layers: which it is on
-    (None: all)."""
+    """What a configuration says. lora: its options; dropout is no part of what was trained. base: the model that it was
+    trained on, as it was called there; layers: which it is on (None: all)."""
 
-    rank: int
-    alpha: float
-    targets: tuple[str, ...]
-    rslora: bool
-    dora: bool
+    lora: Lora
     base: str | None = None
     layers: tuple[int, ...] | None = None
 
@@ -81,18 +78,15 @@ def facts_of(body: Any) -> AdapterFacts:
     drawn = body.get("init_lora_weights", True)
     if not isinstance(drawn, bool) and drawn not in _PLAIN:
         raise ValueError(f"it belongs to a base model that it has changed (`init_lora_weights` is {_short(drawn)})")
-    rank, alpha = body.get("r"), body.get("lora_alpha")
+    rank, alpha, targets = (body.get(LORA[name].peft) for name in ("rank", "alpha", "targets"))
     if not isinstance(rank, int) or isinstance(rank, bool) or rank < 1:
         raise ValueError(f"its rank `r` is {_short(rank)}")
     if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not 0 < alpha < float("inf"):
         raise ValueError(f"its `lora_alpha` is {_short(alpha)}")
     base, layers = body.get("base_model_name_or_path"), body.get("layers_to_transform")
+    flags: dict[str, Any] = {option.name: body.get(option.peft) is True for option in LORA.values() if option.flag}
     return AdapterFacts(
-        rank=rank,
-        alpha=float(alpha),
-        targets=_targets(body.get("target_modules")),
-        rslora=body.get("use_rslora") is True,
-        dora=body.get("use_dora") is True,
+        Lora(rank, float(alpha), _targets(targets), **flags),
         base=base if isinstance(base, str) and base else None,
         layers=None if layers is None else _layers(layers),
     )
@@ -133,7 +127,8 @@ def differences(lora: Lora, facts: AdapterFacts) -> Mapping[str, tuple[str, str]
             return str(value).lower()
         return f"{value:g}" if isinstance(value, float) else "+".join(value) if isinstance(value, tuple) else str(value)
 
-    pairs = {f.name: (getattr(lora, f.name), getattr(facts, f.name)) for f in fields(Lora) if hasattr(facts, f.name)}
+    told = [option.name for option in LORA.values() if option.weights]
+    pairs = {name: (getattr(lora, name), getattr(facts.lora, name)) for name in told}
     return {
         name: (shown(own), shown(theirs))
         for name, (own, theirs) in pairs.items()

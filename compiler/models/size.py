@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from masc.compiler.ir.plan import Lora
-from masc.compiler.models.facts import ALLOWED, ModelFacts
-
-_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-_MLP = ("gate_proj", "up_proj", "down_proj")
-
-Shapes = Mapping[str, tuple[int, int]]
-"""The linear projections of a block by name: how many numbers go in, and how many come out."""
+from masc.compiler.ir.adapter import Lora
+from masc.compiler.models.facts import ALLOWED, ModelFacts, Shapes
+from masc.compiler.models.peft import tensors_for
 
 
 def projections(folder: Path, facts: ModelFacts) -> Shapes | None:
@@ -32,9 +27,5 @@ def projections(folder: Path, facts: ModelFacts) -> Shapes | None:
 
 
 def lora_size(shapes: Shapes, layers: int, lora: Lora) -> int:
-    """The parameters of an adapter: two matrices of its rank at each of its projections in each layer, and with DoRA a
-    length for each number that comes out."""
-    groups = {"all": tuple(shapes), "attention": _ATTENTION, "mlp": _MLP}
-    names = {name for target in lora.targets for name in groups.get(target, (target,))}
-    sizes = (lora.rank * sum(shapes[name]) + lora.dora * shapes[name][1] for name in names if name in shapes)
-    return layers * sum(sizes)
+    """The parameters of an adapter for a model with these projections in each of so many layers."""
+    return sum(prod(shape) for _, shape in tensors_for(lora, shapes, layers))

@@ -10,8 +10,9 @@ from dataclasses import replace
 from itertools import pairwise
 
 from masc.compiler.channels import CHANNELS
+from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.graph import Activation, Agent, Graph
-from masc.compiler.ir.plan import Lora, Slot, Template, agent_of
+from masc.compiler.ir.plan import Slot, Template, agent_of
 from masc.compiler.passes.order import order, upstream
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from masc.compiler.ir.plan import Lora
+from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.resolved import Resolved
 from masc.compiler.models.content import model_hash
 from masc.compiler.models.facts import ModelFacts

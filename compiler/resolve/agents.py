@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from itertools import groupby
 from typing import Any
 
+from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.graph import Agent, Gradient
-from masc.compiler.ir.plan import Lora, Sampling, Slot, Template
-from masc.compiler.language.agents import ADAPTERS, ANSWER, STEPS, THINK
+from masc.compiler.ir.plan import Sampling, Slot, Template
+from masc.compiler.language.adapters import ADAPTERS
+from masc.compiler.language.agents import ANSWER, STEPS, THINK
 from masc.compiler.language.options import read_options
 from masc.compiler.language.other_names import meant
 from masc.compiler.language.values import Constant, Scope, duplicate, read_value

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from masc.compiler.language.agents import ADAPTERS, ANSWER, LORA, ROUNDS, STEPS, THINK
+from masc.compiler.language.adapters import ADAPTERS, LORA
+from masc.compiler.language.agents import ANSWER, ROUNDS, STEPS, THINK
 from masc.compiler.language.declare import Option
 from masc.compiler.language.train import TRAIN
 from masc.compiler.language.values import Reader

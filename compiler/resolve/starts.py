@@ -7,14 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from masc.compiler.ir.plan import Lora
+from masc.compiler.ir.adapter import Lora
+from masc.compiler.language.adapters import LORA
 from masc.compiler.language.values import Scope
 from masc.compiler.models.peft import CONFIG, AdapterFacts, differences, locate_adapter, read_adapter
 from masc.dsl import syntax
 
-_FROM_IT = ("rank", "alpha", "targets", "rslora", "dora")
+_FROM_IT = [option.name for option in LORA.values() if option.weights]
 """Options that are the adapter's own where they are left out."""
-_NEEDED = ("rank", "alpha", "targets")
+_NEEDED = [name for name in _FROM_IT if not LORA[name].flag]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def begin(scope: Scope, agent: str, member: syntax.Adapt, said: Mapping[str, Any
         scope.complain("E0554", f"masc cannot use the adapter `{target}`: {error}", start.span)
         return lora
     written = {option.name.text: option for option in member.options}
-    lora = replace(lora, **{option: getattr(facts, option) for option in _FROM_IT if option not in written})
+    lora = replace(lora, **{option: getattr(facts.lora, option) for option in _FROM_IT if option not in written})
     _compare(scope, target, lora, facts, written)
     return lora
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from masc.compiler.artifact.layout import ADAPTER_FILES
 from masc.compiler.channels import CHANNELS
-from masc.compiler.language.agents import ADAPTERS
+from masc.compiler.language.adapters import ADAPTERS
 from masc.compiler.language.train import TRAIN
 from masc.compiler.models.registry import REGISTRY
 from masc.compiler.passes.data_files import first_columns

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from masc.compiler.forms.plan_text import view_text
+from masc.compiler.ir.adapter import adapter_text
 from masc.compiler.ir.graph import Agent, Graph
 from masc.compiler.ir.plan import Plan, Reach, Slot, Template, Turn
 from masc.compiler.language.alignments import ALIGNMENTS
@@ -100,14 +101,12 @@ def _trained(agent: Agent, folder: Path | None, facts: ModelFacts | None, plan: 
     shapes = projections(folder, facts) if folder and facts else None
     if agent.lora is None:
         return f"Trains its align matrix: {linear:,} parameters." if linear else "Trains nothing: `adapt none`."
-    lora = agent.lora
-    kind = ("rank-stabilised " if lora.rslora else "") + ("DoRA" if lora.dora else "LoRA")
-    what = f"{kind} of rank {lora.rank}, alpha {lora.alpha:g}, on {', '.join(lora.targets)}"
+    what = adapter_text(agent.lora, None, "hover")
     if shapes is None or facts is None:
         return f"Trains {what}; how many parameters is known once the model is on disk."
-    size = lora_size(shapes, facts.layers, lora) + linear
+    size = lora_size(shapes, facts.layers, agent.lora) + linear
     reached = plan is None or (agent.shares or agent.name) in _reached(plan)
-    what += f", beginning with `{lora.start}`" if lora.start else ""
+    what += f", beginning with `{agent.lora.start}`" if agent.lora.start else ""
     shared = f", together with `{agent.shares}`, whose adapter it is" if agent.shares else ""
     return f"Trains {size:,} parameters: {what}{shared}.{'' if reached else ' No loss reaches it.'}"
 

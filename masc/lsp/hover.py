@@ -10,7 +10,7 @@ from masc.compiler.channels import CHANNELS
 from masc.compiler.channels.declare import Channel
 from masc.compiler.ir.graph import Agent, Edge, Graph
 from masc.compiler.ir.plan import Slot, agent_of
-from masc.compiler.language.agents import ADAPTERS
+from masc.compiler.language.adapters import ADAPTERS
 from masc.compiler.models.facts import ModelFacts
 from masc.compiler.models.locate import check_model
 from masc.compiler.pipeline import Compilation

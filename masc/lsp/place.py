@@ -16,7 +16,7 @@ from lark import Token
 from lark.exceptions import UnexpectedToken
 
 from masc.compiler.channels import CHANNELS
-from masc.compiler.language.agents import ADAPTERS
+from masc.compiler.language.adapters import ADAPTERS
 from masc.compiler.language.train import TRAIN
 from masc.dsl.excerpt import Excerpt
 from masc.dsl.source import Source

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from masc.compiler.channels import CHANNELS
-from masc.compiler.language.agents import ADAPTERS, ANSWER, THINK
+from masc.compiler.language.adapters import ADAPTERS
+from masc.compiler.language.agents import ANSWER, THINK
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.language.declare import Option
 from masc.compiler.language.train import TRAIN

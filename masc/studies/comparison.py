@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masc.compiler.files.writing import atomic_write
-from masc.compiler.ir.plan import Lora, Plan
+from masc.compiler.ir.adapter import Lora
+from masc.compiler.ir.plan import Plan
 from masc.session.outputs import check_table_folder
 from masc.studies.comparison_runs import Run, Task, asked, label_of, mark, plan_of, runs, title_of
 from masc.terminal.console import bar, report, say

@@ -22,8 +22,9 @@ from masc.compiler.analysis.reach import with_reach
 from masc.compiler.artifact import model_hash
 from masc.compiler.channels import CHANNELS
 from masc.compiler.forms.essence import fingerprint
+from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.graph import Graph
-from masc.compiler.ir.plan import Lora, Plan, TrainSettings, agent_of
+from masc.compiler.ir.plan import Plan, TrainSettings, agent_of
 from masc.compiler.models.facts import read_config
 from masc.compiler.passes.controls import alone, is_latent_chain, pooled, stopped, unread
 from masc.compiler.passes.text_team import as_text

@@ -12,7 +12,7 @@ from graphs import GRAPHS
 from masc.backends.torch.model import adapters, applying
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import answer_ids, prompt_of
-from masc.compiler.ir.plan import Lora
+from masc.compiler.ir.adapter import Lora
 from support import ROWS, chain, make_model, make_program
 
 KINDS = ["rslora = true", "dora = true", "rslora = true, dora = true"]

@@ -13,8 +13,9 @@ from masc.backends.diagram import FORMATS, dot, draw, mermaid, text
 from masc.backends.diagram.layout import _rendered
 from masc.backends.diagram.picture import png, svg
 from masc.backends.diagram.sketch import Frame, sketch
+from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.graph import Activation, Agent, Edge, Graph, Model, Open
-from masc.compiler.ir.plan import Lora, Sampling, Slot, TrainSettings
+from masc.compiler.ir.plan import Sampling, Slot, TrainSettings
 from masc.compiler.pipeline import compile_file
 from masc.dsl.diagnostics import MascError
 from masc.dsl.source import Source, Span

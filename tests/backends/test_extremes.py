@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from masc.backends.torch.training.train import train
-from masc.compiler.language.agents import DECODING, LORA
+from masc.compiler.language.adapters import LORA
+from masc.compiler.language.agents import DECODING
 from masc.compiler.language.train import NUMBERS
 from support import ROWS, chain, make_program
 

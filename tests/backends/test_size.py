@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from masc.compiler.channels import CHANNELS
-from masc.compiler.ir.plan import Lora, agent_of
+from masc.compiler.ir.adapter import Lora
+from masc.compiler.ir.plan import agent_of
 from masc.compiler.models.facts import read_config
 from masc.compiler.models.size import lora_size, projections
 from masc.compiler.pipeline import compile_source

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from masc.compiler.ir.plan import TrainSettings
-from masc.compiler.language.agents import ANSWER, DECODING, LORA
+from masc.compiler.language.adapters import LORA
+from masc.compiler.language.agents import ANSWER, DECODING
 from masc.compiler.language.bounds import Bounds
 from masc.compiler.language.declare import Option
 from masc.compiler.language.train import NUMBERS, TRAIN

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from masc.compiler.language.agents import ANSWER, LORA
+from masc.compiler.language.adapters import LORA
+from masc.compiler.language.agents import ANSWER
 from masc.compiler.language.other_names import meant
 from masc.compiler.language.train import TRAIN
 from masc.compiler.pipeline import compile_source

@@ -16,6 +16,7 @@ from masc.compiler.forms.graph_text import print_graph
 from masc.compiler.forms.plan_json import decode_plan, dump_plan, load_plan
 from masc.compiler.forms.plan_parse import parse, parse_plan
 from masc.compiler.forms.plan_text import print_plan
+from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.arrival import Kept
 from masc.compiler.ir.plan import (
     Across,
@@ -24,7 +25,6 @@ from masc.compiler.ir.plan import (
     End,
     Keep,
     LatentMap,
-    Lora,
     Loss,
     Plan,
     PlanAgent,

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from dsl_trees import YAML_SKETCH, mutated
-from masc.compiler.language.agents import ANSWER, LORA, THINK
+from masc.compiler.language.adapters import LORA
+from masc.compiler.language.agents import ANSWER, THINK
 from masc.compiler.language.train import TRAIN
 from masc.compiler.pipeline import compile_file, compile_source
 from masc.compiler.resolve.schema import schema

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.graph import Agent
-from masc.compiler.ir.plan import Lora, Slot
+from masc.compiler.ir.plan import Slot
 from masc.compiler.pipeline import Compilation, compile_file, compile_source
 from masc.dsl.diagnostics import Diagnostic
 from masc.dsl.formatter import format_file

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from masc.compiler.channels import CHANNELS
-from masc.compiler.language.agents import ADAPTERS, ANSWER, LORA, THINK
+from masc.compiler.language.adapters import ADAPTERS, LORA
+from masc.compiler.language.agents import ANSWER, THINK
 from masc.compiler.language.train import TRAIN
 from masc.compiler.resolve.params import FIELD_TYPES
 from masc.dsl.tokens import KEYWORDS

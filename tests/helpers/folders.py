@@ -8,7 +8,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from masc.compiler.ir.plan import Lora
 from masc.compiler.models.facts import read_config
 from masc.compiler.models.folder.tensors import expected
 from masc.compiler.models.peft import read_adapter, tensors_for
@@ -56,6 +55,5 @@ def fill_adapter(folder: Path, model: Path) -> Path:
     facts, says = read_config(model), read_adapter(folder)
     shapes = projections(model, facts)
     assert shapes is not None
-    lora = Lora(says.rank, says.alpha, says.targets, rslora=says.rslora, dora=says.dora)
-    write_weights(folder / "adapter_model.safetensors", dict(tensors_for(lora, shapes, facts.layers)))
+    write_weights(folder / "adapter_model.safetensors", dict(tensors_for(says.lora, shapes, facts.layers)))
     return folder

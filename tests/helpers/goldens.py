@@ -21,7 +21,8 @@ from pathlib import Path
 from folders import fill, fill_adapter
 
 from masc.compiler.forms.plan_text import print_plan
-from masc.compiler.ir.plan import Lora, Plan
+from masc.compiler.ir.adapter import Lora
+from masc.compiler.ir.plan import Plan
 from masc.compiler.pipeline import Compilation, compile_source
 from masc.dsl.read import read_source
 from masc.dsl.render import render
