@@ -139,5 +139,5 @@ def test_every_kind_of_adapter_is_written_in_its_own_way(form: Form) -> None:
 def test_an_option_of_adapters_is_named_where_it_is_declared_and_computed() -> None:
     """The others are words of many meanings; of these two it can be counted."""
     declared = {"compiler/language/adapters.py", "compiler/ir/adapter.py"}
-    computed = {"compiler/models/peft.py", "backends/torch/model/adapters.py"}
+    computed = {"compiler/models/peft.py", "backends/torch/model/adapters.py", "backends/torch/model/applying.py"}
     assert naming(r"\b(rslora|dora)\b") <= declared | computed | {"compiler/language/other_names.py"}
