@@ -95,12 +95,14 @@ def compile_plan(text: str, folder: Path, **options: Any) -> Any:
     return compilation.plan
 
 
-def make_program(text: str, folder: Path, *, dtype: str = "float32", awake: bool = True, **options: Any) -> Any:
+def make_program(
+    text: str, folder: Path, *, dtype: str = "float32", device: str = "cpu", awake: bool = True, **options: Any
+) -> Any:
     """A program from a `.mas` text. awake: `lora_B` and fusers' gates are randomised, so that they do something."""
     from masc.backends.torch.build import build
 
     plan = compile_plan(text, folder, **options)
-    program = build(plan, folder.parent, dtype=dtype, device="cpu")
+    program = build(plan, folder.parent, dtype=dtype, device=device)
     if awake:
         wake(program)
     return program

@@ -1,0 +1,127 @@
+"""What holds of every graph, on the device: a batch equals its rows, the device equals the CPU, gradients are there and
+are the CPU's, decoding equals teacher forcing, a chain equals one pass. Graphs and tiny models are those of the tests
+(`tests/helpers`)."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from device import Device
+
+from masc.backends.torch.model.prompts import answer_ids, prompt_ids
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "helpers"))
+from graphs import GRAPHS
+from support import ROWS, chain, make_model, make_other, make_program
+
+FIRST = ("trace", "overlap", "hidden", "fuse", "text", "rounds")
+"""One graph of each kind."""
+CLOSE = {"float32": 2e-3, "bfloat16": 0.15}
+"""The largest difference of logits, as a share of their largest one. Rounds of random models enlarge a rounding error
+up to ten thousand times; in bfloat16 the numbers tell more than whether they are below it."""
+
+
+Parts = Iterator[tuple[str, Callable[[], Mapping[str, Any]]]]
+
+
+def first(device: Device) -> Parts:
+    """One pass, and a graph of each kind in float32, by name."""
+    yield "a chain is one pass", lambda: one_pass(device)
+    yield from _of(device, FIRST, "float32")
+
+
+def further(device: Device, toy: bool) -> Parts:
+    """The other graphs, and all of them in bfloat16. toy: one graph alone."""
+    if not toy:
+        yield from _of(device, [name for name in GRAPHS if name not in FIRST], "float32")
+    yield from _of(device, ["trace"] if toy else list(GRAPHS), "bfloat16")
+
+
+def _of(device: Device, names: Sequence[str], dtype: str) -> Parts:
+    for name in names:
+        yield f"{name}, {dtype}", partial(of_graph, device, name, dtype)
+
+
+def tiny() -> Path:
+    """A folder with the tests' tiny model, and the other one beside it."""
+    root = Path(tempfile.mkdtemp())
+    make_other(root / "other")
+    return make_model(root / "tiny")
+
+
+def off(one: torch.Tensor, other: torch.Tensor) -> float:
+    """The largest difference, as a share of the largest number."""
+    one, other = one.detach().double().cpu(), other.detach().double().cpu()
+    return float((one - other).abs().max() / other.abs().max().clamp_min(1e-9))
+
+
+def of_graph(device: Device, name: str, dtype: str) -> dict[str, Any]:
+    """All that holds of a graph, and what does not by name (`wrong`)."""
+    folder = tiny()
+    here, there = (make_program(GRAPHS[name], folder, dtype=dtype, device=d) for d in (device.name, "cpu"))
+    limit = CLOSE[dtype]
+    found: dict[str, Any] = {}
+    with torch.no_grad():
+        whole = here(ROWS)
+        found["batch"] = max(
+            off(whole.outputs[output].logits[i, : scored.labels.shape[1]], scored.logits[0])
+            for i, row in enumerate(ROWS)
+            for output, scored in here([row]).outputs.items()
+        )
+        found["decoding"] = _decoding(here) if len(here.plan.outputs) == 1 else 0.0
+    gradients, logits = zip(*(_gradients(program) for program in (here, there)), strict=True)
+    found["CPU"] = off(logits[0], logits[1])
+    found["gradients"] = max(off(gradients[0][n], g) for n, g in gradients[1].items() if n in gradients[0])
+    wrong = [what for what in ("batch", "CPU", "decoding") if not found[what] <= limit]
+    wrong += ["gradients"] * (not found["gradients"] <= 10 * limit)
+    if gradients[0].keys() != gradients[1].keys():
+        wrong.append("gradients reach other parameters")
+    if dtype == "float32" and here.generate(ROWS) != there.generate(ROWS):
+        wrong.append("answers")
+    return {**found, "wrong": wrong}
+
+
+def _decoding(program: Any) -> float:
+    """The largest difference, in nats a token, of what decoding and a teacher-forced pass give what was decoded."""
+    said = zip(ROWS, (one[program.plan.outputs[0]] for one in program.say(ROWS)), strict=True)
+    return max(float(abs(_forced(program, row, one) - one.logprob) / one.scored) for row, one in said)
+
+
+def _gradients(program: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """By parameter, where there is one that is not zero; and the logits."""
+    out = program(ROWS)
+    out.loss.backward()
+    named = {name: p.grad for name, p in program.trainable().items() if p.grad is not None and bool(p.grad.any())}
+    return named, out.logits
+
+
+def _forced(program: Any, row: Mapping[str, Any], said: Any) -> float:
+    """The log-probability, in nats, that a teacher-forced pass gives to what was decoded."""
+    module: Any = sys.modules["masc.backends.torch.engine.walk"]
+    known = module.answer_ids
+    module.answer_ids = lambda base, text: [*said.ids, base.end_of_turn]
+    try:
+        losses = next(iter(program([row], texts=False).outputs.values())).losses
+    finally:
+        module.answer_ids = known
+    return -float(losses[0, : said.scored].sum())
+
+
+def one_pass(device: Device) -> dict[str, Any]:
+    """Agents without latents and adapters that see all before them are one pass over all prompts."""
+    program = make_program(chain(*((n, 0, "norm") for n in "abcd"), adapt="none"), tiny(), device=device.name)
+    base, worst = program.base("a"), 0.0
+    with torch.no_grad():
+        out = program(ROWS)
+        for i, row in enumerate(ROWS):
+            ids = [token for agent in program.plan.agents for token in prompt_ids(base, agent, row, i)]
+            answer = answer_ids(base, row["answer"])
+            plain = base.model(torch.tensor([ids + answer], device=device.name)).logits[0, len(ids) - 1 : -1]
+            worst = max(worst, off(out.logits[i, : len(answer)], plain))
+    return {"chain": worst, "wrong": ["chain"] * (not worst <= CLOSE["float32"])}
