@@ -75,12 +75,22 @@ class Bench:
         return random_model(self.sizes.shape, torch.bfloat16)
 
     @cached_property
+    def decoder(self) -> Any:
+        """One that plain decoding shares."""
+        return self.plain()
+
+    @cached_property
+    def team(self) -> Any:
+        """Four agents in a chain, which most bars run."""
+        return self.chain()
+
+    @cached_property
     def counted(self) -> Mapping[str, float]:
         """Operations, kernels and waits of a decoded token at batch 8: those of a longer answer less those of a
         shorter one."""
         tokens = self.sizes.tokens
-        made, given = self.chain(), rows(8)
-        plain = PlainDecoder(self.plain(), 8, seen(made, given[0]), 2)
+        made, given = self.team, rows(8)
+        plain = PlainDecoder(self.decoder, 8, seen(made, given[0]), 2)
         say(made, given, BEFORE)
         whole = count(lambda: say(made, given, BEFORE + tokens))
         ours = whole - count(lambda: say(made, given, BEFORE))
@@ -158,8 +168,8 @@ def say(made: Any, given: Sequence[Mapping[str, Any]], tokens: int) -> None:
 def decoding(bench: Bench, batch: int) -> Found:
     """A decoded token: the time of a longer answer less that of a shorter one, which leaves out what is before."""
     tokens = bench.sizes.tokens
-    made, given = bench.chain(), rows(batch)
-    plain = PlainDecoder(bench.plain(), batch, seen(made, given[0]), tokens + 1)
+    made, given = bench.team, rows(batch)
+    plain = PlainDecoder(bench.decoder, batch, seen(made, given[0]), tokens + 1)
 
     def ours() -> float:
         whole = bench.timed(lambda: say(made, given, BEFORE + tokens))
@@ -183,7 +193,7 @@ def operations(bench: Bench, which: str) -> Found:
 
 def training(bench: Bench, batch: int) -> Found:
     """Positions a second of a step, against plain fine-tuning on as many positions."""
-    made, given = bench.chain(), rows(batch)
+    made, given = bench.team, rows(batch)
     with torch.no_grad():
         positions = made(given[:1]).positions
     plain = PlainTuning(bench.plain(), batch, positions, ANSWER + 1)
@@ -202,7 +212,7 @@ def training(bench: Bench, batch: int) -> Found:
 
 def training_operations(bench: Bench) -> Found:
     """Operations of one training step at batch 4: those of a run of two less those of a run of one."""
-    made, given = bench.chain(), rows(4)
+    made, given = bench.team, rows(4)
 
     def run(steps: int) -> Callable[[], object]:
         return lambda: masc.train(made, given, steps=steps, batch=4, rate=1e-5)
@@ -266,14 +276,13 @@ def masc_config(model: Path) -> dict[str, Any]:
 def words_against_latents(bench: Bench) -> Found:
     """A batch of rows through four agents, against the same four in words."""
     sizes = bench.sizes
-    latent = bench.chain(answer=sizes.spoken)
     text = program(bench.folder, talking(bench.model, 4, sizes.positions, sizes.spoken))
     given = rows(sizes.many)
     found = list(
         pairs(
             bench,
             lambda: bench.timed(lambda: say(text, given, sizes.spoken)),
-            lambda: bench.timed(lambda: say(latent, given, sizes.spoken)),
+            lambda: bench.timed(lambda: say(bench.team, given, sizes.spoken)),
         )
     )
     return divided(found, ("text team, ms a row", "masc, ms a row"), sizes.many)

@@ -30,17 +30,17 @@ up to ten thousand times; in bfloat16 the numbers tell more than whether they ar
 Parts = Iterator[tuple[str, Callable[[], Mapping[str, Any]]]]
 
 
-def first(device: Device) -> Parts:
-    """One pass, and a graph of each kind in float32, by name."""
+def first(device: Device, toy: bool) -> Parts:
+    """One pass, and a graph of each kind in float32, by name. toy: a single graph."""
     yield "a chain is one pass", lambda: one_pass(device)
-    yield from _of(device, FIRST, "float32")
+    yield from _of(device, ["rounds"] if toy else FIRST, "float32")
 
 
 def further(device: Device, toy: bool) -> Parts:
-    """The other graphs, and all of them in bfloat16. toy: one graph alone."""
+    """The other graphs, and all of them in bfloat16. toy: a single graph."""
     if not toy:
         yield from _of(device, [name for name in GRAPHS if name not in FIRST], "float32")
-    yield from _of(device, ["trace"] if toy else list(GRAPHS), "bfloat16")
+    yield from _of(device, ["text"] if toy else list(GRAPHS), "bfloat16")
 
 
 def _of(device: Device, names: Sequence[str], dtype: str) -> Parts:

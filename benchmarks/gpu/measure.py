@@ -88,7 +88,7 @@ def measure(parts: Parts, device: Device, shapes: Mapping[str, Shape], toy: bool
         raise SystemExit(f"the file is of {parts.found['setting']}, not of {setting}: choose another --json")
     print(shown(setting), flush=True)
     parts.run("ceilings", lambda: {"bandwidth": device.bandwidth(), "rate": device.rate()})
-    for name, part in identities.first(device):
+    for name, part in identities.first(device, toy):
         parts.run(f"identity: {name}", part)
     if "rate" in parts.found.get("ceilings", {}):
         for name, shape in shapes.items():
