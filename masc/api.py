@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from masc.backends.torch.evaluation.evaluate import Report
     from masc.backends.torch.probing.audit import Audit
     from masc.backends.torch.program import Program
+    from masc.compiler.analysis.decoding import Engine
     from masc.compiler.pipeline import Compilation
     from masc.studies.comparison_report import Line
 
@@ -140,14 +141,15 @@ def evaluate(
     seed: int | None = None,
     allow_code_execution: bool = False,
     sandbox: str = "auto",
+    engine: Engine = "fast",
     tick: Callable[[int], None] | None = None,
 ) -> Report:
     """Decode and score rows: accuracy with its 95% interval, perplexities, tokens, time. scorer: the name of one
     (docs/scoring.md), or a function of (said, gold, row) that gives a bool or a share from 0 to 1. output: which one is
     scored (None: the first). repeat: sampled answers to each row, for avg@k, pass@k and the majority. sandbox: in
     which one the scorer `code` runs what the model wrote: auto, bwrap, docker, podman or none. temperature, top_p,
-    max_tokens, seed: of the outputs, where they are not those of the graph. tick: called with the number of answers
-    done since the last call."""
+    max_tokens, seed: of the outputs, where they are not those of the graph. engine: `fast`, or
+    `exact` as training computes. tick: called with the number of answers done since the last call."""
     from masc.backends.torch.evaluation.evaluate import evaluate as run
     from masc.compiler.analysis.decoding import Decoding
 
@@ -161,6 +163,7 @@ def evaluate(
         decoding=Decoding(temperature, top_p, max_tokens, seed),
         allow_code_execution=allow_code_execution,
         sandbox=sandbox,
+        engine=engine,
         tick=tick,
     )[0]
 

@@ -16,20 +16,23 @@ from torch import Tensor, nn
 from masc.backends.torch.data.check import answer_columns
 from masc.backends.torch.data.rows import rows_of
 from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.fast.pipeline import Pipeline
+from masc.backends.torch.engine.fast.rows import Job
 from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.opening import opening_draws
 from masc.backends.torch.engine.outputs import Output, Said, Scored
 from masc.backends.torch.engine.patches import Patches
 from masc.backends.torch.engine.probe import Probe
+from masc.backends.torch.engine.stopping import cut_at_stop, without_partial_stop
 from masc.backends.torch.engine.trace import Trace, patches_of, trace_of
-from masc.backends.torch.engine.walk import Walk, cut_at_stop
+from masc.backends.torch.engine.walk import Walk
 from masc.backends.torch.init_from import Taken, init_from
 from masc.backends.torch.model import adapters, applying
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import answer_ids, value
 from masc.backends.torch.model.segments import Opening
 from masc.backends.torch.model.stored import pack, unpack
-from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding, decoding_of
+from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding, Engine, decoding_of
 from masc.compiler.artifact import (
     Layout,
     atomic_write,
@@ -166,13 +169,33 @@ class Program(Modules):
         decoding: Decoding = AS_WRITTEN,
         samples: Sequence[int] | None = None,
         cuts: bool = False,
+        engine: Engine = "fast",
     ) -> list[dict[str, Said]]:
         """Decode everything that is said for a batch of rows: by output, and by activation what agents tell each other.
         indices: the rows' numbers in the whole data (for seeds and errors). samples: which sample of its row each one
         is, from 0 (None: the first); what is drawn depends on nothing but seed, row and sample. cuts: an answer that
         reaches the model's last position is cut off there, instead of being an error (E0606). Nothing is dropped,
-        whatever mode the program is in."""
-        return self._say(Walk(self, rows, None, False, None, indices, probe, decoding, samples, cuts))
+        whatever mode the program is in. engine: `fast`, or `exact` as training computes; probes and patches need
+        the exact one, and have it."""
+        if engine == "exact" or probe is not None or self.here.patches is not None:
+            return self._say(Walk(self, rows, None, False, None, indices, probe, decoding, samples, cuts))
+        found = dict(self.say_each(rows, len(rows), indices, decoding, samples, cuts))
+        return [found[number] for number in range(len(rows))]
+
+    def say_each(
+        self,
+        rows: Sequence[Row],
+        size: int,
+        indices: Sequence[int] | None = None,
+        decoding: Decoding = AS_WRITTEN,
+        samples: Sequence[int] | None = None,
+        cuts: bool = False,
+    ) -> Iterator[tuple[int, dict[str, Said]]]:
+        """As `say`, by the fast engine, of any number of rows, `size` of them at once: (its place in `rows`, what was
+        said for it) as rows come through, which is not their order."""
+        numbers, drawn = indices or range(len(rows)), samples or [0] * len(rows)
+        jobs = [Job(i, *job) for i, job in enumerate(zip(rows, numbers, drawn, strict=True))]
+        return Pipeline(self, jobs, size, decoding, cuts).results()
 
     @torch.no_grad()
     def _say(self, walk: Walk) -> list[dict[str, Said]]:
@@ -232,15 +255,22 @@ class Program(Modules):
 
     @overload
     def generate(
-        self, rows: Sequence[Row], stream: Literal[False] = False, **decoding: Unpack[_Decoding]
+        self,
+        rows: Sequence[Row],
+        stream: Literal[False] = False,
+        engine: Engine = "fast",
+        **decoding: Unpack[_Decoding],
     ) -> list[Any]: ...
     @overload
-    def generate(self, rows: Sequence[Row], stream: Literal[True], **decoding: Unpack[_Decoding]) -> Iterator[str]: ...
     def generate(
-        self, rows: Sequence[Row], stream: bool = False, **decoding: Unpack[_Decoding]
+        self, rows: Sequence[Row], stream: Literal[True], engine: Engine = "fast", **decoding: Unpack[_Decoding]
+    ) -> Iterator[str]: ...
+    def generate(
+        self, rows: Sequence[Row], stream: bool = False, engine: Engine = "fast", **decoding: Unpack[_Decoding]
     ) -> list[Any] | Iterator[str]:
         """The answers to rows, in one batch: a list of strings, or of dicts (output name -> string) where the graph has
         several outputs. stream: rows is one row, and pieces of the (last) output's text come as they are decoded.
+        engine: `fast`, or `exact` as training computes; both say the same but for rounding.
 
         decoding: `temperature` (0: greedy), `top_p`, `max_tokens`, `seed` of the outputs, where they are not those of
         the graph. Errors: ValueError where one is out of range, TypeError for another name."""
@@ -248,35 +278,42 @@ class Program(Modules):
         if stream:
             if len(rows) != 1:
                 raise ValueError("stream=True takes exactly one row")
-            return self._stream(rows[0], chosen)
-        said = self.say(rows, decoding=chosen) if rows else []
+            return self._stream(rows[0], chosen, engine)
+        said = self.say(rows, decoding=chosen, engine=engine) if rows else []
         if len(self.plan.outputs) == 1:
             return [item[self.plan.outputs[0]].text for item in said]
         return [{name: item[name].text for name in self.plan.outputs} for item in said]
 
-    @torch.no_grad()
-    def _pieces(self, row: Row, decoding: Decoding) -> Iterator[str]:
+    def _pieces(self, turn: Turn, growing: Iterator[tuple[Sequence[int], bool]]) -> Iterator[str]:
+        """Pieces of a text. growing: its tokens so far, and whether it is done."""
+        assert turn.answer is not None
+        base, sampling = self.base(turn.agent), turn.answer.sampling
+        shown = ""
+        for ids, done in growing:
+            text = cut_at_stop(base.text(ids), sampling)
+            # Hold back half a character, and what may be the beginning of a stop string.
+            safe = text if done else without_partial_stop(text.rstrip("\ufffd"), sampling.stop)
+            if safe.startswith(shown) and len(safe) > len(shown):
+                yield safe[len(shown) :]
+                shown = safe
+
+    def _walked(self, row: Row, decoding: Decoding, last: Turn) -> Iterator[tuple[Sequence[int], bool]]:
+        """The tokens of an answer as the exact engine decodes them."""
         walk = Walk(self, [row], None, False, None, decoding=decoding)
         for turn in walk.steps():
-            assert turn.answer is not None
-            answer = turn.answer
-            if answer.output != self.plan.outputs[-1]:
-                self._finish(walk, turn)
-                continue
-            base = self.base(turn.agent)
-            shown = text = ""
-            for state in walk.decode(turn):
-                text = cut_at_stop(base.text(state[0].ids), answer.sampling)
-                # Hold back half a character, and what may be the beginning of a stop string.
-                safe = text if state[0].done else without_partial_stop(text.rstrip("\ufffd"), answer.sampling.stop)
-                if safe.startswith(shown) and len(safe) > len(shown):
-                    yield safe[len(shown) :]
-                    shown = safe
-            walk.texts[turn.activation] = [text]
+            if turn is last:
+                yield from ((state[0].ids, state[0].done) for state in walk.decode(turn))
+                return
+            self._finish(walk, turn)
 
-    def _stream(self, row: Row, decoding: Decoding) -> Iterator[str]:
+    def _stream(self, row: Row, decoding: Decoding, engine: Engine) -> Iterator[str]:
         # A generator's frame must not leave gradients or dropout switched off for its caller between pieces.
-        pieces = self._pieces(row, decoding)
+        last = dict(self._answers())[self.plan.outputs[-1]]
+        if engine == "exact" or self.here.patches is not None:
+            growing = self._walked(row, decoding, last)
+        else:
+            growing = Pipeline(self, [Job(0, row, 0)], 1, decoding).writing(last.said).growing(last.said)
+        pieces = self._pieces(last, growing)
         while True:
             with torch.no_grad(), applying.still():
                 piece = next(pieces, None)
@@ -381,11 +418,3 @@ def _file(source: Path | Mapping[str, bytes], name: str) -> bytes:
     if name not in source:
         raise ValueError(f"there is no `{name}`")
     return source[name]
-
-
-def without_partial_stop(text: str, stops: Sequence[str]) -> str:
-    """The text less a tail that is the beginning of a stop string."""
-    for size in range(max((len(s) for s in stops), default=1) - 1, 0, -1):
-        if any(s.startswith(text[-size:]) for s in stops if len(s) > size and len(text) >= size):
-            return text[:-size]
-    return text

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 from masc.compiler.ir.plan import Answer, Plan, Sampling
 from masc.compiler.language.agents import DECODING
 from masc.dsl.diagnostics import did_you_mean
+
+Engine = Literal["fast", "exact"]
+"""What runs a plan without training it: as fast as can be, or as training computes it. Both say the same, but for
+rounding."""
 
 
 @dataclass(frozen=True)

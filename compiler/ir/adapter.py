@@ -30,6 +30,11 @@ class Lora:
     dora: bool = False
     start: str | None = None
 
+    @property
+    def additive(self) -> bool:
+        """Whether it adds to what a projection gives and changes nothing else of it."""
+        return not self.dora
+
     def of_rank(self, rank: int) -> Lora:
         """A fresh one of another rank, with outputs as strong."""
         share = rank / self.rank

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from masc.backends.scoring.declarations import SANDBOXES
-from masc.compiler.analysis.decoding import Decoding
+from masc.compiler.analysis.decoding import Decoding, Engine
 from masc.compiler.ir.plan import Mode
 
 File = Annotated[
@@ -41,6 +41,7 @@ AllowCode = Annotated[
 ]
 Sandbox = Annotated[str, typer.Option(help=f"In which sandbox it is run: {', '.join(SANDBOXES)}")]
 Batch = Annotated[int, typer.Option(min=1, help="Rows decoded together")]
+EngineOption = Annotated[Engine, typer.Option("--engine", help="fast, or exact: as training computes")]
 
 
 def require(problem: str | None, option: str) -> None:

@@ -19,6 +19,7 @@ from masc.commands.options import (
     Cuts,
     Device,
     Dtype,
+    EngineOption,
     File,
     MaxTokens,
     Sandbox,
@@ -62,6 +63,7 @@ def run(
         Literal["prompts"] | None, typer.Option(help="prompts: what each agent reads and says, turn by turn")
     ] = None,
     batch: Batch = 16,
+    engine: EngineOption = "fast",
     dtype: Dtype = None,
     device: Device = None,
 ) -> None:
@@ -90,11 +92,14 @@ def run(
             raise typer.BadParameter("give either --input NAME=TEXT (once for each input) or --data FILE")
         checks.check_inputs(row, found.plan.inputs, used)
         program = session.load_program(found, dtype=dtype, device=device)
-        (answers.stream if show is None else answers.show)(program, row, decoding)
+        if show is None:
+            answers.stream(program, row, decoding, engine)
+        else:
+            answers.show(program, row, decoding)
         return
     rows = columns.read(data, used, columns.checked(named, found.plan, labels=False))
     program = session.load_program(found, dtype=dtype, device=device)
-    answers.run_rows(program, rows, columns.renamed(rows, named), out, batch, decoding)
+    answers.run_rows(program, rows, columns.renamed(rows, named), out, batch, decoding, engine)
 
 
 def eval_(
@@ -122,6 +127,7 @@ def eval_(
     items: Annotated[Path | None, typer.Option(help="Also write each answer as JSON lines")] = None,
     allow_code_execution: AllowCode = False,
     sandbox: Sandbox = "auto",
+    engine: EngineOption = "fast",
     dtype: Dtype = None,
     device: Device = None,
 ) -> None:
@@ -151,7 +157,7 @@ def eval_(
     rows = columns.renamed(session.eval_rows_of(found, data, scorer, output, task, named)[:limit], named)
     program = session.load_program(found, dtype=dtype, device=device)
     result, scored = session.evaluate(
-        program, rows, scorer, output, batch, allow_code_execution, sandbox, repeat, decoding
+        program, rows, scorer, output, batch, allow_code_execution, sandbox, repeat, decoding, engine
     )
     if out is not None:  # files first: what cannot be printed is not lost
         where = provenance.of_data(rows, task, session.eval_path(found, data, task), named)

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masc.compiler.analysis.decoding import Decoding
+from masc.compiler.analysis.decoding import Decoding, Engine
 from masc.compiler.artifact import atomic_write, versions
 from masc.compiler.files.writing import check_file
 from masc.compiler.forms.essence import fingerprint
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 
-def stream(program: Program, row: Row, decoding: Decoding) -> None:
+def stream(program: Program, row: Row, decoding: Decoding, engine: Engine = "fast") -> None:
     """Print one answer as it is decoded."""
-    for piece in program.generate([row], stream=True, **asdict(decoding)):
+    for piece in program.generate([row], stream=True, engine=engine, **asdict(decoding)):
         print(piece, end="", flush=True)
     print()
 
@@ -57,9 +57,15 @@ def check_out(out: Path) -> None:
 
 
 def run_rows(
-    program: Program, rows: Sequence[Row], read: Sequence[Row], out: Path, batch: int, decoding: Decoding
+    program: Program,
+    rows: Sequence[Row],
+    read: Sequence[Row],
+    out: Path,
+    batch: int,
+    decoding: Decoding,
+    engine: Engine = "fast",
 ) -> None:
-    """Answer every row. Answers are appended to `OUT.partial` batch by batch, so that a run that was stopped goes on
+    """Answer every row. Answers are appended to `OUT.partial` as they are there, so that a run that was stopped goes on
     where it was; at the end they are written to `out` in the order of the rows, each row with all of its columns. read:
     the rows as the graph reads them."""
     from masc.backends.torch.evaluation.evaluate import say_all
@@ -69,10 +75,10 @@ def run_rows(
     for name, other in apart.items():
         say(f"the rows have a column `{name}` as well: it is `{other}` in {out}")
     partial = partial_of(out)
-    done, cut_off = readpartial_of(partial, mark_of(program, rows, read, decoding))
+    done, cut_off = readpartial_of(partial, mark_of(program, rows, read, decoding, engine))
     with partial.open("a", encoding="utf-8") as file, bar() as progress:
         task = progress.add_task("run", total=len(rows), completed=len(done))
-        for i, said in say_all(program, read, batch, frozenset(done), decoding=decoding):
+        for i, said in say_all(program, read, batch, frozenset(done), decoding=decoding, engine=engine):
             done[i] = {name: said[name].text for name in outputs}
             cut = any(said[name].cut for name in outputs)
             cut_off += cut
@@ -114,7 +120,9 @@ def partial_of(out: Path) -> Path:
     return out.with_name(out.name + ".partial")
 
 
-def mark_of(program: Program, rows: Sequence[Row], read: Sequence[Row], decoding: Decoding) -> str:
+def mark_of(
+    program: Program, rows: Sequence[Row], read: Sequence[Row], decoding: Decoding, engine: Engine = "fast"
+) -> str:
     """A hash of all that the answers depend on: the rows, what the graph reads of them, the plan (with what is cut, set
     or made text), how it decodes, the base models, the weights as they are (trained, of a checkpoint or fresh), how
     numbers are computed and by which versions."""
@@ -123,6 +131,7 @@ def mark_of(program: Program, rows: Sequence[Row], read: Sequence[Row], decoding
         "rows": [[dict(row) for row in rows], [dict(row) for row in read]],
         "plan": fingerprint(program.plan, decoding=True),
         "decoding": asdict(decoding),
+        "engine": engine,
         "models": [[record.name, record.target, record.hash] for record in program.model_records()],
         "numbers": [*(str(program.base(agent.name).model.dtype) for agent in program.plan.agents), program.device.type],
         "versions": versions(),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masc.backends.scoring.declarations import runs_code
-from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
+from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding, Engine
 from masc.compiler.artifact import (
     Artifact,
     Layout,
@@ -327,6 +327,7 @@ def evaluate(
     sandbox: str,
     repeat: int = 1,
     decoding: Decoding = AS_WRITTEN,
+    engine: Engine = "fast",
 ) -> tuple[Report, list[Item]]:
     """Score a program on rows, with a progress bar."""
     from masc.backends.torch.evaluation.evaluate import evaluate as run
@@ -343,6 +344,7 @@ def evaluate(
             decoding=decoding,
             allow_code_execution=allow_code_execution,
             sandbox=sandbox,
+            engine=engine,
             tick=lambda count: progress.advance(task, count),
         )
 

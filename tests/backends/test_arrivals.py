@@ -11,7 +11,7 @@ import torch
 from graphs import GRAPHS, pair
 from masc.backends.torch.model.prompts import aligned, answer_ids, prompt_ids, prompt_of
 from masc.compiler.ir.plan import Turn
-from support import ROWS, make_model, make_program
+from support import ROWS, WINDOWED, make_model, make_program
 
 # -- hidden ------------------------------------------------------------------------------------------------------------
 
@@ -262,16 +262,6 @@ def test_a_cut_edge_lets_nothing_through(edge: str, tiny: Path) -> None:
 
 
 # -- windows -----------------------------------------------------------------------------------------------------------
-
-
-WINDOWED = [
-    (
-        "gemma3_text",
-        {"sliding_window": 24, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
-    ),
-    ("mistral", {"sliding_window": 24}),
-    ("qwen2", {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1}),
-]
 
 
 @pytest.mark.parametrize(("kind", "settings"), WINDOWED, ids=[kind for kind, _ in WINDOWED])

@@ -226,14 +226,14 @@ def test_a_tiny_temperature_is_greedy(tiny: Path) -> None:
 
 
 def test_top_p_keeps_the_smallest_set(tiny: Path) -> None:
-    from masc.backends.torch.engine.rollout import _choose
+    from masc.backends.torch.engine.choosing import Draws, choose, settings
     from masc.compiler.ir.plan import Sampling
 
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]]))
     for top_p, allowed in ((0.4, {0}), (0.5, {0}), (0.7, {0, 1}), (0.9, {0, 1, 2}), (1.0, {0, 1, 2, 3})):
-        generators = [torch.Generator().manual_seed(0)]
-        sampling = Sampling(temperature=1.0, top_p=top_p)
-        picked = {int(_choose(logits, sampling, generators)) for _ in range(200)}
+        draws = Draws(0).next(200)
+        table = settings([Sampling(temperature=1.0, top_p=top_p)] * 200, logits)
+        picked = set(choose(logits.expand(200, -1), table, draws).tolist())
         assert picked == allowed
 
 

@@ -135,3 +135,13 @@ def chain(*agents: tuple[str, int, str], edge: str = "kv", adapt: str = "lora(ra
 
 ROWS = [{"q": "hello world " * k, "answer": "y" * n} for k, n in ((1, 3), (3, 1), (2, 6), (4, 2))]
 """Rows whose prompts and answers all differ in length."""
+
+WINDOWED: list[tuple[str, dict[str, Any]]] = [
+    (
+        "gemma3_text",
+        {"sliding_window": 24, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]},
+    ),
+    ("mistral", {"sliding_window": 24}),
+    ("qwen2", {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1}),
+]
+"""Types of models with sliding windows, and settings for tiny ones."""

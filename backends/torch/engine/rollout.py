@@ -8,6 +8,7 @@ What they compute: docs/semantics.md, sections 6 and 12.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +18,11 @@ from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 
 from masc.backends.torch.channels.bringing import Change
+from masc.backends.torch.engine.choosing import Draws, choose, scores, settings
 from masc.backends.torch.model.applying import Aliases, still
 from masc.backends.torch.model.attention import Columns
-from masc.backends.torch.model.base import Base, columns
+from masc.backends.torch.model.base import Base, columns, pad
+from masc.backends.torch.model.prompts import Prompt
 from masc.backends.torch.model.segments import KeysValues, Past, Segment
 from masc.compiler.ir.plan import Sampling
 
@@ -31,6 +34,22 @@ class Block:
 
     inputs: Tensor
     real: Tensor
+
+
+def padded(base: Base, rows: Sequence[Sequence[int]]) -> Block:
+    """Ids as one block."""
+    return Block(*pad(rows, base.padding, base.device))
+
+
+def prompt_block(base: Base, prompts: Sequence[Prompt], vectors: Tensor | None) -> Block:
+    """Prompts as one block: ids, or where vectors [B, N, d] stand in them, embeddings."""
+    block = padded(base, [prompt.ids for prompt in prompts])
+    if vectors is None:
+        return block
+    embeddings = base.embed(block.inputs.clamp_min(0))
+    wanted = (-1 - block.inputs).clamp_min(0)[..., None].expand(-1, -1, vectors.shape[2])
+    sent = vectors.to(embeddings.dtype).gather(1, wanted)
+    return Block(torch.where((block.inputs < 0)[..., None], sent, embeddings), block.real)
 
 
 @dataclass(frozen=True)
@@ -78,13 +97,14 @@ def activate(
     past: Past | None,
     recompute: bool = False,
     aliases: Aliases | None = None,
+    applied: AbstractContextManager[None] | None = None,
 ) -> Activated:
     """Write one segment under an agent's adapter (by way of aliases of its parameters, if there are any): prefill the
     prompt, think, read the label.
 
     recompute: keep no activations and run again in the backward pass. Keys and values go in as plain tensors, since a
     cache object would lose the channel, and the adapter is applied inside what is recomputed: by then another one is
-    active.
+    active. applied: what it runs under instead of the adapter as it is, where no gradient is wanted.
     """
     layers = () if past is None else past.layers
     flat = tuple(tensor for pair in layers for tensor in pair)
@@ -94,7 +114,7 @@ def activate(
     def body(*tensors: Tensor) -> tuple[Tensor, ...]:
         pairs = tuple(zip(tensors[::2], tensors[1::2], strict=True))
         noise = None if seed is None else torch.Generator(base.device).manual_seed(seed)
-        with base.applying(agent, aliases, noise), still(seed is None):
+        with applied or base.applying(agent, aliases, noise), still(seed is None):
             written = _write(base, script, pairs, None if past is None else past.columns)
         states = written.last, written.after, written.hidden, written.fed
         return (*states, *(tensor for pair in written.layers for tensor in pair))
@@ -253,15 +273,16 @@ def decode(
     cache, seen = base.cache(joined), joined.columns
     position = segment.end("all")
     state = [Decoded([]) for _ in seeds]
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    draws = [Draws(seed) for seed in seeds]
+    table = settings([sampling] * len(draws), last)
     real = segment.real
     while True:
         logits = base.logits(last[:, 0])
-        choice = _choose(logits, sampling, generators)
-        # NaN where any logit is NaN or inf, or all are -inf; else 0 is added. -inf alone: a token that cannot be said.
-        scores = torch.log_softmax(logits, -1).gather(1, choice[:, None])[:, 0] + 0 * logits.amax(-1)
+        drawn = torch.cat([one.next(1) for one in draws]).to(logits.device)
+        choice = choose(logits, table, drawn)
+        found = zip(choice.tolist(), scores(logits, choice).tolist(), strict=True)
         alive = torch.tensor([not s.done for s in state], device=choice.device)
-        for sample, token, score, limit in zip(state, choice.tolist(), scores.tolist(), limits, strict=True):
+        for sample, (token, score), limit in zip(state, found, limits, strict=True):
             if sample.done:
                 continue
             sample.logprob += score
@@ -295,18 +316,3 @@ def _join(past: Past | None, segment: Segment) -> Past:
         for (pk, pv), (sk, sv) in zip(past.layers, segment.layers, strict=True)
     )
     return Past(layers, past.columns.grow(segment.real, segment.place))
-
-
-def _choose(logits: Tensor, sampling: Sampling, generators: Sequence[torch.Generator]) -> Tensor:
-    """One token per sample, long [B]; logits [B, V]."""
-    if sampling.temperature == 0:
-        return logits.argmax(-1)
-    # The largest becomes 0 before the division: a temperature near 0 then gives -inf elsewhere, not inf - inf.
-    probabilities = torch.softmax((logits - logits.amax(-1, keepdim=True)) / sampling.temperature, -1)
-    ranked, order = probabilities.sort(dim=-1, descending=True)
-    # Keep the smallest set whose mass reaches top_p: a token stays if the mass before it is still short of that.
-    kept = ranked * ((ranked.cumsum(-1) - ranked) < sampling.top_p)
-    # Of what is no number anything may be drawn: its score says so, and whoever decodes looks at that.
-    kept = kept.nan_to_num(1.0).cpu()
-    picks = [torch.multinomial(row, 1, generator=g) for row, g in zip(kept, generators, strict=True)]
-    return order.gather(1, torch.stack(picks).to(order.device))[:, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -13,21 +13,33 @@ from torch import Tensor, nn
 
 from masc.backends.torch.channels.arrivals import Arriving, arriving, change_of
 from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.fast.adapters import adapting
 from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.patches import patched_segment, patched_texts, patched_thinking
 from masc.backends.torch.engine.probe import Probe
-from masc.backends.torch.engine.rollout import Activated, Block, Decoded, Script, Thinking, activate, decode
+from masc.backends.torch.engine.refusals import answer_too_long, empty_prompt, no_numbers, too_long
+from masc.backends.torch.engine.rollout import (
+    Activated,
+    Block,
+    Decoded,
+    Script,
+    Thinking,
+    activate,
+    decode,
+    padded,
+    prompt_block,
+)
+from masc.backends.torch.engine.stopping import cut_at_stop
 from masc.backends.torch.model import adapters, applying
 from masc.backends.torch.model.align import embedding
 from masc.backends.torch.model.attention import watching
-from masc.backends.torch.model.base import Base, pad
+from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import Content, Prompt, answer_ids, check_size, prompt_of, value
 from masc.backends.torch.model.segments import Opening, Past, Segment, look, start_of
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.analysis.sights import sights
 from masc.compiler.ir.arrival import Arrival
-from masc.compiler.ir.plan import Sampling, Think, Turn, agent_of
-from masc.dsl.diagnostics import MascError, fail
+from masc.compiler.ir.plan import Think, Turn, agent_of
 
 
 class Walk:
@@ -108,7 +120,7 @@ class Walk:
             self._check_sizes(base, agent, contents)
             prompt = len(prompt_of(base, self.plan.agent(agent), contents[0]).ids)
             if not prompt and not any(arrival.holds for arrival in turn.arrives):  # what will be read may fill it
-                raise _empty(agent, index)
+                raise empty_prompt(agent, index)
             steps, label = 0 if turn.think is None else turn.think.steps, 0
             self.texts[name] = [""]
             if self.columns is not None and turn.answer is not None and turn.said in self.columns:
@@ -136,18 +148,13 @@ class Walk:
         limit = self._limit(base)
         worst = int(end.argmax())
         if limit and int(end[worst]) > limit:
-            raise fail(
-                "E0606",
-                f"row {self.indices[worst] + 1} needs {int(end[worst])} positions by the end of agent `{agent}`; "
-                f"there are {limit}",
-                hint="shorten the input, or raise `max_length` if it is the lower limit",
-            )
+            raise too_long(agent, self.indices[worst], int(end[worst]), limit)
 
     def check_numbers(self, agent: str, found: Tensor) -> None:
         """E0701 where what an agent computes, a tensor [B, ...], holds NaN or infinities."""
         if not bool(found.isfinite().all()):
             numbers = found.flatten(1).isfinite().all(1).tolist()
-            raise _no_numbers(agent, self.indices[numbers.index(False)])
+            raise no_numbers(agent, self.indices[numbers.index(False)])
 
     # -- writing segments ------------------------------------------------------------------------------------------
 
@@ -161,8 +168,8 @@ class Walk:
         prompts = [prompt_of(base, spec, filled, aligned) for filled in arrived.contents]
         for filled, i in zip(prompts, self.indices, strict=True):
             if not filled.ids:
-                raise _empty(agent, i)
-        prompt = _block(base, prompts, arrived.vectors)
+                raise empty_prompt(agent, i)
+        prompt = prompt_block(base, prompts, arrived.vectors)
         script = Script(
             prompt=prompt,
             start=start_of(turn.at, self.segments, prompt.real),
@@ -185,7 +192,10 @@ class Walk:
         watch = None if self.probe is None else self.probe.watch(turn, crossed, self._crossing(turn, arrived, prompts))
         with nullcontext() if turn.gradient or self.graph else torch.no_grad(), watching(watch):
             aliases = self._aliases(base, adapter, name)
-            done = activate(base, adapter, replace(script, label=label), past, self.recompute, aliases)
+            whole = replace(script, label=label)
+            done = activate(
+                base, adapter, whole, past, self.recompute, aliases, self._quick(base, adapter, len(prompts))
+            )
         if not torch.is_grad_enabled():  # in training the loss says it, once a step
             self.check_numbers(agent, done.last)
         self.segments[name], self.activated[name] = done.segment, done
@@ -212,6 +222,12 @@ class Walk:
             alias.register_hook(partial(_note, rounds, name, parameter))
         return made
 
+    def _quick(self, base: Base, adapter: str | None, batch: int) -> AbstractContextManager[None] | None:
+        """Where it is wanted and no gradient is: the adapter in the dtype of the base, as the fast engine has it."""
+        if not self.here.quick or torch.is_grad_enabled():
+            return None
+        return adapting(base, [adapter], (), fold=False)([adapter] * batch)
+
     def _label(self, base: Base, script: Script, past: Past | None, turn: Turn) -> Block | None:
         """What an answering agent reads as its answer: what supervises it, else (for text that no column supervises)
         what it says now. The end of the turn is read only where somebody looks at this segment."""
@@ -222,7 +238,7 @@ class Walk:
             texts = [value(row, column, i) for row, i in zip(self.rows, self.indices, strict=True)]
             for text, i in zip(texts, self.indices, strict=True):
                 check_size(base, [text], self._limit(base), f"row {i + 1}")
-            full = _padded(base, [answer_ids(base, text) for text in texts])
+            full = padded(base, [answer_ids(base, text) for text in texts])
             self.labels[turn.said] = full
             self.texts[name] = texts
             width = full.inputs.shape[1] - (not turn.read_to_end)
@@ -234,7 +250,7 @@ class Walk:
         self.texts[name] = [cut_at_stop(base.text(one.ids), turn.answer.sampling) for one in said]
         if not turn.read_to_end:
             return None
-        return _padded(base, [[*one.ids, *([] if one.end is None else [one.end])] for one in said])
+        return padded(base, [[*one.ids, *([] if one.end is None else [one.end])] for one in said])
 
     def _thinking(self, base: Base, turn: Turn, think: Think, batch: int) -> Thinking:
         embed = embedding(base, think.align, self.modules.links.get(turn.agent))
@@ -282,7 +298,7 @@ class Walk:
         for state, segment in decode(base, adapter, activated, past, answer.sampling, seeds, limits, turn.read_to_end):
             for sample, i in zip(state, self.indices, strict=True):
                 if not math.isfinite(sample.logprob):
-                    raise _no_numbers(agent, i)
+                    raise no_numbers(agent, i)
             for sample in state if answer.sampling.stop else []:
                 text = base.text(sample.ids)
                 sample.done = sample.done or any(stop in text for stop in answer.sampling.stop)
@@ -290,49 +306,11 @@ class Walk:
             for sample, limit, i in zip(state, limits, self.indices, strict=True):
                 ended = sample.done and sample.end is None and len(sample.ids) == limit
                 if ended and limit < answer.sampling.max_tokens and not self.cuts:
-                    raise fail(
-                        "E0606",
-                        f"the answer to row {i + 1} runs past the model's {base.max_positions} positions",
-                        hint="shorten the input, or pass on less with `carry = own` or `carry = latents`",
-                    )
+                    raise answer_too_long(i, base.max_positions)
             yield state
-
-
-def cut_at_stop(text: str, sampling: Sampling) -> str:
-    """The text up to the first stop string."""
-    ends = [at for stop in sampling.stop if (at := text.find(stop)) >= 0]
-    return text[: min(ends)] if ends else text
-
-
-def _empty(agent: str, index: int) -> MascError:
-    return fail("E0619", f"the prompt of agent `{agent}` is empty for row {index + 1}")
-
-
-def _no_numbers(agent: str, index: int) -> MascError:
-    return fail(
-        "E0701",
-        f"the logits of agent `{agent}` are not numbers for row {index + 1}: they are NaN or infinite",
-        hint="the weights of its base model or of an adapter are damaged or have diverged, or its numbers are too "
-        "large for the dtype: fetch the model again, try `float32`, or train with a lower `rate`",
-    )
 
 
 def _note(rounds: dict[str, dict[str, Tensor]], activation: str, parameter: str, gradient: Tensor) -> None:
     """Add to what an activation contributes to a parameter's gradient."""
     known = rounds.setdefault(activation, {})
     known[parameter] = known[parameter] + gradient.detach() if parameter in known else gradient.detach()
-
-
-def _padded(base: Base, rows: Sequence[Sequence[int]]) -> Block:
-    return Block(*pad(rows, base.padding, base.device))
-
-
-def _block(base: Base, prompts: Sequence[Prompt], vectors: Tensor | None) -> Block:
-    """Prompts as one block: ids, or where vectors [B, N, d] stand in them, embeddings."""
-    block = _padded(base, [prompt.ids for prompt in prompts])
-    if vectors is None:
-        return block
-    embeddings = base.embed(block.inputs.clamp_min(0))
-    wanted = (-1 - block.inputs).clamp_min(0)[..., None].expand(-1, -1, vectors.shape[2])
-    sent = vectors.to(embeddings.dtype).gather(1, wanted)
-    return Block(torch.where((block.inputs < 0)[..., None], sent, embeddings), block.real)

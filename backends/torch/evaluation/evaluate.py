@@ -20,7 +20,7 @@ from masc.backends.torch.engine.probe import Probe
 from masc.backends.torch.evaluation.repeats import interval, majority, pass_at, sizes
 from masc.backends.torch.model.prompts import prompt_ids, value
 from masc.backends.torch.program import Program
-from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding, decodings_json, samples_anything
+from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding, Engine, decodings_json, samples_anything
 from masc.compiler.ir.plan import Plan
 from masc.compiler.language.bounds import Bounds
 from masc.dsl.diagnostics import did_you_mean, fail
@@ -51,25 +51,57 @@ def say_all(
     skip: frozenset[int] = frozenset(),
     probe: Probe | None = None,
     decoding: Decoding = AS_WRITTEN,
+    engine: Engine = "fast",
 ) -> Iterator[tuple[int, dict[str, Said]]]:
-    """Decode every row not in `skip`; yields (row number, what was said by output), batch by batch."""
-    for batch in batches(program, rows, [i for i in range(len(rows)) if i not in skip], size):
-        said = program.say([rows[i] for i in batch], batch, probe, decoding, cuts=True)
-        yield from zip(batch, said, strict=True)
+    """Decode every row not in `skip`, `size` of them at once; yields (row number, what was said by output) as they come
+    through: longest first, batch by batch where the exact engine runs them."""
+    whole = batches(program, rows, [i for i in range(len(rows)) if i not in skip], size)
+    if engine == "fast" and probe is None:
+        for i, _, said in _said(program, rows, [(i, 0) for batch in whole for i in batch], size, decoding, engine):
+            yield i, said
+        return
+    for batch in whole:
+        said_by_row = program.say([rows[i] for i in batch], batch, probe, decoding, cuts=True, engine=engine)
+        yield from zip(batch, said_by_row, strict=True)
 
 
 def say_samples(
-    program: Program, rows: Sequence[Row], size: int, samples: int, decoding: Decoding = AS_WRITTEN
+    program: Program,
+    rows: Sequence[Row],
+    size: int,
+    samples: int,
+    decoding: Decoding = AS_WRITTEN,
+    engine: Engine = "fast",
 ) -> Iterator[tuple[int, int, dict[str, Said]]]:
-    """Decode every row `samples` times; yields (row number, sample, what was said by output). A row's samples stand
-    side by side in its batch; what is drawn depends on neither."""
+    """Decode every row `samples` times, `size` answers at once; yields (row number, sample, what was said by output).
+    What is drawn depends on nothing but row and sample."""
     whole = [i for batch in batches(program, rows, range(len(rows)), 1) for i in batch]
     drawn = [(i, sample) for i in whole for sample in range(samples)]
-    for at in range(0, len(drawn), size):
-        part = drawn[at : at + size]
+    return _said(program, rows, drawn, size, decoding, engine)
+
+
+def _said(
+    program: Program,
+    rows: Sequence[Row],
+    drawn: Sequence[tuple[int, int]],
+    size: int,
+    decoding: Decoding,
+    engine: Engine,
+) -> Iterator[tuple[int, int, dict[str, Said]]]:
+    """Answers of some (row, sample)."""
+    if engine == "fast":
+        indices, numbers = [i for i, _ in drawn], [sample for _, sample in drawn]
+        for at, said in program.say_each([rows[i] for i in indices], size, indices, decoding, numbers, cuts=True):
+            yield (*drawn[at], said)
+        return
+    for first in range(0, len(drawn), size):
+        part = drawn[first : first + size]
         indices, numbers = [i for i, _ in part], [sample for _, sample in part]
-        said = program.say([rows[i] for i in indices], indices, decoding=decoding, samples=numbers, cuts=True)
-        yield from zip(indices, numbers, said, strict=True)
+        found = program.say(
+            [rows[i] for i in indices], indices, decoding=decoding, samples=numbers, cuts=True, engine=engine
+        )
+        for (i, sample), said in zip(part, found, strict=True):
+            yield i, sample, said
 
 
 @dataclass(frozen=True)
@@ -120,6 +152,8 @@ class Report:
     dtype: str = "float32"
     """Of the frozen base models."""
     device: str = "cpu"
+    engine: Engine = "fast"
+    """What ran it: `fast`, or `exact` as training computes."""
 
     def json(self) -> dict[str, Any]:
         """As a dict for JSON; a perplexity that is not finite becomes None."""
@@ -153,6 +187,7 @@ def evaluate(
     decoding: Decoding = AS_WRITTEN,
     allow_code_execution: bool = False,
     sandbox: str = "auto",
+    engine: Engine = "fast",
     tick: Callable[[int], None] | None = None,
 ) -> tuple[Report, list[Item]]:
     """Decode and score rows.
@@ -160,7 +195,8 @@ def evaluate(
     scorer: the name of one, or a function of (said, gold, row) that gives a bool or a share from 0 to 1. output: which
     output is scored (default: the first). repeat: answers to each row, sampled: which one it is decides what is drawn,
     not who shares its batch. decoding: of the outputs, where it is not the graph's. allow_code_execution: leave for the
-    scorer `code` to run what the model wrote; sandbox: behind which walls: auto, bwrap, docker, podman or none. tick:
+    scorer `code` to run what the model wrote; sandbox: behind which walls: auto, bwrap, docker, podman or none. engine:
+    `fast`, which keeps `batch` rows on their way at any time, or `exact`, as training computes, batch by batch. tick:
     called with the number of answers done since the last call. Errors: E0605 no rows; E0611 an unknown scorer or
     output, or code without leave; E0660 no walls to run it behind; E0661 a function that cannot score; E0670 several
     answers where nothing is sampled; those of rows, which name them by their number in `rows`; E0701
@@ -187,11 +223,11 @@ def evaluate(
     # First, since it is quick and says at once which rows are too long.
     needed = {answers[name][1] for name in program.plan.outputs}
     all_gold = all(label in row for row in rows for label in needed)
-    gold_perplexity = _gold_perplexity(program, rows, batch, output) if all_gold else math.nan
+    gold_perplexity = _gold_perplexity(program, rows, batch, output, engine) if all_gold else math.nan
     began = time.perf_counter()
     items: dict[tuple[int, int], Item] = {}
     logprob, scored, tokens = 0.0, 0, 0
-    for i, sample, said in say_samples(program, rows, batch, repeat, decoding):
+    for i, sample, said in say_samples(program, rows, batch, repeat, decoding, engine):
         one = said[output]
         share = how.score(one.text, gold[i], rows[i])
         items[i, sample] = Item(i, one.text, gold[i], share == 1.0, share, sample, one.cut)
@@ -225,6 +261,7 @@ def evaluate(
         decoding=decodings_json(program.plan, decoding),
         dtype=str(program.base(program.plan.agents[0].name).model.dtype).removeprefix("torch."),
         device=str(program.device),
+        engine=engine,
     )
     return report, [item for found in by_row for item in found]
 
@@ -267,8 +304,9 @@ def answer_losses(
     return found
 
 
-def _gold_perplexity(program: Program, rows: Sequence[Row], size: int, output: str) -> float:
-    losses = answer_losses(program, rows, size, [output])
+def _gold_perplexity(program: Program, rows: Sequence[Row], size: int, output: str, engine: Engine) -> float:
+    with program.holding(quick=engine == "fast"):
+        losses = answer_losses(program, rows, size, [output])
     return _perplexity(sum(loss for loss, _ in losses), sum(count for _, count in losses))
 
 

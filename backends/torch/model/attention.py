@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -30,6 +31,11 @@ def _by_layer(
         attention_mask = attention_mask[:, layer : layer + 1]
     if (watch := _WATCHING.get()) is not None:
         watch.note(layer, _weights(query, key, attention_mask, kwargs.get("scaling")))
+    if attention_mask is not None and query.shape[2] > 1 and query.device.type == "cpu" and not torch.is_grad_enabled():
+        # The same numbers without a copy of keys and values for each head that reads them.
+        scaling, grouped = kwargs.get("scaling"), query.shape[1] != key.shape[1]
+        out = scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling, enable_gqa=grouped)
+        return out.transpose(1, 2).contiguous(), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
+from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from masc.backends.torch.model import adapters, applying
 from masc.backends.torch.model.align import Fit, embedding_table, mean_norm
 from masc.backends.torch.model.attention import NAME, Columns, block_mask
 from masc.backends.torch.model.characters import Characters
+from masc.backends.torch.model.folded import Folded
 from masc.backends.torch.model.segments import KeysValues, Past
 from masc.compiler.files.reading import read_json
 from masc.compiler.ir.plan import Lora
@@ -92,6 +93,7 @@ class Base(nn.Module):
         self.config = self.model.config
         self.layers: int = self.config.num_hidden_layers
         self._lora: list[LoraLayer] = []
+        self.folded = Folded()
         self._fitted: dict[Fit, Tensor] = {}
 
     def _template(self, folder: Path) -> ChatTemplate | None:
@@ -105,6 +107,11 @@ class Base(nn.Module):
     def add_adapter(self, agent: str, lora: Lora, seed: int) -> None:
         adapters.add(self.model, agent, lora, seed)
         self._lora = adapters.layers_of(self.model)
+
+    @property
+    def adapted(self) -> list[LoraLayer]:
+        """The layers that adapters sit on."""
+        return self._lora
 
     def applying(
         self, agent: str | None, aliases: applying.Aliases | None = None, noise: torch.Generator | None = None
@@ -158,7 +165,7 @@ class Base(nn.Module):
         inputs: Tensor,
         positions: Tensor,
         mask: Tensor | None,
-        cache: DynamicCache,
+        cache: Cache,
     ) -> Tensor:
         """One pass of the decoder: inputs are ids [B, Q] or embeddings [B, Q, d], positions [B, Q], the mask as in
         `attention.block_mask`. The cache grows by Q. Returns the hidden states after the final norm, [B, Q, d]."""

@@ -1,0 +1,225 @@
+"""Rows flow through the stages of a plan; each stage pulls rows from the one before it.
+
+A stage is the turns of one wave that can run in one batch. One that answers nothing takes what it is asked for, runs it
+and hands it on. One that answers keeps its pool of slots full, so that short answers do not wait for long ones. At any
+time there are at most `size` rows in each stage that answers, and as many on their way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from functools import cached_property
+from typing import Protocol
+
+import torch
+
+from masc.backends.torch.engine.fast.adapters import Adapting, adapting
+from masc.backends.torch.engine.fast.answering import LOOK, Pool, Seat
+from masc.backends.torch.engine.fast.rows import Job, Travelling
+from masc.backends.torch.engine.fast.writing import Writer
+from masc.backends.torch.engine.modules import Modules
+from masc.backends.torch.engine.outputs import Said
+from masc.backends.torch.engine.refusals import no_numbers
+from masc.backends.torch.model.cache import Slots
+from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
+from masc.compiler.analysis.sights import sights
+from masc.compiler.analysis.waves import needed, waves
+from masc.compiler.ir.plan import Plan, Turn
+
+
+class Upstream(Protocol):
+    def take(self, count: int) -> list[Travelling]:
+        """The next rows, so many; fewer only where there are no more."""
+        ...
+
+
+class Source:
+    """Rows that have not begun yet."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self._jobs = iter(jobs)
+
+    def take(self, count: int) -> list[Travelling]:
+        return [Travelling(job) for _, job in zip(range(count), self._jobs, strict=False)]
+
+
+class Stage:
+    """Turns that run in one batch."""
+
+    def __init__(self, flow: Pipeline, upstream: Upstream, turns: Sequence[Turn]) -> None:
+        self.flow, self.upstream = flow, upstream
+        self.writer = Writer(flow.modules, flow.plan, turns, flow.sights, flow.needs)
+        self.turns = self.writer.turns
+        self.last_of: list[str] = []
+        """The turns of which no later stage reads anything."""
+
+    @cached_property
+    def adapting(self) -> Adapting:
+        names = [self.writer.adapter(turn) for turn in self.turns]
+        beside = {agent.adapter for agent in self.flow.plan.agents} - {None}
+        return adapting(self.writer.base, names, [name for name in beside if name is not None])
+
+    def through(self, row: Travelling) -> None:
+        for name in self.last_of:
+            row.drop(name)
+
+    def take(self, count: int) -> list[Travelling]:
+        raise NotImplementedError
+
+
+class Silent(Stage):
+    """A stage that answers nothing. Its slots are those of the other such stages on its model."""
+
+    @torch.no_grad()
+    def take(self, count: int) -> list[Travelling]:
+        rows = self.upstream.take(count)
+        if not rows:
+            return []
+        slots = self.flow.workspace(self.writer, len(rows) * len(self.turns))
+        written, last = self.writer.write(slots, 0, rows, self.adapting)
+        sound = last.isfinite().flatten(1).all(1)
+        for slot, one in enumerate(written):
+            one.row.stretches[one.turn.activation] = self.writer.stretch(slots, slot, one)
+        if not bool(sound.all()):
+            worst = written[sound.tolist().index(False)]
+            raise no_numbers(worst.turn.agent, worst.row.job.index)
+        for row in rows:
+            self.through(row)
+        return rows
+
+
+class Answering(Stage):
+    """A stage that answers, with a pool of its own."""
+
+    def __init__(self, flow: Pipeline, upstream: Upstream, turns: Sequence[Turn]) -> None:
+        super().__init__(flow, upstream, turns)
+        self.done: list[Travelling] = []
+        self._open: dict[int, int] = {}
+        """By row in the pool, how many of its answers are not through."""
+        self._dry = False
+
+    @cached_property
+    def pool(self) -> Pool:
+        flow = self.flow
+        return Pool(self.writer, flow.size, self.adapting, flow.decoding, flow.cuts)
+
+    def take(self, count: int) -> list[Travelling]:
+        while len(self.done) < count and self.advance():
+            pass
+        found, self.done = self.done[:count], self.done[count:]
+        return found
+
+    @torch.no_grad()
+    def advance(self, look: int = LOOK) -> bool:
+        """Let rows in where there is room, and decode a few tokens. False: nobody is left."""
+        free = self.flow.size - len(self._open)
+        if not self._dry and (not self._open or 4 * free >= self.flow.size):
+            rows = self.upstream.take(free)
+            self._dry = len(rows) < free
+            if rows:
+                self._open |= {row.job.number: len(self.turns) for row in rows}
+                self._left(self.pool.enter(rows))
+                for row in rows:
+                    self.through(row)
+                return True
+        if not self._open:
+            return False
+        self._left(self.pool.step(look))
+        return True
+
+    def growing(self, said: str) -> Iterator[tuple[Sequence[int], bool]]:
+        """Of a single row: the tokens of an answer as they are decoded, and whether it is done."""
+        done = False
+        while not done and self.advance(look=1):
+            seat = next((seat for seat in self.pool.seats if seat.one.turn.said == said), None)
+            if seat is None:
+                row = self.done[0] if self.done else self.pool.seats[0].one.row
+                ids, done = list(row.said[said].ids), True
+            else:
+                ids, done = seat.ids, seat.done
+            yield ids, done
+
+    def _left(self, seats: Sequence[Seat]) -> None:
+        for seat in seats:
+            row = seat.one.row
+            self._open[row.job.number] -= 1
+            if not self._open[row.job.number]:
+                del self._open[row.job.number]
+                self.done.append(row)
+
+
+class Pipeline:
+    """A plan and the rows that flow through it."""
+
+    def __init__(
+        self,
+        modules: Modules,
+        jobs: Sequence[Job],
+        size: int,
+        decoding: Decoding = AS_WRITTEN,
+        cuts: bool = False,
+    ) -> None:
+        """size: rows at once in each stage that answers. cuts: as of `Pool`."""
+        self.modules, self.plan, self.size = modules, modules.plan, max(1, min(size, len(jobs)))
+        self.decoding, self.cuts = decoding, cuts
+        self.sights = sights(self.plan)
+        self.needs = needed(self.plan, self.sights)
+        self._spaces: dict[str, Slots] = {}
+        before: Upstream = Source(jobs)
+        self.stages: list[Stage] = []
+        for turns in stages(self.plan):
+            stage = (Answering if turns[0].answer is not None else Silent)(self, before, turns)
+            self.stages.append(stage)
+            before = stage
+        self._last = before
+        at = {turn.activation: i for i, stage in enumerate(self.stages) for turn in stage.turns}
+        for name, needs in self.needs.items():
+            if needs.readers:
+                self.stages[max(at[reader] for reader in needs.readers)].last_of.append(name)
+
+    def results(self) -> Iterator[tuple[int, dict[str, Said]]]:
+        """What was said for each row, by the row's number, as rows come through."""
+        count = 1 if isinstance(self._last, Answering) else self.size
+        while rows := self._last.take(count):
+            yield from ((row.job.number, self.said(row)) for row in rows)
+
+    def said(self, row: Travelling) -> dict[str, Said]:
+        return {turn.said: row.said[turn.said] for turn in self.plan.answering}
+
+    def workspace(self, writer: Writer, slots: int) -> Slots:
+        """Slots for a stage that holds no row between two calls."""
+        name = self.plan.agent(writer.turns[0].agent).model
+        found = self._spaces.get(name)
+        if found is None or found.count < slots or (writer.by_layer and found.bias.shape[1] == 1):
+            deep = writer.by_layer or (found is not None and found.bias.shape[1] > 1)
+            found = self._spaces[name] = Slots(writer.base, max(slots, found.count if found else 0), deep)
+        return found
+
+    def writing(self, output: str) -> Answering:
+        """The stage that answers an output."""
+        stages = (
+            stage for stage in self.stages for turn in stage.turns if turn.answer and turn.answer.output == output
+        )
+        found = next(stages)
+        assert isinstance(found, Answering)
+        return found
+
+
+def stages(plan: Plan) -> list[list[Turn]]:
+    """The turns of each wave that can run in one batch: on one model, answering or not, their prompts changed by others
+    or not; adapters that do more than add one at a time."""
+    found: list[list[Turn]] = []
+    for wave in waves(plan):
+        alike: dict[Hashable, list[Turn]] = {}
+        for turn in wave:
+            agent = plan.agent(turn.agent)
+            alone = agent.adapter if agent.lora is not None and not agent.lora.additive else None
+            alike.setdefault((turn.answer is not None, agent.model, turn.changed, alone), []).append(turn)
+        found += sorted(alike.values(), key=lambda turns: turns[0].answer is not None)
+    return found
+
+
+def run(pipeline: Pipeline) -> list[dict[str, Said]]:
+    """What was said for every row, in the order of their numbers."""
+    found = dict(pipeline.results())
+    return [found[number] for number in sorted(found)]

@@ -1,0 +1,255 @@
+"""Writing segments: the turns of one wave for some rows, prompts and latent steps, in slots of one cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from masc.backends.torch.channels.arrivals import arriving, change_of
+from masc.backends.torch.channels.bringing import Change
+from masc.backends.torch.engine.fast.adapters import Adapting
+from masc.backends.torch.engine.fast.rows import SideBySide, Stretch, Travelling
+from masc.backends.torch.engine.modules import Modules
+from masc.backends.torch.engine.refusals import empty_prompt, too_long
+from masc.backends.torch.engine.rollout import prompt_block
+from masc.backends.torch.model.align import embedding
+from masc.backends.torch.model.base import Base
+from masc.backends.torch.model.cache import Slots, Steps
+from masc.backends.torch.model.prompts import Prompt, check_size, prompt_of
+from masc.compiler.analysis.sights import Sights
+from masc.compiler.analysis.waves import Needed
+from masc.compiler.ir.plan import Plan, Turn
+from masc.compiler.ir.ranges import Layers, union
+
+
+@dataclass
+class Writing:
+    """One turn of one row, being written in a slot. begin: the slot's first column that is its own; states: final
+    hidden states of its prompt and latents, [P + m, d], where somebody is sent them."""
+
+    turn: Turn
+    row: Travelling
+    prompt: int
+    start: int
+    begin: int
+    states: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What one turn's rows read: prompts, padded inputs [b, W] or [b, W, d], and what others change in them."""
+
+    turn: Turn
+    prompts: list[Prompt]
+    inputs: Tensor
+    change: Change | None
+
+
+class Writer:
+    """Writes the turns of one stage. They are on one base model; those with more latent steps come first, so that the
+    rows that still think are always the first."""
+
+    def __init__(
+        self, modules: Modules, plan: Plan, turns: Sequence[Turn], sights: Sights, needs: Mapping[str, Needed]
+    ) -> None:
+        self.modules, self.plan, self.needs = modules, plan, needs
+        self.turns = sorted(turns, key=lambda turn: -_steps(turn))
+        self.base: Base = modules.base(turns[0].agent)
+        self.changed = turns[0].changed
+        self.by_layer = self.base.windows is not None or any(
+            view.layers is not None for turn in turns for view in sights[turn.activation]
+        )
+        """Whether layers differ in what they see."""
+        self.embeds = {
+            turn.activation: embedding(self.base, turn.think.align, modules.links.get(turn.agent))
+            for turn in turns
+            if turn.think is not None
+        }
+        self.views = {turn.activation: _by_segment(turn, sights) for turn in turns}
+        limits = (self.base.max_positions, modules.here.max_length)
+        self.limit = min((n for n in limits if n), default=0)
+
+    def adapter(self, turn: Turn) -> str | None:
+        return self.plan.agent(turn.agent).adapter
+
+    def write(
+        self, slots: Slots, at: int, rows: Sequence[Travelling], adapting: Adapting
+    ) -> tuple[list[Writing], Tensor]:
+        """Write all turns of some rows into slots from `at` on, turn by turn. Returns what is in which slot, and the
+        hidden states that predict what comes next, [n, 1, d]."""
+        read = [self._arrived(turn, rows) for turn in self.turns]
+        found: list[Writing] = []
+        for one in read:
+            found += self._placed(one, rows, slots, at + len(found))
+        adapters = [self.adapter(each.turn) for each in found]
+        with adapting(adapters):
+            states, last = self._prompts(slots, at, found, read)
+        for each, own in zip(found, states, strict=True):
+            if self.needs[each.turn.activation].hidden:
+                each.states = own[: each.prompt].clone()
+        return found, self._think(slots, at, found, last, adapting)
+
+    # -- before a pass ---------------------------------------------------------------------------------------------
+
+    def _arrived(self, turn: Turn, rows: Sequence[Travelling]) -> _Read:
+        """What a turn reads: its prompts with what arrives in them."""
+        running = SideBySide(self.modules, self.plan, turn, rows)
+        spec = self.plan.agent(turn.agent)
+        arrived = arriving(running, turn)
+        for filled, row in zip(arrived.contents, rows, strict=True):
+            texts = [text for text in filled.values() if isinstance(text, str)]
+            check_size(self.base, texts, self.limit, f"row {row.job.index + 1}: the prompt of agent `{turn.agent}`")
+        aligned = bool(turn.changed or self.needs[turn.activation].prompt)
+        spans = frozenset(self.plan.inputs) if aligned else frozenset[str]()
+        prompts = [prompt_of(self.base, spec, filled, spans) for filled in arrived.contents]
+        for prompt, row in zip(prompts, rows, strict=True):
+            if not prompt.ids:
+                raise empty_prompt(turn.agent, row.job.index)
+            if self.needs[turn.activation].prompt:
+                row.prompts[turn.activation] = prompt
+        block = prompt_block(self.base, prompts, arrived.vectors)
+        return _Read(turn, prompts, block.inputs, change_of(running, turn, prompts))
+
+    def _placed(self, read: _Read, rows: Sequence[Travelling], slots: Slots, at: int) -> list[Writing]:
+        """Put what each row sees into its slot."""
+        turn = read.turn
+        starts = [row.start(turn.at) for row in rows]
+        ends = [start + len(p.ids) + _steps(turn) for start, p in zip(starts, read.prompts, strict=True)]
+        worst = ends.index(max(ends))
+        if self.limit and ends[worst] > self.limit:
+            raise too_long(turn.agent, rows[worst].job.index, ends[worst], self.limit)
+        found = []
+        for slot, (row, start, prompt) in enumerate(zip(rows, starts, read.prompts, strict=True), at):
+            slots.clear(slot, start)
+            for segment, (parts, shift) in self.views[turn.activation].items():
+                self._look(slots, slot, row.stretches[segment], parts, row.moved(shift), bool(shift))
+            found.append(Writing(turn, row, len(prompt.ids), start, slots.length[slot]))
+        return found
+
+    def _look(
+        self, slots: Slots, slot: int, stretch: Stretch, parts: Mapping[str, Layers], moved: int, turn: bool
+    ) -> None:
+        """Put one segment into a slot. parts: which layers see all of it, and which its latents. turn: it is moved."""
+        if stretch.kv is None:  # its latents are seen, and it has none
+            return
+        kv, place = stretch.columns("all" if "all" in parts else "latents")
+        if turn:
+            kv = self._turned(kv, moved)
+        seen = parts["all"] if "all" in parts else parts["latents"]
+        first = slots.length[slot]
+        slots.add(slot, kv, place + moved, seen)
+        if "all" in parts and "latents" in parts:
+            begin = first + stretch.prompt
+            slots.show(slot, begin, begin + stretch.latents, parts["latents"])
+
+    def _turned(self, kv: Tensor, moved: int) -> Tensor:
+        """Keys and values with the keys moved to later positions."""
+        offset = torch.tensor([moved], device=kv.device)
+        keys = [self.base.rotate(keys[None], offset, layer)[0] for layer, keys in enumerate(kv[0])]
+        return torch.stack([torch.stack(keys), kv[1]])
+
+    # -- passes ----------------------------------------------------------------------------------------------------
+
+    def _prompts(self, slots: Slots, at: int, found: Sequence[Writing], read: Sequence[_Read]) -> tuple[Tensor, Tensor]:
+        """Read all prompts: final hidden states [n, W, d] of their tokens, and those of the last ones [n, 1, d]."""
+        inputs = self._beside([one.inputs for one in read])
+        counts = [one.prompt for one in found]
+        end = torch.tensor(counts, device=slots.device)[:, None] - 1
+        if not self.changed:
+            states = slots.read(at, inputs, counts)
+            return states, _at(states, end)
+        short = inputs.shape[1] - 1
+        parts = []
+        if short:
+            parts.append(slots.read(at, inputs[:, :short], [count - 1 for count in counts]))
+            for one in read:
+                many = len(one.prompts)
+                self._change(slots, at, found[:many], one.change)
+                at, found = at + many, found[many:]
+            at -= len(counts)
+        last = slots.read(at, _at(inputs, end), [1] * len(counts))
+        wide = torch.cat([*parts, last], 1)
+        return wide.scatter(1, end[..., None].expand(-1, -1, last.shape[2]), last), last
+
+    def _beside(self, blocks: Sequence[Tensor]) -> Tensor:
+        """Inputs of several turns as one block; embeddings, if those of one are."""
+        if len(blocks) == 1:
+            return blocks[0]
+        wide = max(block.shape[1] for block in blocks)
+        if any(block.is_floating_point() for block in blocks):
+            blocks = [block if block.is_floating_point() else self.base.embed(block) for block in blocks]
+            return torch.cat([functional.pad(block, (0, 0, 0, wide - block.shape[1])) for block in blocks])
+        return torch.cat([functional.pad(one, (0, wide - one.shape[1]), value=self.base.padding) for one in blocks])
+
+    def _change(self, slots: Slots, at: int, found: Sequence[Writing], change: Change | None) -> None:
+        """Let others change the keys and values of the prompts of one turn, all but the last tokens."""
+        if change is None:
+            return
+        short = max(one.prompt for one in found) - 1
+        if not short:
+            return
+        columns = [slice(one.begin, one.begin + short) for one in found]
+        own = torch.stack([slots.kv[:, :, at + i, :, one] for i, one in enumerate(columns)], 2)
+        start = torch.tensor([one.start for one in found], device=slots.device)
+        place = start[:, None] + torch.arange(short, device=slots.device)
+        keys, values = own.unbind(0)
+        new = change(tuple(zip(keys.unbind(0), values.unbind(0), strict=True)), place)
+        made = torch.stack([torch.stack(one) for one in zip(*new, strict=True)])
+        for i, one in enumerate(columns):
+            slots.kv[:, :, at + i, :, one] = made[:, :, i]
+
+    def _think(self, slots: Slots, at: int, found: list[Writing], last: Tensor, adapting: Adapting) -> Tensor:
+        """Take the latent steps of all rows that have some."""
+        thoughts: list[Tensor] = []
+        steps: Steps | None = None
+        for step in range(_steps(self.turns[0])):
+            many = sum(_steps(one.turn) > step for one in found)
+            if steps is None or steps.last != at + many:
+                steps = Steps(slots, at, at + many)
+            with adapting([self.adapter(one.turn) for one in found[:many]]):
+                parts = last[:many].chunk(many // (len(found) // len(self.turns)))
+                turns = zip(self.turns, parts, strict=False)
+                fed = torch.cat([self.embeds[turn.activation](part) for turn, part in turns])
+                new = steps(fed)
+            last = torch.cat([new, last[many:]])
+            thoughts.append(new)
+        for i, one in enumerate(found):
+            if one.states is not None:
+                one.states = torch.cat([one.states, *(new[i] for new in thoughts[: _steps(one.turn)])])
+        return last
+
+    # -- after a pass ----------------------------------------------------------------------------------------------
+
+    def stretch(self, slots: Slots, slot: int, one: Writing, tokens: int = 0) -> Stretch:
+        """What has been written in a slot, as far as somebody needs it. tokens: of the answer, that were read."""
+        needs, latents = self.needs[one.turn.activation], _steps(one.turn)
+        own = one.prompt + latents
+        first = 0 if needs.all or needs.prompt else one.prompt
+        last = own + tokens if needs.all else own if needs.latents else one.prompt
+        kv = slots.taken(slot, one.begin + first, one.begin + last) if last > first else None
+        return Stretch(one.start, one.prompt, latents, tokens, first, kv, one.states)
+
+
+def _steps(turn: Turn) -> int:
+    return 0 if turn.think is None else turn.think.steps
+
+
+def _at(tensor: Tensor, column: Tensor) -> Tensor:
+    """One column [n, 1] of each row: [n, W] or [n, W, d] to [n, 1] or [n, 1, d]."""
+    if tensor.dim() == 2:
+        return tensor.gather(1, column)
+    return tensor.gather(1, column[..., None].expand(-1, -1, tensor.shape[2]))
+
+
+def _by_segment(turn: Turn, sights: Sights) -> dict[str, tuple[dict[str, Layers], tuple[str, ...]]]:
+    """By segment that a turn sees, which layers see all of it and which its latents, and what it is moved behind."""
+    found: dict[str, tuple[dict[str, Layers], tuple[str, ...]]] = {}
+    for view in sights[turn.activation]:
+        if view.until is None:
+            parts, _ = found.setdefault(view.segment, ({}, view.shift))
+            parts[view.part] = union(parts[view.part], view.layers) if view.part in parts else view.layers
+    return found

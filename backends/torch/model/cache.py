@@ -1,0 +1,232 @@
+"""Keys and values of rows that run side by side, in memory that is there before they are, each written in its place.
+
+Every row has a slot: its columns begin at 0 and follow each other without gaps or padding, what it sees of others first
+and then its own. What a slot does not hold, or a row does not see, is hidden by a bias of -inf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache
+
+from masc.backends.torch.model.base import Base
+from masc.compiler.ir.ranges import Layers
+
+STEP = 64
+"""Widths are multiples of it: passes of few different shapes, and memory that attention reads in whole lines."""
+HIDDEN = float("-inf")
+
+
+def rounded(columns: int) -> int:
+    return -(-columns // STEP) * STEP
+
+
+class InPlace(Cache):
+    """What a pass of the model reads and writes: views [n, H, W, D] of some slots, for each layer.
+
+    at: where the new columns go. An int: the first of them, the same in all rows; a tensor, long [1]: the one new
+    column, the same in all rows; two of them, long [n, Q] each: row and column of every new one.
+    """
+
+    def __init__(self, views: Sequence[tuple[Tensor, Tensor]], at: int | Tensor | tuple[Tensor, Tensor]) -> None:
+        super().__init__(layers=[])
+        self.views, self.at = views, at
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        keys, values = self.views[layer_idx]
+        at = self.at
+        if isinstance(at, int):
+            last = at + key_states.shape[2]
+            keys[:, :, at:last] = key_states
+            values[:, :, at:last] = value_states
+        elif isinstance(at, tuple):
+            keys.transpose(1, 2).index_put_(at, key_states.transpose(1, 2))
+            values.transpose(1, 2).index_put_(at, value_states.transpose(1, 2))
+        else:
+            keys.index_copy_(2, at, key_states)
+            values.index_copy_(2, at, value_states)
+        return keys, values
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        return query_length, 0
+
+
+class Slots:
+    """Slots of one base model, and how far each is written.
+
+    kv: [2, L, S, H, T, D], keys (after rotary embedding) and values; bias: [S, M, 1, T], what attention adds to the
+    scores of each column, 0 where it is seen (M is 1, or L where layers differ in what they see); place: long [S, T],
+    the position of each column (only where windows ask for it). length and position: of each slot how many columns it
+    holds, and the next position; the host knows them without asking the device.
+    """
+
+    def __init__(self, base: Base, slots: int, by_layer: bool) -> None:
+        self.base, self.count = base, slots
+        heads, wide = base.kv_shape
+        self.dtype, self.device = base.weight.dtype, base.device
+        self.windows = base.windows
+        deep = base.layers if by_layer else 1
+        self.kv = self._empty((2, base.layers, slots, heads, 0, wide))
+        self.bias = torch.full((slots, deep, 1, 0), HIDDEN, dtype=self.dtype, device=self.device)
+        self.place = torch.zeros(slots, 0, dtype=torch.long, device=self.device)
+        self.length, self.position = [0] * slots, [0] * slots
+
+    def _empty(self, shape: tuple[int, ...]) -> Tensor:
+        # Zeros: what nobody sees has the weight 0, and 0 times what memory held before need not be 0.
+        return torch.zeros(shape, dtype=self.dtype, device=self.device)
+
+    @property
+    def room(self) -> int:
+        """Columns of each slot."""
+        return self.kv.shape[4]
+
+    def reserve(self, columns: int) -> None:
+        """See to it that each slot has so many columns."""
+        if columns <= self.room:
+            return
+        more = rounded(max(columns, self.room * 3 // 2)) - self.room
+        self.kv = torch.cat([self.kv, self._empty((*self.kv.shape[:4], more, self.kv.shape[5]))], 4)
+        wider = torch.full((*self.bias.shape[:3], more), HIDDEN, dtype=self.dtype, device=self.device)
+        self.bias = torch.cat([self.bias, wider], 3)
+        if self.windows is not None:
+            self.place = torch.cat([self.place, self.place.new_zeros(self.count, more)], 1)
+
+    # -- what slots hold -------------------------------------------------------------------------------------------
+
+    def clear(self, slot: int, position: int) -> None:
+        """An empty slot, whose next position is this one."""
+        self.length[slot], self.position[slot] = 0, position
+        self.bias[slot].fill_(HIDDEN)
+
+    def add(self, slot: int, kv: Tensor, place: int, seen: Layers) -> None:
+        """Columns that others wrote, [2, L, H, C, D], from position `place` on, which some layers see."""
+        first, last = self.length[slot], self.length[slot] + kv.shape[3]
+        self.reserve(last)
+        self.kv[:, :, slot, :, first:last] = kv
+        self.show(slot, first, last, seen)
+        if self.windows is not None:
+            self.place[slot, first:last] = torch.arange(place, place + last - first, device=self.device)
+        self.length[slot] = last
+
+    def show(self, slot: int, first: int, last: int, seen: Layers) -> None:
+        """Let some layers (None: all) see some columns."""
+        for low, high in ((0, self.bias.shape[1] - 1),) if seen is None else seen:
+            self.bias[slot, low : high + 1, :, first:last] = 0
+
+    def taken(self, slot: int, first: int, last: int) -> Tensor:
+        """A copy of some columns of a slot, [2, L, H, C, D]."""
+        return self.kv[:, :, slot, :, first:last].clone()
+
+    def move(self, source: int, target: int) -> None:
+        """Put what one slot holds into another."""
+        width = self.length[source]
+        self.kv[:, :, target, :, :width] = self.kv[:, :, source, :, :width]
+        self.bias[target] = self.bias[source]
+        if self.windows is not None:
+            self.place[target] = self.place[source]
+        self.length[target], self.position[target] = self.length[source], self.position[source]
+
+    # -- passes ----------------------------------------------------------------------------------------------------
+
+    def views(self, first: int, last: int, width: int) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values [n, H, width, D] of slots first..last, layer by layer."""
+        keys, values = self.kv[:, :, first:last, :, :width].unbind(0)
+        return list(zip(keys.unbind(0), values.unbind(0), strict=True))
+
+    def read(self, first: int, inputs: Tensor, counts: Sequence[int]) -> Tensor:
+        """Read a block, right-padded ids [n, Q] or embeddings [n, Q, d], of which each row has so many real columns,
+        into the n slots from `first` on. Returns the final hidden states [n, Q, d]."""
+        many, wide = inputs.shape[:2]
+        last = first + many
+        before = self.length[first:last]
+        self.reserve(max(before) + wide)
+        start = torch.tensor(before, device=self.device)
+        offset = torch.arange(wide, device=self.device)
+        place = torch.tensor(self.position[first:last], device=self.device)[:, None] + offset
+        fresh = max(before) == 0 and wide > 1 and self.windows is None
+        width = wide if fresh else min(rounded(max(before) + wide), self.room)
+        column = start[:, None] + offset
+        if min(before) == max(before):
+            at: Any = before[0]
+        else:
+            at = torch.arange(many, device=self.device)[:, None].expand(-1, wide), column
+        mask = None
+        if not fresh:
+            columns = torch.arange(width, device=self.device)
+            own = (columns >= start[:, None])[:, None] & (columns <= column[..., None])
+            mask = self.bias[first:last, ..., :width].masked_fill(own[:, None], 0)
+            if self.windows is not None:
+                here = self.place[first:last, :width].clone().scatter_(1, column, place)
+                mask = self._near(mask, here, place)
+        hidden = self.base.run(inputs, place, mask, InPlace(self.views(first, last, width), at))
+        real = torch.tensor(list(counts), device=self.device)
+        columns = torch.arange(self.room, device=self.device)
+        new = (columns >= start[:, None]) & (columns < (start + real)[:, None])
+        self.bias[first:last].masked_fill_(new[:, None, None], 0)
+        if self.windows is not None:
+            position = place[:, :1] - start[:, None] + columns
+            self.place[first:last] = torch.where(new, position, self.place[first:last])
+        for slot, count in zip(range(first, last), counts, strict=True):
+            self.length[slot] += count
+            self.position[slot] += count
+        return hidden
+
+    def _near(self, mask: Tensor, place: Tensor, new: Tensor) -> Tensor:
+        """A mask [n, M, Q, W] less the columns (at place [n, W]) that are out of the windows of positions [n, Q]."""
+        assert self.windows is not None
+        far = (new[..., None] - place[:, None])[:, None] >= self.windows[:, None, None]
+        return mask.masked_fill(far, HIDDEN)
+
+
+class Steps:
+    """Passes of one new column in each of the slots first..last, one behind the other. Nothing is asked of the device,
+    shapes stay as they are for many columns, and only what changes is made anew: what a captured or compiled step would
+    take the place of is `__call__`."""
+
+    def __init__(self, slots: Slots, first: int, last: int) -> None:
+        self.slots, self.first, self.last = slots, first, last
+        device = slots.device
+        length = slots.length[first:last]
+        self._same = min(length) == max(length)
+        self._column = torch.tensor(length, device=device)[:, None]
+        self._place = torch.tensor(slots.position[first:last], device=device)[:, None]
+        self._rows = torch.arange(last - first, device=device)[:, None]
+        self._cache = InPlace([], 0)
+        self._width = 0
+        self._kv: Tensor | None = None
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Read ids [n, 1] or embeddings [n, 1, d]; the final hidden states [n, 1, d]."""
+        slots, first, last = self.slots, self.first, self.last
+        most = max(slots.length[first:last]) + 1
+        if most > self._width or self._kv is not slots.kv:
+            slots.reserve(most)
+            self._kv = slots.kv
+            self._width = min(rounded(most), slots.room)
+            self._cache.views = slots.views(first, last, self._width)
+            self._bias = slots.bias[first:last]
+            self._mask = self._bias[..., : self._width]
+            self._written = slots.place[first:last]
+        index = self._column[:, None, None].expand(-1, self._bias.shape[1], -1, -1)
+        self._bias.scatter_(3, index, 0)
+        mask = self._mask
+        if slots.windows is not None:
+            self._written.scatter_(1, self._column, self._place)
+            mask = slots._near(mask, self._written[:, : self._width], self._place)
+        self._cache.at = self._column[0] if self._same else (self._rows, self._column)
+        hidden = slots.base.run(inputs, self._place, mask, self._cache)
+        self._column = self._column + 1
+        self._place = self._place + 1
+        for slot in range(first, last):
+            slots.length[slot] += 1
+            slots.position[slot] += 1
+        return hidden

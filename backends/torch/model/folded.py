@@ -1,0 +1,170 @@
+"""Adapters without overhead, where no gradient is needed: each projection with its adapter folded into a copy of its
+weights, or the adapters of several agents side by side in one batch.
+
+A copy is W + s B A (with DoRA m / n times that; docs/semantics.md, section 1), computed in float32 and rounded once to
+the dtype of W.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import psutil
+import torch
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from torch.nn import functional
+
+from masc.backends.torch.model.applying import Projections
+
+SHARE = 0.5
+"""Of the memory that is free, so much may hold copies of one model's projections."""
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """The projections of one adapter. stamp: of what they were made; numbers: what `_numbers` said of its weights."""
+
+    stamp: tuple[Any, ...]
+    numbers: tuple[float, ...]
+    projections: Projections
+    size: int
+
+
+class Folded:
+    """Folded copies of one base model's projections, by adapter. They are kept from call to call, as long as the
+    weights are what they were and there is memory for them: those that were not used for longest go first."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, _Copy] = OrderedDict()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Folded:
+        return Folded()
+
+    def of(self, layers: Sequence[LoraLayer], adapter: str, beside: Collection[str] = ()) -> Projections | None:
+        """What computes every layer with an adapter. beside: the adapters whose copies are needed at the same time.
+        None where there is no memory for one more copy, or a layer's weights cannot be copied (quantised ones)."""
+        own = [layer for layer in layers if adapter in layer.lora_A]
+        if not all(type(layer.get_base_layer()) is nn.Linear for layer in own):
+            return None
+        device: torch.device = own[0].get_base_layer().weight.device  # type: ignore[assignment]
+        with self._lock, torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+            stamp, numbers = _stamp(own, adapter), _numbers(own, adapter)
+            found = self._kept.get(adapter)
+            if found is None or (found.stamp, found.numbers) != (stamp, numbers):
+                self._kept.pop(adapter, None)
+                size = sum(_bytes(layer) for layer in own)
+                if not self._room(size, beside, device):
+                    return None
+                found = self._kept[adapter] = _Copy(stamp, numbers, bare(layers) | _folded(own, adapter), size)
+            self._kept.move_to_end(adapter)
+            return found.projections
+
+    def _room(self, size: int, beside: Collection[str], device: torch.device) -> bool:
+        """Make room for a copy of so many bytes, of those that are not needed at the same time."""
+        while size > SHARE * free_memory(device):
+            name = next((name for name in self._kept if name not in beside), None)
+            if name is None:
+                return False
+            del self._kept[name]
+        return True
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device, as it says."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def bare(layers: Sequence[LoraLayer]) -> dict[Any, Any]:
+    """What computes every layer without an adapter."""
+    return {layer: layer.get_base_layer() for layer in layers}
+
+
+def _folded(layers: Sequence[LoraLayer], adapter: str) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for layer in layers:
+        own: Any = layer.get_base_layer()
+        halves: tuple[Any, Any] = layer.lora_A[adapter], layer.lora_B[adapter]
+        wide = torch.promote_types(own.weight.dtype, torch.float32)
+        half, other = (part.weight.to(wide) for part in halves)
+        weight = torch.addmm(own.weight.to(wide), other, half, alpha=layer.scaling[adapter])
+        if adapter in layer.lora_magnitude_vector:
+            magnitude: Any = layer.lora_magnitude_vector[adapter].weight
+            weight *= (magnitude / torch.linalg.norm(weight, dim=1))[:, None]
+        found[layer] = partial(functional.linear, weight=weight.to(own.weight.dtype), bias=own.bias)
+    return found
+
+
+def _bytes(layer: LoraLayer) -> int:
+    weight: Any = layer.get_base_layer().weight
+    return int(weight.numel() * weight.element_size())
+
+
+def _weights(layers: Sequence[LoraLayer], adapter: str) -> list[Tensor]:
+    """The adapter's weights, layer by layer."""
+    parts: list[Any] = []
+    for layer in layers:
+        parts += [layer.lora_A[adapter].weight, layer.lora_B[adapter].weight]
+        if adapter in layer.lora_magnitude_vector:
+            parts.append(layer.lora_magnitude_vector[adapter].weight)
+    return parts
+
+
+def _stamp(layers: Sequence[LoraLayer], adapter: str) -> tuple[Any, ...]:
+    """Which tensors they are, how often each has been changed in place, and how strong the adapter is."""
+    tensors: list[Any] = [*_weights(layers, adapter), *(layer.get_base_layer().weight for layer in layers)]
+    told = [(one.data_ptr(), 0 if one.is_inference() else one._version, one.dtype, one.device) for one in tensors]
+    return (*told, *(layer.scaling[adapter] for layer in layers))
+
+
+def _numbers(layers: Sequence[LoraLayer], adapter: str) -> tuple[float, ...]:
+    """Norm and sum of each weight: what is changed through `.data` leaves no other trace."""
+    weights = [weight.detach() for weight in _weights(layers, adapter)]
+    sums = torch.stack([weight.sum() for weight in weights])
+    return tuple(torch.cat([torch.stack(torch._foreach_norm(weights)), sums]).tolist())
+
+
+class Grouped:
+    """The adapters of several agents, each for rows of its own in one batch: for every layer all A's one below the
+    other, [R, in], and all B's side by side, [out, R], scaled; y = W x + ((x A') * sel) B', where sel, [n, 1, R], is 1
+    at the columns of a row's own adapter. In the dtype of the base; not for DoRA, which changes W x as well."""
+
+    def __init__(self, layers: Sequence[LoraLayer], adapters: Sequence[str], dtype: torch.dtype) -> None:
+        self._ranks: dict[tuple[tuple[str, int], ...], Tensor] = {}
+        self._dtype = dtype
+        self._rows: list[str | None] = []
+        self.projections = bare(layers)
+        with torch.inference_mode(False), torch.no_grad():
+            for layer in layers:
+                here = [name for name in adapters if name in layer.lora_A]
+                if not here:
+                    continue
+                halves: list[Any] = [layer.lora_A[name].weight for name in here]
+                others: list[Any] = [layer.lora_B[name].weight * layer.scaling[name] for name in here]
+                down, up = torch.cat(halves).to(dtype), torch.cat(others, 1).to(dtype)
+                ranks = tuple(zip(here, (len(half) for half in halves), strict=True))
+                self._ranks[ranks] = down[:0]
+                self.projections[layer] = partial(self._compute, layer.get_base_layer(), ranks, down, up)
+
+    def choose(self, rows: Sequence[str | None], device: torch.device) -> None:
+        """Which adapter each row of the passes that follow has (None: none)."""
+        if self._rows == list(rows):
+            return
+        self._rows = list(rows)
+        for ranks in self._ranks:
+            own = {name: [float(name == other) for other, size in ranks for _ in range(size)] for name, _ in ranks}
+            none = [0.0] * sum(size for _, size in ranks)
+            chosen = [none if row is None else own.get(row, none) for row in rows]
+            self._ranks[ranks] = torch.tensor(chosen, dtype=self._dtype, device=device)[:, None]
+
+    def _compute(self, base: Any, ranks: tuple[tuple[str, int], ...], down: Tensor, up: Tensor, x: Tensor) -> Tensor:
+        own: Tensor = base(x)
+        return own + functional.linear(functional.linear(x, down) * self._ranks[ranks], up)

@@ -1,0 +1,81 @@
+"""Which turns of a plan may run side by side, and how long what they wrote is needed.
+
+A *wave* holds the turns whose last predecessors are all in earlier waves, so that those of one wave do not depend on
+each other. The plan itself stays as it is: its turns stand one behind the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from masc.compiler.analysis.sights import Sights, sights
+from masc.compiler.ir.plan import Plan, Turn
+
+
+@dataclass(frozen=True)
+class Needed:
+    """What later turns read of what a turn wrote, by who they are.
+
+    all, latents   keys and values of all its positions, or of no more than its latents
+    prompt         keys and values of its prompt, and which tokens it was
+    hidden         final hidden states of prompt and latents
+    text           what it said
+    """
+
+    all: tuple[str, ...] = ()
+    latents: tuple[str, ...] = ()
+    prompt: tuple[str, ...] = ()
+    hidden: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+
+    @property
+    def readers(self) -> frozenset[str]:
+        return frozenset((*self.all, *self.latents, *self.prompt, *self.hidden, *self.text))
+
+
+def waves(plan: Plan) -> tuple[tuple[Turn, ...], ...]:
+    """The turns, wave by wave; in a wave in the order of the plan."""
+    depth: dict[str, int] = {}
+    for turn in plan.turns:
+        depth[turn.activation] = max((depth[name] + 1 for name in _before(turn)), default=0)
+    found: dict[int, list[Turn]] = {}
+    for turn in plan.turns:
+        found.setdefault(depth[turn.activation], []).append(turn)
+    return tuple(tuple(found[number]) for number in sorted(found))
+
+
+def _before(turn: Turn) -> Iterator[str]:
+    """The turns that must be through: it reads of them, or their lengths say where something stands."""
+    for entry in turn.sees:
+        yield entry.segment
+        yield from entry.shift
+    for end in turn.at:
+        yield end.segment
+        yield from end.shift
+    for arrival in turn.arrives:
+        yield arrival.segment
+
+
+_NAMES = {"cache": "all"}
+
+
+def needed(plan: Plan, seen: Sights | None = None) -> Mapping[str, Needed]:
+    """For each turn what is read of it when the plan runs, and by whom. seen: `sights(plan)`, if it is known.
+
+    What is cut is not read, and channels are closed: of an `open` one the final views count."""
+    found: dict[str, dict[str, list[str]]] = {turn.activation: {} for turn in plan.turns}
+
+    def note(segment: str, what: str, by: str) -> None:
+        readers = found[segment].setdefault(what, [])
+        if by not in readers:
+            readers.append(by)
+
+    views = sights(plan) if seen is None else seen
+    for turn in plan.turns:
+        for view in views[turn.activation]:
+            if view.until is None:
+                note(view.segment, view.part, turn.activation)
+        for arrival in turn.arrives:
+            note(arrival.segment, _NAMES.get(arrival.keeps, arrival.keeps), turn.activation)
+    return {name: Needed(**{what: tuple(by) for what, by in each.items()}) for name, each in found.items()}
