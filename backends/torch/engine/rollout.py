@@ -19,7 +19,7 @@ from transformers import DynamicCache
 
 from masc.backends.torch.channels.bringing import Change
 from masc.backends.torch.engine.choosing import Draws, choose, scores, settings
-from masc.backends.torch.model.applying import Aliases, still
+from masc.backends.torch.model.applying import Aliases, still, using
 from masc.backends.torch.model.attention import Columns
 from masc.backends.torch.model.base import Base, columns, pad
 from masc.backends.torch.model.prompts import Prompt
@@ -276,6 +276,7 @@ def decode(
     draws = [Draws(seed) for seed in seeds]
     table = settings([sampling] * len(draws), last)
     real = segment.real
+    projections = base.projections(agent)
     while True:
         logits = base.logits(last[:, 0])
         drawn = torch.cat([one.next(1) for one in draws]).to(logits.device)
@@ -296,7 +297,7 @@ def decode(
             yield state, replace(segment, layers=columns(cache, first), real=real)
             return
         # A finished sample goes on reading its own last choice, unseen: the batch stays rectangular.
-        with base.applying(agent):
+        with using(agent, projections=projections):
             where = position[:, None]
             last = base.run(choice[:, None], where, base.mask(seen, alive[:, None], where), cache)
         position = position + alive

@@ -310,7 +310,9 @@ class Walk:
             yield state
 
 
-def _note(rounds: dict[str, dict[str, Tensor]], activation: str, parameter: str, gradient: Tensor) -> None:
+def _note(rounds: dict[str, dict[str, Tensor]], activation: str, parameter: str, gradient: Tensor | None) -> None:
     """Add to what an activation contributes to a parameter's gradient."""
+    if gradient is None:  # what is behind the parameter was not reached
+        return
     known = rounds.setdefault(activation, {})
     known[parameter] = known[parameter] + gradient.detach() if parameter in known else gradient.detach()

@@ -47,10 +47,16 @@ _APPLIED: ContextVar[Applied] = ContextVar("masc_applied", default=_NOTHING)
 
 
 @contextmanager
-def using(agent: str | None, aliases: Aliases | None = None, noise: torch.Generator | None = None) -> Iterator[None]:
-    """Within it, this thread applies one agent's adapter (None: no adapter), by way of aliases if there are any."""
+def using(
+    agent: str | None,
+    aliases: Aliases | None = None,
+    noise: torch.Generator | None = None,
+    projections: Projections | None = None,
+) -> Iterator[None]:
+    """Within it, this thread applies one agent's adapter (None: no adapter), by way of aliases if there are any.
+    projections: what computes it in PEFT's place."""
     weights = dict((aliases or {}).values())
-    with _applying(Applied(agent, weights, _APPLIED.get().still, noise)):
+    with _applying(Applied(agent, weights, _APPLIED.get().still, noise, projections or {})):
         yield
 
 

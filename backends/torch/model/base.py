@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, DynamicCache
 from transformers.utils import logging as transformers_logging
 
-from masc.backends.torch.model import adapters, applying
+from masc.backends.torch.model import adapters
 from masc.backends.torch.model.align import Fit, embedding_table, mean_norm
+from masc.backends.torch.model.applying import Aliases, Projections, is_still, using
 from masc.backends.torch.model.attention import NAME, Columns, block_mask
 from masc.backends.torch.model.characters import Characters
 from masc.backends.torch.model.folded import Folded
+from masc.backends.torch.model.lora import groups_of, projections
 from masc.backends.torch.model.segments import KeysValues, Past
 from masc.compiler.files.reading import read_json
 from masc.compiler.ir.plan import Lora
@@ -94,6 +96,7 @@ class Base(nn.Module):
         self.layers: int = self.config.num_hidden_layers
         self._lora: list[LoraLayer] = []
         self.folded = Folded()
+        self._groups: list[list[LoraLayer]] = []
         self._fitted: dict[Fit, Tensor] = {}
 
     def _template(self, folder: Path) -> ChatTemplate | None:
@@ -107,6 +110,7 @@ class Base(nn.Module):
     def add_adapter(self, agent: str, lora: Lora, seed: int) -> None:
         adapters.add(self.model, agent, lora, seed)
         self._lora = adapters.layers_of(self.model)
+        self._groups = groups_of(self.model)
 
     @property
     def adapted(self) -> list[LoraLayer]:
@@ -114,15 +118,19 @@ class Base(nn.Module):
         return self._lora
 
     def applying(
-        self, agent: str | None, aliases: applying.Aliases | None = None, noise: torch.Generator | None = None
+        self, agent: str | None, aliases: Aliases | None = None, noise: torch.Generator | None = None
     ) -> AbstractContextManager[None]:
         """Within it, what this thread runs runs under one agent's adapter (or aliases of its parameters), or under
         none. noise: what dropout draws from."""
-        return applying.using(agent, aliases, noise)
+        return using(agent, aliases, noise, self.projections(agent, aliases))
+
+    def projections(self, agent: str | None, aliases: Aliases | None = None) -> Projections:
+        """What computes the layers that an agent's adapter sits on, during one activation (nothing: PEFT does)."""
+        return {} if agent is None else projections(self._groups, agent, dict((aliases or {}).values()))
 
     def drops(self, agent: str | None) -> bool:
         """Whether dropout is on for an agent in this thread."""
-        if agent is None or applying.is_still():
+        if agent is None or is_still():
             return False
         found = [layer.lora_dropout[agent] for layer in self._lora if agent in layer.lora_dropout]
         return any(isinstance(one, nn.Dropout) and one.p > 0 and one.training for one in found[:1])
