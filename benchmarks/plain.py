@@ -26,22 +26,15 @@ class PlainDecoder:
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(8, model.config.vocab_size, (batch, positions), generator=generator)
         self.ids = ids.to(model.device)
-        self.cache = StaticCache(config=model.config, max_cache_len=positions + most)
+        self.room = positions + most
         self.start = torch.full((batch, 1), positions, device=model.device)
 
     @torch.no_grad()
     def prefill(self) -> Tensor:
-        """The first token, long [B, 1]."""
-        self.cache.reset()
+        """Fill a fresh cache; the first token, long [B, 1]."""
+        self.cache = StaticCache(config=self.model.config, max_cache_len=self.room)
         logits: Tensor = self.model(self.ids, past_key_values=self.cache, logits_to_keep=1).logits
         return logits[:, -1].argmax(-1, keepdim=True)
-
-    def rewind(self) -> None:
-        """Behind the prompt again; what it holds there is other numbers after `cache.reset`, which changes no time."""
-        self.cache.reset()
-        layers: Any = self.cache.layers
-        for layer in layers:
-            layer.cumulative_length.fill_(self.positions)
 
     @torch.no_grad()
     def decode(self, token: Tensor, tokens: int) -> Tensor:

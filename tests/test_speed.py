@@ -66,7 +66,7 @@ def test_plain_decoding_is_greedy_decoding(bench: Any) -> None:
     with torch.no_grad():
         whole = model(torch.cat([decoder.ids, first, said], 1)).logits
     assert torch.equal(whole[:, 19:-1].argmax(-1), torch.cat([first, said], 1))
-    decoder.rewind()
+    assert torch.equal(decoder.prefill(), first)
     assert torch.equal(decoder.decode(first, 8), said)
 
 
@@ -120,17 +120,16 @@ def test_growth_is_the_slope_of_the_logarithms(bench: Any) -> None:
     assert bench.bars.slope({0: 7.0, 5: 12.0, 10: 17.0}, 0) == pytest.approx(1.0)
 
 
+@pytest.mark.timeout(900)  # many small passes, which take long beside other work
 def test_the_script_for_a_gpu_runs_on_the_cpu_and_goes_on(tmp_path: Path) -> None:
     found = tmp_path / "gpu.json"
+    known = {"identity: text, bfloat16": {"wrong": [], "known": True}, "ceilings": {"failed": "once"}}
+    found.write_text(json.dumps(known))
     command = [sys.executable, BENCHMARKS / "gpu" / "measure.py", "--toy", "--json", found]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     parts = json.loads(found.read_text())
     assert not [name for name, part in parts.items() if part.get("failed") or part.get("wrong")], done.stdout
-    assert f"\n{sum(name.startswith('identity') for name in parts)} of" in done.stdout
+    assert parts["identity: text, bfloat16"]["known"]
     assert sum("floor / masc" in part for part in parts.values()) == 5
-    del parts["ceilings"]
-    found.write_text(json.dumps(parts))
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert [line.split(":")[0] for line in done.stdout.splitlines()[1:2]] == ["ceilings"]
-    assert json.loads(found.read_text()).keys() == {*parts, "ceilings"}
+    assert "\n3 of 3 identities hold" in done.stdout

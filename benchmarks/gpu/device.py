@@ -52,11 +52,15 @@ class Device:
         self.wait()
         return float(first.elapsed_time(last))
 
-    def median(self, call: Callable[[], object], times: int, warm: int = 1) -> float:
-        """Milliseconds of a call, the median of several after some to warm up."""
-        for _ in range(warm):
-            call()
-        return statistics.median(self.milliseconds(call) for _ in range(times))
+    def median(
+        self, call: Callable[[], object], times: int, warm: int = 1, before: Callable[[], object] = lambda: None
+    ) -> float:
+        """Milliseconds of a call, the median of several after some to warm up. before: called before each, untimed."""
+        taken = []
+        for _ in range(warm + times):
+            before()
+            taken.append(self.milliseconds(call))
+        return statistics.median(taken[warm:])
 
     def peak(self, call: Callable[[], object]) -> float | None:
         """Bytes that a call takes at most beside what is taken already; None: a CPU does not tell."""

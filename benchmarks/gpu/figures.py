@@ -63,12 +63,7 @@ class Team:
         )
         plain = PlainDecoder(self.model, batch, seen(self.made, given[0]), self.tokens + 1)
         first = plain.prefill()
-
-        def decode() -> None:
-            plain.rewind()
-            plain.decode(first, self.tokens)
-
-        theirs = self.device.median(decode, self.times)
+        theirs = self.device.median(lambda: plain.decode(first, self.tokens), self.times, before=plain.prefill)
         numbers = self.layers + self.head
         floor = 1000 * max(2 * numbers / bandwidth, 2 * numbers * batch / rate)
         return compared(ours / self.tokens, theirs / self.tokens, floor)
@@ -82,13 +77,7 @@ class Team:
         )
         steps = 3 * self.latents * (AGENTS - 1)
         plain = PlainDecoder(self.model, batch, seen(self.made, given[0]) // 2, self.tokens + 1)
-        plain.prefill()
-
-        def think() -> None:
-            plain.rewind()
-            plain.think(self.tokens)
-
-        theirs = self.device.median(think, self.times)
+        theirs = self.device.median(lambda: plain.think(self.tokens), self.times, before=plain.prefill)
         floor = 1000 * max(2 * self.layers / bandwidth, 2 * self.layers * batch / rate)
         return compared(ours / steps, theirs / self.tokens, floor)
 

@@ -31,6 +31,9 @@ from random_models import QWEN3_06B, QWEN3_8B, TOY_QWEN3, Shape
 
 from masc.version import __version__
 
+CEILINGS = "ceilings"
+"""The part without which others say nothing."""
+
 
 @dataclass
 class Parts:
@@ -45,9 +48,8 @@ class Parts:
     def missing(self, name: str) -> bool:
         """Whether a part is to be run now."""
         known = self.found.get(name)
-        return (
-            self.only in name and (known is None or "failed" in known) and time.monotonic() - self.began < self.seconds
-        )
+        wanted = name == CEILINGS or self.only in name
+        return wanted and (known is None or "failed" in known) and time.monotonic() - self.began < self.seconds
 
     def run(self, name: str, part: Callable[[], Mapping[str, Any]]) -> None:
         """Run, print and keep a part. One that fails is told, and the next one is run."""
@@ -87,10 +89,10 @@ def measure(parts: Parts, device: Device, shapes: Mapping[str, Shape], toy: bool
     if parts.found.setdefault("setting", setting) != setting:
         raise SystemExit(f"the file is of {parts.found['setting']}, not of {setting}: choose another --json")
     print(shown(setting), flush=True)
-    parts.run("ceilings", lambda: {"bandwidth": device.bandwidth(), "rate": device.rate()})
+    parts.run(CEILINGS, lambda: {"bandwidth": device.bandwidth(), "rate": device.rate()})
     for name, part in identities.first(device, toy):
         parts.run(f"identity: {name}", part)
-    if "rate" in parts.found.get("ceilings", {}):
+    if "rate" in parts.found.get(CEILINGS, {}):
         for name, shape in shapes.items():
             team_parts(parts, device, name, shape, 2 if toy else 7)
     for name, part in identities.further(device, toy):
@@ -109,7 +111,7 @@ def team_parts(parts: Parts, device: Device, model: str, shape: Shape, times: in
 
         return run
 
-    for name, part in figures(parts.found["ceilings"]):
+    for name, part in figures(parts.found[CEILINGS]):
         parts.run(f"{model}: {name}", with_team(part))
     for one in team:
         one.close()
@@ -132,7 +134,7 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="where what is found is kept, and what is there is not run again")
-    parser.add_argument("--only", default="", help="parts whose name holds this")
+    parser.add_argument("--only", default="", help="parts whose name holds this, and the ceilings")
     parser.add_argument("--seconds", type=float, default=540, help="begin no new part after so many (540)")
     parser.add_argument("--device", default="cuda")
     parser.add_argument(
