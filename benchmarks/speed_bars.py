@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from counting import count, rows_through
+from dispatched import count, rows_through
 from plain import PlainDecoder, PlainTuning
 from random_models import SMOLLM2, TOY, Shape, counting_from, random_model, write_countdown, write_model
 from random_teams import chain, panel, program, rows, seen, talking, team

@@ -15,14 +15,14 @@ import pytest
 import torch
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-OWN = ("counting", "plain", "random_models", "random_teams", "speed", "speed_bars")
+OWN = ("dispatched", "plain", "random_models", "random_teams", "speed", "speed_bars")
 
 
 @pytest.fixture
 def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The modules of the benchmarks, by name."""
     monkeypatch.syspath_prepend(BENCHMARKS)
-    import counting
+    import dispatched
     import plain
     import random_models
     import random_teams
@@ -30,7 +30,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import speed_bars
 
     yield SimpleNamespace(
-        counting=counting,
+        dispatched=dispatched,
         plain=plain,
         models=random_models,
         teams=random_teams,
@@ -85,7 +85,7 @@ def test_operations_and_waits_are_counted(bench: Any) -> None:
             return [float(table[0, 0]), *table[1].tolist()]
         return []
 
-    found = bench.counting.count(call)
+    found = bench.dispatched.count(call)
     assert found.waits == 3
     assert found.operations - found.kernels == 4  # a transposed table, two rows of it, a number of one
     assert found.kernels >= 4
@@ -95,7 +95,7 @@ def test_rows_through_a_layer_are_counted(bench: Any) -> None:
     shape = bench.models.TOY
     model = bench.models.random_model(shape, torch.float32)
     ids = torch.zeros(3, 7, dtype=torch.long)
-    assert bench.counting.rows_through(lambda: model(ids), shape.inner, shape.width, shape.layers) == 21
+    assert bench.dispatched.rows_through(lambda: model(ids), shape.inner, shape.width, shape.layers) == 21
 
 
 def test_the_countdown_says_what_it_is_told_to(bench: Any, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from counting import count
+from dispatched import count
 from random_models import Shape, random_model, tokenizer
 from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile

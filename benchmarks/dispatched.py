@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-WAITING = frozenset(
-    ("item", "tolist", "cpu", "numpy", "__bool__", "__int__", "__float__", "__index__", "nonzero", "equal", "allclose")
-)
-"""Methods of a tensor, and functions, that hand what is computed to Python: on a GPU the processor waits there."""
-VIEWS = frozenset(
-    [
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "helpers"))
+from counting import counted, operations
+
+VIEWS = (
+    *(
         "view",
         "_unsafe_view",
         "expand",
@@ -27,15 +27,8 @@ VIEWS = frozenset(
         "unsqueeze",
         "squeeze",
         "alias",
-        "detach",
-        "split",
-        "split_with_sizes",
-        "unbind",
-        "as_strided",
-        "reshape",
-        "_reshape_alias",
-        "lift_fresh",
-    ]
+    ),
+    *("detach", "split", "split_with_sizes", "unbind", "as_strided", "reshape", "_reshape_alias", "lift_fresh"),
 )
 """Operations that compute nothing: no kernel is launched for them."""
 
@@ -52,29 +45,12 @@ class Counted:
         return Counted(self.operations - other.operations, self.kernels - other.kernels, self.waits - other.waits)
 
 
-class _Operations(TorchDispatchMode):
-    operations = kernels = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.operations += 1
-        self.kernels += func.overloadpacket.__name__ not in VIEWS
-        return func(*args, **(kwargs or {}))
-
-
-class _Waits(TorchFunctionMode):
-    waits = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.waits += getattr(func, "__name__", "") in WAITING
-        return func(*args, **(kwargs or {}))
-
-
 def count(call: Callable[[], object]) -> Counted:
     """Of this thread, the backward pass included."""
-    waits, operations = _Waits(), _Operations()  # type: ignore[no-untyped-call]
-    with waits, operations:
+    with counted() as found:
         call()
-    return Counted(operations.operations, operations.kernels, waits.waits)
+    views = sum(number for name, number in found.items() if name.split(".")[1:2] and name.split(".")[1] in VIEWS)
+    return Counted(operations(found), operations(found) - views, found["sync"])
 
 
 class _Rows(TorchDispatchMode):
