@@ -4,10 +4,11 @@
     python benchmarks/fuzz.py graphs --seed 0 --only 17     # one of them again
 
 Of each valid graph: its text, its YAML form, its printed plan and its `plan.json` mean the same; a batch equals its
-rows one by one, also decoded; what a loss reaches, tensor by tensor and view by view, is what the edges say (worked out
-a second time, `graph_oracle.py`) and what the plan says; stopped gradients are what they would be if what is stopped
-were constant; gradients match finite differences; the order of edges changes nothing where it means nothing; a cut edge
-is one that nobody sees anything of; saved and loaded, and printed and parsed, the program answers to the bit.
+rows one by one, also decoded; the fast engine says what the exact one says; what a loss reaches, tensor by tensor and
+view by view, is what the edges say (worked out a second time, `graph_oracle.py`) and what the plan says; stopped
+gradients are what they would be if what is stopped were constant; gradients match finite differences; the order of
+edges changes nothing where it means nothing; a cut edge is one that nobody sees anything of; saved and loaded, and
+printed and parsed, the program answers to the bit.
 """
 
 from __future__ import annotations
@@ -152,6 +153,20 @@ def batches(case: Case) -> None:
             same(f"what row {i + 1} says", {k: v.ids for k, v in said[i].items()}, {k: v.ids for k, v in alone.items()})
 
 
+def engines(case: Case) -> None:
+    """The fast engine says what the exact one says, whoever shares the batch."""
+    program = case.program()
+    with torch.no_grad():
+        exact, fast = program.say(ROWS, engine="exact"), program.say(ROWS)
+        some = dict(program.say_each(ROWS, 2))
+    for i, row in enumerate(exact):
+        for said in (fast[i], some[i]):
+            same(f"what row {i + 1} says", {k: v.ids for k, v in said.items()}, {k: v.ids for k, v in row.items()})
+            for name, one in said.items():
+                sure = (torch.tensor(value, dtype=torch.float64) for value in (one.logprob, row[name].logprob))
+                close(f"how sure row {i + 1} is of it", *sure)
+
+
 def gradients(case: Case) -> None:
     """The plan's `reaches`, autograd and the edges agree, for each tensor and each view."""
     program = case.program()
@@ -277,6 +292,7 @@ CHECKS: dict[Callable[[Case], None], int] = {
     gradients: 1,
     openings: 1,
     batches: 2,
+    engines: 2,
     differences: 2,
     orders: 2,
     cuts: 2,

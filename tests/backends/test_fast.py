@@ -37,6 +37,16 @@ def test_it_says_what_the_exact_engine_says(name: str, tiny: Path) -> None:
     same(program.say(ROWS), program.say(ROWS, engine="exact"))
 
 
+@pytest.mark.parametrize("name", ["hidden, of the prompt too", "fuse", "stack", "layers", "rounds", "text"])
+def test_beginnings_that_rows_share_change_nothing(name: str, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("masc.backends.torch.engine.fast.beginnings.WORTH", 1)
+    program = make_program(GRAPHS[name], tiny)
+    wanted = program.say(ROWS, engine="exact")
+    same(program.say(ROWS), wanted)
+    some = dict(program.say_each(ROWS, 1))
+    same([some[i] for i in range(len(ROWS))], wanted)
+
+
 @pytest.mark.parametrize(
     "graph", [TEAM, fan("carry = own"), fan("merge = stack, layers = 0..1")], ids=["chain", "fan", "stack"]
 )
@@ -226,7 +236,7 @@ def test_siblings_run_in_one_batch(tiny: Path) -> None:
     run = base.run
     base.run = lambda inputs, *rest: (widths.append(inputs.shape[0]), run(inputs, *rest))[1]
     program.say(ROWS[:2])
-    assert widths[:4] == [6, 6, 4, 2], "prompts of three siblings for two rows; then the 3, 2 and 1 latent steps"
+    assert widths[:4] == [6, 6, 4, 2], "prompts of three siblings for two rows; then their 3, 2 and 1 latent steps"
 
 
 def test_a_damaged_row_is_named(tiny: Path) -> None:

@@ -168,3 +168,46 @@ def test_rows_cost_no_more_in_a_long_chain(tiny: Path) -> None:
     few, many = passes(2, 4), passes(8, 4)
     assert many - few == 6 * (1 + 4)
     assert passes(2, 20) - few == 2 * 16
+
+
+def positions(program: Any) -> list[int]:
+    """How many positions each pass of the model runs through from now on."""
+    base, found = program.base("a"), []
+    run = base.run
+    base.run = lambda inputs, *rest: (found.append(inputs.shape[0] * inputs.shape[1]), run(inputs, *rest))[1]
+    return found
+
+
+def test_a_beginning_that_all_rows_share_is_read_once(tiny: Path) -> None:
+    text = chain(("a", 0, "norm"), ("b", 0, "norm")).replace("You are a.", "You are a. " + "Read with care. " * 9)
+    program = make_program(text, tiny)
+    exact = program.say(ROWS, engine="exact")
+    base, agent = program.base("a"), program.plan.agent("a")
+    from masc.backends.torch.model.prompts import prompt_ids
+
+    ids = [prompt_ids(base, agent, row, i) for i, row in enumerate(ROWS)]
+    shared = max(n for n in range(len(ids[0])) if len({tuple(one[:n]) for one in ids}) == 1)
+    found = positions(program)
+    said = program.say(ROWS)
+    assert [row["answer"].ids for row in said] == [row["answer"].ids for row in exact]
+    assert found[:2] == [shared, len(ROWS) * (max(map(len, ids)) - shared)]
+    found.clear()
+    dict(program.say_each(ROWS, 1))
+    assert found.count(len(ids[0])) == 1, "the first row is read as a whole"
+    assert shared in found, "by the second one it is known what they share"
+    found.clear()
+    program.say(ROWS[:1])
+    assert found[0] == len(ids[0]), "one row shares nothing with others"
+
+
+def test_rows_that_begin_otherwise_are_read_as_a_whole(tiny: Path) -> None:
+    program = make_program(
+        chain(("a", 1, "norm"), ("b", 0, "norm")).replace('system "You are a."', 'system "{q}"'), tiny
+    )
+    rows = [{"q": "the same for a while, " * 4 + end} for end in "xyz"] + [
+        {"q": "another"},
+        {"q": "the same for a while z."},
+    ]
+    exact = program.say(rows, engine="exact")
+    said = dict(program.say_each(rows, 3))
+    assert [said[i]["answer"].ids for i in range(len(rows))] == [row["answer"].ids for row in exact]

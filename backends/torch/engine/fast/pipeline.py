@@ -48,7 +48,7 @@ class Stage:
 
     def __init__(self, flow: Pipeline, upstream: Upstream, turns: Sequence[Turn]) -> None:
         self.flow, self.upstream = flow, upstream
-        self.writer = Writer(flow.modules, flow.plan, turns, flow.sights, flow.needs)
+        self.writer = Writer(flow.modules, flow.plan, turns, flow.sights, flow.needs, flow.rows)
         self.turns = self.writer.turns
         self.last_of: list[str] = []
         """The turns of which no later stage reads anything."""
@@ -161,7 +161,7 @@ class Pipeline:
     ) -> None:
         """size: rows at once in each stage that answers. cuts: as of `Pool`."""
         self.modules, self.plan, self.size = modules, modules.plan, max(1, min(size, len(jobs)))
-        self.decoding, self.cuts = decoding, cuts
+        self.rows, self.decoding, self.cuts = len(jobs), decoding, cuts
         self.sights = sights(self.plan)
         self.needs = needed(self.plan, self.sights)
         self._spaces: dict[str, Slots] = {}

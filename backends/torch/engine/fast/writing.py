@@ -12,10 +12,11 @@ from torch.nn import functional
 from masc.backends.torch.channels.arrivals import arriving, change_of
 from masc.backends.torch.channels.bringing import Change
 from masc.backends.torch.engine.fast.adapters import Adapting
+from masc.backends.torch.engine.fast.beginnings import Beginning, Beginnings
 from masc.backends.torch.engine.fast.rows import SideBySide, Stretch, Travelling
 from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.refusals import empty_prompt, too_long
-from masc.backends.torch.engine.rollout import prompt_block
+from masc.backends.torch.engine.rollout import padded, prompt_block
 from masc.backends.torch.model.align import embedding
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.cache import Slots, Steps
@@ -28,25 +29,34 @@ from masc.compiler.ir.ranges import Layers, union
 
 @dataclass
 class Writing:
-    """One turn of one row, being written in a slot. begin: the slot's first column that is its own; states: final
-    hidden states of its prompt and latents, [P + m, d], where somebody is sent them."""
+    """One turn of one row, being written in a slot. begin: the slot's first column that is its own; beginning: what its
+    prompt begins with that has been read for all rows; states: final hidden states of its prompt and latents, [P + m,
+    d], where somebody is sent them."""
 
     turn: Turn
     row: Travelling
     prompt: int
     start: int
     begin: int
+    beginning: Beginning | None = None
     states: Tensor | None = None
+
+    @property
+    def to_read(self) -> int:
+        """Tokens of its prompt that have not been read."""
+        return self.prompt - (0 if self.beginning is None else len(self.beginning.ids))
 
 
 @dataclass(frozen=True)
 class _Read:
-    """What one turn's rows read: prompts, padded inputs [b, W] or [b, W, d], and what others change in them."""
+    """What one turn's rows read: prompts, padded inputs [b, W] or [b, W, d] of them (less what has been read of their
+    beginnings), and what others change in them."""
 
     turn: Turn
     prompts: list[Prompt]
     inputs: Tensor
     change: Change | None
+    beginnings: list[Beginning | None]
 
 
 class Writer:
@@ -54,8 +64,15 @@ class Writer:
     rows that still think are always the first."""
 
     def __init__(
-        self, modules: Modules, plan: Plan, turns: Sequence[Turn], sights: Sights, needs: Mapping[str, Needed]
+        self,
+        modules: Modules,
+        plan: Plan,
+        turns: Sequence[Turn],
+        sights: Sights,
+        needs: Mapping[str, Needed],
+        rows: int,
     ) -> None:
+        """rows: how many will be written in all."""
         self.modules, self.plan, self.needs = modules, plan, needs
         self.turns = sorted(turns, key=lambda turn: -_steps(turn))
         self.base: Base = modules.base(turns[0].agent)
@@ -69,6 +86,7 @@ class Writer:
             for turn in turns
             if turn.think is not None
         }
+        self.beginnings = {turn.activation: Beginnings(rows) for turn in turns}
         self.views = {turn.activation: _by_segment(turn, sights) for turn in turns}
         limits = (self.base.max_positions, modules.here.max_length)
         self.limit = min((n for n in limits if n), default=0)
@@ -81,7 +99,7 @@ class Writer:
     ) -> tuple[list[Writing], Tensor]:
         """Write all turns of some rows into slots from `at` on, turn by turn. Returns what is in which slot, and the
         hidden states that predict what comes next, [n, 1, d]."""
-        read = [self._arrived(turn, rows) for turn in self.turns]
+        read = [self._arrived(turn, rows, slots, at, adapting) for turn in self.turns]
         found: list[Writing] = []
         for one in read:
             found += self._placed(one, rows, slots, at + len(found))
@@ -90,13 +108,14 @@ class Writer:
             states, last = self._prompts(slots, at, found, read)
         for each, own in zip(found, states, strict=True):
             if self.needs[each.turn.activation].hidden:
-                each.states = own[: each.prompt].clone()
+                before = [] if each.beginning is None else [each.beginning.states]
+                each.states = torch.cat([*before, own[: each.to_read]])
         return found, self._think(slots, at, found, last, adapting)
 
     # -- before a pass ---------------------------------------------------------------------------------------------
 
-    def _arrived(self, turn: Turn, rows: Sequence[Travelling]) -> _Read:
-        """What a turn reads: its prompts with what arrives in them."""
+    def _arrived(self, turn: Turn, rows: Sequence[Travelling], slots: Slots, at: int, adapting: Adapting) -> _Read:
+        """What a turn reads: its prompts with what arrives in them. at: a slot that is free."""
         running = SideBySide(self.modules, self.plan, turn, rows)
         spec = self.plan.agent(turn.agent)
         arrived = arriving(running, turn)
@@ -111,8 +130,22 @@ class Writer:
                 raise empty_prompt(turn.agent, row.job.index)
             if self.needs[turn.activation].prompt:
                 row.prompts[turn.activation] = prompt
-        block = prompt_block(self.base, prompts, arrived.vectors)
-        return _Read(turn, prompts, block.inputs, change_of(running, turn, prompts))
+        change = change_of(running, turn, prompts)
+        vectors = arrived.vectors
+        if self.views[turn.activation] or turn.at or change is not None or vectors is not None:
+            block = prompt_block(self.base, prompts, vectors)
+            return _Read(turn, prompts, block.inputs, change, [None] * len(rows))
+
+        def reading(ids: Sequence[int]) -> Beginning:
+            slots.clear(at, 0)
+            with adapting([self.adapter(turn)]):
+                states = slots.read(at, torch.tensor([list(ids)], device=slots.device), [len(ids)])
+            return Beginning(tuple(ids), slots.taken(at, 0, len(ids)), states[0])
+
+        shared = self.beginnings[turn.activation].of(prompts, reading)
+        found = [shared if shared is not None and shared.starts(prompt) else None for prompt in prompts]
+        rest = [p.ids[0 if one is None else len(one.ids) :] for p, one in zip(prompts, found, strict=True)]
+        return _Read(turn, prompts, padded(self.base, rest).inputs, None, found)
 
     def _placed(self, read: _Read, rows: Sequence[Travelling], slots: Slots, at: int) -> list[Writing]:
         """Put what each row sees into its slot."""
@@ -123,11 +156,15 @@ class Writer:
         if self.limit and ends[worst] > self.limit:
             raise too_long(turn.agent, rows[worst].job.index, ends[worst], self.limit)
         found = []
-        for slot, (row, start, prompt) in enumerate(zip(rows, starts, read.prompts, strict=True), at):
+        whole = zip(rows, starts, read.prompts, read.beginnings, strict=True)
+        for slot, (row, start, prompt, beginning) in enumerate(whole, at):
             slots.clear(slot, start)
             for segment, (parts, shift) in self.views[turn.activation].items():
                 self._look(slots, slot, row.stretches[segment], parts, row.moved(shift), bool(shift))
-            found.append(Writing(turn, row, len(prompt.ids), start, slots.length[slot]))
+            found.append(Writing(turn, row, len(prompt.ids), start, slots.length[slot], beginning))
+            if beginning is not None:
+                slots.add(slot, beginning.kv, start, None)
+                slots.position[slot] += len(beginning.ids)
         return found
 
     def _look(
@@ -157,7 +194,7 @@ class Writer:
     def _prompts(self, slots: Slots, at: int, found: Sequence[Writing], read: Sequence[_Read]) -> tuple[Tensor, Tensor]:
         """Read all prompts: final hidden states [n, W, d] of their tokens, and those of the last ones [n, 1, d]."""
         inputs = self._beside([one.inputs for one in read])
-        counts = [one.prompt for one in found]
+        counts = [one.to_read for one in found]
         end = torch.tensor(counts, device=slots.device)[:, None] - 1
         if not self.changed:
             states = slots.read(at, inputs, counts)
