@@ -36,6 +36,7 @@ types: $(READY)
 bench: $(READY)
 	@$(BIN)/python benchmarks/check.py
 	@$(BIN)/python benchmarks/relay.py
+	@$(BIN)/python benchmarks/speed.py
 
 generated docs: $(READY)
 	@$(BIN)/python docs/errors.py

@@ -128,7 +128,8 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
             yield f"| {' | '.join([name, *cells])} |"
     held = {name: one for name, one in found.items() if name.startswith("identity")}
     wrong = [f"{name}: {one.get('failed') or one['wrong']}" for name, one in held.items() if one.get("wrong", True)]
-    yield f"\n{len(held) - len(wrong)} of {len(held)} identities hold" + "".join(f"\n- {line}" for line in wrong)
+    if held:
+        yield f"\n{len(held) - len(wrong)} of {len(held)} identities hold" + "".join(f"\n- {line}" for line in wrong)
 
 
 def main() -> None:
