@@ -13,8 +13,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from folders import fill
 
+from folders import fill
 from masc.compiler.pipeline import compile_source
 from masc.dsl.render import render
 from masc.dsl.source import Source

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from folders import fill, shapes_of, write_weights
 
+from folders import fill, shapes_of, write_weights
 from masc.compiler.models.facts import ALLOWED, read_config
 from masc.compiler.models.folder import examine as examine_module
 from masc.compiler.models.folder import remember

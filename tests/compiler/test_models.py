@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from folders import fill
 
+from folders import fill
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.models.facts import ALLOWED, Rope, check_facts, read_config
 from masc.compiler.models.locate import (

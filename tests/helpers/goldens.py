@@ -19,7 +19,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from folders import fill, fill_adapter
-
 from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.plan import Plan

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import comparisons
 from courier import GRAPH, ROWS, Command, Result
 
 
@@ -37,3 +38,12 @@ def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in part))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def team(folder: Path) -> Path:
+    """A team to compare, with its data."""
+    (folder / "team.mas").write_text(comparisons.TEAM)
+    for name, part in (("train", comparisons.ROWS[:4]), ("test", comparisons.ROWS[2:])):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    return folder / "team.mas"

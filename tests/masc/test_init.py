@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
-from folders import fill
 
 from courier import Command
+from folders import fill
 from masc.commands.starters import SHAPES, TASKS
 from masc.compiler.pipeline import compile_file
 from masc.compiler.resolve.templates import mentioned

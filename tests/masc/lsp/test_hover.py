@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from folders import fill
 
 from editor import MAIN, ROLES, Desk, cursor, desk
+from folders import fill
 from masc.lsp.hover import hover
 
 CONFIG = {
