@@ -121,7 +121,7 @@ def scorer_of(
         raise fail(
             "E0611", f"the scorer `{scorer}` runs what the model wrote", hint="allow it with --allow-code-execution"
         )
-    from masc.backends.scoring.sandbox import sandbox_of
+    from masc.backends.scoring.choose_sandbox import sandbox_of
 
     sandbox_of(sandbox)  # before anything is decoded
     return replace(found, function=partial(_run, sandbox))

@@ -16,9 +16,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from masc.backends.scoring.declarations import SANDBOXES
-from masc.dsl.diagnostics import fail
-
 PROCESSES = 16
 """Processes and threads at once."""
 MEMORY = 1 << 30
@@ -107,6 +104,15 @@ def program_inside(folder: str, user: int, program: str, seconds: int, bare: boo
 # -- bubblewrap -------------------------------------------------------------------------------------------------------
 
 
+def bubblewrap(superuser: bool) -> Sandbox:
+    """superuser: who runs it is root, and it makes no user namespace."""
+
+    def command(program: str, seconds: int, name: str) -> list[str]:
+        return _bwrap(program, seconds, name, superuser)
+
+    return Sandbox("bwrap", command)
+
+
 def _bwrap(program: str, seconds: int, name: str, superuser: bool) -> list[str]:
     user = 1_000_000_000 + secrets.randbelow(1_000_000_000) if superuser else 0
     command = [str(shutil.which("bwrap")), "--unshare-net", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
@@ -164,7 +170,7 @@ def _environment(folder: str) -> dict[str, str]:
 # -- containers -------------------------------------------------------------------------------------------------------
 
 
-def _container(tool: str) -> Sandbox:
+def container(tool: str) -> Sandbox:
     image = f"python:{sys.version_info[0]}.{sys.version_info[1]}-slim"
 
     def command(program: str, seconds: int, name: str) -> list[str]:
@@ -186,6 +192,10 @@ def _container(tool: str) -> Sandbox:
 # -- next to none -----------------------------------------------------------------------------------------------------
 
 
+def bare() -> Sandbox:
+    return Sandbox("none", _bare)
+
+
 def _bare(program: str, seconds: int, name: str) -> list[str]:
     """A process in a temporary folder with limits, without the network where this user may have namespaces, without
     writing outside the folder where the system has Landlock. Who writes `--sandbox none` knows that such code can read
@@ -203,41 +213,3 @@ def _without_network() -> tuple[str, ...]:
         except (OSError, subprocess.SubprocessError):
             pass
     return ()
-
-
-# -- which ------------------------------------------------------------------------------------------------------------
-
-
-@cache
-def _tried(name: str) -> Sandbox | str:
-    """The sandbox of a name, or why it cannot be had."""
-    from masc.backends.scoring.code import holds
-
-    if name == "none":
-        return Sandbox("none", _bare)
-    if shutil.which(name) is None:
-        return f"`{name}` is not installed"
-    if name != "bwrap":
-        return sandbox if holds(sandbox := _container(name), 120) else f"`{name}` cannot run a container here"
-    for superuser in (True, False) if os.geteuid() == 0 else (False,):
-
-        def command(program: str, seconds: int, name: str, superuser: bool = superuser) -> list[str]:
-            return _bwrap(program, seconds, name, superuser)
-
-        if holds(sandbox := Sandbox("bwrap", command), 20):
-            return sandbox
-    return "`bwrap` cannot make a sandbox here (are user namespaces switched off?)"
-
-
-def sandbox_of(name: str) -> Sandbox:
-    """The walls of a name; auto: the first of bwrap, docker and podman that stands. E0660 where none does."""
-    if name not in SANDBOXES:
-        raise fail("E0660", f"unknown sandbox `{name}`", hint=f"known are {', '.join(SANDBOXES)}")
-    why = []
-    for one in ("bwrap", "docker", "podman") if name == "auto" else (name,):
-        found = _tried(one)
-        if isinstance(found, Sandbox):
-            return found
-        why.append(found)
-    hint = "install bubblewrap (`apt install bubblewrap`), or write `--sandbox none` to run the code without a sandbox"
-    raise fail("E0660", f"no sandbox works here for the code that is to be run: {'; '.join(why)}", hint=hint)

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from masc.backends.scoring import sandbox
-from masc.backends.scoring.code import passes, run
-from masc.backends.scoring.sandbox import Sandbox, sandbox_of
+from masc.backends.scoring import choose_sandbox, code_run
+from masc.backends.scoring.choose_sandbox import sandbox_of
+from masc.backends.scoring.code import passes
+from masc.backends.scoring.code_run import run
+from masc.backends.scoring.sandbox import Sandbox, container
 from masc.dsl.diagnostics import MascError
 
 
@@ -157,15 +159,13 @@ def test_memory_is_limited_over_all_processes(walls: Sandbox) -> None:
 
 def test_memory_is_looked_at_while_the_sides_talk(walls: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that never ends, a byte now and then, is no reason not to look."""
-    from masc.backends.scoring import code
-
     heard: list[int] = []
 
-    def memory(side: code._Side) -> int:
+    def memory(side: code_run._Side) -> int:
         heard.append(len(side._kept))
         return 1 << 40 if heard[-1] > 50 else 0
 
-    monkeypatch.setattr(code._Side, "memory", memory)
+    monkeypatch.setattr(code_run._Side, "memory", memory)
     talk = (
         "import os, time\nwhile True:\n    for n in range(3, 64):\n        try: os.write(n, b'[')\n"
         "        except OSError: pass\n    time.sleep(0.01)"
@@ -184,7 +184,7 @@ def test_processes_are_few(walls: Sandbox) -> None:
 
 def test_where_no_walls_stand_it_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    sandbox._tried.cache_clear()
+    choose_sandbox._tried.cache_clear()
     try:
         for name in ("auto", "bwrap", "docker", "podman"):
             with pytest.raises(MascError) as caught:
@@ -195,12 +195,12 @@ def test_where_no_walls_stand_it_is_refused(monkeypatch: pytest.MonkeyPatch, tmp
         broken = tmp_path / "bwrap"
         broken.write_text("#!/bin/sh\nexit 1\n")
         broken.chmod(0o755)
-        sandbox._tried.cache_clear()
+        choose_sandbox._tried.cache_clear()
         with pytest.raises(MascError, match="cannot make a sandbox here"):
             sandbox_of("auto")
         assert passes("def f(): return 1", {"test_list": ["assert f() == 1"]}, "none")
     finally:
-        sandbox._tried.cache_clear()
+        choose_sandbox._tried.cache_clear()
     with pytest.raises(MascError, match="unknown sandbox"):
         sandbox_of("bwarp")
 
@@ -216,7 +216,7 @@ def test_a_container_gets_its_walls(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     )
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    walls = sandbox._container("docker")
+    walls = container("docker")
     assert run(walls, ["def f(): return 1"], (), ("assert f() == 1",), ("f",), ("f",))
     log = (tmp_path / "log").read_text()
     for word in (
