@@ -1,7 +1,7 @@
-"""How each kind of line looks: the hint where one of them could not be read.
+"""Hints for lines that could not be read.
 
-A table of what people write who come from other languages and tools, tried from the top; then what a line of the kind
-that it begins like looks like.
+First a table of habits from other languages and tools is tried from the top. If none of them matches, the hint shows
+what a line with that first word looks like.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _EDGE = "an edge is `a -> b : kv(carry = own)`, several agents at an end `[a, b]
 _TEXT_WORDS = "prompt|instructions?|role|assistant|description|persona|goal|context|template|message|developer|human"
 _NUMBER = r"-?[\d.]+(?:[eE]-?\d+)?"
 
-# Where the line stands ("": outside of all blocks, else `agent`, `graph` or `train`; None: anywhere), what it looks
-# like from its first character on, and what to say.
+# The block that the line is in ("": none; `agent`, `graph` or `train`; None: any), a pattern that matches the line from
+# its start, and the hint.
 _SEEN: tuple[tuple[str | None, str, str], ...] = (
     (None, r"agent\s+\w+\s*(\(.*\)\s*)?on\s+(?!\w+\s*[({]|\w+\s*$)",
      f"name a model that is declared: {_MODEL}, then `on small`"),
@@ -86,7 +86,7 @@ _BLOCKS = {"graph": _EDGE, "train": _TRAIN}
 
 
 def form_of_line(line: str, block: str) -> str | None:
-    """What to say of a line that could not be read. block: what it stands in, "" outside of all of them."""
+    """The hint for a line that could not be read; None: there is none. block: the block that it is in, "" for none."""
     line = line.strip()
     for where, pattern, hint in _SEEN:
         if where in (None, block) and re.match(pattern, line):

@@ -1,4 +1,4 @@
-"""The artifact: `relay.mas` compiles to `relay.masc/`, a folder that holds all but the base model's weights.
+"""The artifact: `relay.mas` compiles to `relay.masc/`, a folder that holds everything but the base model's weights.
 
     relay.mas          a copy of the source, and of the files that it imports from its folder or below
     plan.json          the plan
@@ -7,8 +7,8 @@
     adapters/<agent>/  PEFT's own format            } written by the backend
     channels.safetensors, checkpoints/, metrics.jsonl }
 
-An untrained artifact holds no weights, only a seed. One process writes at a time (`lock.py`), all new files come to
-count at once (`install.py`), and readers need no lock (`read.py`).
+An untrained artifact holds no weights, only a seed. One process writes at a time (`lock.py`). All new files become
+valid at once (`install.py`). Readers need no lock (`read.py`).
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from masc.compiler.artifact.find import locate
 from masc.compiler.artifact.layout import Layout, is_weights
 from masc.compiler.artifact.lock import is_other_rank, writing
 from masc.compiler.artifact.manifest import Manifest, ModelRecord, Training, known_manifest, read_manifest, versions
-from masc.compiler.artifact.of_training import checkpoint_above, training_told
+from masc.compiler.artifact.of_training import checkpoint_above, describe_training
 from masc.compiler.artifact.read import (
     Artifact,
     base_of,
     is_written,
     read_artifact,
+    read_consistently,
     read_weights,
-    settle,
     state,
-    steady,
+    wait_for_install,
 )
 from masc.compiler.artifact.write import (
     check_overwrite,
@@ -51,6 +51,7 @@ __all__ = [
     "base_of",
     "check_overwrite",
     "checkpoint_above",
+    "describe_training",
     "has_adapters",
     "has_checkpoints",
     "has_weights",
@@ -62,14 +63,13 @@ __all__ = [
     "locate",
     "model_hash",
     "read_artifact",
+    "read_consistently",
     "read_manifest",
     "read_weights",
     "save_artifact",
-    "settle",
     "state",
-    "steady",
-    "training_told",
     "versions",
+    "wait_for_install",
     "write_artifact",
     "writing",
 ]

@@ -1,4 +1,4 @@
-"""The source that an argument means."""
+"""Finding the source file that an argument of a command names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from masc.compiler.artifact.layout import Layout
 from masc.compiler.artifact.manifest import read_manifest
-from masc.compiler.artifact.of_training import training_told
+from masc.compiler.artifact.of_training import describe_training
 from masc.compiler.files.artifacts import is_artifact
 from masc.dsl.diagnostics import MascError, did_you_mean, fail
 from masc.dsl.limits import FILE
@@ -18,15 +18,15 @@ _YAML = (".yaml", ".yml")
 
 
 def locate(argument: Path | None = None, cwd: Path | None = None) -> Path:
-    """The source that an argument means: a file, a folder with one `.mas` (or one YAML file), an artifact (its copy of
-    the source), or nothing: what is in the working directory. Raises MascError (E0515, E0516, or what an artifact
-    gives)."""
+    """The source file for an argument: a file, a folder with one `.mas` file (or one YAML file), an artifact (its copy
+    of the source is taken), or None (the working directory is searched). Raises MascError: E0515, E0516, or what
+    reading an artifact raises."""
     here = (cwd or Path.cwd()) / (argument or "")
     shown = argument if argument is not None else here
     if why := dangling(here):
         raise fail("E0515", f"`{shown}` cannot be read: {why}", hint=MEND_LINK)
     if here.is_file() or (os.path.lexists(here) and not here.is_dir()):
-        return here  # what is no regular file is refused where it is read, which knows what it is
+        return here  # reading it will refuse what is no regular file, and say what it is
     if not here.is_dir():
         raise fail("E0515", f"there is no file or folder `{shown}`", hint=_near(here))
     found = _sources(here)
@@ -34,14 +34,14 @@ def locate(argument: Path | None = None, cwd: Path | None = None) -> Path:
         try:
             source = here / read_manifest(Layout(here)).source
         except MascError:
-            # The copy can be compiled again even where the manifest is damaged; whoever needs that one will complain.
+            # The copy can be compiled again even if the manifest is damaged. Code that needs the manifest complains.
             if len(found) == 1 and (here / "manifest.json").exists():
                 return found[0]
             raise
         if not source.is_file():
             raise fail("E0511", f"`{shown}` is damaged: `{source.name}` is missing", hint="compile the program again")
         return source
-    if not found and (told := training_told(here)):
+    if not found and (told := describe_training(here)):
         raise fail("E0515", told[0], hint=told[1])
     if not found:
         raise fail("E0515", f"there is no .mas file in `{shown}`", hint="name a file, or a folder that holds one")
@@ -52,7 +52,8 @@ def locate(argument: Path | None = None, cwd: Path | None = None) -> Path:
 
 
 def _sources(folder: Path) -> list[Path]:
-    """Its `.mas` files, else its YAML files; of several those with a graph, for the others can only be imported."""
+    """The folder's `.mas` files, or its YAML files if it has none. If there are several: only those with a graph,
+    because the others can only be imported."""
     files = sorted(path for path in folder.iterdir() if path.is_file())
     found = [p for p in files if p.suffix == ".mas"] or [p for p in files if p.suffix in _YAML]
     return [p for p in found if _has_graph(p)] or found if len(found) > 1 else found

@@ -1,12 +1,11 @@
-"""New files are put into an artifact all at once.
+"""All new files of an artifact become valid at once.
 
-They are written to a staging folder in the artifact, the manifest last. One rename of that folder to `.masc-install`
-makes them count: from then on whoever reads finds them there, before what lies in the artifact itself (`Layout.at`).
-Then each one is moved to its place, files that the old manifest lists and the new one does not are deleted, the
-manifest is moved last. A writer that is killed before the rename has changed nothing; after it, the next one moves the
-rest.
+They are written to a staging folder in the artifact, the manifest last. Then that folder is renamed to `.masc-install`.
+From this rename on the new files are valid: readers look there first (`Layout.at`). Each file is then moved to its
+place, files that only the old manifest lists are deleted, and the manifest is moved last. If a writer is killed before
+the rename, nothing has changed. If it is killed later, the next writer moves the rest.
 
-Only files that the old manifest lists are written over or deleted: all others are somebody's own.
+Only files that the old manifest lists are overwritten or deleted. All other files belong to the user.
 """
 
 from __future__ import annotations
@@ -46,8 +45,8 @@ def staged_files(staged: Path) -> tuple[tuple[str, str], ...]:
 
 
 def check_free(layout: Layout, names: Iterable[str], owned: Iterable[str], staged: Path | None = None) -> None:
-    """E0518 where a file of somebody's own would be written over, or where a link leads out of the artifact. One that
-    says the same as the staged one may stay."""
+    """E0518 if a file of the user would be overwritten, or if a link leads out of the artifact. A file with the same
+    content as the staged one may stay."""
     own = set(owned)
     for name in names:
         path = layout.root / name
@@ -73,33 +72,34 @@ def _in_the_way(layout: Layout, name: str, what: str) -> MascError:
 
 
 def install(layout: Layout, staged: Path, manifest: Manifest) -> Manifest:
-    """Let the files of a staging folder and the manifest take the place of the old ones. To be called with the lock
-    held; `manifest.files`: the old files that stay. Returns the manifest with all files in it."""
+    """Replace the old files by those in a staging folder, and the manifest by this one. The caller holds the lock.
+    `manifest.files`: the old files that stay. Returns the manifest with all files in it."""
     old = known_manifest(layout)
     owned = {MANIFEST} | {name for name, _ in (old.files if old else manifest.files)}
     new = staged_files(staged)
     check_free(layout, [name for name, _ in new], owned | {name for name, _ in manifest.files}, staged)
-    # A file of somebody's own that says the same stays theirs: it is not listed, so it is never deleted.
+    # A file of the user with the same content stays the user's: it is not listed, so it is never deleted.
     listed = {name: digest for name, digest in new if name in owned or not os.path.lexists(layout.root / name)}
     changed = replace(manifest, files=tuple(sorted({**dict(manifest.files), **listed}.items())))
     atomic_write(staged / MANIFEST, dump_manifest(changed))
     for path in [staged, *staged.rglob("*")]:
-        if path.is_dir():  # the files are there already: `atomic_write` sees to it
+        if path.is_dir():  # `atomic_write` has synced the files
             _to_disk(path)
     staged.rename(layout.pending)
     _to_disk(layout.root)
-    settle_alone(layout)
+    finish_install(layout)
     return changed
 
 
-def settle_alone(layout: Layout) -> None:
-    """Move what is pending to its place. To be called with the lock held. It may be begun again at any point."""
-    if layout.pending.is_symlink():  # no install makes one: what it leads to is somebody's own
+def finish_install(layout: Layout) -> None:
+    """Move the files of an install that has begun to their places. The caller holds the lock. It can be repeated after
+    it was interrupted at any point."""
+    if layout.pending.is_symlink():  # no install makes a link: what it leads to is the user's
         layout.pending.unlink()
     if not layout.pending.is_dir():
         return
     pending = layout.pending / MANIFEST
-    if not pending.is_file():  # the last move was done, and the empty folders remain
+    if not pending.is_file():  # all files were moved, only empty folders are left
         shutil.rmtree(layout.pending, ignore_errors=True)
         return
     old, new = known_manifest(layout, layout.manifest), known_manifest(layout, pending)
@@ -123,10 +123,10 @@ def settle_alone(layout: Layout) -> None:
 
 
 def remove_file(root: Path, name: str) -> None:
-    """Delete a file of an artifact, and the folders that are empty without it."""
+    """Delete a file of an artifact, and each folder that is empty afterwards."""
     path = root / name
     if any((root / parent).is_symlink() for parent in list(Path(name).parents)[:-1]):
-        return  # a link to somewhere else: what lies there is not ours
+        return  # a link leads out of the artifact: files there are not masc's
     with suppress(FileNotFoundError, NotADirectoryError):
         path.unlink()
     for parent in list(Path(name).parents)[:-1]:
@@ -137,7 +137,7 @@ def remove_file(root: Path, name: str) -> None:
 
 
 def remove_training(layout: Layout) -> None:
-    """Delete checkpoints and metrics, and nothing else that lies beside them."""
+    """Delete checkpoints and metrics, but no other files beside them."""
     if layout.checkpoints.is_dir():
         for path in layout.checkpoints.iterdir():
             if is_checkpoint(path) and not path.is_symlink():
@@ -149,7 +149,7 @@ def remove_training(layout: Layout) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    """A folder's new entries are on the disk before they count; systems that cannot say so are left alone."""
+    """Sync a folder, so that its new entries survive a power failure. Systems that cannot do that are left alone."""
     with suppress(OSError):
         handle = os.open(path, os.O_RDONLY)
         try:

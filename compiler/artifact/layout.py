@@ -1,4 +1,4 @@
-"""Where things lie in an artifact, and which names in it are masc's own."""
+"""Where files are in an artifact, and which names in it belong to masc."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ ADAPTERS, CHECKPOINTS = "adapters", "checkpoints"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 LOCK, HOLDER, PENDING, STAGED = ".lock", ".lock.json", ".masc-install", ".masc-staged-"
 RESERVED = frozenset({MANIFEST, PLAN, CHANNELS, METRICS, ADAPTERS, CHECKPOINTS, LOCK, HOLDER, PENDING})
-"""First parts of paths that a copied source may not have, in whatever case: some file systems know no difference."""
+"""A copied source may not have a path that begins with one of these, in upper or lower case: some file systems do not
+tell them apart."""
 _LEFT = re.compile(r"\.masc-staged-\d+|\.tmp-weights-(old-)?\d+")
-"""What a writer that was killed leaves in the folder: its own staging folder, or one of an earlier version."""
+"""What a killed writer leaves in the folder: its staging folder, or that of an earlier version of masc."""
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[a-z0-9_]{8}\.tmp")
-"""What one leaves that was killed while it wrote a single file: see `replacing` in `writing.py`."""
+"""What a writer leaves that was killed while it wrote a single file: see `replacing` in `writing.py`."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things lie in an artifact."""
+    """The paths of an artifact's files."""
 
     root: Path
 
@@ -51,35 +52,35 @@ class Layout:
 
     @property
     def pending(self) -> Path:
-        """New files that count already and are being moved to their places (see `install.py`)."""
+        """Holds new files that are valid already and are being moved to their places (see `install.py`)."""
         return self.root / PENDING
 
     def at(self, name: str) -> Path:
-        """Where a file of the artifact is to be read: what is being installed counts before what was there."""
+        """Where to read a file of the artifact. A file that is being installed comes before the old one."""
         waiting = self.pending / name
         return waiting if waiting.is_file() else self.root / name
 
 
 def is_weights(name: str) -> bool:
-    """Whether a path in an artifact is one of what training makes."""
+    """Whether a path in an artifact holds trained weights."""
     return name == CHANNELS or name.startswith(f"{ADAPTERS}/")
 
 
 def is_inside(name: str) -> bool:
-    """Whether a path from a file, such as a manifest, stays in the folder that it is taken from."""
+    """Whether a path that was read from a file, such as a manifest, stays inside the artifact."""
     path = PurePosixPath(name)
     plain = bool(name) and path.as_posix() == name and "\\" not in name and ":" not in name and "\0" not in name
     return plain and not path.is_absolute() and ".." not in path.parts and name != "."
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a folder in `checkpoints/` is one that training made, or was making."""
+    """Whether a folder in `checkpoints/` was made by training, finished or not."""
     stem, _, number = path.name.partition("-")
     return stem in ("step", ".tmp") and number.isascii() and number.isdigit() and path.is_dir()
 
 
 def leftovers(root: Path) -> Iterator[Path]:
-    """What writers that were killed left in an artifact, under names of masc's alone."""
+    """The files and folders that killed writers left in an artifact; only masc uses such names."""
     for path in root.iterdir():
         if _LEFT.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             yield path

@@ -1,7 +1,7 @@
-"""One writer at a time: who compiles into an artifact, trains it or saves into it holds its lock; readers need none.
+"""One process writes into an artifact at a time. Compiling, training and saving hold its lock; readers need none.
 
-The lock is the operating system's, on `.lock` in the artifact: it is gone when the process is, however that ended.
-`.lock.json` beside it says who holds it, for the message to the second one.
+The lock is one of the operating system, on the file `.lock` in the artifact: it ends with the process, also if that
+crashes. `.lock.json` says which process holds it, for the message to the next one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from masc.compiler.artifact.install import settle_alone
+from masc.compiler.artifact.install import finish_install
 from masc.compiler.artifact.layout import HOLDER, LOCK, Layout, leftovers
 from masc.compiler.files.reading import read_json
 from masc.compiler.files.writing import atomic_write, check_folder
@@ -32,36 +32,36 @@ def is_other_rank() -> bool:
 
 @contextmanager
 def writing(root: Path, wait: float = 0.3) -> Iterator[None]:
-    """Hold an artifact's folder, made if need be, so that nobody else writes there. Within it the same thread may ask
-    again. What writers that were killed left behind is put in order first.
+    """Hold the lock of an artifact's folder, which is made if it is missing. The same thread may ask for it again.
+    What killed writers left behind is cleaned up first.
 
-    wait: seconds to wait for another one (readers that put in order what a killed writer left take moments). E0641,
-    which says who, where that is in vain; E0612 where nothing can be written.
+    wait: seconds to wait for the lock (a reader that cleans up after a killed writer holds it for a moment). E0641 if
+    another process still holds it, with its name; E0612 if nothing can be written there.
     """
     check_folder(root)
     new = not root.exists()
     try:
         with _locked(root, wait) as again:
             if not again:
-                _put_in_order(Layout(root))
+                _clean_up(Layout(root))
             yield
     except BaseException:
-        if new:  # nothing was put there: leave no empty folder either
+        if new:  # nothing was written: leave no empty folder
             _remove_empty(root)
         raise
 
 
 @contextmanager
 def _locked(root: Path, wait: float) -> Iterator[bool]:
-    """Hold the lock; gives whether this thread had it already."""
-    from filelock import FileLock, Timeout  # here, for `masc check` needs no lock
+    """Hold the lock. Yields whether this thread had it already."""
+    from filelock import FileLock, Timeout  # imported here: `masc check` needs no lock
 
     try:
         root.mkdir(parents=True, exist_ok=True)
         with warnings.catch_warnings():
-            # Where the file system has no locks, filelock takes a marker of its own and says so.
+            # If the file system has no locks, filelock uses a marker file and warns.
             warnings.filterwarnings("ignore", message="flock not supported")
-            # One object for one path, which counts how often each thread has it.
+            # One lock object for each path, which counts how often each thread holds it.
             lock = FileLock(root.resolve() / LOCK, is_singleton=True)
             again = lock.is_locked
             lock.acquire(timeout=wait, poll_interval=0.02)
@@ -71,7 +71,7 @@ def _locked(root: Path, wait: float) -> Iterator[bool]:
         raise fail("E0612", f"cannot write into `{root}`: {error.strerror or error}") from error
     try:
         if not again:
-            with suppress(MascError):  # a full disk: what matters is the lock
+            with suppress(MascError):  # such as a full disk: the lock holds all the same
                 atomic_write(root / HOLDER, json.dumps(_self()) + "\n")
         yield again
     finally:
@@ -81,8 +81,8 @@ def _locked(root: Path, wait: float) -> Iterator[bool]:
         lock.release()
 
 
-def _put_in_order(layout: Layout) -> None:
-    settle_alone(layout)
+def _clean_up(layout: Layout) -> None:
+    finish_install(layout)
     for path in list(leftovers(layout.root)):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
@@ -111,5 +111,5 @@ def _refusal(root: Path) -> MascError:
         command, host, since = (str(found[name])[:200] for name in ("command", "host", "since"))
         who = f"`{command}` (process {int(found['process'])} on {host}, since {since})"
     except (OSError, ValueError, KeyError, TypeError):
-        who = "another process"  # it has only just taken the lock, or is about to give it back
+        who = "another process"  # it is just taking the lock or giving it back
     return fail("E0641", f"`{root}` is being written by {who}", hint=hint)

@@ -1,4 +1,4 @@
-"""`manifest.json`: what an artifact was made from and what belongs to it, file by file with checksums."""
+"""`manifest.json`: what an artifact was made from, and its files with their checksums."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from masc.compiler.artifact.layout import (
     is_inside,
     is_weights,
 )
-from masc.compiler.artifact.of_training import training_told
+from masc.compiler.artifact.of_training import describe_training
 from masc.compiler.files.reading import parse_json, read_regular
 from masc.compiler.forms.earlier import earlier_fingerprint
 from masc.compiler.forms.essence import fingerprint
@@ -32,9 +32,9 @@ from masc.dsl.regular import MEND_LINK, dangling
 
 FORMAT = 2
 DISTRIBUTION = "masc-lang"
-"""What masc is installed as: `masc` was taken."""
+"""The name of masc's distribution on PyPI, where `masc` is another project."""
 LIBRARIES = ("masc", "torch", "transformers", "peft", "safetensors", "accelerate")
-_MOST = 1 << 26  # bytes of a manifest that is read
+_MOST = 1 << 26  # bytes of the largest manifest that is read
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 Pairs = tuple[tuple[str, str], ...]
@@ -42,7 +42,7 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A base model that an artifact was made for. `hash` as the backend computes it (`model_hash` is the usual way);
+    """A base model that an artifact was made for. `hash`: of its files, as the backend computes it (see `model_hash`).
     None: the model was not on disk when the artifact was written."""
 
     name: str
@@ -53,10 +53,14 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class Training:
-    """How the weights were trained. rows, data_hash: how many there were, and a hash of what they say; data: the file
-    that they came from, if it was one; settings: the `train` entries that counted, as JSON; set: what `--set` said;
-    processes: how many shared a batch; init_from: the artifact whose adapters were the beginning;
-    starts: by agent the trained adapter that its own began with, and the sha256 of its weights where it was read."""
+    """How the weights were trained.
+
+    rows, data_hash  the number of training rows, and a hash of their contents; `data`: their file, if there was one
+    settings         the `train` entries that were used, as JSON; `set`: those given by `--set`
+    processes        how many processes shared a batch
+    init_from        the artifact whose adapters training began with
+    starts           by agent: the trained adapter that its own began with, and the sha256 of its weights if it was read
+    """
 
     rows: int
     data_hash: str
@@ -71,10 +75,16 @@ class Training:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`source`: the copy's file name; `base`: the folder that paths in it are relative to, and `way`: from the artifact
-    to there (a project that is moved takes both along); `set`: what `--set` said; `files`: path and sha256 of every
-    file that masc put there, checkpoints and metrics aside; `training`: how the weights were trained, None where there
-    are none or nobody knows; `init_from`: the artifact whose adapters the run that is under way began with."""
+    """What `manifest.json` says.
+
+    source       the file name of the source's copy
+    base         the folder that paths in the source are relative to; `way`: the path from the artifact to that folder,
+                 which still leads there if the whole project is moved
+    set          what `--set` said
+    files        path and sha256 of every file that masc wrote, but for checkpoints and metrics
+    training     how the weights were trained; None: there are none, or it is not known
+    init_from    the artifact whose adapters the unfinished run began with
+    """
 
     source: str
     base: str
@@ -91,13 +101,13 @@ class Manifest:
 
     @property
     def weights(self) -> str | None:
-        """One sha256 for all weights, over their paths and checksums; None where there are none."""
+        """One sha256 over the paths and checksums of all weights; None: there are none."""
         lines = [f"{name}\n{digest}\n" for name, digest in sorted(self.files) if is_weights(name)]
         return hashlib.sha256("".join(lines).encode()).hexdigest() if self.trained else None
 
 
 def versions() -> Pairs:
-    """The installed versions of what trained weights depend on, without importing any of it."""
+    """The installed versions of the libraries that trained weights depend on. Imports none of them."""
     found = []
     for name in LIBRARIES:
         try:
@@ -142,8 +152,8 @@ def read_manifest(layout: Layout) -> Manifest:
 
 
 def known_manifest(layout: Layout, path: Path | None = None) -> Manifest | None:
-    """The manifest (or that at `path`) for whoever is about to write over it: one of an earlier format as well, whose
-    files are the usual ones. None where it is missing or damaged."""
+    """The manifest (or the one at `path`) that is about to be overwritten. It may have an earlier format; its files are
+    then taken to be the usual ones. None if it is missing or damaged."""
     try:
         return _read(layout, path or layout.at(MANIFEST), (1, FORMAT))
     except MascError:
@@ -151,8 +161,8 @@ def known_manifest(layout: Layout, path: Path | None = None) -> Manifest | None:
 
 
 def made_for(manifest: Manifest, plan: Plan) -> bool:
-    """Whether weights beside a manifest are of this plan. Earlier manifests name it otherwise (`earlier.py`), and the
-    first ones count how answers are decoded, too."""
+    """Whether weights with this manifest were trained for this plan. Earlier versions computed the fingerprint in
+    another way (`earlier.py`), and the first ones included how answers are decoded."""
     known = manifest.fingerprint
     if known in (fingerprint(plan), fingerprint(plan, decoding=True)):
         return True
@@ -160,7 +170,7 @@ def made_for(manifest: Manifest, plan: Plan) -> bool:
 
 
 def usual_files(root: Path, source: str = "") -> Pairs:
-    """The files that masc puts into an artifact, as far as they are there, where no list of them is."""
+    """The files that masc writes into an artifact, as far as they exist, for a manifest that does not list them."""
     names = [source, PLAN, CHANNELS]
     names += [path.relative_to(root).as_posix() for name in ADAPTER_FILES for path in root.glob(f"{ADAPTERS}/*/{name}")]
     return tuple((name, "") for name in names if name and (root / name).is_file())
@@ -172,7 +182,7 @@ def _read(layout: Layout, path: Path, formats: tuple[int, ...]) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         if why := dangling(layout.root):
             raise fail("E0510", f"`{layout.root}` cannot be read: {why}", hint=MEND_LINK) from None
-        if told := training_told(layout.root):
+        if told := describe_training(layout.root):
             raise fail("E0510", told[0], hint=told[1]) from None
         message = f"`{layout.root}` is not an artifact: there is no manifest.json in it"
         raise fail("E0510", message, hint="`masc compile` makes one") from None

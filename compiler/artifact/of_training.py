@@ -1,6 +1,7 @@
-"""Folders that training made and that are no artifact: what they are, and how the weights in them are had.
+"""Folders that training made and that are no artifact: what to tell the user about them.
 
-Python's `masc.train(program, rows, directory="run")` keeps `run/checkpoints/` and `run/metrics.jsonl`, but no program.
+`masc.train(program, rows, directory="run")` from Python writes `run/checkpoints/` and `run/metrics.jsonl`, but no
+program.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from pathlib import Path
 from masc.compiler.artifact.layout import CHECKPOINTS, METRICS, Layout, is_checkpoint
 
 
-def training_told(folder: Path) -> tuple[str, str] | None:
-    """What a folder is, and what to do with it, where it is one that training wrote into, its `checkpoints/` or one of
-    those; None for every other one."""
+def describe_training(folder: Path) -> tuple[str, str] | None:
+    """A message and a hint for a folder that training wrote into, for its `checkpoints/`, or for one checkpoint. None
+    for all other folders."""
     full = folder.absolute()
     step = full if is_checkpoint(full) and full.parent.name == CHECKPOINTS else None
     checkpoints = step.parent if step else full if full.name == CHECKPOINTS else Layout(full).checkpoints
     if not _any(checkpoints):
         return None
     root = checkpoints.parent
-    # As short as it was given: `run` for `run/checkpoints`.
+    # As short as the user wrote it: `run` for `run/checkpoints`.
     shown = root if folder.is_absolute() or ".." in folder.parts else _relative(root)
     which = step.name.partition("-")[2].lstrip("0") if step else "last"
     if Layout(root).at("manifest.json").is_file():
@@ -30,8 +31,8 @@ def training_told(folder: Path) -> tuple[str, str] | None:
 
 
 def checkpoint_above(path: Path) -> str | None:
-    """What of a training a file would lie in or take the place of, wherever that is: a checkpoint, `checkpoints/`, the
-    metrics beside it. None where it is none of them."""
+    """What a new file at this path would damage of a training: a checkpoint or `checkpoints/` that it would be in, or
+    the metrics that it would replace. None: nothing."""
     for folder in path.parents:
         if is_checkpoint(folder) and any((folder / name).is_file() for name in ("state.json", "weights.safetensors")):
             return f"the checkpoint `{folder.name}`"

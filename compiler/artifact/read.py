@@ -1,6 +1,7 @@
-"""Reading an artifact while others may write it: no lock is needed, for what is read is held against the manifest.
+"""Reading an artifact while another process may write it. No lock is needed: files are checked against the manifest.
 
-Where a new manifest has come in between, all is read again: a reader gets the old state or the new one, never a mix.
+If the manifest was replaced meanwhile, everything is read again. So a reader gets the old state or the new one, never a
+mix.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from masc.compiler.artifact.install import settle_alone
+from masc.compiler.artifact.install import finish_install
 from masc.compiler.artifact.layout import MANIFEST, PLAN, Layout, is_weights
 from masc.compiler.artifact.manifest import Manifest, made_for, read_manifest, versions
 from masc.compiler.files.reading import read_regular
@@ -23,9 +24,9 @@ from masc.compiler.pipeline import Compilation
 from masc.dsl.diagnostics import Diagnostic, MascError, fail
 from masc.dsl.regular import open_regular
 
-_PATIENCE = 30.0  # seconds for which a reader tries to find an artifact at rest
-_MOMENT = 0.5  # seconds in which what is being installed should be in its place
-_MOST_PLAN = 1 << 30  # bytes of a plan that is read
+_PATIENCE = 30.0  # seconds for which a reader tries to read while nobody writes
+_MOMENT = 0.5  # seconds in which an install should be finished
+_MOST_PLAN = 1 << 30  # bytes of the largest plan that is read
 
 T = TypeVar("T")
 
@@ -42,11 +43,11 @@ class Artifact:
         return self.layout.root / self.manifest.source
 
 
-def steady(root: Path, read: Callable[[], T]) -> T:
-    """What `read` finds in an artifact that nobody wrote meanwhile: it is called again where the manifest is another
-    one afterwards, whether it found something or raised MascError. E0642 where the artifact never comes to rest."""
+def read_consistently(root: Path, read: Callable[[], T]) -> T:
+    """What `read` returns or raises (MascError), found while nobody wrote: if the manifest was replaced meanwhile, it
+    is called again. E0642 if somebody writes all the time."""
     layout, deadline = Layout(root), time.monotonic() + _PATIENCE
-    settle(layout)
+    wait_for_install(layout)
     before = _which(layout)
     while time.monotonic() < deadline:
         found: T | None = None
@@ -59,14 +60,15 @@ def steady(root: Path, read: Callable[[], T]) -> T:
         if after == before:
             if error is not None:
                 raise error
-            return found  # type: ignore[return-value]  # None only where `read` gives None
-        settle(layout)
+            return found  # type: ignore[return-value]  # None only if `read` returns None
+        wait_for_install(layout)
         before = _which(layout)
     raise fail("E0642", f"`{root}` is being written all the time", hint="try again when it is not")
 
 
 def _which(layout: Layout) -> tuple[bool, int, int] | None:
-    """Which manifest counts now: each one is a new file. Moving it to its place changes nothing."""
+    """Identifies the manifest that is valid now: every manifest is a new file. Moving it to its place changes nothing
+    here."""
     try:
         about = os.stat(layout.at(MANIFEST))
     except OSError:
@@ -74,13 +76,13 @@ def _which(layout: Layout) -> tuple[bool, int, int] | None:
     return layout.pending.is_dir(), about.st_ino, about.st_mtime_ns
 
 
-def settle(layout: Layout) -> None:
-    """Wait until what is being installed is in its place. Where whoever did it was killed, do it, if we may write."""
+def wait_for_install(layout: Layout) -> None:
+    """Wait until an install that has begun is finished. If its writer was killed, finish it, if we may write there."""
     from masc.compiler.artifact.lock import writing
 
     began = time.monotonic()
     while layout.pending.is_dir() and time.monotonic() < began + _PATIENCE:
-        # A writer that lives is done in a moment. Whoever only reads must not take the lock from under it.
+        # A living writer is done in a moment, and a reader must not take the lock from it.
         if time.monotonic() < began + _MOMENT:
             time.sleep(0.01)
             continue
@@ -88,7 +90,7 @@ def settle(layout: Layout) -> None:
             return
         try:
             with writing(layout.root):
-                settle_alone(layout)
+                finish_install(layout)
         except MascError as error:
             if error.diagnostics[0].code != "E0641":
                 return
@@ -96,16 +98,16 @@ def settle(layout: Layout) -> None:
 
 
 def is_written(root: Path) -> bool:
-    """Whether there is a manifest, sound or not."""
+    """Whether there is a manifest, damaged or not."""
     return Layout(root).at(MANIFEST).exists()
 
 
 def read_artifact(root: Path) -> Artifact:
-    """An artifact, its plan held against the manifest. Raises MascError (E0510 to E0512, E0514, E0642).
+    """Read an artifact and check its plan against the manifest. Raises MascError (E0510 to E0512, E0514, E0642).
 
-    `warnings`: libraries whose version has changed since.
+    Its `warnings` name libraries whose version has changed since it was trained.
     """
-    return steady(root, lambda: _read(root))
+    return read_consistently(root, lambda: _read(root))
 
 
 def _read(root: Path) -> Artifact:
@@ -134,9 +136,9 @@ def _read(root: Path) -> Artifact:
 
 
 def read_weights(artifact: Artifact) -> Mapping[str, bytes]:
-    """The files of an artifact's weights by their path in it, each held against its checksum.
+    """The contents of an artifact's weight files, by path in the artifact; each is checked against its checksum.
 
-    E0617 where one is missing or another, E0642 where the artifact has been compiled anew since it was read.
+    E0617 if a file is missing or has another content, E0642 if the artifact has been compiled again since it was read.
     """
     root = artifact.layout.root
 
@@ -146,7 +148,7 @@ def read_weights(artifact: Artifact) -> Mapping[str, bytes]:
             raise fail("E0642", f"`{root}` was compiled anew while it was being loaded", hint="load it again")
         return {name: _checked(artifact.layout, name, digest) for name, digest in manifest.files if is_weights(name)}
 
-    return steady(root, read)
+    return read_consistently(root, read)
 
 
 def _checked(layout: Layout, name: str, digest: str) -> bytes:
@@ -164,16 +166,16 @@ def _checked(layout: Layout, name: str, digest: str) -> bytes:
 
 
 def base_of(artifact: Artifact) -> Path:
-    """The folder that paths in an artifact's source are relative to: where it was compiled, or, if that is gone because
-    the project was moved, the same way from the artifact as then."""
+    """The folder that paths in an artifact's source are relative to: the folder from which it was compiled. If that is
+    gone because the project was moved: the folder that is now in the same place relative to the artifact."""
     root, manifest = artifact.layout.root.absolute(), artifact.manifest
     candidates = [Path(manifest.base), *([Path(os.path.normpath(root / manifest.way))] if manifest.way else [])]
     return next((folder for folder in candidates if folder.is_dir()), root.parent)
 
 
 def state(root: Path, compilation: Compilation) -> Literal["missing", "fresh", "stale"]:
-    """Whether an artifact is there and made for this plan (`train` entries and decoding aside). Raises MascError if it
-    is damaged."""
+    """Whether there is an artifact, and whether it was made for this plan ("fresh"; `train` entries and decoding do not
+    count). Raises MascError if it is damaged."""
     if not is_written(root):
         return "missing"
     return "fresh" if made_for(read_manifest(Layout(root)), compilation.require()) else "stale"

@@ -1,4 +1,4 @@
-"""Writing artifacts: only into an empty folder or an artifact, and never so that trained weights are lost unasked."""
+"""Writing artifacts: only into an empty folder or an artifact, and trained weights are only deleted if asked to."""
 
 from __future__ import annotations
 
@@ -58,12 +58,11 @@ def write_artifact(
     anew: bool = False,
     init_from: str | None = None,
 ) -> Artifact:
-    """Write (or bring up to date) an artifact; raises MascError where that would lose trained weights, or files that
-    are not masc's.
+    """Write or update an artifact. Raises MascError if that would delete trained weights or files of the user.
 
-    An unchanged plan keeps the weights, new `train` entries or not; a changed one refuses (E0513) unless `force`, which
-    removes adapters, channels, checkpoints and metrics. anew: they are removed in any case. seed None: the plan's.
-    init_from: the artifact whose adapters training is about to begin with.
+    If the plan is unchanged, the weights stay, even if `train` entries have changed. If it has changed, weights are an
+    error (E0513) unless `force`, which deletes adapters, channels, checkpoints and metrics. anew: delete them in any
+    case. seed None: the plan's. init_from: the artifact whose adapters training is about to begin with.
     """
     plan, layout = compilation.require(), Layout(root)
     with writing(root):
@@ -86,8 +85,8 @@ def save_artifact(
     seed: int,
     training: Training | None,
 ) -> Artifact:
-    """Write an artifact with new weights: `put` writes `adapters/` and `channels.safetensors` into a folder. What
-    training left in the folder stays. Raises MascError as `write_artifact`; the old state is then untouched."""
+    """Write an artifact with new weights. `put` writes `adapters/` and `channels.safetensors` into the folder that it
+    is given. Checkpoints and metrics stay. Raises MascError as `write_artifact`; then nothing has changed."""
     plan, layout = compilation.require(), Layout(root)
     with writing(root):
         before = _repaired(layout, compilation, check_overwrite(root, compilation, beside_training=True))
@@ -118,12 +117,12 @@ def check_overwrite(
     beside_training: bool = False,
     ways: str = "`--force` throws them away; `-o` writes somewhere else",
 ) -> Manifest | None:
-    """What is known of the artifact that is to be written over, None where there is none. E0612 where nothing can be
-    written, E0518 in a folder that is somebody's own, E0513 where weights would be lost that were trained for another
-    graph, E0519 where a copy would be that was changed by hand.
+    """The manifest of the artifact that would be overwritten; None if there is none. E0612 if nothing can be written,
+    E0518 for a folder that holds files of the user, E0513 if weights that were trained for another graph would be
+    lost, E0519 if a copy that was edited by hand would be lost.
 
-    beside_training: checkpoints and metrics may lie in the folder, and stay. ways: what can be done instead of losing
-    weights, as a hint.
+    beside_training: checkpoints and metrics may be in the folder, and stay. ways: the hint of E0513, how to keep the
+    weights.
     """
     plan, layout = compilation.require(), Layout(root)
     check_folder(root)
@@ -145,7 +144,8 @@ def check_overwrite(
 
 
 def _difference(layout: Layout, compilation: Compilation) -> str:
-    """`: - as it was; + as it is`, where the plan that was compiled before can be read."""
+    """What differs from the plan that was compiled before, as `: - old line; + new line`; empty if it cannot be
+    read."""
     try:
         before = essence(load_plan(read_regular(layout.at(PLAN), 1 << 30).decode("utf-8")))
     except (OSError, ValueError, MascError):
@@ -167,14 +167,15 @@ def _changed(path: Path, digest: str) -> bool:
 
 @dataclass(frozen=True)
 class _Copies:
-    """The source and what it imports, by path in the artifact; and what cannot be copied there."""
+    """The texts of the source and of its imports, by path in the artifact; warnings about those that cannot be
+    copied."""
 
     texts: dict[str, str]
     warnings: tuple[Diagnostic, ...]
 
 
 def source_name(compilation: Compilation) -> str:
-    """What the copy of the source is called."""
+    """The file name of the source's copy."""
     assert compilation.source is not None
     name = Path(compilation.source.path).name
     return name if Path(name).suffix in (".mas", ".yaml", ".yml") else f"{compilation.require().name}.mas"
@@ -189,7 +190,7 @@ def _copies(compilation: Compilation) -> _Copies:
         first = path.split("/")[0].casefold()
         if path == name and text == compilation.source.text:
             continue
-        # Some file systems know no upper and lower case: two such names would be one file there.
+        # Some file systems do not tell upper and lower case apart: two such names would be one file.
         if not is_inside(path) or first in RESERVED or path.casefold() in taken:
             message = f"`{where}` is not copied into the artifact, where its name is taken"
             warnings.append(Diagnostic("W0502", message, hint="the artifact needs that file where it is; rename it"))
@@ -202,7 +203,7 @@ def _copies(compilation: Compilation) -> _Copies:
 def _manifest(
     root: Path, compilation: Compilation, models: tuple[ModelRecord, ...], seed: int | None, kept: Manifest | None
 ) -> Manifest:
-    """kept: the manifest whose weights stay."""
+    """kept: the manifest whose weights stay in the artifact."""
     plan, base = compilation.require(), compilation.base.absolute()
     records = models or (kept.models if kept else ()) or tuple(ModelRecord(m.name, m.target) for m in plan.models)
     trained = kept is not None and kept.trained
@@ -221,11 +222,11 @@ def _manifest(
     )
 
 
-# -- what is there -----------------------------------------------------------------------------------------------------
+# -- what is in the folder ---------------------------------------------------------------------------------------------
 
 
 def has_weights(layout: Layout, manifest: Manifest | None = None) -> bool:
-    """Whether training has left something that would be missed: weights or checkpoints."""
+    """Whether the folder holds weights or checkpoints."""
     return bool(manifest and manifest.trained) or has_adapters(layout) or has_checkpoints(layout)
 
 
@@ -235,13 +236,13 @@ def has_adapters(layout: Layout) -> bool:
 
 
 def has_checkpoints(layout: Layout) -> bool:
-    """Whether there is a checkpoint that a run could go on from."""
+    """Whether there is a checkpoint from which training could go on."""
     return any(is_checkpoint(path) for path in layout.checkpoints.glob("step-*"))
 
 
 def _known(layout: Layout, compilation: Compilation, beside_training: bool) -> Manifest | None:
-    """The manifest that is there. Where it is missing or damaged but `plan.json` is a plan, what can be known of it:
-    the weights beside it are that plan's, and must not be lost for a broken file."""
+    """The manifest of the folder. If it is missing or damaged but `plan.json` can be read, a manifest made from that
+    plan: the weights beside it belong to it, and a broken file is no reason to lose them."""
     if (known := known_manifest(layout)) is not None:
         return known
     try:
@@ -260,7 +261,7 @@ def _known(layout: Layout, compilation: Compilation, beside_training: bool) -> M
 
 
 def _strangers(root: Path, beside_training: bool) -> list[str]:
-    """What lies in a folder and is not masc's."""
+    """The names in a folder that do not belong to masc."""
     if not root.is_dir():
         return []
     ours = {LOCK, HOLDER} | ({CHECKPOINTS, METRICS} if beside_training else set())
@@ -269,8 +270,8 @@ def _strangers(root: Path, beside_training: bool) -> list[str]:
 
 
 def _repaired(layout: Layout, compilation: Compilation, known: Manifest | None) -> Manifest | None:
-    """The same, with all checksums and written down where it had to be made out: whoever finishes an install that was
-    cut off goes by it."""
+    """The same manifest with all checksums. One that had to be reconstructed is written to the disk, because an
+    interrupted install is finished with its help."""
     if known is None or (all(digest for _, digest in known.files) and known_manifest(layout) is not None):
         return known
     files = tuple((name, digest or digest_of(layout.root / name)) for name, digest in known.files)

@@ -1,1 +1,1 @@
-"""Files that users name: finding, reading, and writing them so that nothing is lost."""
+"""Reading and writing files that users name, so that nothing is lost."""

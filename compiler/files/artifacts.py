@@ -1,4 +1,4 @@
-"""Artifacts as folders: which folder is one, and which one is a source's. What is in them: `compiler/artifact`."""
+"""Which folders are artifacts, and which artifact belongs to a source. What is in one: `compiler/artifact`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from masc.compiler.files.reading import read_json
 
 
 def is_artifact(folder: Path) -> bool:
-    """Whether a folder is an artifact, of whatever name. One called `x.masc` is meant to be one even where it is
-    damaged; another is one if its manifest is masc's, or, where that is damaged, its plan."""
+    """Whether a folder is an artifact. One called `x.masc` always is, even a damaged one. Another one is if its
+    manifest was written by masc, or, if the manifest is damaged, its plan."""
     if folder.suffix == ".masc":
         return True
     manifest = folder / "manifest.json"
     if not manifest.is_file():
-        return (folder / ".masc-install" / "manifest.json").is_file()  # the very first install was cut off
+        return (folder / ".masc-install" / "manifest.json").is_file()  # the first install was interrupted
     body = _object(manifest) or {}
     if "format" in body and isinstance(body.get("fingerprint"), str) and isinstance(body.get("source"), str):
         return True
@@ -32,5 +32,5 @@ def _object(path: Path) -> dict[str, Any] | None:
 
 
 def artifact_of(source: Path) -> Path:
-    """The artifact of a source: `relay.mas` -> `relay.masc` beside it; for the copy in an artifact, that artifact."""
+    """The artifact of a source: `relay.masc` beside `relay.mas`. For the copy inside an artifact: that artifact."""
     return source.parent if is_artifact(source.parent) else source.with_suffix(".masc")

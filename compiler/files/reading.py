@@ -1,4 +1,4 @@
-"""Reading files that anybody may have written: regular files of sensible size, JSON that is not nested without end."""
+"""Reading files that anybody may have written. Only regular files up to a size are read, and JSON up to a depth."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MOST_JSON = 1 << 28
 
 
 def parse_json(text: str | bytes, *, unique: bool = False) -> Any:
-    """What a JSON text says. ValueError for all that is not JSON in UTF-8: also `NaN` and `Infinity`, and values nested
-    deeper than can be followed. unique: an object that has a key twice is refused, where else the last one wins."""
+    """The value of a JSON text. ValueError for what is not JSON in UTF-8, for `NaN` and `Infinity`, and for values that
+    are nested too deeply. unique: an object with a key twice is an error too; otherwise the last value counts."""
     if isinstance(text, bytes):
         text = text.decode("utf-8")
     try:
@@ -25,7 +25,7 @@ def parse_json(text: str | bytes, *, unique: bool = False) -> Any:
 
 
 def read_json(path: Path, most: int = MOST_JSON) -> Any:
-    """What a JSON file says. OSError as `read_regular`, ValueError as `parse_json`."""
+    """The value of a JSON file. OSError as `read_regular`, ValueError as `parse_json`."""
     return parse_json(read_regular(path, most))
 
 
@@ -43,6 +43,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def digest_of(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal, as `sha256sum` tells it."""
+    """The sha256 of a file in hexadecimal, as `sha256sum` prints it."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

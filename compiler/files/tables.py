@@ -1,5 +1,4 @@
-"""Tables as text (CSV): what stands between their values, and their first line. Of files that are read whole, and of
-those that are only looked at."""
+"""CSV and TSV files: their separator and their header."""
 
 from __future__ import annotations
 
@@ -15,8 +14,8 @@ _SIGNS = ",;\t"
 
 
 def separator(text: str, name: str) -> str:
-    """What stands between the values of a table: a tab in a file called `.tsv`, else what is most often in its first
-    row. What stands in quotes, line ends too, is part of a value."""
+    """The separator of a table: a tab in a `.tsv` file, else the most frequent candidate in the first row. Text in
+    quotes, line ends included, is part of a value."""
     if name.lower().endswith(".tsv"):
         return "\t"
     counts = dict.fromkeys(_SIGNS, 0)
@@ -39,7 +38,7 @@ def reader(text: str, name: str) -> Any:
 
 
 def header(text: str, name: str) -> list[str] | None:
-    """What the first row that is not empty names. csv.Error where it is no row."""
+    """The column names: the first row that is not empty. csv.Error if that cannot be read."""
     fields = next((fields for fields in reader(text, name) if fields), None)
     return None if fields is None else [each.strip() for each in fields]
 
@@ -47,13 +46,13 @@ def header(text: str, name: str) -> list[str] | None:
 _LONGEST = (1 << 31) - 1
 _lock = threading.Lock()
 _reading: list[int] = []
-"""The limit that was there before, once for each who reads."""
+"""The limit from before, one entry for each reader that is at work."""
 
 
 @contextmanager
 def long_values() -> Iterator[None]:
-    """Values may be of any length meanwhile. The limit is one of the whole process: the first who reads lifts it, the
-    last puts it back."""
+    """Allow values of any length while the block runs. `csv` has one limit for the whole process: the first reader
+    lifts it, the last one restores it."""
     with _lock:
         _reading.append(csv.field_size_limit(_LONGEST) if not _reading else _reading[0])
     try:

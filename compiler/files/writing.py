@@ -1,11 +1,11 @@
-"""Writing files: whole or not at all, and in their place.
+"""Writing files atomically: whole or not at all.
 
-What is written over stays the same file: a symbolic link stays a link (its target is written), permissions, owner and
-extended attributes stay, and other names of the file (hard links) show the new content too. A new file gets the
-permissions that the umask leaves.
+A file that is overwritten stays the same file: a symbolic link stays a link (its target is written), permissions, owner
+and extended attributes stay, and hard links show the new content too. A new file gets the permissions that the umask
+allows.
 
-The content is written to a temporary file beside the target, which is then renamed. Only where a rename would lose
-something (other names, an owner that we may not give) it is copied over the old content instead.
+The content is written to a temporary file beside the target, which is then renamed. If a rename would lose something
+(hard links, an owner that we may not set), the content is copied into the old file instead.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _LONGEST_STEM = 40  # characters of a file's name in that of its temporary file:
 
 
 def atomic_write(path: Path, content: str | bytes) -> None:
-    """Write a file: after a crash there is the old content or the new one, whole. E0612 where it cannot be written."""
+    """Write a file. After a crash it holds the whole old content or the whole new one. E0612 if it cannot be
+    written."""
     try:
         data = content.encode() if isinstance(content, str) else content
     except UnicodeEncodeError as error:
@@ -40,8 +41,7 @@ def atomic_write(path: Path, content: str | bytes) -> None:
 
 
 def sweep(folder: Path, names: Iterable[str]) -> None:
-    """Take away the temporary files that writers of these files left in a folder when they were killed. Nobody may be
-    writing them now."""
+    """Delete the temporary files that killed writers of these files left in a folder. No writer may be at work."""
     stems = {name[:_LONGEST_STEM] for name in names}
     for path in folder.glob(".*.tmp"):
         if (found := _TEMPORARY.fullmatch(path.name)) and found[1] in stems:
@@ -51,9 +51,9 @@ def sweep(folder: Path, names: Iterable[str]) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """An empty temporary file to write into; it takes the place of `path` when the block ends without an error.
+    """An empty temporary file to write into. It replaces `path` when the block ends without an error.
 
-    Folders are made as needed. E0612 where the system does not let us.
+    Missing folders are made. E0612 if the system refuses.
     """
     temporary: Path | None = None
     try:
@@ -61,7 +61,7 @@ def replacing(path: Path) -> Iterator[Path]:
         target = Path(os.path.realpath(path))
         old = _existing(target)
         temporary = target.parent / f".{target.name[:_LONGEST_STEM]}.{secrets.token_hex(4)}.tmp"
-        # Made by `open`, which heeds the umask; what a library puts there in its stead gets the same permissions.
+        # `open` follows the umask. A file that a library puts in its place gets the same permissions below.
         os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         fresh = stat.S_IMODE(temporary.stat().st_mode)
         yield temporary
@@ -80,7 +80,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def _existing(target: Path) -> os.stat_result | None:
-    """What is there already; OSError where it is nothing to write over."""
+    """The file that is there already. OSError if it cannot be overwritten."""
     try:
         old = target.stat()
     except FileNotFoundError:
@@ -93,7 +93,8 @@ def _existing(target: Path) -> os.stat_result | None:
 
 
 def _made_alike(temporary: Path, target: Path, old: os.stat_result) -> bool:
-    """Give the new file the owner, the permissions and the attributes of the old one; whether it has that owner now."""
+    """Give the new file the owner, permissions and attributes of the old one. Returns whether the owner could be
+    set."""
     with suppress(OSError, AttributeError):  # no such call on Windows
         os.chown(temporary, old.st_uid, old.st_gid)
     with suppress(OSError, AttributeError):  # attributes are Linux's
@@ -105,8 +106,8 @@ def _made_alike(temporary: Path, target: Path, old: os.stat_result) -> bool:
 
 
 def _copy_over(temporary: Path, target: Path, before: int) -> None:
-    """The new content into the old file, of `before` bytes. The room for it is taken first: on a full disk the old
-    content stays."""
+    """Copy the new content into the old file, which has `before` bytes. The space is allocated first: on a full disk
+    the old content stays."""
     size = temporary.stat().st_size
     with temporary.open("rb") as new, target.open("r+b") as file:
         try:
@@ -122,7 +123,7 @@ def _copy_over(temporary: Path, target: Path, before: int) -> None:
 
 
 def check_file(path: Path) -> None:
-    """E0612 where a file could not be written: to be asked before an hour of work whose result it shall hold."""
+    """E0612 if a file could not be written. Asked before long work whose result it is to hold."""
     try:
         old = _existing(Path(os.path.realpath(path)))
         wrong = _obstacle(path.parent) if old is None else None
@@ -134,7 +135,7 @@ def check_file(path: Path) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """E0612 where no file could be written into a folder, which need not be there yet."""
+    """E0612 if no file could be written into a folder, which need not exist yet."""
     try:
         wrong = _obstacle(path)
     except OSError as error:
@@ -144,7 +145,8 @@ def check_folder(path: Path) -> None:
 
 
 def _obstacle(folder: Path) -> str | None:
-    """Why a folder cannot be made or written into, as far as the system tells without trying."""
+    """Why a folder cannot be made or written into, as far as that shows without trying; None: nothing speaks against
+    it."""
     if why := dangling(folder):
         return why
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())

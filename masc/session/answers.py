@@ -1,4 +1,4 @@
-"""`masc run`: one answer as it is decoded, or a file of answers that survives being stopped."""
+"""`masc run`: one answer as it is decoded, or a file of answers that can be continued after a stop."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ def stream(program: Program, row: Row, decoding: Decoding, engine: Engine = "fas
 
 
 def show(program: Program, row: Row, decoding: Decoding) -> None:
-    """Print, turn by turn, the prompt that each agent reads, as it is rendered, and what it says to others; then the
-    answer."""
+    """Print for each turn the rendered prompt and what the agent says to others; then the answers."""
     trace = program.trace([row], decoding=decoding)
     giving = {turn.activation for turn in program.plan.answering if turn.answer is not None and turn.answer.output}
     for name, turn in trace.turns.items():
@@ -49,7 +48,7 @@ def show(program: Program, row: Row, decoding: Decoding) -> None:
 
 
 def check_out(out: Path) -> None:
-    """E0612 where answers cannot be written: before a model is loaded."""
+    """E0612 if answers cannot be written there. Asked before a model is loaded."""
     check_file(out)
     if out.exists():
         raise fail("E0612", f"`{out}` is there already", hint="delete it, or choose another --out")
@@ -65,17 +64,17 @@ def run_rows(
     decoding: Decoding,
     engine: Engine = "fast",
 ) -> None:
-    """Answer every row. Answers are appended to `OUT.partial` as they are there, so that a run that was stopped goes on
-    where it was; at the end they are written to `out` in the order of the rows, each row with all of its columns. read:
-    the rows as the graph reads them."""
+    """Answer every row. Answers are appended to `OUT.partial` as they come, so that a stopped run can go on. At the end
+    they are written to `out` in the order of the rows; each row keeps all its columns. read: the same rows with columns
+    named as the graph names them."""
     from masc.backends.torch.evaluation.evaluate import say_all
 
     outputs = program.plan.outputs
     apart = _apart(rows, outputs)
     for name, other in apart.items():
-        say(f"the rows have a column `{name}` as well: it is `{other}` in {out}")
+        say(f"the rows have a column `{name}` too: in {out} it is called `{other}`")
     partial = partial_of(out)
-    done, cut_off = readpartial_of(partial, mark_of(program, rows, read, decoding, engine))
+    done, cut_off = read_partial(partial, run_key(program, rows, read, decoding, engine))
     with partial.open("a", encoding="utf-8") as file, bar() as progress:
         task = progress.add_task("run", total=len(rows), completed=len(done))
         for i, said in say_all(program, read, batch, frozenset(done), decoding=decoding, engine=engine):
@@ -95,7 +94,7 @@ def run_rows(
 
 
 def _apart(rows: Sequence[Row], outputs: Sequence[str]) -> dict[str, str]:
-    """Columns that are called like an output, and what they are called beside it: neither is lost."""
+    """New names for columns that are called like an output, so that neither is lost."""
     columns = {name for row in rows for name in row}
     found: dict[str, str] = {}
     for name in (name for name in outputs if name in columns):
@@ -107,8 +106,8 @@ def _apart(rows: Sequence[Row], outputs: Sequence[str]) -> dict[str, str]:
 
 
 def _line(row: Row) -> str:
-    """A row as a line of JSON. Columns that nobody reads may hold what JSON has no word for: no number becomes null,
-    anything else its text."""
+    """A row as a line of JSON. Unused columns may hold values that JSON cannot express: NaN and infinities become null,
+    anything else becomes text."""
     try:
         return json.dumps(row, ensure_ascii=False, default=str, allow_nan=False) + "\n"
     except ValueError:
@@ -116,16 +115,16 @@ def _line(row: Row) -> str:
 
 
 def partial_of(out: Path) -> Path:
-    """Where answers are kept until all are there."""
+    """The file that holds the answers until all rows are answered."""
     return out.with_name(out.name + ".partial")
 
 
-def mark_of(
+def run_key(
     program: Program, rows: Sequence[Row], read: Sequence[Row], decoding: Decoding, engine: Engine = "fast"
 ) -> str:
-    """A hash of all that the answers depend on: the rows, what the graph reads of them, the plan (with what is cut, set
-    or made text), how it decodes, the base models, the weights as they are (trained, of a checkpoint or fresh), how
-    numbers are computed and by which versions."""
+    """A hash of everything that the answers depend on: the rows and what the graph reads of them, the plan (with
+    `--set`, `--cut` and `--channel`), decoding, base models, weights, engine, dtype, device and versions of
+    libraries."""
     digest = hashlib.sha256()
     known = {
         "rows": [[dict(row) for row in rows], [dict(row) for row in read]],
@@ -146,19 +145,19 @@ def mark_of(
 def _bytes(tensor: Any) -> bytes:
     import torch
 
-    # By way of uint8, for numpy knows no bfloat16.
+    # As uint8: numpy has no bfloat16.
     flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     return bytes(flat.numpy().tobytes())
 
 
-def readpartial_of(partial: Path, mark: str) -> tuple[dict[int, dict[str, str]], int]:
-    """The answers of a run that was stopped, and how many of them were cut off; afterwards the file holds just them.
-    E0612 if that run was another one."""
+def read_partial(partial: Path, mark: str) -> tuple[dict[int, dict[str, str]], int]:
+    """The answers of a stopped run by row, and how many of them were cut off. The file is then rewritten to hold only
+    them. E0612 if that was another run."""
     entries = list(_whole_lines(partial.read_bytes())) if partial.exists() else []
     if entries and entries[0] != {"of": mark}:
         raise fail(
             "E0612",
-            f"`{partial}` is of other rows, another graph, other weights or other options",
+            f"`{partial}` was made from other rows, another graph, other weights or other options",
             hint="delete it, or choose another --out",
         )
     kept = [entry for entry in entries[1:] if set(entry) == {"index", "said", "cut"}]
@@ -168,8 +167,8 @@ def readpartial_of(partial: Path, mark: str) -> tuple[dict[int, dict[str, str]],
 
 
 def _whole_lines(data: bytes) -> Iterator[dict[str, Any]]:
-    """Up to the line that was being written: it has no end, or (after a crash of the machine) is no JSON. It may be cut
-    inside a character, so lines are decoded one by one."""
+    """The entries before the line that was being written: that one has no line end or, after a crash, is no JSON. It
+    may end inside a character, so lines are decoded one by one."""
     for line in data.split(b"\n")[:-1]:
         try:
             entry = json.loads(line.decode("utf-8"))

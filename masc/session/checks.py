@@ -1,4 +1,4 @@
-"""What can be said about the command's options before any work is done: each check gives a complaint, or None."""
+"""Checks of a command's options before any work is done. Each returns a complaint, or None."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from masc.dsl.diagnostics import Diagnostic, did_you_mean, fail, first_line
 
 DTYPES = ["float32", "bfloat16", "float64"]
-"""As in the backend, which takes seconds to import: what is wrong with a file shall show before."""
+"""The same list as in the backend, which takes seconds to import: mistakes in a file are shown before that."""
 FAR = 300
-"""Characters of somebody else's error message that are shown."""
+"""Most characters that are shown of another library's error message."""
 
 
 def device_problem(name: str) -> str | None:
-    """Whether torch can put something on a device and read it back."""
+    """Whether torch can put a tensor on a device and read it back."""
     import torch
 
     try:
@@ -31,7 +31,7 @@ def dtype_problem(name: str) -> str | None:
 
 
 def scorer_problem(name: str, code: bool) -> str | None:
-    """`code`: whether the code scorer is one of the choices."""
+    """code: whether the scorer `code` may be chosen."""
     from masc.backends.scoring.declarations import scorer_problem as problem
 
     return problem(name, code)
@@ -44,7 +44,7 @@ def task_problem(name: str) -> str | None:
 
 
 def tracker_problem(name: str) -> str | None:
-    """accelerate leaves a tracker out silently where it is not installed."""
+    """Checked here because accelerate silently ignores a tracker that is not installed."""
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
     known = [str(kind) for kind in LOGGER_TYPE_TO_CLASS]
@@ -61,7 +61,7 @@ def _not_one_of(name: str, known: list[str], what: str) -> str | None:
 
 
 def check_inputs(row: Mapping[str, Any], inputs: Sequence[str], used: Sequence[str]) -> None:
-    """E0604 where a row has a name that is no input of the graph, or lacks one that a prompt uses."""
+    """E0604 if a row has a name that is no input of the graph, or lacks an input that a prompt uses."""
     if unknown := sorted(set(row) - set(inputs)):
         has = f"its inputs are {', '.join(inputs)}" if inputs else "it has none"
         hint = did_you_mean(unknown[0], inputs) or has
@@ -72,7 +72,7 @@ def check_inputs(row: Mapping[str, Any], inputs: Sequence[str], used: Sequence[s
 
 
 def explained(diagnostics: Iterable[Diagnostic], kept: Mapping[str, str]) -> tuple[Diagnostic, ...]:
-    """Diagnostics about a `--set` that an artifact remembers (`kept`) say so, and how it is forgotten."""
+    """The diagnostics. Those about a `--set` that an artifact remembers (`kept`) say how to make it forget that."""
     return tuple(replace(d, hint=_FORGET.format(name)) if (name := _set_name(d)) in kept else d for d in diagnostics)
 
 

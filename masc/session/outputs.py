@@ -1,5 +1,5 @@
-"""Where a command may write: never over what it reads, nor into an artifact, a model or what training keeps. Asked
-before any work."""
+"""Checks, before any work, that a command does not overwrite its inputs or write into an artifact, a model's folder or
+a training's files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from masc.session.programs import compile_remembering
 
 _REPORTS = frozenset({"runs", "table.md", "table.csv", "table.json"})
 _RUN = re.compile(r"[a-z]+(-tuned)?-[0-9a-f]{12}")
-"""What the folder of a run is called in `runs/` of a comparison: its row, and a hash."""
+"""The name of a run's folder in `runs/` of a comparison: its row and a hash."""
 
 
 def check_outputs(
@@ -25,12 +25,11 @@ def check_outputs(
     given: Mapping[str, Path | None] | None = None,
     sets: Mapping[str, str] | None = None,
 ) -> None:
-    """E0612 where a file that a command is to write cannot be written, is one that it reads (the source, what that
-    imports, the rows that it names), is another of its outputs, or lies in an artifact, in the folder of a model or in
-    what training keeps.
+    """E0612 if an output of a command cannot be written, is one of its inputs (the source, its imports, the data that
+    it names), is another of its outputs, or lies in an artifact, a model's folder or a training's files.
 
-    outputs, given: files by what they are called on the command line, those that it writes and those that it reads.
-    None: it was not given. sets: what `--set` says.
+    outputs, given: the files that the command writes and reads, by the name of their option; None: not given. sets:
+    what `--set` says.
     """
     chosen = {name: path for name, path in outputs.items() if path is not None}
     if not chosen:
@@ -50,8 +49,8 @@ def check_outputs(
 
 
 def check_table_folder(out: Path, source: Path) -> None:
-    """E0612, E0518 where a comparison may not write into a folder: that of the source itself, one in an artifact or a
-    model, one that holds what no comparison has put there."""
+    """Whether a comparison may write into a folder. E0612 for the folder of the source and for one inside an artifact
+    or a model's folder, E0518 for one with files that no comparison wrote."""
     check_folder(out)
     if _same(out, source.absolute().parent):
         raise _refused(out, f"it is the folder of `{source.name}` itself", "name another folder with -o")
@@ -63,7 +62,7 @@ def check_table_folder(out: Path, source: Path) -> None:
 
 
 def _is_table_folder(out: Path, names: set[str]) -> bool:
-    """By its runs: they are there from the first one on, and are called as nobody else calls a folder."""
+    """Whether a comparison wrote the folder. Its `runs/` is there from the first run on, with names of its own kind."""
     runs = [path.name for path in (out / "runs").iterdir()] if (out / "runs").is_dir() else []
     return any(map(_RUN.fullmatch, runs)) or (not runs and names <= _REPORTS)
 
@@ -73,7 +72,7 @@ def _refused(path: Path, why: str, hint: str = "name another file") -> MascError
 
 
 def _same(one: Path, other: Path) -> bool:
-    """Whether two paths are one file, by links of either kind; neither need be there yet."""
+    """Whether two paths are the same file, also by symbolic or hard links. Neither need exist yet."""
     if os.path.realpath(one) == os.path.realpath(other):
         return True
     try:
@@ -83,7 +82,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _read_by(source: Path, sets: Mapping[str, str]) -> Iterator[tuple[str, Path]]:
-    """The files that a source is made of, and those of rows that it names. What is wrong in it, others say."""
+    """The source, its imports and the data files that it names. Errors in it are reported elsewhere."""
     yield "the program", source
     try:
         compilation = compile_remembering(source, artifact_of(source), sets)
@@ -100,7 +99,7 @@ def _read_by(source: Path, sets: Mapping[str, str]) -> Iterator[tuple[str, Path]
 
 
 def _owner(path: Path) -> str | None:
-    """The artifact, the model or the training that a path lies in, as it is written or by links."""
+    """The artifact, model or training that a path lies in, with links followed or not; None: none of them."""
     for folder in dict.fromkeys([*Path(os.path.realpath(path)).parents, *path.absolute().parents]):
         if folder.is_dir() and is_artifact(folder):
             return f"the artifact `{folder.name}`"

@@ -1,4 +1,4 @@
-"""What lies between the command and the library: artifacts, staleness, what is checked first, progress bars."""
+"""What commands share: compiling, finding the artifact of a file and bringing it up to date, loading its program."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from masc.compiler.artifact import (
     is_written,
     locate,
     read_artifact,
+    read_consistently,
     read_weights,
     state,
-    steady,
     write_artifact,
     writing,
 )
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 
 def compile_source_of(path: Path, sets: Mapping[str, str], cut: Cut = (), channel: Mode = "graph") -> Compilation:
-    """Compile a file, or an artifact's copy of one: with what `--set` said then, paths relative to where that was."""
+    """Compile a file. For the copy inside an artifact: with the `--set` that the artifact remembers, and with paths
+    relative to the folder from which it was compiled."""
     if not is_artifact(path.parent) or not is_written(path.parent):
         return compile_file(path, sets, cut, channel=channel)
     artifact = read_artifact(path.parent)
@@ -51,7 +52,7 @@ def compile_source_of(path: Path, sets: Mapping[str, str], cut: Cut = (), channe
 def compile_remembering(
     path: Path, root: Path, sets: Mapping[str, str], cut: Cut = (), channel: Mode = "graph"
 ) -> Compilation:
-    """The same for what shall fit the artifact `root`, which may have been compiled from `path` with `--set`."""
+    """Compile a file with the `--set` that the artifact `root` remembers from its own compile."""
     if not is_written(root):
         return compile_source_of(path, sets, cut, channel)
     kept = dict(read_artifact(root).manifest.set)
@@ -64,7 +65,7 @@ def _explained(compilation: Compilation, kept: Mapping[str, str]) -> Compilation
 
 
 def accepted(compilation: Compilation) -> Compilation:
-    """The compilation, its warnings printed; MascError on errors."""
+    """Print the warnings of a compilation and return it. MascError if it has errors."""
     compilation.require()
     report(compilation.diagnostics)
     return compilation
@@ -88,8 +89,8 @@ def emit(path: Path, sets: Mapping[str, str], level: str) -> str:
 
 
 def compile_to(path: Path, out: Path | None, sets: Mapping[str, str], force: bool) -> Path:
-    """Write (or bring up to date) an artifact; returns its folder. What `--set` said before is forgotten, and a damaged
-    manifest is no obstacle."""
+    """Write or update an artifact and return its folder. An earlier `--set` is forgotten. The manifest may be
+    damaged."""
     root = out or artifact_of(path)
     if root.resolve() == path.parent.resolve() and not is_artifact(root):
         raise fail("E0612", f"`{root}` is the folder of `{path.name}` itself", hint="name another folder with -o")
@@ -110,8 +111,9 @@ def _recorded_base(folder: Path) -> Path | None:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What an argument means, up to date and sound, no model loaded yet. path: the source; artifact: whose weights are
-    taken; checkpoint: the folder of the one whose are taken instead; altered: what runs is not what is kept."""
+    """The program that an argument names, compiled and up to date; no model is loaded yet. path: the source; artifact:
+    its weights are used; checkpoint: the folder of the checkpoint whose weights are used instead; altered: the plan
+    that runs is not the artifact's own."""
 
     path: Path
     compilation: Compilation
@@ -135,16 +137,16 @@ def find(
     weights: Path | None = None,
     entries: tuple[str, ...] = ("eval_data",),
 ) -> Found:
-    """The artifact of a file or folder. What is missing is compiled; what is stale is refused.
+    """The program of a file or folder, with its artifact. A missing artifact is compiled, a stale one is an error.
 
-    sets: params that are others than those of the artifact, which stays as it is; what it has already may be said
-    again. checkpoint: `last`, or the step of the one to take. weights: another artifact, whose weights are taken.
-    entries: train entries that mean something to who asks. Errors: E0671 weights that do not fit what is run, or of
-    which there are none; E0673 `sets` that mean nothing here; E0674 no such checkpoint.
+    sets: params with other values than in the artifact, which is not changed. checkpoint: `last`, or the step of the
+    checkpoint to use. weights: another artifact whose weights are used. entries: train entries that the caller uses.
+    Errors: E0671 the weights do not fit the plan, or there are none; E0673 a setting in `sets` has no effect here;
+    E0674 there is no such checkpoint.
     """
     path, sets = locate(argument, Path()), sets or {}
     root = artifact_of(path if weights is None else locate(weights, Path()))
-    found = steady(root, lambda: _find(path, root, cut, channel, sets, checkpoint, weights, entries))
+    found = read_consistently(root, lambda: _find(path, root, cut, channel, sets, checkpoint, weights, entries))
     report(found.artifact.warnings)
     remembered = dict(found.artifact.manifest.set)
     tell_remembered(path, root, {name: value for name, value in remembered.items() if name not in sets})
@@ -190,8 +192,8 @@ def _find(
 def _check_entries(
     root: Path, sets: Mapping[str, str], kept: Compilation, now: Compilation, read: tuple[str, ...]
 ) -> None:
-    """E0673: what belongs to training has no meaning for what is trained, unless it was trained so. kept, now: without
-    `sets` and with them. read: entries that have a meaning all the same."""
+    """E0673 for a train entry in `sets`: it has no effect on a trained program. One that has the value of the training
+    is accepted. kept, now: the compilation without `sets` and with them. read: entries that do have an effect."""
     names = {field.name for field in dataclasses.fields(TrainSettings)} - {*read}
     asked = [name for name in sets if name in names]
     if not asked:
@@ -204,7 +206,7 @@ def _check_entries(
 
 
 def _bring_up_to_date(path: Path, root: Path, compilation: Compilation) -> None:
-    """Compile what is missing. E0614 where the file is another graph by now."""
+    """Compile a missing artifact. E0614 if the file has changed to another graph since."""
     if (found := state(root, compilation)) == "missing":
         _compile_missing(path, root, compilation)
     elif found == "stale":
@@ -219,7 +221,7 @@ def _bring_up_to_date(path: Path, root: Path, compilation: Compilation) -> None:
 
 
 def _compile_missing(path: Path, root: Path, compilation: Compilation) -> None:
-    """Two that are started at once both find nothing: the second waits for what the first one writes."""
+    """Compile an artifact that is missing. Of two processes that start at once, the second waits for the first."""
     with writing(root, wait=60):
         if state(root, compilation) == "missing":
             report(write_artifact(root, compilation).warnings)
@@ -227,12 +229,12 @@ def _compile_missing(path: Path, root: Path, compilation: Compilation) -> None:
 
 
 def tell_remembered(path: Path, root: Path, sets: Mapping[str, str]) -> None:
-    """Say which params count though they stand neither in the file nor on the command line. (In an artifact they do;
-    train entries are W0605.)"""
+    """Say which params are remembered from `masc compile --set`, since they are neither in the file nor on the command
+    line. (The copy in an artifact needs no such note; train entries have W0605.)"""
     entries = {field.name for field in dataclasses.fields(TrainSettings)}
     said = " ".join(f"--set {name}={value}" for name, value in sets.items() if name not in entries)
     if said and path.parent.resolve() != root.resolve():
-        say(f"using `{said}` remembered from the compile; forget with `masc compile`")
+        say(f"using `{said}`, remembered from `masc compile`; `masc compile` without it forgets it")
 
 
 def open_program(
@@ -246,13 +248,13 @@ def open_program(
     checkpoint: str | None = None,
     weights: Path | None = None,
 ) -> Program:
-    """The program of a file or artifact, with its trained weights if it has any; the rest as `find`."""
+    """The program of a file or artifact, with its trained weights if it has any. Arguments as of `find`."""
     return load_program(find(argument, cut, channel, sets, checkpoint, weights), dtype=dtype, device=device)
 
 
 def load_program(found: Found, *, dtype: str | None, device: str | None) -> Program:
-    """The program, with the weights of the artifact. What was trained on another base model is refused. dtype None: the
-    one that the machine computes fastest."""
+    """The program with the weights of its artifact. E0615 if they were trained on another base model. dtype None: the
+    fastest one on this machine."""
     from masc.backends.torch.build import build, fast_dtype
     from masc.backends.torch.engine.history import History
 
@@ -289,8 +291,8 @@ def eval_rows_of(
     task: str | None = None,
     named: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """The rows to score, checked: a file's, or those of a task. named: what columns of the graph are called there.
-    E0611 where the output does not exist."""
+    """The rows to score, checked: of a file, or of a public task. named: the data's names for columns of the graph.
+    E0611 if the output does not exist."""
     from masc.backends.torch.data.check import check_columns, check_output, columns_of, read_rows
     from masc.backends.torch.evaluation.tasks import load_task, read_task
     from masc.session.columns import in_data
@@ -311,7 +313,7 @@ def eval_rows_of(
 
 
 def eval_path(found: Found, data: Path | None, task: str | None = None) -> Path | None:
-    """The file that the rows to score are in; None: they are a public data set's."""
+    """The file with the rows to score; None: they are a public data set."""
     if task is not None:
         return data
     return data_path(data, found.plan.train.eval_data, found.compilation.base, "eval_data")
@@ -350,7 +352,8 @@ def evaluate(
 
 
 def data_path(given: Path | None, written: str | None, base: Path, entry: str) -> Path:
-    """A path on the command line is relative to the working directory, one in the file to the file."""
+    """The path of a data file: given on the command line (relative to the working directory), or written in the file
+    (relative to the file). E0601 if it is neither."""
     if given is not None:
         return given
     if written is None:

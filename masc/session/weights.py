@@ -1,4 +1,4 @@
-"""Whose weights a program gets: whether they fit it, those of a checkpoint, what is said of untrained ones."""
+"""The weights that a program gets: whether they fit, loading those of a checkpoint, messages about untrained ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def check_fit(artifact: Artifact, plan: Plan, said: list[str]) -> None:
-    """E0671 where the weights do not fit the graph that is run; a word where they were trained for another one."""
+    """E0671 if the weights do not fit the graph. A warning is printed if they fit but were trained for another one."""
     root = artifact.layout.root
     if fingerprint(plan) == fingerprint(artifact.plan):
         return
@@ -26,11 +26,11 @@ def check_fit(artifact: Artifact, plan: Plan, said: list[str]) -> None:
         hint = "train it: `masc train`"
         raise fail("E0671", f"the weights of `{root}` do not fit this graph: {'; '.join(wrong[:3])}", hint=hint)
     what = f"with {', '.join(said)} it" if said else "it"
-    say(f"warning: {what} is another graph than the one that the weights of {root} were trained for; they fit it")
+    say(f"warning: {what} is not the graph that the weights of {root} were trained for; they fit it")
 
 
 def checkpoint_of(artifact: Artifact, which: str) -> Path:
-    """The folder of a checkpoint: `last`, or its step."""
+    """The folder of a checkpoint. which: `last`, or its step. E0674 if there is none."""
     from masc.backends.torch.training.checkpoints import every, step_of
 
     found = {step_of(path): path for path in every(artifact.layout.checkpoints)}
@@ -45,8 +45,8 @@ def checkpoint_of(artifact: Artifact, which: str) -> Path:
 
 
 def load_checkpoint(path: Path, program: Program) -> None:
-    """Put the weights of a checkpoint into a program. E0608 where it is damaged or does not fit, E0615 where it was
-    trained on another base model."""
+    """Load the weights of a checkpoint into a program. E0608 if it is damaged or does not fit, E0615 if it was trained
+    on another base model."""
     from masc.backends.torch.training.checkpoints import DamagedError, put_weights, read
 
     try:
@@ -63,7 +63,7 @@ def load_checkpoint(path: Path, program: Program) -> None:
 
 
 def fresh(program: Program) -> str:
-    """What weights are that nobody trained."""
+    """What to say of weights that are not trained."""
     if starts := program.history.starts:
         begun = ", ".join(f"`{agent}`" for agent, _ in starts)
         return f"what {begun} begins with is used as it is, all else is fresh"
@@ -73,7 +73,7 @@ def fresh(program: Program) -> str:
 
 
 def unfinished(artifact: Artifact) -> str | None:
-    """What can be done with checkpoints that no finished run came of."""
+    """What to do with the checkpoints of a run that did not finish; None: there are none."""
     from masc.backends.torch.training.checkpoints import every, step_of
 
     if not (found := every(artifact.layout.checkpoints)):
@@ -83,7 +83,7 @@ def unfinished(artifact: Artifact) -> str | None:
 
 
 def check_models(recorded: Mapping[str, str | None], where: Path, program: Program) -> None:
-    """E0615 where the base models are not those whose hashes are recorded."""
+    """E0615 if a base model does not have the recorded hash."""
     for record in program.model_records():
         if recorded.get(record.name) not in (None, "", record.hash):
             raise fail(

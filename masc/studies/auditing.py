@@ -1,4 +1,4 @@
-"""`masc audit`: what each edge of an artifact carries, as a table and as JSON that `masc draw --audit` reads."""
+"""`masc audit`: what each edge of a trained team carries, as a table and as JSON for `masc draw --audit`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def audit_of(
     output: str | None = None,
     tick: Callable[[str], None] | None = None,
 ) -> Audit:
-    """Audit every edge of what was found; program: of it. Errors: E0605 fewer than two rows."""
+    """Audit every edge of a program. E0605 for fewer than two rows."""
     from masc.backends.torch.probing.audit import audit
 
     edges = []
@@ -43,7 +43,7 @@ def audit_of(
 
 
 def audited(found: Found) -> list[tuple[str, str, tuple[str, ...]]]:
-    """The edges to audit: sender, receiver, kinds. E0611 for a graph without any."""
+    """The edges to audit: sender, receiver and kinds of each. E0611 for a graph without edges."""
     from masc.backends.torch.probing.audit import edges_of
 
     graph = found.compilation.graph
@@ -55,13 +55,13 @@ def audited(found: Found) -> list[tuple[str, str, tuple[str, ...]]]:
 
 
 def to_json(audit: Audit, about: Mapping[str, Any]) -> str:
-    """about: where the numbers come from."""
+    """The audit as JSON. about: where the numbers come from (`provenance.py`)."""
     return json.dumps(finite({**asdict(audit), "run": about}), indent=1, ensure_ascii=False) + "\n"
 
 
 def weights_of(path: Path) -> dict[tuple[str, str], float]:
-    """What each edge carries as a share (0 to 1) of what the one that carries most does, from an `audit.json`. E0601 it
-    cannot be read, E0602 it is no audit."""
+    """For each edge in an `audit.json` how much it carries, relative to the edge that carries most (0 to 1). E0601 if
+    the file cannot be read, E0602 if it is no audit."""
     try:
         data = read_regular(path, MOST_JSON)
     except OSError as error:
@@ -79,7 +79,7 @@ COLUMNS = ("edge", "condition", "accuracy", "change", "log-likelihood", "change"
 
 
 def text_table(audit: Audit) -> str:
-    """A line for the team as it is, then for each edge one for each condition, then what it carries."""
+    """A line for the unchanged team, a line for each edge and condition, and below them what each edge carries."""
     lines = [list(COLUMNS), ["", "as it is", f"{audit.accuracy:.1%}", "", f"{audit.log_likelihood:.3f}", ""]]
     for edge in audit.edges:
         for i, (name, outcome) in enumerate(edge.conditions.items()):

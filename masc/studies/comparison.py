@@ -1,9 +1,7 @@
-"""`masc compare`: from one graph the rows of DiffMAS's table and the controls that the paper leaves out, on the same
-items.
+"""`masc compare`: the rows of DiffMAS's table and further controls, made from one graph and run on the same items.
 
-Each run (`comparison_runs.py`) has a folder of its own. A result that is there is not found again; a run that was
-stopped while training goes on from its checkpoint, and one that is trained is asked other rows without being trained
-again.
+Each run (`comparison_runs.py`) has a folder of its own. A result that exists is not computed again. A run that was
+stopped during training goes on from its checkpoint. A trained run can be evaluated on other rows without new training.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from masc.compiler.files.writing import atomic_write
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.plan import Plan
 from masc.session.outputs import check_table_folder
-from masc.studies.comparison_runs import Run, Task, asked, label_of, mark, plan_of, runs, title_of
+from masc.studies.comparison_runs import Run, Task, answers_key, label_of, plan_of, runs, title_of, weights_key
 from masc.terminal.console import bar, report, say
 
 if TYPE_CHECKING:
@@ -28,9 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Result:
-    """One run. label: what the row is called; values: what the sweep set; report: `evaluate.Report` as a dict;
-    parameters: trained ones; tokens, positions: answer tokens and all positions that it was trained on, summed;
-    agreement: mean over rows (None: not measured); right: for each test row its score, 0 to 1."""
+    """The result of one run. label: the row's title; values: the sweep's values; report: `evaluate.Report` as a dict;
+    parameters: the number of trained parameters; tokens, positions: all answer tokens and all positions of its
+    training; agreement: the mean over rows (None: not measured); right: the score of each test row, 0 to 1."""
 
     row: str
     label: str
@@ -59,11 +57,11 @@ def compare(
     sweep: Mapping[str, Sequence[str]] | None = None,
     listen: Callable[[dict[str, Any]], None] | None = None,
 ) -> list[Result]:
-    """Run every row of a graph's table that has not been run yet; returns all results, in the order of the table.
+    """Run every row of the table that has not been run yet. Returns all results in the order of the table.
 
-    rows: names out of ROWS (None: all that say something of their own, see `comparison_runs.idle`). sweep: values by
-    param or train entry; every combination is run. listen: called with each training step's metrics. Errors: those of
-    the file, of the data, of training.
+    rows: names out of ROWS (None: all but those that `comparison_runs.idle` leaves out). sweep: the values of each
+    param or train entry; every combination is run. listen: called with the metrics of each training step. Raises the
+    errors of compiling, of reading data and of training.
     """
     check_table_folder(out, path)
     results = []
@@ -76,9 +74,9 @@ def compare(
 
 
 def _result(run: Run, out: Path, task: Task, listen: Callable[[dict[str, Any]], None] | None) -> Result:
-    """The result of a run, read where it is there."""
-    folder = out / "runs" / f"{run.row}-{mark(run, task)[:12]}"
-    file = folder / f"result-{asked(run, task)[:12]}.json"
+    """The result of a run: read if it exists, else computed and written."""
+    folder = out / "runs" / f"{run.row}-{weights_key(run, task)[:12]}"
+    file = folder / f"result-{answers_key(run, task)[:12]}.json"
     title = f"{title_of(run.row, run.values)} seed={run.seed}"
     if file.exists():
         say(f"{title}: done before")
@@ -107,7 +105,7 @@ def _result(run: Run, out: Path, task: Task, listen: Callable[[dict[str, Any]], 
         agreement=agreed,
         right=right,
     )
-    if run.row == "team":  # an artifact like any other: `masc run` and `masc audit` take it
+    if run.row == "team":  # an ordinary artifact, for `masc run` and `masc audit`
         program.save(folder / f"{program.plan.name}.masc", force=True)
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(file, json.dumps(asdict(result), indent=1) + "\n")
@@ -118,8 +116,8 @@ def _result(run: Run, out: Path, task: Task, listen: Callable[[dict[str, Any]], 
 
 
 def build_row(run: Run, task: Task) -> tuple[Program, int | None]:
-    """A row's program with fresh adapters, and a single agent's rank: the one with which it has as many trainable
-    parameters as the team, as nearly as a whole rank allows."""
+    """A row's program with fresh adapters. For a single agent also its rank: the whole number with which it comes
+    nearest to as many trainable parameters as the team has."""
     if not (run.trains and run.row.startswith(("single", "pooled"))):
         return _build(run, task, plan_of(run, task.output)), None
     team = _build(run, task, run.compilation.require())
@@ -143,8 +141,7 @@ def _build(run: Run, task: Task, plan: Plan) -> Program:
 
 
 def trained_parameters(program: Program, counts: Callable[[str], bool] = lambda name: True) -> int:
-    """How many numbers training changes: adapters and links as far as some loss reaches them. counts: which of them, by
-    name."""
+    """The number of trainable parameters that some loss reaches. counts: which ones to count, by name."""
     from masc.backends.torch.training.reached import reached
 
     return sum(program.get_parameter(name).numel() for name in reached(program) if counts(name))
@@ -172,7 +169,7 @@ def _train(
 
 
 def _trained(folder: Path) -> tuple[int, int, int, float]:
-    """Steps, answer tokens, positions and seconds of a run's training, also of what was done before it was stopped."""
+    """Steps, answer tokens, positions and seconds of a run's training, those before a stop included."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     steps = [line for line in lines if "loss" in line]
     total = {key: sum(line[key] for line in steps) for key in ("tokens", "positions", "seconds")}

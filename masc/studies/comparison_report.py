@@ -1,4 +1,4 @@
-"""What `masc compare` writes: one table as text, Markdown and CSV, and a plot."""
+"""The files of `masc compare`: one table as text, Markdown, CSV and JSON, and a plot."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the table: a row at one value of the sweep, the mean over its seeds. Shares are 0 to 1, perplexities
-    of one token (None: not finite), seconds of decoding and scoring all test rows.
+    """One line of the table: a row at one value of the sweep, as the mean over its seeds. Accuracies are shares (0 to
+    1), perplexities are per token (None: not finite), seconds are those of decoding and scoring all test rows.
 
-    title: what the row is called. seeds: of how many runs it is the mean: one where nothing depends on the seed.
-    interval: Wilson's, of as many items as there are test rows, however many seeds. against: the difference to the
-    fine-tuned single agent with its 95% interval (paired bootstrap over items; NaN for fewer items than it needs); None
-    on that row, and where it was not run. decoding: how each output, and each agent that says something to others,
-    decodes.
+    title      the row's title
+    seeds      the number of runs in the mean; one if nothing depends on the seed
+    interval   Wilson's 95% interval; n is the number of test rows, whatever the number of seeds
+    against    the difference to the fine-tuned single agent, with its 95% interval (paired bootstrap over items; NaN if
+               there are too few). None: this is that row, or that row was not run
+    decoding   how each output, and each agent that speaks to others, is decoded
     """
 
     row: str
@@ -105,7 +106,7 @@ def lines_of(results: Sequence[Result]) -> list[Line]:
 
 
 def merged(lines: Sequence[Line]) -> list[Line]:
-    """The lines, those of a row that are the same at every value of a sweep as one."""
+    """The lines; a row that is the same at every value of a sweep gets one line."""
     found: list[Line] = []
     for row in dict.fromkeys(line.row for line in lines):
         own = [line for line in lines if line.row == row]
@@ -115,7 +116,7 @@ def merged(lines: Sequence[Line]) -> list[Line]:
 
 
 def _by_item(group: Sequence[Result]) -> list[float]:
-    """For each test row the share of seeds with which it was answered right."""
+    """For each test row the share of seeds that answered it right."""
     return [sum(item) / len(group) for item in zip(*(result.right for result in group), strict=True)]
 
 
@@ -148,7 +149,7 @@ def cells(line: Line) -> list[str]:
 
 
 def notes(lines: Sequence[Line]) -> list[str]:
-    """How what is said was decoded: by the text agents, and by all others, row by row where they differ."""
+    """How answers were decoded: in all rows alike, or in each group of rows that decodes in another way."""
     found: dict[str, list[str]] = {}
     for line in lines:
         if line.decoding:
@@ -177,7 +178,8 @@ def markdown_table(lines: Sequence[Line]) -> str:
 
 
 def csv_table(lines: Sequence[Line]) -> str:
-    """Full numbers, a line for each value of a sweep: shares 0 to 1, empty where not known."""
+    """Unrounded numbers, one line for each row and value of a sweep. Accuracies are shares; unknown values are
+    empty."""
     swept = list(dict.fromkeys(name for line in lines for name, _ in line.values))
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -211,7 +213,7 @@ def write_report(lines: Sequence[Line], out: Path, title: str, about: Mapping[st
 
 
 def plot(lines: Sequence[Line], paths: Sequence[Path], title: str) -> None:
-    """Accuracies with their intervals: bars, or, where one number was swept, a curve for each row."""
+    """Plot accuracies with their intervals: as bars, or as one curve for each row if one number was swept."""
     from matplotlib.figure import Figure  # not pyplot: no display, no state
 
     swept = list(dict.fromkeys(name for line in lines for name, _ in line.values))

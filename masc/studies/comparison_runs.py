@@ -1,8 +1,7 @@
-"""What `masc compare` runs: each row at each value of a sweep and each seed is a *run*.
+"""The runs of `masc compare`: one for each row, each value of a sweep and each seed.
 
-A run is named by a hash of all that its weights depend on, what it is asked by one of the test rows and how they are
-answered: so what is done is found again.
-"""
+A run's folder is named by a hash of everything that its weights depend on, and its result by a hash of the test rows
+and of how they are answered. So finished work is found again."""
 
 from __future__ import annotations
 
@@ -42,20 +41,21 @@ ROWS: dict[str, tuple[str, bool]] = {
     "stopped": ("as written, upstream gradient stopped", True),
     "team": ("as written, end to end", True),
 }
-"""The rows in the order of the table: what each is called, and whether it is trained."""
+"""The rows in the order of the table: the title of each, and whether it is trained."""
 PAPERS = {"latent": "LatentMAS", "team": "DiffMAS"}
-"""What a row is where the graph is a chain like theirs (arXiv 2511.20639, 2604.21794; `controls.is_latent_chain`)."""
+"""The method that a row is if the graph is a chain as in its paper (arXiv 2511.20639, 2604.21794; see
+`controls.is_latent_chain`)."""
 WEIGHTS, ANSWERS = 5, 3
-"""Raised when what training makes, or what is found of it, changes for another reason than its inputs: earlier runs are
-then trained, or asked, again."""
+"""Versions of how runs are trained and of how they are evaluated. Raise one when masc itself changes the results:
+earlier runs are then trained or evaluated again."""
 BASELINE = "single-tuned"
-"""What the others are held against."""
+"""The row that the others are compared with."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What all rows share. samples: sampled answers for the agreement (0: none), of the first `sampled` rows. decoding:
-    of the outputs, where it is not the graph's."""
+    """What all rows share. samples: how many answers are sampled to measure agreement (0: none), for the first
+    `sampled` rows. decoding: what replaces the graph's own decoding of its outputs."""
 
     train_rows: Sequence[Mapping[str, Any]]
     test_rows: Sequence[Mapping[str, Any]]
@@ -73,7 +73,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Run:
-    """One row at one value of the sweep with one seed, before it is run."""
+    """One row at one value of the sweep with one seed."""
 
     row: str
     values: dict[str, str]
@@ -96,8 +96,8 @@ def task_of(
     rows: Sequence[str] | None = None,
     **options: Any,
 ) -> Task:
-    """The data of a comparison, read and checked. train, test: None: what the file names; where no row (out of `rows`,
-    None: all) trains, nothing is read to train on. options: of a Task."""
+    """Read and check the data of a comparison. train, test: the data files; None: those that the program names. rows:
+    the rows that will run (None: all); training data is only read if one of them trains. options: fields of Task."""
     from masc.backends.torch.data.check import check_output, columns_of, read_rows
 
     check_rows(rows or ())
@@ -114,7 +114,7 @@ def task_of(
 
 
 def path_of(compilation: Compilation, given: Path | None, entry: str) -> Path:
-    """The file of the rows to train on (entry `data`) or to score (`eval_data`)."""
+    """The data file for a train entry: `data` or `eval_data`."""
     return data_path(given, getattr(compilation.require().train, entry), compilation.base, entry)
 
 
@@ -126,7 +126,7 @@ def runs(
     sets: Mapping[str, str],
     sweep: Mapping[str, Sequence[str]],
 ) -> Iterator[Run]:
-    """What there is to run: row by row, then value by value, then seed by seed."""
+    """All runs in order: by row, then by value, then by seed."""
     for name, instead in {"data": "--train", "eval_data": "--test", "seed": "--seeds"}.items():
         if name in sets or name in sweep:
             raise fail("E0611", f"`{name}` cannot be set for a comparison", hint=f"give {instead}")
@@ -143,7 +143,7 @@ def runs(
 
 
 def idle(row: str, compilation: Compilation, output: str) -> str | None:
-    """Why a row would say nothing of its own about a graph; None where it does."""
+    """Why a row would tell nothing new about a graph; None: it does."""
     graph, plan = _graph(compilation), compilation.require()
     if row == "pooled-tuned" and not unread(graph, output):
         return "the answering agent reads every input itself"
@@ -174,13 +174,13 @@ def title_of(row: str, values: Mapping[str, str]) -> str:
 
 
 def label_of(row: str, compilation: Compilation) -> str:
-    """What a row is called in the table."""
+    """The title of a row in the table."""
     paper = PAPERS.get(row) if is_latent_chain(_graph(compilation)) else None
     return ROWS[row][0] + (f" ({paper})" if paper else "")
 
 
 def hidden_inputs(compilation: Compilation, output: str) -> tuple[str, ...]:
-    """The inputs that a single agent lacks: only others than the answering agent read them."""
+    """The inputs that a single agent does not see: only other agents read them."""
     return unread(_graph(compilation), output)
 
 
@@ -207,8 +207,8 @@ def plan_of(run: Run, output: str, lora: Lora | None = None) -> Plan:
 # -- names -----------------------------------------------------------------------------------------------------------
 
 
-def mark(run: Run, task: Task) -> str:
-    """A hash of all that a run's weights depend on. A seed counts only where it decides something."""
+def weights_key(run: Run, task: Task) -> str:
+    """A hash of everything that a run's weights depend on. The seed is part of it only if it has an effect."""
     from masc.backends.torch.build import fast_dtype
 
     plan = plan_of(run, task.output)
@@ -230,8 +230,9 @@ def mark(run: Run, task: Task) -> str:
     return _hash(known)
 
 
-def asked(run: Run, task: Task) -> str:
-    """A hash of what a run is asked, and how: with the run's own all that a result depends on."""
+def answers_key(run: Run, task: Task) -> str:
+    """A hash of the test rows, the scorer and the decoding. Together with `weights_key` it covers everything that a
+    result depends on."""
     how = declared(task.scorer)
     scorer = [how.name, how.mark] if how.mark else how.name
     sampled = task.sampled if task.samples else 0
@@ -245,17 +246,17 @@ def _hash(known: Any) -> str:
 
 
 def _team(run: Run) -> list[Any]:
-    """What of the team decides how a row is trained that is not in the row's own plan."""
+    """What of the team decides a row's training but is not in the row's own plan: its size and its models."""
     from masc.backends.torch.model.fetch import resolve
 
     plan, base = run.compilation.require(), run.compilation.base
-    # As it is once the models are there, which they may not have been when this was compiled.
+    # Layers are read now: the models may not have been on disk at compile time.
     layers = {model.name: read_config(resolve(model.target, base)).layers for model in plan.models}
     return [_sizes(with_reach(plan, layers)), [_content(model.target, str(base)) for model in plan.models]]
 
 
 def _sizes(plan: Plan) -> list[str]:
-    """What decides how many parameters of a team are trained, and so the rank of a single agent."""
+    """What decides the number of a team's trained parameters, and so the rank of a single agent."""
     found = [repr((agent.name, agent.model, agent.lora, agent.shares)) for agent in plan.agents]
     found += [turn.think.align for turn in plan.turns if turn.think is not None]
     found += [arrival.shape for turn in plan.turns for arrival in turn.arrives if arrival.link]
@@ -265,7 +266,7 @@ def _sizes(plan: Plan) -> list[str]:
 
 @cache
 def _content(target: str, base: str) -> str | None:
-    """A model's content hash; read once, it is a large file."""
+    """A model's content hash, remembered because the files are large."""
     from masc.backends.torch.model.fetch import resolve
 
     return model_hash(resolve(target, Path(base)))
@@ -276,6 +277,6 @@ def _digest(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def leaked(task: Task) -> int:
-    """How many test rows are training rows as well."""
+    """The number of test rows that are training rows too."""
     seen = {_digest([row]) for row in task.train_rows}
     return sum(_digest([row]) in seen for row in task.test_rows)

@@ -1,5 +1,4 @@
-"""Where numbers come from: what the JSON of `eval`, `compare` and `audit` says beside them, so that they can be had
-again."""
+"""Where numbers come from: what the JSON of `eval`, `compare` and `audit` records, so that they can be reproduced."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def of(found: Found, program: Program, *, data: Mapping[str, Any], batch: int) -> dict[str, Any]:
-    """All that decides what a program says to rows, but for the decoding, which the report holds. data: `of_data`."""
+    """Everything that decides a program's answers, but for decoding, which the report holds. data: from `of_data`."""
     return {
         "time": now(),
         "versions": {"masc": __version__, **dict(versions())},
@@ -46,8 +45,8 @@ def of(found: Found, program: Program, *, data: Mapping[str, Any], batch: int) -
 
 
 def weights_of(found: Found) -> dict[str, Any]:
-    """Which weights: those of the artifact (its manifest's hash), of a checkpoint (its file's), or fresh ones of a
-    seed."""
+    """Which weights were used: those of a checkpoint (hash of its file), trained ones of the artifact (hash in its
+    manifest), or fresh ones (their seed)."""
     if found.checkpoint is not None:
         path = found.checkpoint / "weights.safetensors"
         return {"checkpoint": found.checkpoint.name, "sha256": digest_of(path)}
@@ -59,11 +58,11 @@ def weights_of(found: Found) -> dict[str, Any]:
 def of_data(
     rows: Sequence[Mapping[str, Any]], task: str | None, path: Path | None, named: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Which rows: a file with its hash, or a public data set. rows: those that were used, of the first ones on."""
+    """Which rows were used: a file with its hash, or a public data set. rows: the rows themselves."""
     known: dict[str, Any] = {} if task is None else {"task": task}
     if path is not None:
         known |= {"path": str(path.absolute()), "sha256": digest_of(path)}
-    elif task is None:  # from Python: nobody but the rows themselves can tell which they are
+    elif task is None:  # from Python: identified by their contents
         text = json.dumps([dict(row) for row in rows], sort_keys=True, default=str)
         known |= {"rows_sha256": hashlib.sha256(text.encode()).hexdigest()}
     return known | {"rows": len(rows), "columns": dict(named)}
@@ -84,7 +83,7 @@ def of_comparison(
     train: Path | None = None,
     test: Path | None = None,
 ) -> dict[str, Any]:
-    """The same of a comparison. train, test: the files that the rows are from, where they are from files."""
+    """The same for a comparison. train, test: the files of the rows; None: they came from Python."""
     return {
         "time": now(),
         "versions": {"masc": __version__, **dict(versions())},

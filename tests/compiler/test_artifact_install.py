@@ -14,7 +14,7 @@ import pytest
 from artifacts import files, program, refusal, save, weights
 from masc.compiler.artifact import read_artifact, read_weights, write_artifact, writing
 from masc.compiler.artifact.layout import Layout
-from masc.compiler.artifact.read import settle
+from masc.compiler.artifact.read import wait_for_install
 from masc.compiler.files.writing import atomic_write
 
 pytestmark = pytest.mark.usefixtures("no_waiting")
@@ -241,7 +241,7 @@ def test_settling_waits_for_a_live_writer(tmp_path: Path, monkeypatch: pytest.Mo
 
         mover = threading.Thread(target=later)
         mover.start()
-        reader = threading.Thread(target=lambda: settle(Layout(root)))
+        reader = threading.Thread(target=lambda: wait_for_install(Layout(root)))
         reader.start()
         reader.join(20)
         assert not reader.is_alive()

@@ -114,7 +114,7 @@ def test_what_adapters_began_with_is_remembered(masc: Command, folder: Path) -> 
 
 def test_what_is_remembered_is_told(masc: Command, folder: Path) -> None:
     assert masc("compile", "--set", "latents=3").code == 0
-    line = "using `--set latents=3` remembered from the compile; forget with `masc compile`"
+    line = "using `--set latents=3`, remembered from `masc compile`; `masc compile` without it forgets it"
     assert line in masc("train", *STEPS).err
     assert line in masc("eval", "--device", "cpu").err
     assert line not in masc("eval", "courier.masc", "--device", "cpu").err

@@ -10,7 +10,7 @@ from comparisons import CHAIN, TEAM, WORDS, all_runs, task
 from masc.compiler.channels.hidden import Splice
 from masc.compiler.ir.plan import LatentMap
 from masc.studies.comparison import build_row, trained_parameters
-from masc.studies.comparison_runs import _content, label_of, mark, plan_of
+from masc.studies.comparison_runs import _content, label_of, plan_of, weights_key
 from support import make_other
 
 
@@ -49,7 +49,7 @@ def test_another_model_upstream_is_another_run(team: Path) -> None:
     for width in (16, 24):
         make_other(team.parent / "n", hidden_size=width)
         _content.cache_clear()
-        marks.add(mark(all_runs(team, ["single-tuned"])["single-tuned"], task(team)))
+        marks.add(weights_key(all_runs(team, ["single-tuned"])["single-tuned"], task(team)))
     assert len(marks) == 2
 
 
@@ -123,7 +123,7 @@ def test_a_link_that_nobody_hears_is_another_team(team: Path) -> None:
         team.write_text(DEAF.replace("(width = 4)", f"(width = 4){more}"))
         run = all_runs(team, ["single-tuned"])["single-tuned"]
         (loss,) = run.compilation.require().losses
-        found[mark(run, task(team))] = loss.reaches
+        found[weights_key(run, task(team))] = loss.reaches
     assert len(found) == 2
     assert [any(isinstance(r, LatentMap) for r in reaches) for reaches in found.values()] == [False, True]
 

@@ -11,7 +11,7 @@ import pytest
 from comparisons import ROWS, TEAM, WORDS, all_runs, task
 from masc.studies.comparison import Result, build_row, compare
 from masc.studies.comparison_report import lines_of
-from masc.studies.comparison_runs import mark
+from masc.studies.comparison_runs import weights_key
 
 
 def outcomes(results: list[Result]) -> list[dict[str, Any]]:
@@ -84,7 +84,7 @@ def test_other_decoding_asks_again_and_trains_nothing(team: Path) -> None:
     marks = set()
     for text in (WORDS, WORDS.replace("max_tokens = 2", "max_tokens = 1"), WORDS.replace("= 3", "= 1")):
         team.write_text(text)
-        marks.add(mark(all_runs(team, ["team"])["team"], task(team)))
+        marks.add(weights_key(all_runs(team, ["team"])["team"], task(team)))
     assert len(marks) == 2
 
 
