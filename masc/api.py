@@ -221,6 +221,10 @@ def audit(
     batch: int = 16,
     watched: int = 16,
     output: str | None = None,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    max_tokens: int | None = None,
+    seed: int | None = None,
     checkpoint: int | str | None = None,
     weights: Path_ | None = None,
     dtype: str = "float32",
@@ -228,14 +232,18 @@ def audit(
 ) -> Audit:
     """What each edge of an artifact carries: what the answers lose when it is cut, brings another row's content, noise,
     or reaches some layers only; the attention on it and the gradient that crosses it, of the first `watched` rows.
-    output: the one whose answers count (None: all together). checkpoint, weights: as of `load`."""
+    output: the one whose answers count (None: all together). temperature, top_p, max_tokens, seed: of the outputs,
+    where they are not those of the graph. checkpoint, weights: as of `load`."""
+    from masc.compiler.analysis.decoding import Decoding
     from masc.session import programs as session
     from masc.studies import auditing
 
     found = session.find(Path(path), checkpoint=_step(checkpoint), weights=_path(weights))
     auditing.audited(found)
     program = session.load_program(found, dtype=dtype, device=device)
-    return auditing.audit_of(found, program, rows, scorer, batch=batch, watched=watched, output=output)
+    how = Decoding(temperature, top_p, max_tokens, seed)
+    options: dict[str, Any] = {"batch": batch, "watched": watched, "output": output, "decoding": how}
+    return auditing.audit_of(found, program, rows, scorer, **options)
 
 
 def load_task(name: str, split: str | None = None) -> list[dict[str, Any]]:
@@ -248,10 +256,12 @@ def load_task(name: str, split: str | None = None) -> list[dict[str, Any]]:
 
 def draw(path: Path_, out: Path_, *, set: Mapping[str, Any] | None = None, audit: Path_ | None = None) -> None:
     """Draw a graph: the suffix of `out` says how (svg, png, pdf, mmd, dot, txt, html). audit: what `masc audit` wrote;
-    edges are as thick as what they carry."""
+    edges are as thick as what they carry. E0612 where `out` would be written over what is read, or into an artifact."""
     from masc.backends.diagram import draw as run
+    from masc.session.outputs import check_outputs
     from masc.studies.auditing import weights_of
 
+    check_outputs({"out": Path(out)}, Path(path), {"audit": _path(audit)}, _texts(set))
     compilation = _compilation(path, set)
     if compilation.graph is None:
         raise MascError(compilation.diagnostics)

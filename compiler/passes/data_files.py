@@ -14,7 +14,7 @@ from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Slot
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Diagnostic, did_you_mean
-from masc.dsl.regular import open_regular
+from masc.dsl.regular import MEND_LINK, dangling, open_regular
 from masc.dsl.source import Span
 
 _MOST = 1 << 20
@@ -22,14 +22,18 @@ _MOST = 1 << 20
 
 
 def data_remarks(graph: Graph, file: syntax.File, base: Path) -> list[Diagnostic]:
-    """W0215 for a file that is not there (it may be made later), W0216 for a column that its first row lacks."""
+    """W0215 for a file that is not there (it may be made later) or a link to nothing, W0216 for a column that its first
+    row lacks."""
     found: list[Diagnostic] = []
     written = _settings(file)
     for entry, name in (("data", graph.train.data), ("eval_data", graph.train.eval_data)):
         if name is None:
             continue
         path = base / name
-        if not _exists(path):
+        if why := _dangling(path):
+            message = f"the file `{name}`, which `{entry}` names, cannot be read: {why}"
+            found.append(Diagnostic("W0215", message, written.get(entry), hint=MEND_LINK))
+        elif not _exists(path):
             message = f"the file `{name}`, which `{entry}` names, is not there"
             hint = f"it is looked for in `{path.parent}`; `masc train --{entry.replace('_', '-')}` names another"
             found.append(Diagnostic("W0215", message, written.get(entry), hint=hint))
@@ -96,6 +100,13 @@ def _settings(file: syntax.File) -> dict[str, Span]:
         for entry in each.entries
         if isinstance(entry, syntax.Setting)
     }
+
+
+def _dangling(path: Path) -> str | None:
+    try:
+        return dangling(path)
+    except (OSError, ValueError):  # ValueError: no file can have such a name
+        return None
 
 
 def _exists(path: Path) -> bool:

@@ -18,6 +18,7 @@ from masc.commands.options import (
     File,
     MaxTokens,
     Sandbox,
+    Seed,
     Temperature,
     TopP,
     Weights,
@@ -132,6 +133,10 @@ def audit(
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first so many rows")] = None,
     watched: Annotated[int, typer.Option(min=1, help="Rows of which attention and gradients are taken")] = 16,
     batch: Annotated[int, typer.Option(min=2, help="Rows decoded together; they exchange what they send")] = 16,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    max_tokens: MaxTokens = None,
+    seed: Seed = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Also write it as JSON, for `masc draw`")] = None,
     checkpoint: Checkpoint = None,
     weights: Weights = None,
@@ -139,22 +144,26 @@ def audit(
     device: Device = None,
 ) -> None:
     """Say what each edge of a trained team carries."""
+    from masc.compiler.analysis.decoding import decodings_json
     from masc.compiler.artifact import atomic_write, locate
     from masc.session import checks, outputs
     from masc.session import programs as session
     from masc.studies import auditing, provenance
 
     require(checks.scorer_problem(scorer, code=False), "--scorer")
+    decoding = read_decoding(temperature, top_p, max_tokens, seed)
     check_place(dtype, device)
     outputs.check_outputs({"-o": out}, locate(file, Path()), {"--data": data})
     found = session.find(file, checkpoint=checkpoint, weights=weights)
     rows = session.eval_rows_of(found, data, scorer, None)[:limit]
     auditing.audited(found)
     program = session.load_program(found, dtype=dtype, device=device)
-    result = auditing.audit_of(found, program, rows, scorer, batch=batch, watched=watched, output=output, tick=say)
+    options: dict[str, Any] = {"batch": batch, "watched": watched, "output": output, "decoding": decoding}
+    result = auditing.audit_of(found, program, rows, scorer, **options, tick=say)
     if out is not None:  # before anything is printed: what cannot be printed is not lost
         where = provenance.of_data(rows, None, session.eval_path(found, data), {})
         about = provenance.of(found, program, data=where, batch=batch) | {"scorer": scorer, "output": output}
+        about["decoding"] = decodings_json(program.plan, decoding)
         atomic_write(out, auditing.to_json(result, about))
     print(auditing.text_table(result))
     if out is not None:

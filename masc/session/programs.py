@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,10 +64,11 @@ def _explained(compilation: Compilation, kept: Mapping[str, str]) -> Compilation
     return dataclasses.replace(compilation, diagnostics=explained(compilation.diagnostics, kept))
 
 
-def accepted(compilation: Compilation) -> Compilation:
-    """Print the warnings of a compilation and return it. MascError if it has errors."""
+def accepted(compilation: Compilation, settled: Collection[str] = ()) -> Compilation:
+    """Print the warnings of a compilation and return it. MascError if it has errors. settled: codes of warnings that an
+    option of the command has an answer to."""
     compilation.require()
-    report(compilation.diagnostics)
+    report([found for found in compilation.diagnostics if found.code not in settled])
     return compilation
 
 

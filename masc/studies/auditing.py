@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.files.reading import MOST_JSON, parse_json, read_regular
 from masc.compiler.ir.plan import agent_of
 from masc.dsl.diagnostics import fail
@@ -30,6 +31,7 @@ def audit_of(
     batch: int = 16,
     watched: int = 16,
     output: str | None = None,
+    decoding: Decoding = AS_WRITTEN,
     tick: Callable[[str], None] | None = None,
 ) -> Audit:
     """Audit every edge of a program. E0605 for fewer than two rows."""
@@ -39,7 +41,9 @@ def audit_of(
     for sender, receiver, kinds in audited(found):
         cut = compile_remembering(found.path, found.artifact.layout.root, {}, ((sender, receiver),)).require()
         edges.append((sender, receiver, kinds, cut))
-    return audit(program, edges, rows, scorer, batch=batch, watched=watched, output=output, tick=tick)
+    return audit(
+        program, edges, rows, scorer, batch=batch, watched=watched, output=output, decoding=decoding, tick=tick
+    )
 
 
 def audited(found: Found) -> list[tuple[str, str, tuple[str, ...]]]:

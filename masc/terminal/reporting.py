@@ -15,7 +15,7 @@ def report_rows(result: Report) -> list[tuple[str, str]]:
     """A report as rows of a table: what, and how much."""
 
     def number(value: float) -> str:
-        return f"{value:.4g}" if math.isfinite(value) else "-"
+        return "infinite" if math.isinf(value) else "-" if math.isnan(value) else f"{value:.4g}"
 
     rows = []
     if result.repeat == 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,11 @@ import pytest
 
 from masc.backends.torch.evaluation.evaluate import answer_losses, evaluate
 from masc.backends.torch.evaluation.stability import agreement
+from masc.backends.torch.probing.audit import audit
 from masc.backends.torch.training.train import train
 from masc.dsl.diagnostics import MascError
+from masc.studies.auditing import to_json
+from masc.terminal.reporting import report_rows
 from support import ROWS, chain, make_program
 
 TEAM = chain(("a", 1, "norm"), ("b", 0, "norm"))
@@ -71,6 +76,25 @@ def test_a_token_that_cannot_be_said_is_no_fault(tiny: Path) -> None:
     report, _ = evaluate(masked, ROWS)
     assert 1 < report.gold_perplexity < 1e6
     assert agreement(masked, ROWS, "exact", samples=2)
+
+
+def test_a_gold_answer_that_cannot_be_said_is_infinitely_unlikely(tiny: Path) -> None:
+    """That is no fault of the model: it is counted, and told as what it is."""
+    program = make_program(TEAM, tiny)
+    token = program.base("b").tokenizer(ROWS[0]["answer"], add_special_tokens=False).input_ids[0]
+    masked = with_logits(program, float("-inf"), token)
+    report, _ = evaluate(masked, ROWS)
+    assert report.gold_perplexity == math.inf
+    assert report.json()["gold_perplexity"] is None
+    assert ("gold perplexity", "infinite") in report_rows(report)
+    losses = [loss for loss, _ in answer_losses(masked, ROWS, 2, ["answer"])]
+    assert losses[0] == math.inf
+    edges = [("a", "b", ("kv",), masked.plan)]
+    audited = audit(masked, edges, ROWS, watched=1)
+    assert audited.log_likelihood == -math.inf
+    assert audited.edges[0].carries == 0.0
+    assert json.loads(to_json(audited, {}))["log_likelihood"] is None
+    assert "loss inf" in refused(lambda: train(masked, ROWS, steps=1, batch=len(ROWS)))
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])

@@ -12,7 +12,9 @@ import torch
 from masc.backends.torch.model.prompts import answer_ids, prompt_ids
 from support import chain, make_program
 
-ORACLE = Path(__file__).resolve().parents[2].parent / "shared" / "reference" / "relay.py"
+ROOT = Path(__file__).resolve().parents[2]
+ORACLE = ROOT.parent / "shared" / "reference" / "relay.py"
+"""A relay that was written by hand, beside the checkout; it is not masc's to copy."""
 
 RELAY = """
 mas 1
@@ -35,7 +37,10 @@ ROW = {
 
 def oracle() -> ModuleType:
     if not ORACLE.exists():
-        pytest.skip(f"the hand-written relay is not at {ORACLE.parent.name}/{ORACLE.name} beside this checkout")
+        pytest.skip(
+            "masc is compared here with a program that others wrote by hand and that is no part of this repository: it "
+            f"would be at ../{ORACLE.relative_to(ROOT.parent)}, and it is not."
+        )
     spec = importlib.util.spec_from_file_location("relay_oracle", ORACLE)
     assert spec is not None
     assert spec.loader is not None

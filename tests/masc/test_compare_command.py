@@ -185,6 +185,28 @@ def test_an_audit_from_python_takes_the_weights_that_the_command_takes(team: Pat
     assert loaded.plan != kept.plan
 
 
+def test_an_audit_decodes_as_it_is_told(team: Path, masc: Command) -> None:
+    import masc as api
+
+    assert masc("train", team, "--set", "steps=1").code == 0
+    rows = [json.loads(row) for row in (team.parent / "test.jsonl").read_text().splitlines()]
+    said: dict[int, set[str]] = {1: set(), 3: set()}
+
+    def scorer(text: str, gold: str, row: object) -> bool:
+        said[most].add(text)
+        return True
+
+    for most in said:
+        api.audit(team, rows, scorer, watched=1, device="cpu", max_tokens=most, temperature=0.7, seed=3)
+    assert max(map(len, said[1])) < max(map(len, said[3]))
+    options = ("--temperature", 0.7, "--top-p", 0.9, "--max-tokens", 1, "--seed", 3, "--watched", 1, "-o", "audit.json")
+    done = masc("audit", team, *options)
+    assert done.code == 0, done.err
+    decoding = json.loads((team.parent / "audit.json").read_text())["run"]["decoding"]["answer"]
+    assert decoding == {"max_tokens": 1, "temperature": 0.7, "top_p": 0.9, "seed": 3, "stop": []}
+    assert masc("audit", team, "--top-p", 0).code == 2
+
+
 @pytest.mark.parametrize(
     ("options", "code", "text"),
     [

@@ -33,6 +33,24 @@ def test_a_file_that_is_not_there(folder: Path) -> None:
     assert "--eval-data" in (found.hint or "")
 
 
+def test_a_link_to_nothing_is_called_one(folder: Path) -> None:
+    (folder / "train.jsonl").unlink()
+    (folder / "train.jsonl").symlink_to(folder / "gone.jsonl")
+    (found,) = said(folder, GRAPH)
+    assert found.code == "W0215"
+    assert f"it is a link to `{folder / 'gone.jsonl'}`, which is not there" in found.message
+
+
+def test_evaluations_need_data_from_somewhere(masc: Command, folder: Path) -> None:
+    without = GRAPH.replace('  eval_data "test.jsonl"\n', "").replace("steps 6", "steps 1  eval_every 1")
+    (folder / "courier.mas").write_text(without)
+    assert "W0217" in masc("check").err
+    assert "W0217" in masc("train").err
+    named = masc("train", "--eval-data", "test.jsonl", "--force")
+    assert named.code == 0, named.err
+    assert "W0217" not in named.err
+
+
 def test_a_column_that_supervises(folder: Path) -> None:
     found, *_ = said(folder, GRAPH.replace("answer <- word", "answer <- wrod"))
     assert (found.code, found.hint) == ("W0216", "did you mean `word`?")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from courier import Command
+from masc.dsl.diagnostics import MascError
 from masc.studies.comparison_runs import ROWS
 
 
@@ -56,6 +57,20 @@ def test_nothing_that_is_read_is_written_over(masc: Command, folder: Path, argum
     refused = masc(*arguments)
     assert (refused.code, "E0612" in refused.err) == (1, True), refused.err
     assert contents(folder) == before
+
+
+@pytest.mark.parametrize("out", ["courier.mas", "train.jsonl", "audit.json", "tiny/x.svg", "courier.masc/x.svg"])
+def test_a_drawing_from_python_is_guarded_as_that_of_the_command(masc: Command, folder: Path, out: str) -> None:
+    import masc as api
+
+    assert masc("compile").code == 0
+    (folder / "audit.json").write_text('{"edges": []}')
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    with pytest.raises(MascError, match="E0612"):
+        api.draw("courier.mas", out, audit="audit.json")
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    api.draw("courier.mas", "out.svg", set={"latents": 3})
+    api.draw("courier.mas", "out.svg")
 
 
 def test_a_report_is_written_over_an_earlier_one(masc: Command, folder: Path) -> None:

@@ -26,17 +26,18 @@ def wilson(correct: float, items: float, z: float = 1.959964) -> tuple[float, fl
 def paired_bootstrap(a: Sequence[float], b: Sequence[float], draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
     """The 95% interval of mean(a) - mean(b), items drawn with replacement and both measured on the same ones. a, b: one
     number an item, in the same order. (NaN, NaN) for fewer than `FEWEST` items, whose own range holds the truth too
-    rarely.
+    rarely, and where a number is not finite.
 
     Percentiles (Efron and Tibshirani 1993, section 16), further out where items are few (the expanded percentile
     interval of Hesterberg 2015, The American Statistician 69, 371-386). For skewed or 0/1 differences it still holds
     too little below some twenty items; where all items differ alike it has no width.
     """
-    difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    if difference.ndim != 1 or not len(difference):
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if first.shape != second.shape or first.ndim != 1 or not len(first):
         raise ValueError("a paired bootstrap needs two equally long, non-empty lists")
-    if len(difference) < FEWEST:
+    if len(first) < FEWEST or not np.isfinite([first, second]).all():
         return math.nan, math.nan
+    difference = first - second
     generator = np.random.default_rng(seed)
     means = np.empty(draws)
     step = max(1, 4_000_000 // len(difference))  # so many draws at a time stay small in memory

@@ -17,6 +17,7 @@ from masc.backends.torch.evaluation.evaluate import answer_losses, say_all
 from masc.backends.torch.evaluation.statistics import paired_bootstrap
 from masc.backends.torch.model.prompts import value
 from masc.backends.torch.program import Program
+from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.plan import Plan
 from masc.dsl.diagnostics import fail
@@ -86,14 +87,15 @@ def audit(
     batch: int = 16,
     watched: int = 16,
     output: str | None = None,
+    decoding: Decoding = AS_WRITTEN,
     tick: Callable[[str], None] | None = None,
 ) -> Audit:
     """Audit edges (sender, receiver, kinds, the plan with the edge cut) of a program on rows with gold answers.
 
     output: the output whose answers count (None: all of them together, of which each must be right). At least two rows,
-    which exchange their content. watched: how many rows attention and gradients are taken of, one by one. tick: called
-    before each measurement with what it is. Errors: E0605 too few rows; E0611 the code scorer, or no such output.
-    """
+    which exchange their content. decoding: of the outputs, where it is not the graph's. watched: how many rows
+    attention and gradients are taken of, one by one. tick: called before each measurement with what it is. Errors:
+    E0605 too few rows; E0611 the code scorer, or no such output."""
     if len(rows) < 2:
         raise fail("E0605", "an audit needs at least two rows: they exchange what they send")
     if batch < 2:
@@ -104,13 +106,13 @@ def audit(
     say = tick or (lambda _: None)
     program.eval()
     say("as it is")
-    whole = _measure(program, rows, how, batch, outputs, None)
+    whole = _measure(program, rows, how, batch, outputs, None, decoding)
     found = []
     for sender, receiver, kinds, cut in edges:
         conditions: dict[str, Outcome] = {}
         for name, probe in _probes(program, receiver, kinds, cut):
             say(f"{sender} -> {receiver}: {name}")
-            conditions[name] = _outcome(whole, _measure(program, rows, how, batch, outputs, probe))
+            conditions[name] = _outcome(whole, _measure(program, rows, how, batch, outputs, probe, decoding))
         say(f"{sender} -> {receiver}: attention and gradient")
         attention, by_layer, gradient = _watch(program, rows[:watched], receiver, outputs, cut)
         lost, _, high = conditions["swap"].log_likelihood_change
@@ -139,7 +141,13 @@ def thirds(count: int) -> list[tuple[int, int]]:
 
 
 def _measure(
-    program: Program, rows: Sequence[Row], scorer: Scorer, batch: int, outputs: Sequence[str], how: Probe | Plan | None
+    program: Program,
+    rows: Sequence[Row],
+    scorer: Scorer,
+    batch: int,
+    outputs: Sequence[str],
+    how: Probe | Plan | None,
+    decoding: Decoding,
 ) -> _Measured:
     """The scores (0 to 1; of several outputs the lowest), and the gold answers' log-likelihood, by row."""
     probe = how if isinstance(how, Probe) else None
@@ -147,7 +155,7 @@ def _measure(
         columns = {name: answer_columns(program.plan)[name][1] for name in outputs}
         right = [0.0] * len(rows)
         # All by one engine: what is compared differs in the edge alone, not in how numbers are rounded.
-        for i, said in say_all(program, rows, batch, probe=probe, engine="exact"):
+        for i, said in say_all(program, rows, batch, probe=probe, decoding=decoding, engine="exact"):
             scored = (scorer.score(said[name].text, value(rows[i], columns[name], i), rows[i]) for name in outputs)
             right[i] = min(scored)
         losses = answer_losses(program, rows, batch, outputs, probe)
