@@ -207,9 +207,11 @@ def _place(state: State) -> State:
         return replace(state, plan=None).noting([complaint])
     pairs = _cut_edges(state.graph, state.cut)
     plan, found = place(state.graph, state.plan, pairs)
-    plan = with_reach(plan, {name: facts.layers for name, facts in state.facts.items()})
+    layers = {name: facts.layers for name, facts in state.facts.items()}
+    plan = with_reach(plan, layers)
     whole = not pairs and state.channel == "graph"
-    return replace(state, plan=plan).noting(found + (frozen_out(state.graph, plan) if whole and not found else []))
+    told = frozen_out(state.graph, plan, layers) if whole and not found else []
+    return replace(state, plan=plan).noting(found + told)
 
 
 def _optimise(state: State) -> State:

@@ -21,8 +21,9 @@ from masc.compiler.language.alignments import ALIGNMENTS
 _LAST = -1
 
 
-def with_reach(plan: Plan, layers: Mapping[str, int]) -> Plan:
+def with_reach(plan: Plan, layers: Mapping[str, int], step: int | None = None) -> Plan:
     """The plan with every loss's `reaches`. `layers`: how many layers a model has, by name, as far as it is known.
+    step: of training, while some channels may still be open (`open`); None: all are closed, as the plan says it.
 
     Where it is not known, -1 stands for the last layer; an agent behind another one that feeds nothing back then also
     gets -1, which is one layer more than is reached (the last but one cannot be named), and fusers count as reached in
@@ -33,6 +34,7 @@ def with_reach(plan: Plan, layers: Mapping[str, int]) -> Plan:
         {turn.activation: turn for turn in plan.turns},
         {agent.name: layers.get(agent.model) for agent in plan.agents},
         {agent.name: agent.adapter for agent in plan.agents if agent.adapter is not None},
+        step,
     )
     return replace(
         plan, losses=tuple(replace(loss, reaches=search.from_(answers[loss.output])) for loss in plan.losses)
@@ -47,6 +49,7 @@ class _Search:
     """By agent: its model's layers."""
     adapters: Mapping[str, str]
     """By agent that is not frozen: the agent whose adapter it has."""
+    step: int | None = None
     across: dict[tuple[str, str, str], Layers] = field(default_factory=dict)
     """By edge (kind, sender, receiver): the receiver's layers in which it is reached."""
 
@@ -80,6 +83,10 @@ class _Search:
         edges = (Across(kind, sender, receiver, layers) for (kind, sender, receiver), layers in self.across.items())
         return (*agents, *maps, *edges)
 
+    def _exists(self, until: int | None) -> bool:
+        """Whether a view that ends with a step (None: never) is there."""
+        return until is None or (self.step is not None and self.step < until)
+
     def _behind(self, turn: Turn, at: Arrived) -> Iterator[tuple[str, Arrived]]:
         """What the gradient that has arrived at a turn goes on to."""
         agent = turn.agent
@@ -87,7 +94,7 @@ class _Search:
         below = ((0, at.below(count) - 1),) if at.below(count) else ()
         looking = union(below, at.sight) or ()
         for entry in turn.sees:
-            if entry.stop or entry.cut or entry.until is not None:
+            if entry.stop or entry.cut or not self._exists(entry.until):
                 continue
             if not (seen := intersection(entry.layers, looking)):
                 continue

@@ -33,7 +33,8 @@ def nothing_to_carry(between: Between) -> Iterator[Diagnostic]:
     """Latents of a sender that does not think."""
     sender = between.sender
     if between.edge.carry == "latents" and sender.steps == 0:
-        message = f"`{sender.name}` has no latent steps, so `carry = latents` passes nothing"
+        closed = " once the channel is closed" if between.edge.open is not None else ""
+        message = f"`{sender.name}` has no latent steps, so `carry = latents` passes nothing{closed}"
         hint = f"give `{sender.name}` a line such as `think 10`"
         label = Label(sender.span, f"`{sender.name}` is declared here")
         yield Diagnostic("W0301", message, between.link.option("carry"), (label,), hint)

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from masc.compiler.analysis.reach import with_reach
 from masc.compiler.forms.plan_text import view_text
 from masc.compiler.ir.adapter import adapter_text
 from masc.compiler.ir.graph import Agent, Graph
@@ -105,10 +106,19 @@ def _trained(agent: Agent, folder: Path | None, facts: ModelFacts | None, plan: 
     if shapes is None or facts is None:
         return f"Trains {what}; how many parameters is known once the model is on disk."
     size = lora_size(shapes, facts.layers, agent.lora) + linear
-    reached = plan is None or (agent.shares or agent.name) in _reached(plan)
+    reached = _when_reached(agent, plan)
     what += f", beginning with `{agent.lora.start}`" if agent.lora.start else ""
     shared = f", together with `{agent.shares}`, whose adapter it is" if agent.shares else ""
-    return f"Trains {size:,} parameters: {what}{shared}.{'' if reached else ' No loss reaches it.'}"
+    return f"Trains {size:,} parameters: {what}{shared}.{reached}"
+
+
+def _when_reached(agent: Agent, plan: Plan | None) -> str:
+    """What to say where no loss reaches an adapter, or one only while a channel is open."""
+    name = agent.shares or agent.name
+    if plan is None or name in _reached(plan):
+        return ""
+    opened = name in _reached(with_reach(plan, {}, step=0))
+    return " A loss reaches it only while a channel is open." if opened else " No loss reaches it."
 
 
 def _reached(plan: Plan) -> set[str]:

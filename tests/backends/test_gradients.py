@@ -18,6 +18,8 @@ from masc.backends.torch.training.schedule import data_order
 from masc.backends.torch.training.train import train
 from masc.compiler.analysis.reach import with_reach
 from masc.compiler.ir.plan import Turn
+from masc.compiler.pipeline import compile_source
+from masc.dsl.source import Source
 from support import ROWS, chain, make_model, make_other, make_program
 
 
@@ -215,6 +217,21 @@ graph g(q) -> answer {
     prompt = seen[0][:, :-2].amax(1) > 0
     assert prompt.tolist() == [False, True, False, True]
     assert bool((seen[0][:, -2:] > 0).all())
+
+
+def test_what_is_reached_only_while_a_channel_is_open(tiny: Path) -> None:
+    """As W0314 says: the adapter of `a` gets a gradient while the channel is open, and none once it is closed."""
+    narrow = "kv(carry = own, layers = 0..0, open = 10 as trace)"
+    text = chain(("a", 0, "norm"), ("b", 0, "norm"), ("c", 0, "norm"))
+    text = text.replace("a -> b -> c : kv", f"a -> b : kv  b -> c : {narrow}")
+    said = compile_source(Source("x.mas", text.replace("MODEL", f'"{tiny}"'))).diagnostics
+    assert [d.code for d in said] == ["W0314"]
+    program = make_program(text, tiny)
+    for opening, trained in ((Opening(9, torch.full((len(ROWS),), 0.95)), True), (None, False)):
+        program.zero_grad(set_to_none=True)
+        program(ROWS, opening=opening).loss.backward()
+        own = [p.grad for name, p in program.trainable().items() if program.owner(name) == "a"]
+        assert any(grad is not None and bool(grad.abs().max() > 0) for grad in own) == trained
 
 
 @pytest.mark.parametrize("name", ["trace", "stack", "layers", "an answer in the middle", "own"])

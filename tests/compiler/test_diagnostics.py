@@ -147,6 +147,22 @@ def test_duplicate_edge_by_a_product() -> None:
     assert only(source("a b!", "[a, a] -> b : kv"), "E0304").labels
 
 
+def test_an_adapter_that_is_reached_only_while_a_channel_is_open_is_told_so() -> None:
+    """Not that training leaves it as it is. It is told for how many steps; what is reached for good is not told."""
+    narrow = "b -> c : kv(carry = own, layers = 0..0, open = {} as trace)"
+    found = only(source("a b c!", "a -> b : kv", narrow.format(10)), "W0314")
+    assert "`a` from step 10 on" in found.message
+    never = only(source("a b c!", "a -> b : kv", narrow.format(0)), "W0303")
+    assert (never.span and never.span.text, found.span and found.span.text) == ("a", "a")
+    wide = narrow.format(10).replace("layers = 0..0", "layers = all")
+    assert said(compile_source(source("a b c!", "a -> b : kv", wide))) == []
+    two = ["a -> b : kv", narrow.format(10), "a -> d : kv", narrow.format(7).replace("b -> c", "d -> c")]
+    assert "`a` from step 10 on" in only(source("a b d c!", *two), "W0314").message
+    both = compile_source(source("a b c!", "a -> b : kv", "b -> c : kv(carry = latents, open = 4)"))
+    assert said(both) == ["W0314", "W0301"]
+    assert "passes nothing once the channel is closed" in both.diagnostics[-1].message
+
+
 def test_stopped_gradient_names_agent_and_edge() -> None:
     compilation = compile_source(source("a/1 b/1 c!", "a -> b : kv", "b -> c : kv(gradient = stop)"))
     assert said(compilation) == ["W0303", "W0303"]
