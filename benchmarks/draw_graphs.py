@@ -176,7 +176,25 @@ def draw(random: Random) -> Team:
     agents = tuple(_agent(random, name, models, steps, flat, answering, fusing, name in bare) for name in names)
     own = [name for name in sorted(telling) if name not in {who for _, who in outputs}]
     supervised = [(name, random.choice("qr")) for name in own if random.random() < 0.4]
-    return Team(agents, tuple(body), tuple(outputs), tuple(supervised), random.choice((None, None, 1, 2)))
+    param = random.choice((None, None, 1, 2))
+    return Team(_adapters(random, agents), tuple(body), tuple(outputs), tuple(supervised), param)
+
+
+def _adapters(random: Random, agents: tuple[Agent, ...]) -> tuple[Agent, ...]:
+    """Some adapters are DoRA or rank-stabilised, and some agents share one. Drawn last: a seed gives the same teams
+    with and without it."""
+    kinds = ("", "", ", dora = true", ", rslora = true", ", rslora = true, dora = true")
+    drawn = [
+        replace(a, adapt=a.adapt.replace(")", f"{random.choice(kinds)})")) if a.adapt != "none" else a for a in agents
+    ]
+    shared: set[str] = set()
+    for i, agent in enumerate(drawn):
+        owners = [a.name for a in drawn if a is not agent and a.model == agent.model and a.adapt.startswith("lora")]
+        if owners and agent.name not in shared and random.random() < 0.15:
+            owner = random.choice(owners)
+            shared.add(owner)
+            drawn[i] = replace(agent, adapt=f"as {owner}")
+    return tuple(drawn)
 
 
 def _agent(

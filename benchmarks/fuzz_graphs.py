@@ -207,10 +207,11 @@ def openings(case: Case) -> None:
 
 
 def differences(case: Case) -> None:
-    """Along a random direction, the gradient without any stop is what finite differences give."""
+    """Along a random direction, the gradient without any stop is what finite differences give. Left out are the
+    matrices of DoRA, whose gradient takes the norms of rows as constants (docs/semantics.md, section 1)."""
     team = case.team.unstopped("kv", "hidden", "fuse", "think")
     program = case.program(team)
-    parameters = list(program.trainable().values())
+    parameters = [p for name, p in program.trainable().items() if not _of_dora(program, name)]
     if not parameters:
         return
     backward(program(ROWS).loss)
@@ -346,6 +347,14 @@ def _node(program: Program, name: str) -> tuple[str, ...]:
         return kind, sender, receiver, str(program.link(kind, sender, receiver).layers[int(name.split(".")[3])])
     layer = name.split(".layers.")[1].split(".")[0]
     return "kv" if ".k_proj." in name or ".v_proj." in name else "rest", owner, layer
+
+
+def _of_dora(program: Program, name: str) -> bool:
+    """Whether a parameter is one of the two matrices of a DoRA adapter."""
+    if ".lora_A." not in name and ".lora_B." not in name:
+        return False
+    lora = program.plan.agent(program.owner(name)).lora
+    return lora is not None and lora.dora
 
 
 # -- the command ------------------------------------------------------------------------------------------------------

@@ -72,8 +72,8 @@ class Oracle:
 
     def reached(self, losses: list[str]) -> tuple[set[Node], set[tuple[str, Atom]]]:
         """From the answers of some activations back: the parameters, and through which views (receiver, atom) the
-        gradient went. Parameters: ("kv" | "rest", agent, layer), ("link", agent), ("hidden", sender, receiver),
-        ("fuse", sender, receiver, the receiver's layer)."""
+        gradient went. Parameters: ("kv" | "rest", the agent whose adapter it is, layer), ("link", agent), ("hidden",
+        sender, receiver), ("fuse", sender, receiver, the receiver's layer)."""
         parameters: set[Node] = set()
         views: set[tuple[str, Atom]] = set()
         seen: set[tuple[str, str, str, int]] = set()
@@ -90,6 +90,9 @@ class Oracle:
                 waiting.append(behind)
         return parameters, views
 
+    def _adapter(self, agent: str) -> str:
+        return self.graph.agent(agent).shares or agent
+
     def _end(self, activation: str) -> str:
         return "latent" if self.graph.agent(agent_of(activation)).steps else "last"
 
@@ -100,7 +103,7 @@ class Oracle:
         keys and values before anything is fused into them, or "keys", as others see them."""
         agent = agent_of(name)
         if kind == "own":
-            parameters.add(("kv", agent, str(layer)))
+            parameters.add(("kv", self._adapter(agent), str(layer)))
             yield "hidden", name, part, layer
             return
         if kind == "keys":
@@ -109,7 +112,7 @@ class Oracle:
                 yield from self._fused(name, layer, parameters)
             return
         if layer > 0:
-            parameters.add(("rest", agent, str(layer - 1)))
+            parameters.add(("rest", self._adapter(agent), str(layer - 1)))
             yield "hidden", name, part, layer - 1
             if part == "aligned":
                 yield "own", name, "prompt", layer - 1
