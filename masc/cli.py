@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Teams of language-model agents that talk in latent space: compile, train, run, draw.",
 )
-base_models = typer.Typer(no_args_is_help=True, help="Base models with a short name.")
+base_models = typer.Typer(no_args_is_help=True, help="Base models: fetch one, find out whether masc can use it.")
 
 app.command()(init.init)
 app.add_typer(init.new, name="new")
@@ -43,6 +43,7 @@ app.command()(lsp.lsp)
 app.add_typer(base_models, name="models")
 base_models.command("list")(models.models_list)
 base_models.command("fetch")(models.models_fetch)
+base_models.command("prove")(models.models_prove)
 let_once(app, init.new, base_models)
 
 

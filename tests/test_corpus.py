@@ -29,7 +29,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the files are compiled: what they share is there, the model's weights and tokenizer too."""
     home = tmp_path_factory.mktemp("corpus")
     shutil.copytree(CORPUS / "shared", home / "shared")
-    fill(home / "shared" / "tied")
+    for name in ("tied", "hunyuan"):
+        fill(home / "shared" / name)
     return home
 
 

@@ -177,7 +177,7 @@ class Program(Modules):
         reaches the model's last position is cut off there, instead of being an error (E0606). Nothing is dropped,
         whatever mode the program is in. engine: `fast`, or `exact` as training computes; probes and patches need
         the exact one, and have it."""
-        if engine == "exact" or probe is not None or self.here.patches is not None:
+        if engine == "exact" or probe is not None or self.here.patches is not None or not self.even:
             return self._say(Walk(self, rows, None, False, None, indices, probe, decoding, samples, cuts))
         found = dict(self.say_each(rows, len(rows), indices, decoding, samples, cuts))
         return [found[number] for number in range(len(rows))]
@@ -192,8 +192,13 @@ class Program(Modules):
         cuts: bool = False,
     ) -> Iterator[tuple[int, dict[str, Said]]]:
         """As `say`, by the fast engine, of any number of rows, `size` of them at once: (its place in `rows`, what was
-        said for it) as rows come through, which is not their order."""
+        said for it) as rows come through, which is not their order. By the exact one where a model's cache is not even.
+        """
         numbers, drawn = indices or range(len(rows)), samples or [0] * len(rows)
+        if not self.even:
+            parts = [slice(first, first + size) for first in range(0, len(rows), size)]
+            said = (self.say(rows[at], numbers[at], None, decoding, drawn[at], cuts) for at in parts)
+            return enumerate(one for part in said for one in part)
         jobs = [Job(i, *job) for i, job in enumerate(zip(rows, numbers, drawn, strict=True))]
         return Pipeline(self, jobs, size, decoding, cuts).results()
 
@@ -309,7 +314,7 @@ class Program(Modules):
     def _stream(self, row: Row, decoding: Decoding, engine: Engine) -> Iterator[str]:
         # A generator's frame must not leave gradients or dropout switched off for its caller between pieces.
         last = dict(self._answers())[self.plan.outputs[-1]]
-        if engine == "exact" or self.here.patches is not None:
+        if engine == "exact" or self.here.patches is not None or not self.even:
             growing = self._walked(row, decoding, last)
         else:
             growing = Pipeline(self, [Job(0, row, 0)], 1, decoding).writing(last.said).growing(last.said)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from masc.compiler.channels.declare import Between, EdgeOption, written
 from masc.compiler.language.values import layers, word
+from masc.compiler.models.facts import lacking
 from masc.compiler.models.locate import layers_diagnostic
 from masc.dsl.diagnostics import Diagnostic, Label
 
@@ -38,6 +39,15 @@ def nothing_to_carry(between: Between) -> Iterator[Diagnostic]:
         hint = f"give `{sender.name}` a line such as `think 10`"
         label = Label(sender.span, f"`{sender.name}` is declared here")
         yield Diagnostic("W0301", message, between.link.option("carry"), (label,), hint)
+
+
+def unable(between: Between, *abilities: str) -> Iterator[Diagnostic]:
+    """The first of some abilities that a model at either end does not have."""
+    for agent in {between.sender.model: between.sender, between.receiver.model: between.receiver}.values():
+        model, target = between.facts.get(agent.model), between.target(agent)
+        if model is not None and target is not None:
+            found = (lacking(model, ability, target, between.edge.span) for ability in abilities)
+            yield from [one for one in found if one is not None][:1]
 
 
 def missing_layers(between: Between) -> Iterator[Diagnostic]:

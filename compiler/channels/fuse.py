@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from masc.compiler.channels.common import GRADIENT, layers_option, missing_layers
+from masc.compiler.channels.common import GRADIENT, layers_option, missing_layers, unable
 from masc.compiler.channels.declare import Between, Channel, EdgeOption, Snippet, Style, slots
 from masc.compiler.ir.arrival import Arrival, Arrived, Through, counted
 from masc.compiler.ir.graph import Edge, Graph
@@ -34,6 +34,7 @@ class Fuse(Arrival):
     keeps = "prompt"
     link = "fuser"
     aligns = True
+    asks = ("fused",)
 
     layers: Layers = None
     width: int = 256
@@ -99,6 +100,7 @@ def _check(between: Between) -> Iterator[Diagnostic]:
         some = min(inputs, default="question")
         hint = "caches are fused where both prompts hold the same value: let both read `{" + some + "}`"
         yield Diagnostic("E0325", message, edge.span, hint=hint)
+    yield from unable(between, *Fuse.asks)
     yield from missing_layers(between)
     if {sender.model, receiver.model} <= between.facts.keys():
         first = between.facts[receiver.model].layers - between.facts[sender.model].layers

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from masc.compiler.channels.common import GRADIENT, layers_option, missing_layers, nothing_to_carry
+from masc.compiler.channels.common import GRADIENT, layers_option, missing_layers, nothing_to_carry, unable
 from masc.compiler.channels.declare import Between, Channel, EdgeOption, Qualifier, Snippet, Style
 from masc.compiler.ir.graph import Open
 from masc.compiler.language.bounds import whole
@@ -29,6 +29,7 @@ def _check(between: Between) -> Iterator[Diagnostic]:
         message = f"this channel never closes: it is open for {edge.open.steps} steps, and training has {steps}"
         hint = "the graph runs with the channel closed, so train that too: open it for a third of `steps`"
         yield Diagnostic("W0304", message, link.option("open"), hint=hint)
+    yield from unable(between, "keys", *(["moved"] if edge.merge == "stack" else []))
     yield from missing_layers(between)
     model, target = between.facts.get(between.receiver.model), between.target(between.receiver)
     if model is not None and target is not None:

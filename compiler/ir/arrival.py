@@ -76,7 +76,8 @@ class Arrival(ABC):
 
     Class variables: kind: its channel; word: its line in a printed plan; keeps: what must be kept of the sender; link:
     what its trained part is called, empty where it has none; aligns: prompts of both agents are aligned by the values
-    of inputs; holds: it stands in the prompt, and may be all that it holds.
+    of inputs; holds: it stands in the prompt, and may be all that it holds; asks: what both models must be able to do
+    (`ABILITIES` in `compiler/models/facts.py`).
     """
 
     kind: ClassVar[str]
@@ -85,6 +86,7 @@ class Arrival(ABC):
     link: ClassVar[str] = ""
     aligns: ClassVar[bool] = False
     holds: ClassVar[bool] = False
+    asks: ClassVar[tuple[str, ...]] = ()
 
     segment: str
 

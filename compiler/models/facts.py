@@ -2,54 +2,36 @@
 cache.
 
 Keys and values move between agents after rotary embedding. That is exact only where positions are rotary and the
-rotation does not depend on the length of the text; `check_facts` refuses all else, each for its own reason. Layers with
-a sliding window are masked by the distance of positions, which is exact too, but loses what is far away: the compiler
-says so (`models.window_note`).
+rotation does not depend on the length of the text; `check_facts` refuses all else, each for its own reason. A type that
+`families.py` does not declare needs a proof of the model itself (`masc models prove`). Layers with a sliding window are
+masked by the distance of positions, which is exact too, but loses what is far away: the compiler says so
+(`models.window_note`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from masc.compiler.files.reading import read_json
+from masc.compiler.models.families import FAMILIES, UNUSABLE, Windows, family_of
+from masc.compiler.models.proof import FUSED, KV, MEANS, MOVED, OWN, Identity, Proof, versions
 from masc.dsl.diagnostics import Diagnostic, fail
 from masc.dsl.regular import MEND_LINK, dangling
 from masc.dsl.source import Span
 
-ALLOWED = ("llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo2")
-"""Model types that the tests hold against plain forward passes."""
+ALLOWED = tuple(FAMILIES)
+"""Model types on which the tests have proven what masc relies on."""
 
 _ROPE = ("default", "linear", "llama3", "yarn")
-_WHY = {
-    "gpt2": "its positions are absolute (learnt vectors), so a cache cannot be moved to another place",
-    "gpt_neo": "its positions are absolute (learnt vectors), so a cache cannot be moved to another place",
-    "gpt_bigcode": "its positions are absolute (learnt vectors), so a cache cannot be moved to another place",
-    "opt": "its positions are absolute (learnt vectors), so a cache cannot be moved to another place",
-    "bloom": "its positions are attention biases (ALiBi), not rotary",
-    "mpt": "its positions are attention biases (ALiBi), not rotary",
-    "gemma2": "it caps its attention scores and its logits",
-    "gemma3": "it reads images too; only the text models of that family (type `gemma3_text`) are supported",
-    "smollm3": "every fourth layer has no rotary embedding",
-    "mamba": "it has no keys and values to pass on",
-    "t5": "it is an encoder-decoder, not a causal decoder",
-    "bert": "it is an encoder, not a causal decoder",
-}
-# What a config.json leaves out has the default of its own configuration class.
-_TIED = {"gemma": True, "gemma3_text": True}
-_HEAD_DIM = {"gemma": 256, "gemma3_text": 256, "qwen3": 128}
-_KV_HEADS = {"mistral": 8, "qwen2": 32, "qwen3": 32, "gemma": 16, "gemma3_text": 4}
 _MOST_LAYERS = 10_000
-# The others have full attention in every layer, whatever their config.json says of windows.
-_WINDOW = {"mistral": 4096, "qwen2": 4096, "qwen3": 4096, "gemma3_text": 4096}
-_WINDOW_ON_REQUEST = ("qwen2", "qwen3")
 # Settings that change a pass, and that masc does not follow; few models have them.
-_UNLIKE = {
-    "use_bidirectional_attention": "its tokens see what comes after them",
-    "attn_logit_softcapping": "it caps its attention scores",
-    "final_logit_softcapping": "it caps its logits",
+_UNLIKE = {"use_bidirectional_attention": "its tokens see what comes after them"}
+_CAPS = {
+    "attn_logit_softcapping": "it caps its attention scores, which models of its type do not do",
+    "final_logit_softcapping": "it caps its logits, which models of its type do not do",
 }
 Shapes = Mapping[str, tuple[int, int]]
 """The linear projections of a block by name: how many numbers go in, and how many come out."""
@@ -70,7 +52,9 @@ class ModelFacts:
     layer is limited); `unrotated`: layers without rotary embedding; `unlike`: what else masc does not follow.
 
     Of the rest of its folder (`model_folder`): `alone`, `led`: why its chat template cannot be used for an agent
-    without, or with, a system text (None: it can); `unembedded`: added tokens that its embedding has no row for."""
+    without, or with, a system text (None: it can); `unembedded`: added tokens that its embedding has no row for.
+
+    proof: what was proven of a model whose type is not declared (None: nothing yet)."""
 
     model_type: str
     layers: int
@@ -88,6 +72,7 @@ class ModelFacts:
     alone: str | None = None
     led: str | None = None
     unembedded: tuple[str, ...] = ()
+    proof: Proof | None = None
 
 
 def read_config(folder: Path, span: Span | None = None) -> ModelFacts:
@@ -119,8 +104,12 @@ def _facts(config: Mapping[str, Any]) -> ModelFacts:
     kind = config["model_type"]
     if not isinstance(kind, str):
         raise TypeError("`model_type` is not a string")
-    if isinstance(config.get("text_config"), dict):
-        config = {**config, **config["text_config"]}
+    if isinstance(inner := config.get("text_config"), dict):
+        config = {**config, **inner}
+        kind = inner.get("model_type", kind)
+        if not isinstance(kind, str):
+            raise TypeError("`model_type` of its text model is not a string")
+    family = family_of(kind)
     hidden = _count(config, "hidden_size", "n_embd", "d_model")
     heads = _count(config, "num_attention_heads", "n_head", "n_heads", "num_heads")
     layers = _count(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
@@ -136,20 +125,20 @@ def _facts(config: Mapping[str, Any]) -> ModelFacts:
         hidden=hidden,
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=_count(config, "head_dim", default=_HEAD_DIM.get(kind, hidden // heads)),
-        tied=bool(config.get("tie_word_embeddings", _TIED.get(kind, False))),
+        head_dim=_count(config, "head_dim", default=family.head_dim or hidden // heads),
+        tied=bool(config.get("tie_word_embeddings", family.tied)),
         max_positions=_count(config, "max_position_embeddings", "n_positions", default=0) or None,
         ropes=_ropes(config),
         window=window,
         windowed=windowed,
         unrotated=tuple(i for i, rotated in enumerate(config.get("no_rope_layers") or ()) if not rotated),
-        unlike=tuple(what for name, what in _UNLIKE.items() if config.get(name)),
+        unlike=tuple(what for name, what in (_UNLIKE | ({} if family.capped else _CAPS)).items() if config.get(name)),
     )
 
 
 def _kv_heads(config: Mapping[str, Any], kind: str, heads: int) -> int:
     """What holds where config.json names no heads of keys and values; null means as many as there are heads."""
-    return heads if "num_key_value_heads" in config else _KV_HEADS.get(kind, heads)
+    return heads if "num_key_value_heads" in config else family_of(kind).kv_heads or heads
 
 
 def _count(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
@@ -189,65 +178,129 @@ def _rope(table: Mapping[str, Any], config: Mapping[str, Any]) -> Rope:
 
 def _windows(config: Mapping[str, Any], kind: str, layers: int) -> tuple[int | None, tuple[int, ...]]:
     """The window, and the layers that have it, by the rules of each type's own configuration class."""
-    if kind not in _WINDOW:
+    known = family_of(kind).windows if kind in FAMILIES else Windows()
+    if known is None:
         return None, ()
-    given = config.get("sliding_window", _WINDOW[kind])
-    if kind in _WINDOW_ON_REQUEST and not config.get("use_sliding_window"):
+    given = config.get("sliding_window", known.width)
+    if known.asked and not config.get("use_sliding_window"):
         given = None
     types = config.get("layer_types")
-    if kind == "mistral":  # it has no types of layers, even where its config.json names some
+    if not known.typed:  # it has no types of layers, even where its config.json names some
         found = tuple(range(layers)) if given is not None else ()
     elif types is not None:
-        found = _layers_of_type(types, layers)
-    elif kind == "gemma3_text":
-        every = _count(config, "sliding_window_pattern", default=6)
-        found = tuple(i for i in range(layers) if (i + 1) % every)
-    else:
+        found = _layers_of_type(types, layers, kind in FAMILIES and not family_of(kind).stateful)
+    elif known.asked:
         first = config.get("max_window_layers", 28)
         found = tuple(i for i in range(layers) if i >= first) if given is not None else ()
-    if given is None and (found or kind == "gemma3_text"):  # transformers cannot run such a model either
+    else:
+        found = _by_pattern(config.get("sliding_window_pattern", known.every), layers)
+    if given is None and (found or known.every):  # transformers cannot run such a model either
         raise ValueError("it has layers with a sliding window, and `sliding_window` does not say how wide")
     if not found:
         return None, ()
     return _count({"sliding_window": given}, "sliding_window"), found
 
 
-def _layers_of_type(types: Any, layers: int) -> tuple[int, ...]:
-    """The layers with a sliding window by their types."""
+def _by_pattern(pattern: object, layers: int) -> tuple[int, ...]:
+    """The layers with a sliding window where each so many-th has none (0: all have one; None: none has), or by a text
+    of which `L` means one (exaone4)."""
+    if isinstance(pattern, str) and pattern and set(pattern) <= {"L", "G"}:
+        return tuple(i for i in range(layers) if pattern[i % len(pattern)] == "L")
+    if pattern is None:
+        return ()
+    if pattern == 0 and not isinstance(pattern, bool):
+        return tuple(range(layers))
+    every = _count({"sliding_window_pattern": pattern}, "sliding_window_pattern")
+    return tuple(i for i in range(layers) if (i + 1) % every)
+
+
+def _layers_of_type(types: Any, layers: int, two: bool) -> tuple[int, ...]:
+    """The layers with a sliding window by their types. two: there are no other types than with and without one."""
     if not isinstance(types, list) or len(types) != layers:
         raise ValueError(f"`layer_types` is not a list of {layers} types, one for each layer")
-    if other := [kind for kind in types if kind not in ("full_attention", "sliding_attention")]:
+    if two and (other := [kind for kind in types if kind not in ("full_attention", "sliding_attention")]):
         raise ValueError(f"it has layers of type {other[0]!r}")
     return tuple(i for i, kind in enumerate(types) if kind == "sliding_attention")
 
 
 def check_facts(facts: ModelFacts, target: str, span: Span | None = None) -> list[Diagnostic]:
-    """Why masc cannot carry this model's cache from agent to agent; empty where it can."""
+    """Why masc cannot run agents on this model at all; empty where it can. What single edges ask beyond that:
+    `lacking`."""
 
     def refuse(code: str, message: str, hint: str | None = None) -> Diagnostic:
         return Diagnostic(code, f"the model `{target}` cannot be used: {message}", span, hint=hint)
 
-    found = []
-    if facts.model_type not in ALLOWED:
-        why = _WHY.get(facts.model_type, "masc has not been tested on it")
-        hint = f"supported types are {', '.join(ALLOWED)}"
-        found.append(refuse("E0504", f"its type is `{facts.model_type}`; {why}", hint))
-    found += [refuse("E0504", what) for what in facts.unlike]
-    found += [refuse("E0505", *what) for what in dict.fromkeys(_rotary_problems(facts.ropes))]
-    if facts.unrotated:
+    kind, family = facts.model_type, family_of(facts.model_type)
+    if kind in UNUSABLE:
+        hint = "masc runs causal decoders with rotary embedding, such as llama, mistral, qwen3, gemma3_text or olmo2"
+        return [refuse("E0504", f"its type is `{kind}`; {UNUSABLE[kind]}", hint)]
+    found = [refuse("E0504", what) for what in facts.unlike]
+    partial = family.partial or kind not in FAMILIES
+    found += [refuse("E0505", *what) for what in dict.fromkeys(_rotary_problems(facts.ropes, family.ropes, partial))]
+    if facts.unrotated and kind in FAMILIES and not family.unrotated:
         layers = ", ".join(str(i) for i in facts.unrotated[:4]) + (", ..." if len(facts.unrotated) > 4 else "")
-        found.append(refuse("E0506", f"layers {layers} have no rotary embedding"))
-    return found
+        found.append(refuse("E0506", f"layers {layers} have no rotary embedding, which models of its type do not do"))
+    if found or kind in FAMILIES:
+        return found
+    find_out = f"`masc models prove {target}` finds out whether it can be used"
+    if facts.proof is None:
+        return [refuse("E0504", f"nothing has been proven of its type, `{kind}`", find_out)]
+    if (facts.proof.masc, facts.proof.transformers) != versions():
+        theirs, ours = (f"masc {a} with transformers {b}" for a, b in (_made_with(facts.proof), versions()))
+        return [refuse("E0525", f"what was proven of it was proven with {theirs}; this is {ours}", find_out)]
+    if failed := facts.proof.failed(OWN):
+        told = f"`masc models prove {target}` shows all figures"
+        return [refuse("E0524", f"its proof failed: {failed_text(failed[0])}", told)]
+    return []
 
 
-def _rotary_problems(ropes: Iterable[Rope]) -> Iterable[tuple[str, str | None]]:
-    """What is wrong with any of the rotary embeddings, each with a hint."""
+def _made_with(proof: Proof) -> tuple[str, str]:
+    return proof.masc, proof.transformers
+
+
+def failed_text(identity: Identity) -> str:
+    """An identity that does not hold, in words."""
+    if identity.figure is None:
+        return f"that {MEANS[identity.name]} could not be computed ({identity.why})"
+    return f"it is not so that {MEANS[identity.name]} ({identity.figure:.2g}, at most {identity.bound:.2g})"
+
+
+ABILITIES: Mapping[str, tuple[str, str, str]] = {
+    "keys": ("E0523", "hands no keys and values on", "send `hidden` or `text`, which ask for none"),
+    "moved": ("E0522", "has keys that cannot be moved to another position", "`merge = overlap` moves none"),
+    "fused": ("E0522", "has a cache that cannot be fused", "send `kv`, `hidden` or `text`"),
+}
+"""What edges may ask of a model: the code where it cannot, what is said then, and what else one can do."""
+_PROVEN = {"keys": KV, "moved": MOVED, "fused": FUSED}
+
+
+def lacking(facts: ModelFacts, ability: str, target: str, span: Span | None = None) -> Diagnostic | None:
+    """The complaint about a model that cannot do what an edge asks; None: it can. ability: of `ABILITIES`."""
+    family = family_of(facts.model_type)
+    why = {
+        "keys": family.stateful,
+        "moved": family.stateful or family.unmoved,
+        "fused": family.stateful or family.unmoved or family.uneven,
+    }[ability]
+    if facts.proof is not None and not facts.proof.holds(_PROVEN[ability]):
+        failed = facts.proof.failed(_PROVEN[ability])
+        passed_over = (one.why for one in facts.proof.identities if one.name in _PROVEN[ability] and one.held is None)
+        why = failed_text(failed[0]) if failed else next(passed_over, "it was not proven")
+    if not why:
+        return None
+    code, message, hint = ABILITIES["keys" if family.stateful else ability]
+    return Diagnostic(code, f"the model `{target}` {message}: {why}", span, hint=hint)
+
+
+def _rotary_problems(ropes: Iterable[Rope], own: Sequence[str], partial: bool) -> Iterable[tuple[str, str | None]]:
+    """What is wrong with any of the rotary embeddings, each with a hint. own: kinds that models of the type have beside
+    the usual ones; partial: only a part of a head may be rotated."""
     for rope in ropes:
-        if rope.kind not in _ROPE:
+        if rope.kind not in (*_ROPE, *own):
             message = f"its rotary embedding is of type `{rope.kind}`"
             if rope.kind in ("dynamic", "longrope", "su"):
                 message += ", where the rotation depends on the length of the text"
             yield message, f"supported rotary types are {', '.join(_ROPE)}"
-        partial = dict(rope.parameters).get("partial_rotary_factor", 1.0)
-        if partial != 1.0:
-            yield f"only a part ({partial:g}) of each head is rotated", None
+        share = dict(rope.parameters).get("partial_rotary_factor", 1.0)
+        if share != 1.0 and not partial:
+            yield f"only a part ({share:g}) of each head is rotated, which models of its type do not do", None

@@ -9,11 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from masc.compiler.ir.plan import Plan, Template
+from masc.compiler.ir.plan import Plan, Template, agent_of
 from masc.compiler.language.alignments import ALIGNMENTS
-from masc.compiler.models.facts import ALLOWED, ModelFacts, check_facts, read_config
+from masc.compiler.models.facts import ALLOWED, ModelFacts, check_facts, lacking, read_config
 from masc.compiler.models.folder import look_at
 from masc.compiler.models.folder.headers import whole
+from masc.compiler.models.proof import Proof, versions
+from masc.compiler.models.proven import proof_of
 from masc.compiler.models.registry import REGISTRY
 from masc.dsl.cache import cache_folder, user_cache
 from masc.dsl.diagnostics import Diagnostic, MascError, did_you_mean
@@ -36,6 +38,7 @@ __all__ = [
     "registry_folder",
     "resolve_target",
     "snapshot",
+    "unprovable",
     "window_note",
 ]
 
@@ -110,6 +113,13 @@ def check_model(target: str, base: Path, span: Span | None = None) -> tuple[Mode
     return facts, found
 
 
+def unprovable(folder: Path, target: str) -> list[Diagnostic]:
+    """What speaks against a model in a folder whatever can be proven of it: its folder, its positions."""
+    facts = read_config(folder)
+    refused = check_facts(replace(facts, proof=Proof(facts.model_type, "", *versions(), ())), target)
+    return refused or [finding.about(target) for finding in look_at(folder, facts).findings]
+
+
 def look_into(folder: Path, target: str, span: Span | None = None) -> tuple[ModelFacts | None, list[Diagnostic]]:
     """The facts of the model in a folder (None where its config.json cannot be read), and all that is wrong with it:
     its type, and what `model_folder` finds."""
@@ -117,6 +127,8 @@ def look_into(folder: Path, target: str, span: Span | None = None) -> tuple[Mode
         facts = read_config(folder, span)
     except MascError as error:
         return None, list(error.diagnostics)
+    if facts.model_type not in ALLOWED:
+        facts = replace(facts, proof=proof_of(folder))
     if refused := check_facts(facts, target, span):
         return facts, refused
     seen = look_at(folder, facts)
@@ -156,6 +168,12 @@ def check_plan(plan: Plan, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
         known = facts.get(agent.model)
         if known is None:
             continue
+        asked = [(agent.model, "moved" if any(view.shift for view in turn.sees) else "keys")] if turn.sees else []
+        for arrival in turn.arrives:
+            ends = (plan.agent(agent_of(arrival.segment)).model, agent.model)
+            asked += [(model, ability) for model in ends for ability in arrival.asks if model in facts]
+        notes = (lacking(facts[model], ability, targets[model]) for model, ability in asked)
+        found += [note for note in notes if note is not None]
         for view in turn.sees:
             beyond = layers_diagnostic(view.layers[-1][1], known) if view.layers else None
             note = beyond or window_note(known, targets[agent.model], layers=view.layers)

@@ -9,6 +9,7 @@ from typing import Any
 
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.models.facts import ALLOWED, ModelFacts, Shapes
+from masc.compiler.models.families import family_of
 from masc.compiler.models.peft import tensors_for
 
 
@@ -19,7 +20,7 @@ def projections(folder: Path, facts: ModelFacts) -> Shapes | None:
         inner = {**config, **(config.get("text_config") or {})}["intermediate_size"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if facts.model_type not in ALLOWED or not isinstance(inner, int):
+    if facts.model_type not in ALLOWED or not family_of(facts.model_type).seven or not isinstance(inner, int):
         return None
     hidden, heads, kv = facts.hidden, facts.heads * facts.head_dim, facts.kv_heads * facts.head_dim
     attention = {"q_proj": (hidden, heads), "k_proj": (hidden, kv), "v_proj": (hidden, kv), "o_proj": (heads, hidden)}

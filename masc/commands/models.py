@@ -1,13 +1,17 @@
-"""Commands about base models with a short name."""
+"""Commands about base models: those with a short name, and which others masc can use."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from masc.dsl.diagnostics import MascError, errors
+from masc.commands.options import check_place
+from masc.dsl.diagnostics import MascError, errors, fail
+
+if TYPE_CHECKING:
+    from masc.compiler.models.proof import Identity
 
 
 def models_list() -> None:
@@ -30,3 +34,42 @@ def models_fetch(name: Annotated[str, typer.Argument(help="A short name or a Hug
     if wrong := errors(check_model(name, Path.cwd())[1]):
         raise MascError(wrong)
     print(folder)
+
+
+def models_prove(
+    model: Annotated[str, typer.Argument(help="A folder, a short name or a Hugging Face id")],
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float64: what the model runs in")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, ...")] = "cpu",
+) -> None:
+    """Find out whether masc can use a model: run it against transformers alone, and remember what held."""
+    check_place(dtype, device)
+    from masc.backends.torch.model.fetch import resolve
+    from masc.backends.torch.proving.prove import prove
+    from masc.compiler.models.facts import failed_text
+    from masc.compiler.models.locate import unprovable
+    from masc.compiler.models.proof import KV, OWN
+    from masc.compiler.models.proven import remember
+
+    folder = resolve(model, Path.cwd())
+    if wrong := errors(unprovable(folder, model)):
+        raise MascError(wrong)
+    print(f"{folder}, in {dtype}\n\n{'identity':<64}{'apart':>9}{'at most':>9}", flush=True)
+    proof = prove(folder, dtype, device, tell=lambda identity: print(_line(identity), flush=True))
+    kept = remember(folder, proof)
+    print()
+    if failed := proof.failed(OWN):
+        raise fail(
+            "E0524", f"the model `{model}` cannot be used: {failed_text(failed[0])}", hint=f"remembered in {kept}"
+        )
+    able = "text, hidden and kv" if proof.holds(KV) else "text and hidden"
+    print(f"masc can use it, with edges of {able}; remembered in {kept}")
+
+
+def _line(identity: Identity) -> str:
+    """An identity as a line of the table."""
+    from masc.compiler.models.proof import MEANS
+
+    apart = "-" if identity.figure is None else f"{identity.figure:.1e}"
+    most = "-" if identity.bound is None else f"{identity.bound:.0e}"
+    stands = {True: "holds", False: "DOES NOT HOLD", None: "not looked at"}[identity.held]
+    return f"{MEANS[identity.name]:<64}{apart:>9}{most:>9}  {stands}" + (f": {identity.why}" if identity.why else "")

@@ -31,7 +31,7 @@ ROOMS = {
         "artifact",
     ],
     "masc.backends": ["memory", "diagram", "scoring", "torch"],
-    "masc.backends.torch": ["data", "model", "channels", "engine", "", "training", "evaluation", "probing"],
+    "masc.backends.torch": ["data", "model", "channels", "engine", "", "training", "evaluation", "probing", "proving"],
     "masc": ["version", "terminal", "session", "training", "studies", "serving", "api", "lsp", "commands", "cli", ""],
 }
 """What a folder holds, in the order in which it may import: files and folders by name, "" for all other files."""

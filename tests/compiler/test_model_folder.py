@@ -13,9 +13,11 @@ import pytest
 
 from folders import fill, shapes_of, write_weights
 from masc.compiler.models.facts import ALLOWED, read_config
+from masc.compiler.models.families import family_of
 from masc.compiler.models.folder import examine as examine_module
 from masc.compiler.models.folder import remember
 from masc.compiler.models.folder.settings import ACTIVATIONS
+from masc.compiler.models.folder.tensors import KNOWN
 from masc.compiler.models.locate import look_into
 from masc.compiler.pipeline import compile_source
 from masc.dsl.source import Source
@@ -260,7 +262,7 @@ def test_harmless(folder: Path, what: str) -> None:
     assert found(folder) == []
 
 
-@pytest.mark.parametrize("kind", ALLOWED)
+@pytest.mark.parametrize("kind", sorted(KNOWN))
 @pytest.mark.parametrize("tied", [False, True])
 def test_expected_tensors_are_those_of_transformers(tmp_path: Path, kind: str, tied: bool) -> None:
     import torch
@@ -283,13 +285,22 @@ def test_expected_tensors_are_those_of_transformers(tmp_path: Path, kind: str, t
 def test_what_a_config_leaves_out(tmp_path: Path, kind: str) -> None:
     from transformers import AutoConfig
 
-    config = AutoConfig.for_model(kind, num_attention_heads=32, hidden_size=4096)
-    said = {"model_type": kind, "hidden_size": 4096, "num_attention_heads": 32, "num_hidden_layers": 1}
+    config = AutoConfig.for_model(kind, num_attention_heads=640, hidden_size=81920, num_hidden_layers=12)
+    said = {"model_type": kind, "hidden_size": 81920, "num_attention_heads": 640, "num_hidden_layers": 12}
     (tmp_path / "config.json").write_text(json.dumps(said))
-    facts, shapes = read_config(tmp_path), shapes_of(tmp_path)
-    assert (facts.kv_heads, facts.tied) == (config.num_key_value_heads, config.tie_word_embeddings)
-    assert shapes["model.embed_tokens.weight"][0] == config.vocab_size
-    assert shapes["model.layers.0.mlp.up_proj.weight"][0] == config.intermediate_size
+    facts = read_config(tmp_path)
+    heads = getattr(config, "num_key_value_heads", None) or 640
+    assert (facts.kv_heads, facts.tied) == (heads, config.tie_word_embeddings)
+    if not family_of(kind).uneven:
+        assert facts.head_dim == (getattr(config, "head_dim", None) or 128)
+    types = getattr(config, "layer_types", None)
+    each = types or [("sliding" if getattr(config, "sliding_window", None) else "full") + "_attention"] * 12
+    assert facts.windowed == tuple(i for i, of in enumerate(each) if of == "sliding_attention")
+    assert facts.window == (config.sliding_window if facts.windowed else None)
+    if kind in KNOWN:
+        shapes = shapes_of(tmp_path)
+        assert shapes["model.embed_tokens.weight"][0] == config.vocab_size
+        assert shapes["model.layers.0.mlp.up_proj.weight"][0] == config.intermediate_size
 
 
 def test_a_folder_is_looked_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

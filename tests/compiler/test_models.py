@@ -107,20 +107,20 @@ def gemma3_rope(**changes: Any) -> dict[str, Any]:
     return GEMMA3 | {"rope_parameters": ropes | {kind: ropes[kind] | of for kind, of in changes.items()}}
 
 
-SMOLLM3 = {"model_type": "smollm3", "no_rope_layers": [1, 1, 0]}
+NOPE = {"no_rope_layers": [1, 1, 0]}
 REFUSED: list[tuple[dict[str, Any], list[str], str]] = [
     ({"model_type": "gpt2", "n_embd": 32}, ["E0504"], "absolute"),
-    ({"model_type": "whatever"}, ["E0504"], "not been tested"),
+    ({"model_type": "whatever"}, ["E0504"], "nothing has been proven"),
     ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, ["E0505"], "length of the text"),
+    ({"model_type": "phi3", "rope_scaling": {"type": "longrope"}}, ["E0505"], "length of the text"),
     ({"rope_parameters": None, "rope_scaling": {"type": "longrope"}}, ["E0505"], "longrope"),
     ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, ["E0505"], "0.5"),
     ({"partial_rotary_factor": 0.25}, ["E0505"], "0.25"),
-    (SMOLLM3, ["E0504", "E0506"], "no rotary"),
+    (NOPE, ["E0506"], "no rotary"),
     ({"model_type": "bloom"}, ["E0504"], "ALiBi"),
-    ({"model_type": "gemma2", "sliding_window": 64}, ["E0504"], "caps"),
-    ({"model_type": "gemma3", "text_config": GEMMA3}, ["E0504"], "gemma3_text"),
+    ({"attn_logit_softcapping": 50.0}, ["E0504"], "caps"),
+    ({"model_type": "siglip", "text_config": LLAMA | {"model_type": "whatever"}}, ["E0504"], "`whatever`"),
     (GEMMA3 | {"use_bidirectional_attention": True}, ["E0504"], "after them"),
-    (GEMMA3 | {"final_logit_softcapping": 30.0}, ["E0504"], "caps its logits"),
     (gemma3_rope(full_attention={"rope_type": "dynamic"}), ["E0505"], "dynamic"),
     (gemma3_rope(sliding_attention={"rope_type": "longrope"}), ["E0505"], "longrope"),
     (gemma3_rope(sliding_attention={"partial_rotary_factor": 0.5}), ["E0505"], "0.5"),
@@ -144,6 +144,11 @@ FINE: list[dict[str, Any]] = [
     {"rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}},
     {"rope_parameters": {"rope_type": "llama3", "factor": 4.0, "rope_theta": 1e4}},
     GEMMA3,
+    GEMMA3 | {"final_logit_softcapping": 30.0},
+    {"model_type": "gemma2", "sliding_window": 64, "attn_logit_softcapping": 50.0},
+    {"model_type": "gemma3", "text_config": LLAMA | GEMMA3},
+    {"model_type": "smollm3"} | NOPE,
+    {"model_type": "glm", "partial_rotary_factor": 0.5},
 ]
 
 

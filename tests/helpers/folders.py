@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from masc.compiler.models.facts import read_config
-from masc.compiler.models.folder.tensors import expected
+from masc.compiler.models.folder.tensors import KNOWN, expected
 from masc.compiler.models.peft import read_adapter, tensors_for
 from masc.compiler.models.size import projections
 
@@ -39,7 +39,8 @@ def fill(folder: Path) -> Path:
     """Beside a config.json all else that a model folder must hold."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
-    write_weights(folder / "model.safetensors", shapes_of(folder))
+    known = read_config(folder).model_type in KNOWN
+    write_weights(folder / "model.safetensors", shapes_of(folder) if known else {"model.norm.weight": (1,)})
     if (folder / "tokenizer.json").exists():
         return folder
     tokenizer = Tokenizer(

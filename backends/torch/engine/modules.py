@@ -109,6 +109,11 @@ class Modules(nn.Module):
         return base
 
     @property
+    def even(self) -> bool:
+        """Whether caches of all its models have one shape in all layers, which the fast engine takes them to have."""
+        return all(base.even for base in self.bases.values() if isinstance(base, Base))
+
+    @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 

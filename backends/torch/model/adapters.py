@@ -32,14 +32,21 @@ _SHAPING = ("peft_type", "r", "lora_alpha", "target_modules", "bias", *_LATER)
 """Entries of an adapter's configuration that decide what it computes."""
 
 
+_OF_EXPERTS = {"gate", "router", "w1", "w2", "w3", *MLP}
+"""Names that PEFT takes for the packed tensors of all experts, whatever else is called so; and routers, which give more
+than one tensor."""
+
+
 def _targets(base: nn.Module, lora: Lora, agent: str) -> list[str]:
-    """The names of the linear projections of the blocks that the adapter sits on."""
+    """The names of the linear projections of the blocks that the adapter sits on. Experts that are packed in one tensor
+    are none, and beside them neither is what PEFT would take for theirs."""
     decoder = base.get_decoder()  # type: ignore[operator]
+    packed = any(parameter.dim() == 3 and ".experts." in name for name, parameter in decoder.named_parameters())
     present = {
         name.split(".")[-2 if name.endswith("base_layer") else -1]
         for name, module in decoder.named_modules()
         if isinstance(module, nn.Linear) and ".lora_" not in name
-    }
+    } - (_OF_EXPERTS if packed else set())
     wanted: set[str] = set()
     for target in lora.targets:
         wanted |= {"all": present, "attention": set(ATTENTION), "mlp": set(MLP)}.get(target, {target})

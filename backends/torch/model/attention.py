@@ -30,7 +30,12 @@ def _by_layer(
     if attention_mask is not None and attention_mask.shape[1] > 1:
         attention_mask = attention_mask[:, layer : layer + 1]
     if (watch := _WATCHING.get()) is not None:
-        watch.note(layer, _weights(query, key, attention_mask, kwargs.get("scaling")))
+        with torch.no_grad():
+            watch.note(layer, _weights(query, key, attention_mask, **kwargs))
+    if kwargs.get("softcap") is not None or kwargs.get("s_aux") is not None:  # which sdpa does not know
+        weights = _weights(query, key, attention_mask, **kwargs).to(value.dtype)
+        shared = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
+        return (weights @ shared).transpose(1, 2).contiguous(), None
     if attention_mask is not None and query.shape[2] > 1 and query.device.type == "cpu" and not torch.is_grad_enabled():
         # The same numbers without a copy of keys and values for each head that reads them.
         scaling, grouped = kwargs.get("scaling"), query.shape[1] != key.shape[1]
@@ -39,15 +44,30 @@ def _by_layer(
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
-@torch.no_grad()
-def _weights(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
-    """The attention weights that sdpa computes and keeps to itself, float32 [B, H, Q, K]."""
-    keys = key.repeat_interleave(query.shape[1] // key.shape[1], 1).float()
-    scores = query.float() @ keys.transpose(2, 3) * (query.shape[3] ** -0.5 if scaling is None else scaling)
+def _weights(
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_: Any,
+) -> Tensor:
+    """The attention weights [B, H, Q, K], float32 or wider. mask: bool, or what is added to the scores. softcap: scores stay within it, by a tanh (gemma2); s_aux:
+    [H], the score of a sink of each head, which takes a share of the attention and gives nothing (gpt_oss)."""
+    wide = torch.promote_types(query.dtype, torch.float32)
+    keys = key.repeat_interleave(query.shape[1] // key.shape[1], 1).to(wide)
+    scores = query.to(wide) @ keys.transpose(2, 3) * (query.shape[3] ** -0.5 if scaling is None else scaling)
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
     if mask is None:
-        wide, long = scores.shape[2:]
-        mask = torch.ones(wide, long, dtype=torch.bool, device=scores.device).tril(long - wide)
-    return scores.masked_fill(~mask, float("-inf")).softmax(-1)
+        rows, long = scores.shape[2:]
+        mask = torch.ones(rows, long, dtype=torch.bool, device=scores.device).tril(long - rows)
+    scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype == torch.bool else scores + mask
+    if s_aux is None:
+        return scores.softmax(-1)
+    sinks = s_aux.to(wide).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
+    return torch.cat([scores, sinks], 3).softmax(-1)[..., :-1]
 
 
 @dataclass

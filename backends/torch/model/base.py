@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager
@@ -12,65 +13,25 @@ from typing import Any
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, Cache, DynamicCache
-from transformers.utils import logging as transformers_logging
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from masc.backends.torch.model import adapters
 from masc.backends.torch.model.align import Fit, embedding_table, mean_norm
 from masc.backends.torch.model.applying import Aliases, Projections, is_still, using
-from masc.backends.torch.model.attention import NAME, Columns, block_mask
+from masc.backends.torch.model.attention import Columns, block_mask
 from masc.backends.torch.model.characters import Characters
 from masc.backends.torch.model.folded import Folded
+from masc.backends.torch.model.loading import load
 from masc.backends.torch.model.lora import groups_of, projections
+from masc.backends.torch.model.rotation import NEAR, Rotation, candidates, fitting
 from masc.backends.torch.model.segments import KeysValues, Past
 from masc.compiler.files.reading import read_json
 from masc.compiler.ir.plan import Lora
 from masc.compiler.models.chat import ChatTemplate, Form, look, unused
-from masc.compiler.models.folder.finding import some
 from masc.compiler.models.folder.templates import read_template
 from masc.compiler.models.refusal import RefusalError
-from masc.dsl.diagnostics import MascError, fail, first_line
-
-
-def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
-    """The model and the tokenizer of a folder, no code of the folder run, nothing asked of the network or the user.
-
-    E0530 where the weights are not exactly the model's own: what a checkpoint lacks would be drawn at random. E0616 for
-    whatever else speaks against it, E0702 where the memory is not enough.
-    """
-    asked: Any = {"trust_remote_code": False, "local_files_only": True}
-    try:
-        transformers_logging.disable_progress_bar()
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, attn_implementation=NAME, use_safetensors=True, output_loading_info=True, **asked
-        )
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **asked)
-        cut = tokenizer.backend_tokenizer.model  # what is not of the `tokenizers` library has none
-        if getattr(cut, "dropout", None):  # a text would be other tokens each time
-            cut.dropout = None
-    except Exception as error:  # transformers and tokenizers raise whatever goes wrong in them
-        raise no_memory(error) or fail("E0616", f"cannot load the model in {folder}: {first_line(error)}") from None
-    finally:
-        transformers_logging.enable_progress_bar()
-    model, info = loaded
-    wrong = {what: sorted(map(str, info.get(f"{what}_keys") or ())) for what in ("missing", "mismatched", "unexpected")}
-    if found := [f"{what} {some(names)}" for what, names in wrong.items() if names]:
-        message = f"the weights in {folder} are not those of its config.json: {'; '.join(found)}"
-        raise fail("E0530", message, hint="copy or fetch the model again")
-    return model, tokenizer
-
-
-def no_memory(error: Exception) -> MascError | None:
-    """E0702 where a library says in its own way that memory is not enough."""
-    text = str(error).lower()
-    if (
-        isinstance(error, MemoryError | torch.OutOfMemoryError)
-        or "can't allocate memory" in text
-        or (isinstance(error, RuntimeError) and "out of memory" in text)
-    ):
-        return fail("E0702", "there is not enough memory for the model", hint="a smaller model, or `dtype bfloat16`")
-    return None
-
+from masc.dsl.diagnostics import MascError, fail
 
 TOKENIZING = threading.RLock()
 """Held while transformers' tokenizer works: how it does is state of its own, which threads share."""
@@ -92,7 +53,7 @@ class Base(nn.Module):
         self.folder = folder
         self.model.requires_grad_(False)
         self.model.eval()
-        self.config = self.model.config
+        self.config = self.model.config.get_text_config(decoder=True)
         self.layers: int = self.config.num_hidden_layers
         self._lora: list[LoraLayer] = []
         self.folded = Folded()
@@ -201,7 +162,19 @@ class Base(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 (float64 in float64) logits [..., V]."""
         out: Tensor = self.model.get_output_embeddings()(hidden)
-        return out.to(torch.promote_types(out.dtype, torch.float32))
+        scale, cap = self._scaling
+        out = out.to(torch.promote_types(out.dtype, torch.float32))
+        if scale != 1.0:
+            out = out * scale
+        return out if cap is None else cap * torch.tanh(out / cap)
+
+    @cached_property
+    def _scaling(self) -> tuple[float, float | None]:
+        """What the model does to its logits behind the output embedding: a factor (cohere, granite), and the cap that
+        they stay within (gemma2)."""
+        factor = getattr(self.config, "logit_scale", None) or 1.0
+        divisor = getattr(self.config, "logits_scaling", None) or 1.0
+        return factor / divisor, getattr(self.config, "final_logit_softcapping", None)
 
     def text(self, ids: Sequence[int]) -> str:
         """Decoded tokens without special ones, character for character: tidying would change earlier text."""
@@ -278,11 +251,7 @@ class Base(nn.Module):
 
     @cached_property
     def _windows(self) -> tuple[Tensor] | None:
-        found: list[int | None]
-        if self.config.model_type == "mistral":  # every layer, and its modules do not know of it
-            found = [self.config.sliding_window] * self.layers
-        else:
-            found = [getattr(x.self_attn, "sliding_window", None) for x in self.model.get_decoder().layers]
+        found = [window_of(block, self.model.get_decoder(), self.config) for block in self.model.get_decoder().layers]
         if not any(found):
             return None
         return (torch.tensor([window or 1 << 62 for window in found], device="cpu"),)
@@ -297,26 +266,57 @@ class Base(nn.Module):
         embeddings: Tensor = self.model.get_input_embeddings()(ids)
         return embeddings
 
-    def _frequency(self, layer: int) -> Tensor:
-        rotary = self.model.get_decoder().rotary_emb
-        own = getattr(rotary, "inv_freq", None)  # gemma3 has one for each type of layer
-        found: Tensor = own if own is not None else getattr(rotary, f"{self.config.layer_types[layer]}_inv_freq")
-        return found
+    @cached_property
+    def recurrent(self) -> str | None:
+        """Why what a pass leaves behind is more than keys and values; None: it is these alone."""
+        kinds = {type(layer) for layer in DynamicCache(config=self.model.config).layers}
+        if other := sorted(kind.__name__ for kind in kinds - {DynamicLayer, DynamicSlidingWindowLayer}):
+            return f"its layers keep more than keys and values ({', '.join(other)})"
+        return None
+
+    @cached_property
+    def even(self) -> bool:
+        """Whether keys and values of all layers are equally many and wide (`kv_shape`)."""
+        if self.recurrent is not None:
+            return False
+        with torch.inference_mode(False), torch.no_grad(), self.applying(None):
+            one, cache = torch.zeros(1, 1, dtype=torch.long, device=self.device), self.cache(None)
+            self.run(one, one, None, cache)
+            pairs = columns(cache, 0)
+            shapes = {(part.shape[1], part.shape[3]) for pair in pairs for part in pair}
+            return len(pairs) == self.layers and shapes == {tuple(pairs[0][0].shape[1::2])} == {self._told_shape}
+
+    @property
+    def _told_shape(self) -> tuple[int, int] | None:
+        try:
+            return self.kv_shape
+        except AttributeError:  # as transformers says that layers differ
+            return None
+
+    @cached_property
+    def rotations(self) -> tuple[tuple[Rotation | None, float], ...]:
+        """By layer, what moves its keys to another position (None: it has no rotary embedding), and the error that is
+        left, relative to the keys' norm (see `rotation.fitting`)."""
+        with torch.inference_mode(False), torch.no_grad(), self.applying(None):
+            ids = torch.arange(1, 8, device=self.device)[None] % self.rows
+            offset = torch.tensor([5], device=self.device)
+            place = torch.arange(ids.shape[1], device=self.device)[None]
+            here, there = self.cache(None), self.cache(None)
+            for cache, where in ((here, place), (there, place + offset[:, None])):
+                self.run(ids, where, self.mask(None, torch.ones_like(ids, dtype=torch.bool), where), cache)
+            both = zip(columns(here, 0), columns(there, 0), strict=True)
+            decoder = self.model.get_decoder()
+            return tuple(fitting(near, far, offset, list(candidates(decoder, near[0].shape[-1]))) for near, far in both)
 
     def rotate(self, keys: Tensor, offset: Tensor, layer: int) -> Tensor:
         """Move rotated keys [B, H, C, D] of a layer to positions that are `offset` ([B], or [B, C] for each column)
-        later. Exact and differentiable.
-
-        Rotations add, so this multiplies by the rotation of the offset alone: cos and sin unscaled (under yarn the
-        model's own carry a factor that the keys already have).
-        """
-        wide = keys.to(torch.promote_types(keys.dtype, torch.float32))
-        angle = offset.to(wide.dtype)[..., None] * self._frequency(layer).to(wide.dtype)
-        angle = torch.cat([angle, angle], dim=-1)
-        angle = angle[:, None, None, :] if offset.dim() == 1 else angle[:, None]
-        low, high = wide.chunk(2, dim=-1)
-        turned = wide * angle.cos() + torch.cat([-high, low], dim=-1) * angle.sin()
-        return turned.to(keys.dtype)
+        later. Exact and differentiable. E0522 where it is not known how this model rotates."""
+        rotation, error = self.rotations[layer]
+        if error > NEAR:
+            message = f"the keys of layer {layer} of the model in {self.folder} cannot be moved: no rotation that is "
+            hint = "`merge = overlap` moves no keys"
+            raise fail("E0522", f"{message}known gives those of another place", hint=hint)
+        return keys if rotation is None else rotation.move(keys, offset)
 
     @cached_property
     def stop_ids(self) -> frozenset[int]:
@@ -349,6 +349,17 @@ class Base(nn.Module):
             after = self.tokenizer(behind.lstrip(), add_special_tokens=False).input_ids if there else []
         added = {*self.tokenizer.added_tokens_decoder, *self.tokenizer.all_special_ids}
         return int(after[0]) if after and after[0] in added else None
+
+
+def window_of(block: nn.Module, decoder: nn.Module, config: Any) -> int | None:
+    """How many positions a block sees, its own included; None: all. Blocks that differ say so themselves; where they
+    do not, the modules of a type that knows windows give the config's to every block."""
+    attention: Any = getattr(block, "self_attn", None)
+    if hasattr(attention, "sliding_window"):
+        return attention.sliding_window or None if getattr(attention, "is_sliding", True) else None
+    if hasattr(sys.modules[type(decoder).__module__], "create_sliding_window_causal_mask"):
+        return getattr(config, "sliding_window", None) or None
+    return None
 
 
 def columns(cache: DynamicCache, first: int) -> KeysValues:

@@ -10,12 +10,12 @@ from typing import Any
 
 from masc.compiler.files.reading import read_json
 from masc.compiler.models.chat import Chat
-from masc.compiler.models.facts import ALLOWED, ModelFacts
+from masc.compiler.models.facts import ModelFacts
 from masc.compiler.models.folder.finding import Finding, some
 from masc.compiler.models.folder.headers import read_headers
 from masc.compiler.models.folder.settings import wrong_beside, wrong_settings
 from masc.compiler.models.folder.templates import examine_template, read_template
-from masc.compiler.models.folder.tensors import compare, expected
+from masc.compiler.models.folder.tensors import KNOWN, compare, expected
 from masc.compiler.models.folder.tokens import Tokens, beyond, read_tokens, unembedded
 
 
@@ -32,10 +32,10 @@ class Look:
 
 def examine(folder: Path, facts: ModelFacts) -> Look:
     """Look at a folder whose config.json could be read, and is of a supported type."""
-    config = _read(folder / "config.json")
+    config = _of_text(_read(folder / "config.json"))
     tokenizer = _read(folder / "tokenizer_config.json")
     found = [*_unreadable(folder), *_code(config, tokenizer), *_quantised(config), *_adapter(folder)]
-    if not found and facts.model_type in ALLOWED:
+    if not found:
         found += wrong_settings(config, facts) or _weights(folder, config, facts)
     found += wrong_beside(folder, tokenizer)
     tokens, wrong = read_tokens(folder, tokenizer)
@@ -58,6 +58,12 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _of_text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a model that also sees or hears, what its text model says, beside the rest."""
+    inner = config.get("text_config")
+    return {**config, **inner} if isinstance(inner, dict) else config
 
 
 def _unreadable(folder: Path) -> Iterator[Finding]:
@@ -110,6 +116,9 @@ def _adapter(folder: Path) -> Iterator[Finding]:
 
 
 def _weights(folder: Path, config: Mapping[str, Any], facts: ModelFacts) -> Iterator[Finding]:
+    if facts.model_type not in KNOWN or isinstance(config.get("text_config"), dict):
+        yield from read_headers(folder)[1]
+        return
     try:
         wanted = expected(config, facts)
     except ValueError as error:

@@ -28,6 +28,8 @@ _DEFAULTS = {
     "gemma3_text": (262208, 9216),
     "olmo2": (50304, 11008),
 }
+KNOWN = frozenset(_DEFAULTS)
+"""The types whose tensors are known here; of the others the loading itself says what does not fit."""
 _NORMS = {
     "gemma3_text": ("input", "post_attention", "pre_feedforward", "post_feedforward"),
     "olmo2": ("post_attention", "post_feedforward"),

@@ -1,0 +1,85 @@
+"""Loading a base model and its tokenizer from a folder: what is loaded, and what is wrong when it cannot be."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from masc.backends.torch.model.attention import NAME
+from masc.compiler.files.reading import read_json
+from masc.compiler.models.folder.finding import some
+from masc.compiler.models.folder.headers import read_headers
+from masc.dsl.diagnostics import MascError, fail, first_line
+
+_NAMES_OF_TEXT = {
+    r"^language_model\.model\.": "model.",
+    r"^language_model\.lm_head": "lm_head",
+    r"^model\.language_model\.": "model.",
+}
+"""How checkpoints of models that also see or hear call the tensors of their text model."""
+_SENSES = re.compile(r"vision|visual|image|audio|speech|multi_modal|mm_proj|projector")
+
+
+def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The model and the tokenizer of a folder, no code of the folder run, nothing asked of the network or the user.
+
+    E0530 where the weights are not exactly the model's own: what a checkpoint lacks would be drawn at random. E0616 for
+    whatever else speaks against it, E0702 where the memory is not enough.
+    """
+    asked: Any = {"trust_remote_code": False, "local_files_only": True}
+    try:
+        transformers_logging.disable_progress_bar()
+        text = _text_part(folder, **asked)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=NAME,
+            use_safetensors=True,
+            output_loading_info=True,
+            **({} if text is None else {"config": text, "key_mapping": _NAMES_OF_TEXT}),
+            **asked,
+        )
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder, **asked)
+        cut = tokenizer.backend_tokenizer.model  # what is not of the `tokenizers` library has none
+        if getattr(cut, "dropout", None):  # a text would be other tokens each time
+            cut.dropout = None
+    except Exception as error:  # transformers and tokenizers raise whatever goes wrong in them
+        raise no_memory(error) or fail("E0616", f"cannot load the model in {folder}: {first_line(error)}") from None
+    finally:
+        transformers_logging.enable_progress_bar()
+    model, info = loaded
+    wrong = {what: sorted(map(str, info.get(f"{what}_keys") or ())) for what in ("missing", "mismatched", "unexpected")}
+    if text is not None:  # what it sees and hears with is left out
+        wrong["unexpected"] = [name for name in wrong["unexpected"] if not _SENSES.search(name)]
+    if found := [f"{what} {some(names)}" for what, names in wrong.items() if names]:
+        message = f"the weights in {folder} are not those of its config.json: {'; '.join(found)}"
+        raise fail("E0530", message, hint="copy or fetch the model again")
+    return model, tokenizer
+
+
+def no_memory(error: Exception) -> MascError | None:
+    """E0702 where a library says in its own way that memory is not enough."""
+    text = str(error).lower()
+    if (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or "can't allocate memory" in text
+        or (isinstance(error, RuntimeError) and "out of memory" in text)
+    ):
+        return fail("E0702", "there is not enough memory for the model", hint="a smaller model, or `dtype bfloat16`")
+    return None
+
+
+def _text_part(folder: Path, **asked: Any) -> Any:
+    """The configuration of the text model within one that also sees or hears; None: it is a text model itself. Whether
+    the output embedding is tied to the input's is said by what weights there are: the two configurations often
+    disagree."""
+    if not isinstance(read_json(folder / "config.json").get("text_config"), dict):
+        return None
+    config: Any = AutoConfig.from_pretrained(folder, **asked).get_text_config(decoder=True)
+    config.tie_word_embeddings = not any(name.endswith("lm_head.weight") for name in read_headers(folder)[0] or ())
+    return config

@@ -1,0 +1,193 @@
+"""The types of models that masc can use, and what is special about each: one declaration for each type.
+
+What stands here was proven: `tests/backends/test_families.py` makes a small random model of every type and holds the
+identities of `compiler/models/proof.py` on it. Numbers are what transformers takes where a config.json says nothing;
+tests hold them against its configuration classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Sliding windows. width: in positions, where config.json says nothing (None: no window); typed: layers differ, by
+    `layer_types` (else every layer has the window); every: where that is left out, each so many-th layer has none (0:
+    all have it; None: all have none); asked: there are none unless `use_sliding_window` says so."""
+
+    width: int | None = None
+    typed: bool = True
+    every: int | None = None
+    asked: bool = False
+
+
+@dataclass(frozen=True)
+class Family:
+    """One type of model. special: in words, for the documents.
+
+    Defaults of its configuration class: tied (embeddings), head_dim (None: width by heads), kv_heads (None: as many as
+    heads), windows (None: it knows none).
+    What it knows: partial (only a part of each head may be rotated), unrotated (layers without rotary embedding),
+    capped (scores and logits held within a cap), ropes (kinds of rotary embedding beside those that all types have).
+    What it cannot do, and why: stateful (hand on what a pass leaves behind: it is more than keys and values), unmoved
+    (move keys to another position), uneven (have its cache fused).
+    seven: its blocks have the seven projections of llama; experts: what gets no adapter, being no linear projection.
+    """
+
+    special: str = ""
+    tied: bool = False
+    head_dim: int | None = None
+    kv_heads: int | None = None
+    windows: Windows | None = None
+    partial: bool = False
+    unrotated: bool = False
+    capped: bool = False
+    ropes: tuple[str, ...] = ()
+    stateful: str = ""
+    unmoved: str = ""
+    uneven: str = ""
+    seven: bool = True
+    experts: bool = False
+
+
+_ROUTED = "experts, packed in one tensor"
+_UNEVEN = "its keys and values are not equally wide in all layers"
+_LATENT = "keeps a small latent, and what is rotated of its keys beside it"
+_NORMED = "norms its keys after it has rotated them"
+
+FAMILIES: Mapping[str, Family] = {
+    "afmoe": Family(_ROUTED + "; windows", head_dim=128, windows=Windows(1024, every=4), seven=False, experts=True),
+    "apertus": Family("two projections in its MLP", seven=False),
+    "arcee": Family("two projections in its MLP", head_dim=128, seven=False),
+    "cohere": Family("rotates pairs of neighbours; scales its logits; attention beside the MLP", tied=True),
+    "cohere2": Family(
+        "as cohere; windows; layers without rotary embedding",
+        tied=True,
+        windows=Windows(4096, every=4),
+        unrotated=True,
+    ),
+    "deepseek_v2": Family(f"{_LATENT}; {_ROUTED}", unmoved=f"it {_LATENT}", seven=False, experts=True),
+    "deepseek_v3": Family(f"{_LATENT}; {_ROUTED}", kv_heads=128, unmoved=f"it {_LATENT}", seven=False, experts=True),
+    "dots1": Family(_ROUTED + "; windows", kv_heads=32, windows=Windows(4096), seven=False, experts=True),
+    "ernie4_5": Family("rotates pairs of neighbours", tied=True, head_dim=128, kv_heads=2),
+    "ernie4_5_moe": Family("rotates pairs of neighbours; " + _ROUTED, tied=True, kv_heads=4, seven=False, experts=True),
+    "exaone4": Family(
+        "windows; layers without rotary embedding", kv_heads=32, windows=Windows(4096, every=4), unrotated=True
+    ),
+    "exaone_moe": Family(
+        "as exaone4; " + _ROUTED, kv_heads=32, windows=Windows(4096, every=4), unrotated=True, seven=False, experts=True
+    ),
+    "gemma": Family("scales its embeddings", tied=True, head_dim=256, kv_heads=16),
+    "gemma2": Family(
+        "caps scores and logits; windows",
+        tied=True,
+        head_dim=256,
+        kv_heads=4,
+        windows=Windows(4096, every=2),
+        capped=True,
+    ),
+    "gemma3_text": Family(
+        "windows; two rotary embeddings",
+        tied=True,
+        head_dim=256,
+        kv_heads=4,
+        windows=Windows(4096, every=6),
+        capped=True,
+    ),
+    "gemma4_text": Family(
+        "windows; layers whose heads differ in width; a part of each head is rotated",
+        tied=True,
+        head_dim=256,
+        kv_heads=4,
+        windows=Windows(512, every=6),
+        partial=True,
+        capped=True,
+        ropes=("proportional",),
+        uneven=_UNEVEN,
+        seven=False,
+    ),
+    "glm": Family(
+        "rotates half of each head, in pairs of neighbours", head_dim=128, kv_heads=2, partial=True, seven=False
+    ),
+    "glm4": Family("as glm", head_dim=128, kv_heads=2, partial=True, seven=False),
+    "glm4_moe": Family("rotates half of each head; " + _ROUTED, kv_heads=8, partial=True, seven=False, experts=True),
+    "gpt_neox": Family(
+        "rotates a quarter of each head; one projection for queries, keys and values", partial=True, seven=False
+    ),
+    "gpt_oss": Family(
+        "attention sinks; windows; " + _ROUTED,
+        head_dim=64,
+        kv_heads=8,
+        windows=Windows(128, every=2),
+        seven=False,
+        experts=True,
+    ),
+    "granite": Family("scales embeddings, scores, residuals and logits"),
+    "granitemoe": Family("as granite; " + _ROUTED, seven=False, experts=True),
+    "granitemoeshared": Family("as granitemoe, with an expert for all", seven=False, experts=True),
+    "helium": Family("rotates pairs of neighbours", head_dim=128, kv_heads=20),
+    "hunyuan_v1_dense": Family(_NORMED, unmoved=f"it {_NORMED}"),
+    "hunyuan_v1_moe": Family(_NORMED + "; " + _ROUTED, unmoved=f"it {_NORMED}", seven=False, experts=True),
+    "hyperclovax": Family("scales embeddings, scores, residuals and logits", head_dim=128),
+    "jais2": Family("two projections in its MLP", head_dim=128, seven=False),
+    "llama": Family(),
+    "minimax_m2": Family(
+        "rotates a part of each head; " + _ROUTED, head_dim=128, kv_heads=8, partial=True, seven=False, experts=True
+    ),
+    "ministral": Family("windows", kv_heads=8, windows=Windows(4096, every=0)),
+    "ministral3": Family("scales queries by their position", head_dim=128, kv_heads=8, windows=Windows(typed=False)),
+    "mistral": Family("windows", kv_heads=8, windows=Windows(4096, typed=False)),
+    "mixtral": Family(_ROUTED, kv_heads=8, windows=Windows(typed=False), seven=False, experts=True),
+    "nanochat": Family(
+        "rotates the other way round; caps its logits; two projections in its MLP", capped=True, seven=False
+    ),
+    "nemotron": Family(
+        "rotates half of each head; two projections in its MLP", head_dim=128, partial=True, seven=False
+    ),
+    "olmo": Family("norms without weights"),
+    "olmo2": Family("norms behind the layers"),
+    "olmo3": Family("as olmo2; windows", windows=Windows(4096, every=4)),
+    "olmoe": Family(_ROUTED, seven=False, experts=True),
+    "flex_olmo": Family("as olmo2; " + _ROUTED, seven=False, experts=True),
+    "persimmon": Family(
+        "rotates half of each head; one projection for queries, keys and values", partial=True, seven=False
+    ),
+    "phi": Family("rotates half of each head; attention beside the MLP", partial=True, seven=False),
+    "phi3": Family(
+        "one projection for queries, keys and values; windows", windows=Windows(typed=False), partial=True, seven=False
+    ),
+    "qwen2": Family("windows where it asks for them", kv_heads=32, windows=Windows(4096, asked=True)),
+    "qwen2_moe": Family(_ROUTED, kv_heads=16, windows=Windows(4096, asked=True), seven=False, experts=True),
+    "qwen3": Family("windows where it asks for them", head_dim=128, kv_heads=32, windows=Windows(4096, asked=True)),
+    "qwen3_moe": Family(_ROUTED, kv_heads=4, windows=Windows(4096, typed=False, asked=True), seven=False, experts=True),
+    "seed_oss": Family("", head_dim=128, kv_heads=8),
+    "smollm3": Family(
+        "layers without rotary embedding", tied=True, kv_heads=4, windows=Windows(asked=True), unrotated=True
+    ),
+    "stablelm": Family("rotates a quarter of each head", kv_heads=32, partial=True),
+    "starcoder2": Family(
+        "two projections in its MLP; windows", tied=True, kv_heads=2, windows=Windows(typed=False), seven=False
+    ),
+    "vaultgemma": Family("as gemma2", tied=True, head_dim=256, kv_heads=4, windows=Windows(4096, every=2), capped=True),
+}
+
+UNUSABLE: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("gpt2", "gpt_neo", "gpt_bigcode", "opt", "biogpt"),
+        "its positions are absolute (learnt vectors), so a cache cannot be moved to another place",
+    ),
+    **dict.fromkeys(("bloom", "mpt"), "its positions are attention biases (ALiBi), not rotary"),
+    "falcon": "its positions may be attention biases (ALiBi), and masc does not tell which",
+    **dict.fromkeys(("t5", "bart", "mt5"), "it is an encoder-decoder, not a causal decoder"),
+    **dict.fromkeys(("bert", "roberta", "modernbert"), "it is an encoder, not a causal decoder"),
+}
+"""Types that no proof can help, and why."""
+
+_NOTHING = Family()
+
+
+def family_of(kind: str) -> Family:
+    """The declaration of a type; of one that is not declared, what holds of most."""
+    return FAMILIES.get(kind, _NOTHING)
