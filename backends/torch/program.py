@@ -58,12 +58,7 @@ class _Decoding(TypedDict, total=False):
 
 
 class Program(Modules):
-    """A plan that runs. Call it with rows (dicts: inputs and answer columns by name) for a differentiable loss.
-
-    bases: one frozen model for each model of the plan, by name. seed: fresh adapters are drawn from it.
-    """
-
-    # -- running ---------------------------------------------------------------------------------------------------
+    """A plan that runs. Call it with rows (dicts: inputs and answer columns by name) for a differentiable loss."""
 
     def forward(
         self,
@@ -191,14 +186,14 @@ class Program(Modules):
         samples: Sequence[int] | None = None,
         cuts: bool = False,
     ) -> Iterator[tuple[int, dict[str, Said]]]:
-        """As `say`, by the fast engine, of any number of rows, `size` of them at once: (its place in `rows`, what was
-        said for it) as rows come through, which is not their order. By the exact one where a model's cache is not even.
-        """
+        """As `say`, by the fast engine (the exact one where a model's cache is not even), of any number of rows, `size`
+        of them at once: (its place in `rows`, what was said for it) as rows come through, which is not their order."""
         numbers, drawn = indices or range(len(rows)), samples or [0] * len(rows)
         if not self.even:
-            parts = [slice(first, first + size) for first in range(0, len(rows), size)]
-            said = (self.say(rows[at], numbers[at], None, decoding, drawn[at], cuts) for at in parts)
-            return enumerate(one for part in said for one in part)
+            parts = (slice(at, at + size) for at in range(0, len(rows), size))
+            return enumerate(
+                s for at in parts for s in self.say(rows[at], numbers[at], None, decoding, drawn[at], cuts)
+            )
         jobs = [Job(i, *job) for i, job in enumerate(zip(rows, numbers, drawn, strict=True))]
         return Pipeline(self, jobs, size, decoding, cuts).results()
 
@@ -210,8 +205,6 @@ class Program(Modules):
                 for i, item in enumerate(self._finish(walk, turn)):
                     said[i][turn.said] = item
         return said
-
-    # -- looking and changing ----------------------------------------------------------------------------------------
 
     def trace(
         self, rows: Sequence[Row], *, forced: bool = False, step: int | None = None, decoding: Decoding = AS_WRITTEN

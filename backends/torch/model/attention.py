@@ -53,8 +53,9 @@ def _weights(
     s_aux: Tensor | None = None,
     **_: Any,
 ) -> Tensor:
-    """The attention weights [B, H, Q, K], float32 or wider. mask: bool, or what is added to the scores. softcap: scores stay within it, by a tanh (gemma2); s_aux:
-    [H], the score of a sink of each head, which takes a share of the attention and gives nothing (gpt_oss)."""
+    """The attention weights [B, H, Q, K], float32 or wider. mask: bool, or what is added to the scores; softcap: scores
+    stay within it, by a tanh (gemma2); s_aux: [H], the score of a sink of each head, which takes a share of the
+    attention and gives nothing (gpt_oss)."""
     wide = torch.promote_types(query.dtype, torch.float32)
     keys = key.repeat_interleave(query.shape[1] // key.shape[1], 1).to(wide)
     scores = query.to(wide) @ keys.transpose(2, 3) * (query.shape[3] ** -0.5 if scaling is None else scaling)

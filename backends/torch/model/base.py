@@ -290,7 +290,7 @@ class Base(nn.Module):
     def _told_shape(self) -> tuple[int, int] | None:
         try:
             return self.kv_shape
-        except AttributeError:  # as transformers says that layers differ
+        except (AttributeError, RuntimeError):  # as transformers says that layers differ
             return None
 
     @cached_property
