@@ -14,12 +14,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
-import torch  # noqa: E402
-from families import make_family  # noqa: E402
+import torch
+from families import make_family
 
-from masc.backends.torch.proving.prove import prove  # noqa: E402
-from masc.compiler.models.families import FAMILIES  # noqa: E402
-from masc.compiler.models.proof import FUSED, KV, MOVED, Proof  # noqa: E402
+from masc.backends.torch.proving.prove import prove
+from masc.compiler.models.families import FAMILIES
+from masc.compiler.models.proof import FUSED, KV, MOVED, Proof
 
 HEAD = ("type", "special", "edges", "adapters on", "logits", "slopes")
 _COUNTED = ("moved", "present", "differences")
