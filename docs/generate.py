@@ -19,6 +19,7 @@ from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.language.bounds import MOST, Bounds
 from masc.compiler.language.declare import Option
 from masc.compiler.language.train import TRAIN
+from masc.compiler.models.families import FAMILIES, Family
 
 ROOT = Path(__file__).parents[1]
 VSCODE = "editors/vscode"
@@ -48,6 +49,24 @@ def scoring(text: str) -> str:
     """docs/scoring.md"""
     rows = ((f"`{task.name}`", *task_facts(name), f"`{task.scorer}`") for name, task in TASKS.items())
     return within(text, "tasks", table(("task", "data set", "rows", "scorer"), rows))
+
+
+def models(text: str) -> str:
+    """docs/models.md"""
+    rows = (
+        (f"`{kind}`", family.special or "none", edges(family), "attention" if family.experts else "all projections")
+        for kind, family in sorted(FAMILIES.items())
+    )
+    return within(text, "families", table(("type", "special", "edges", "adapters on"), rows))
+
+
+def edges(family: Family) -> str:
+    """The channels that a model can have beside `hidden` and `text`, which all can."""
+    if family.stateful:
+        return "`hidden`, `text`"
+    if family.unmoved:
+        return "no `fuse`, no `merge = stack`"
+    return "no `fuse`" if family.uneven else "all"
 
 
 def task_facts(name: str) -> tuple[str, str]:
@@ -184,6 +203,7 @@ ALIGNMENT = "{align}"
 FILES: Mapping[str, Callable[[str], str]] = {
     "docs/language.md": language,
     "docs/scoring.md": scoring,
+    "docs/models.md": models,
     f"{VSCODE}/syntaxes/mas.tmLanguage.json": colours,
     f"{VSCODE}/snippets/mas.json": snippets,
     f"{VSCODE}/README.md": extension,
