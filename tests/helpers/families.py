@@ -44,6 +44,8 @@ _LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nop
 _SCALED = {"embedding_multiplier": 3.0, "residual_multiplier": 0.7, "logits_scaling": 2.0, "attention_multiplier": 0.3}
 _BY_HEADS = {"head_dim": None}
 """Types whose heads are as wide as the model's width allows: the entry is left out."""
+_ALL_HEADS = _BY_HEADS | {"num_key_value_heads": None}
+"""Types that have keys and values for every head."""
 
 MAKES: Mapping[str, Mapping[str, Any]] = {
     "afmoe": _EXPERTS,
@@ -72,7 +74,7 @@ MAKES: Mapping[str, Mapping[str, Any]] = {
     "glm": {},
     "glm4": {},
     "glm4_moe": _EXPERTS,
-    "gpt_neox": {},
+    "gpt_neox": _ALL_HEADS,
     "gpt_oss": _EXPERTS | _MIXED,
     "granite": _SCALED,
     "granitemoe": _EXPERTS | _SCALED,
@@ -94,7 +96,7 @@ MAKES: Mapping[str, Mapping[str, Any]] = {
     "olmo2": _BY_HEADS,
     "olmo3": _MIXED,
     "olmoe": _EXPERTS | _BY_HEADS,
-    "persimmon": {},
+    "persimmon": _ALL_HEADS,
     "phi": {},
     "phi3": {"sliding_window": 4096},
     "qwen2": _ASKED | {"max_window_layers": 1},
