@@ -234,8 +234,8 @@ class Graph(Block):
 
 @dataclass(frozen=True)
 class Supervise(Item):
-    """`answer <- solution`: an output and the data column that supervises it. A column may be called anything (`answer
-    <- "Gold Answer"`): it is the one Name that need be no identifier."""
+    """`answer <- solution`: an output and the data column that supervises it, or an input and the column that it is
+    read from. A column may be called anything (`answer <- "Gold Answer"`): the one Name that need be no identifier."""
 
     output: Name
     column: Name

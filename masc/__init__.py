@@ -12,8 +12,21 @@ Importing this module is cheap: torch is imported when something runs.
 
 from __future__ import annotations
 
-from masc.api import audit, check, compare, compile, draw, evaluate, load, train
+from masc.api import audit, check, compare, compile, draw, evaluate, export, load, read_rows, train
 from masc.dsl.diagnostics import Diagnostic, MascError
 from masc.version import __version__ as __version__
 
-__all__ = ["Diagnostic", "MascError", "audit", "check", "compare", "compile", "draw", "evaluate", "load", "train"]
+__all__ = [
+    "Diagnostic",
+    "MascError",
+    "audit",
+    "check",
+    "compare",
+    "compile",
+    "draw",
+    "evaluate",
+    "export",
+    "load",
+    "read_rows",
+    "train",
+]

@@ -254,6 +254,37 @@ def load_task(name: str, split: str | None = None) -> list[dict[str, Any]]:
     return run(name, split)
 
 
+def read_rows(
+    source: Path_, program: Program, *, columns: Mapping[str, str] | None = None, labels: bool = True
+) -> list[dict[str, Any]]:
+    """The rows of a file, a folder or a data set of the hub (docs/data.md), checked, as a program reads them: under the
+    names of its graph. columns: what is called differently in the data, by the graph's names. labels: what supervises
+    outputs must be there, too. MascError with all that is wrong."""
+    from masc.compiler.files.sources import row_source
+    from masc.session.columns import read, reading
+
+    return read(row_source(source), reading(program.plan, columns, labels=labels))
+
+
+def export(
+    path: Path_,
+    agent: str,
+    out: Path_,
+    *,
+    merged: bool = False,
+    checkpoint: int | str | None = None,
+    dtype: str | None = None,
+    device: str | None = None,
+) -> None:
+    """Write one agent of a trained artifact into a new folder: its adapter as PEFT loads it, or (merged) a plain
+    transformers model with the adapter folded into its weights. dtype: of merged weights (None: as the base is stored).
+    Alone it hears nothing of what other agents send it."""
+    from masc.session.exports import export as run
+    from masc.session.programs import find
+
+    run(find(Path(path), checkpoint=_step(checkpoint)), agent, Path(out), merged=merged, dtype=dtype, device=device)
+
+
 def draw(path: Path_, out: Path_, *, set: Mapping[str, Any] | None = None, audit: Path_ | None = None) -> None:
     """Draw a graph: the suffix of `out` says how (svg, png, pdf, mmd, dot, txt, html). audit: what `masc audit` wrote;
     edges are as thick as what they carry. E0612 where `out` would be written over what is read, or into an artifact."""

@@ -78,6 +78,8 @@ def _promises(plan: Plan) -> Iterator[Promise]:
             yield owner is not None and owner.own is not None, "an adapter that is shared is an agent's own"
             yield owner is not None and owner.model == agent.model, "an adapter is shared on one model"
             yield owner is not None and owner.lora == agent.lora, "an adapter that is shared is the same for all"
+    renamed = [name for name, _ in plan.columns]
+    yield set(renamed) <= set(plan.inputs) and _different(renamed), "inputs have one other name in the data"
     yield from _train(plan.train)
     targets = {model.name: model.target for model in plan.models}  # two names of one model are one model in the end
     agents = {agent.name: replace(agent, model=targets[agent.model]) for agent in plan.agents}

@@ -11,8 +11,8 @@ from masc.compiler.ir.plan import Plan, Sampling, TrainSettings, Turn
 
 
 def essence(plan: Plan, decoding: bool = False) -> str:
-    """The text of all that decides what trained weights mean: everything but the `train` settings and how answers are
-    decoded. decoding: with that, too: then it is all that decides what is said.
+    """The text of all that decides what trained weights mean: everything but the `train` settings, what inputs are
+    called in the data and how answers are decoded. decoding: with that, too: then it is all that decides what is said.
 
     `reaches` is left out as well: it follows from the rest, and from how many layers the model has, which is not known
     before the model is fetched. So are `keeps` and `gradient`, which follow from the turns. Of a local model only
@@ -29,7 +29,9 @@ def bare(plan: Plan, decoding: bool = False) -> Plan:
     turns = (_bare(turn, decoding) for turn in plan.turns)
     losses = tuple(replace(loss, reaches=()) for loss in plan.losses)
     agents = tuple(replace(agent, lora=_named(agent.lora)) for agent in plan.agents)
-    return replace(plan, models=models, agents=agents, turns=tuple(turns), losses=losses, train=TrainSettings())
+    return replace(
+        plan, models=models, agents=agents, turns=tuple(turns), losses=losses, train=TrainSettings(), columns=()
+    )
 
 
 def _named(lora: Lora | None) -> Lora | None:

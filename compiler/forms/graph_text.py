@@ -33,6 +33,8 @@ def _lines(graph: Graph) -> Iterator[str]:
         yield f"  give {giver} -> {output}"
     for output, column in graph.labels:
         yield f"  label {output} <- {format_column(column)}"
+    for name, column in graph.columns:
+        yield f"  column {name} <- {format_column(column)}"
 
 
 def _agent(agent: Agent) -> str:

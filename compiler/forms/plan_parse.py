@@ -89,10 +89,13 @@ class _Reader:
         agents = _shared(self.many(self.agent, "agent"))
         turns = self.many(self.turn, "turn")
         losses = self.many(_loss, "loss")
+        columns = self.many(_column, "column")
         train = self.train()
         if self.at < len(self.lines):
-            raise self.lines[self.at].error("a line of a plan (model, agent, turn, loss or `train`, in this order)")
-        return Plan(name, inputs, outputs, models, agents, turns, losses, train)
+            raise self.lines[self.at].error(
+                "a line of a plan (model, agent, turn, loss, column or `train`, in this order)"
+            )
+        return Plan(name, inputs, outputs, models, agents, turns, losses, train, columns)
 
     def many(self, read: Callable[[Line], T], *keywords: str) -> tuple[T, ...]:
         found: list[T] = []
@@ -234,10 +237,21 @@ def _loss(line: Line) -> Loss:
     line.need("loss")
     output = line.take("name", "segment", what="an output or a segment")
     line.need("column", "=")
-    token = line.peek()
-    column = line.text() if token is not None and token.kind == "text" else line.name()
+    column = _data_column(line)
     line.need("reaches")
     return Loss(output, column, line.listed(lambda: _reach(line), ""))
+
+
+def _column(line: Line) -> tuple[str, str]:
+    line.need("column")
+    name = line.name()
+    line.need("=")
+    return name, _data_column(line)
+
+
+def _data_column(line: Line) -> str:
+    token = line.peek()
+    return line.text() if token is not None and token.kind == "text" else line.name()
 
 
 def _view(line: Line) -> View | TraceOf:

@@ -49,6 +49,7 @@ reaches   `planner`: all of its adapter; `critic.kv(29)`: of layer 29 only keys 
 adapter   `targets` is one word, or names of projections joined by `+`; options that are true stand as their names
           alone, behind the others; `from "folder"`: what it begins with; `as planner`: that of `planner`, which has
           one of its own
+column    of an input that files of rows have under another name
 train     one entry a line; an entry that is not set is left out
 """
 
@@ -104,6 +105,8 @@ def _body(plan: Plan) -> Iterator[str]:
             yield f"  system {template_text(agent.system)}"
         yield f"  user {template_text(agent.user)}"
     yield from _steps(plan)
+    for name, column in plan.columns:
+        yield f"column {name} = {_word(column)}"
     yield "train"
     for field in fields(plan.train):
         value = getattr(plan.train, field.name)

@@ -106,7 +106,8 @@ class Loop:
 @dataclass(frozen=True)
 class Graph:
     """`activations` in textual order of first mention, rounds counted from 1; `edges` in textual order; `outputs`:
-    output name -> activation id; `labels`: output name, or agent whose text is supervised, -> data column; `loops`:
+    output name -> activation id; `labels`: output name, or agent whose text is supervised, -> data column;
+    `columns`: input -> data column, of those that are read under another name; `loops`:
     every repeat, outer ones first (what is left of them, for drawings: the graph itself is unrolled)."""
 
     name: str
@@ -120,6 +121,7 @@ class Graph:
     train: TrainSettings
     span: Span = field(compare=False, repr=False)
     loops: tuple[Loop, ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
 
     def agent(self, name: str) -> Agent:
         return self._by_name[name]

@@ -269,7 +269,7 @@ class TrainSettings:
 @dataclass(frozen=True)
 class Plan:
     """`turns` in an order in which every segment is written before it is named; `losses`: of outputs and supervised
-    texts, in the order of the answers."""
+    texts, in the order of the answers; `columns`: input -> data column, of those that are read under another name."""
 
     name: str
     inputs: tuple[str, ...]
@@ -279,6 +279,7 @@ class Plan:
     turns: tuple[Turn, ...]
     losses: tuple[Loss, ...]
     train: TrainSettings = field(default=TrainSettings(), compare=True)
+    columns: tuple[tuple[str, str], ...] = ()
 
     def agent(self, name: str) -> PlanAgent:
         return self._agents[name]

@@ -87,6 +87,7 @@ class Resolved:
     body: tuple[Link | Rounds, ...]
     gives: tuple[Give, ...]
     labels: tuple[tuple[str, str], ...]
+    columns: tuple[tuple[str, str], ...]
     train: TrainSettings
     written: Mapping[str, syntax.Agent]
     lost: frozenset[str]

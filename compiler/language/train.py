@@ -13,12 +13,17 @@ from masc.compiler.language.declare import Option, table
 from masc.compiler.language.values import numeric, text, word
 
 _PATH = replace(text, takes="a path in quotes")
-_ROWS = "a file of rows, relative to the file: JSON lines, a JSON array, CSV, TSV or Parquet, also .gz, .bz2, .xz"
+_ROWS = "a file or folder of rows, relative to the file, or a data set of the Hugging Face hub"
 _SHARE = "it is the share of the steps that leads up to `rate`, such as 0.05"
 
 TRAIN: Mapping[str, Option] = table(
-    Option("data", _PATH, "JSON lines to train on, from the file's folder", means=f"what is trained on: {_ROWS}"),
-    Option("eval_data", _PATH, "JSON lines to evaluate on", means="what is evaluated on, a file of the same kinds"),
+    Option(
+        "data",
+        _PATH,
+        "A file or folder of rows, or a data set of the hub",
+        means=f"what is trained on: {_ROWS}",
+    ),
+    Option("eval_data", _PATH, "What is evaluated on, likewise", means="what is evaluated on, named in the same ways"),
     Option("batch", numeric(whole(1, 4096)), "Samples in a forward pass", 8),
     Option("accumulate", numeric(whole(1, 4096)), "Forward passes in an optimiser step", 1),
     Option("steps", numeric(whole(1, 10**9)), "Optimiser steps", 200),

@@ -1,4 +1,4 @@
-"""Whether the files that a `train` block names are there and have the columns that the graph reads: their first row
+"""Whether the rows that a `train` block names are there and have the columns that the graph reads: their first row
 tells."""
 
 from __future__ import annotations
@@ -10,6 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from masc.compiler.files import tables
+from masc.compiler.files.conversations import parts_in
+from masc.compiler.files.sources import (
+    RowSource,
+    files_of,
+    is_repository,
+    is_saved,
+    looks_like_hub,
+    row_source,
+    saved_columns,
+    saved_splits,
+)
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Slot
 from masc.dsl import syntax
@@ -23,23 +34,26 @@ _MOST = 1 << 20
 
 def data_remarks(graph: Graph, file: syntax.File, base: Path) -> list[Diagnostic]:
     """W0215 for a file that is not there (it may be made later) or a link to nothing, W0216 for a column that its first
-    row lacks."""
+    row lacks. Nothing is asked of the hub."""
     found: list[Diagnostic] = []
     written = _settings(file)
     for entry, name in (("data", graph.train.data), ("eval_data", graph.train.eval_data)):
         if name is None:
             continue
-        path = base / name
-        if why := _dangling(path):
+        source = row_source(name, base)
+        if source.path is None:
+            continue
+        if why := _dangling(source.path):
             message = f"the file `{name}`, which `{entry}` names, cannot be read: {why}"
             found.append(Diagnostic("W0215", message, written.get(entry), hint=MEND_LINK))
-        elif not _exists(path):
+        elif not _exists(source.path):
             message = f"the file `{name}`, which `{entry}` names, is not there"
-            hint = f"it is looked for in `{path.parent}`; `masc train --{entry.replace('_', '-')}` names another"
+            hint = f"it is looked for in `{source.path.parent}`; `masc train --{entry.replace('_', '-')}` names another"
+            if looks_like_hub(name):
+                hint = f"a data set of the hub is named with its split: `{name}:train`, `{name}:config/train`"
             found.append(Diagnostic("W0215", message, written.get(entry), hint=hint))
         else:
-            texts = entry == "data"
-            found += missing_columns("W0216", graph, file, path, texts=texts)
+            found += missing_columns("W0216", graph, file, source, texts=entry == "data")
     return list({(d.message, d.span and d.span.start): d for d in found}.values())
 
 
@@ -47,48 +61,55 @@ def missing_columns(
     code: str,
     graph: Graph,
     file: syntax.File,
-    path: Path,
+    source: RowSource,
     *,
     texts: bool = True,
     named: Mapping[str, str] | None = None,
 ) -> list[Diagnostic]:
     """A diagnostic for each column that the graph reads and the first row of a file lacks, where the graph names it.
 
-    texts: what agents tell each other is supervised, too. named: the columns that go by another name in the data.
-    Nothing where the first row cannot be read here: who reads the whole file says why.
+    texts: what agents tell each other is supervised, too. named: the columns that go by another name in the data than
+    the graph says. Nothing where the first row cannot be read here: who reads the whole file says why.
     """
-    there = first_columns(path)
+    there = columns_there(source)
     if there is None:
         return []
+    named = {**dict(graph.columns), **(named or {})}
+    read = [(named.get(name, name), span) for name, span in _read(graph, file, texts)]
+    inputs = [named.get(name, name) for name in graph.inputs]
+    outputs = {name for name, _ in graph.outputs}
+    answers = [named.get(column, column) for name, column in graph.labels if name in outputs]
+    wanted = {column for column, _ in read}
+    parts = parts_in([name for name in inputs if name in wanted], answers, there)
     found = []
-    for name, span in _read(graph, file, texts):
-        column = (named or {}).get(name, name)
-        if column not in there:
+    for column, span in read:
+        if column not in there and column not in parts:
             shown = ", ".join(f"`{each}`" for each in there[:12]) or "none"
             hint = did_you_mean(column, there) or f"the file has {shown}{' and more' if len(there) > 12 else ''}"
-            found.append(Diagnostic(code, f"`{path.name}` has no column `{column}`", span, hint=hint))
+            name = source.written if source.split or source.path is None else source.path.name
+            found.append(Diagnostic(code, f"`{name}` has no column `{column}`", span, hint=hint))
     return found
 
 
 def _read(graph: Graph, file: syntax.File, texts: bool) -> Iterator[tuple[str, Span | None]]:
-    """The columns that the graph reads, each with the place that names it."""
+    """The columns that the graph reads, by its own names, each with the place that names them."""
     slots = {
         part.name for agent in graph.agents for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)
     }
     heads = [each for each in file.declarations if isinstance(each, syntax.Graph)]
     names = {name.text: name.span for head in heads for name in (*head.inputs, *head.outputs)}
-    supervised = {
+    said = {
         entry.output.text: entry.column.span
         for each in file.declarations
         if isinstance(each, syntax.Train)
         for entry in each.entries
         if isinstance(entry, syntax.Supervise)
     }
-    yield from ((name, names.get(name)) for name in graph.inputs if name in slots)
+    yield from ((name, said.get(name, names.get(name))) for name in graph.inputs if name in slots)
     outputs = {name for name, _ in graph.outputs}
     for name, column in graph.labels:
         if texts or name in outputs:
-            yield column, supervised.get(name, names.get(name))
+            yield column, said.get(name, names.get(name))
 
 
 def _settings(file: syntax.File) -> dict[str, Span]:
@@ -114,6 +135,29 @@ def _exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
+
+
+def columns_there(source: RowSource) -> Sequence[str] | None:
+    """The columns of the first row that a source names; None where it cannot be told without reading more."""
+    path = source.path
+    if path is None:
+        return None
+    if not path.is_dir():
+        return first_columns(path)
+    try:
+        if is_saved(path):
+            splits = saved_splits(path)
+            if splits is None:
+                return saved_columns(path) if source.split is None else None
+            split = source.split or (splits[0] if len(splits) == 1 else None)
+            return saved_columns(path / split) if split is not None and split in splits else None
+        if source.config is not None or is_repository(path):
+            return None
+        files = files_of(path)
+    except (OSError, ValueError):
+        return None
+    split = source.split or (next(iter(files)) if len(files) == 1 else "")
+    return first_columns(files[split][0]) if split in files else None
 
 
 def first_columns(path: Path) -> Sequence[str] | None:

@@ -35,4 +35,5 @@ def schedule(graph: Graph) -> Plan:
         turns=tuple(turns),
         losses=tuple(losses),
         train=graph.train,
+        columns=graph.columns,
     )

@@ -61,6 +61,7 @@ def unroll(resolved: Resolved) -> Graph:
         train=resolved.train,
         span=resolved.span,
         loops=tuple(_loops(resolved.body)),
+        columns=resolved.columns,
     )
 
 

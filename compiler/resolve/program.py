@@ -44,7 +44,7 @@ def resolve(program: Program, settings: Mapping[str, str]) -> tuple[Resolved | N
     graph = _only_graph(scope, [d for d in file.declarations if isinstance(d, syntax.Graph)], file)
     scope.notes += unknown_settings(settings, [name for unit in units for name in unit.params], ENTRIES)
     if graph is None:
-        resolve_train(scope, trains[0] if trains else None, settings, None, ())
+        resolve_train(scope, trains[0] if trains else None, settings, None, (), ())
         return None, _notes(units)
 
     templates = {name: home for name, home in main.agents.items() if home.agent is None}
@@ -57,7 +57,8 @@ def resolve(program: Program, settings: Mapping[str, str]) -> tuple[Resolved | N
     agents = {name: member.agent for name, member in members.items()}
     wiring = resolve_graph(scope, graph, agents, written, (main.foreign | templates.keys()) - agents.keys())
     outputs, telling = [name.text for name in wiring.outputs], wiring.telling
-    labels, train = resolve_train(scope, trains[0] if trains else None, settings, outputs, telling)
+    inputs = [name.text for name in wiring.inputs]
+    labels, columns, train = resolve_train(scope, trains[0] if trains else None, settings, outputs, telling, inputs)
     named = set(wiring.mentions)
     crew = [member for name, member in members.items() if member.ours or name in named]
     models, riding = _models(main, crew)
@@ -71,6 +72,7 @@ def resolve(program: Program, settings: Mapping[str, str]) -> tuple[Resolved | N
         body=wiring.body,
         gives=wiring.gives,
         labels=labels,
+        columns=columns,
         train=train,
         written=written,
         lost=frozenset(scope.lost),

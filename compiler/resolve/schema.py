@@ -104,7 +104,7 @@ def _statement() -> Schema:
 
 def _train() -> Schema:
     entries = _options(TRAIN) | {"data": _TEXT | {"description": TRAIN["data"].about}}
-    columns = _named(_TEXT, "Which column of the data supervises which output.")
+    columns = _named(_TEXT, "Which column of the data supervises which output, or is which input.")
     return _object((*TRAIN, "supervise"), entries | {"supervise": columns}) | _nullable()
 
 

@@ -13,6 +13,9 @@ from masc.compiler.resolve.params import argument
 from masc.dsl import syntax
 from masc.dsl.diagnostics import did_you_mean
 
+Columns = tuple[tuple[str, str], ...]
+"""Pairs: a name in the graph, a column of the data."""
+
 
 def resolve_train(
     scope: Scope,
@@ -20,9 +23,11 @@ def resolve_train(
     settings: Mapping[str, str],
     outputs: Sequence[str] | None,
     telling: Sequence[str],
-) -> tuple[tuple[tuple[str, str], ...], TrainSettings]:
+    inputs: Sequence[str],
+) -> tuple[Columns, Columns, TrainSettings]:
     """Which column supervises which output (its own name if nothing is said) and which agent's text (none if nothing is
-    said), and the settings.
+    said); which inputs are read from a column of another name; and the settings. A name that is an output or an agent
+    and an input is the former.
 
     `outputs` None: the graph is not known, so names cannot be held against it. `telling`: agents with a text edge.
     """
@@ -37,10 +42,11 @@ def resolve_train(
             continue
         first[key] = name
         if isinstance(entry, syntax.Supervise):
-            if outputs is not None and name.text not in (*outputs, *telling):
-                hint = did_you_mean(name.text, [*outputs, *telling])
-                hint = hint or "`output <- column`: the graph's output, or an agent that sends text, comes first"
-                scope.complain("E0201", f"the graph has no output `{name.text}`", name.span, hint)
+            known = [*(outputs or ()), *telling, *inputs]
+            if outputs is not None and name.text not in known:
+                hint = did_you_mean(name.text, known)
+                hint = hint or "`name <- column`: an output or input, or an agent that sends text, comes first"
+                scope.complain("E0201", f"the graph has no output or input `{name.text}`", name.span, hint)
             columns[name.text] = entry.column.text
         elif name.text not in TRAIN:
             hint = meant(name.text, list(TRAIN)) or f"its entries are {', '.join(TRAIN)}"
@@ -53,4 +59,6 @@ def resolve_train(
             found[key] = read_value(scope, reader, key, argument(key, value, reader.type))
     labels = [(output, columns.get(output, output)) for output in outputs or ()]
     labels += [(agent, columns[agent]) for agent in telling if agent in columns]
-    return tuple(labels), TrainSettings(**{k: v for k, v in found.items() if v is not None})
+    labelled = {*(outputs or ()), *telling}
+    read = tuple((name, columns[name]) for name in inputs if name in columns.keys() - labelled)
+    return tuple(labels), read, TrainSettings(**{k: v for k, v in found.items() if v is not None})

@@ -13,6 +13,7 @@ from masc.commands.options import (
     AllowCode,
     Batch,
     Checkpoint,
+    Columns,
     Device,
     Dtype,
     File,
@@ -23,6 +24,7 @@ from masc.commands.options import (
     TopP,
     Weights,
     check_place,
+    read_columns,
     read_decoding,
     read_sets,
     require,
@@ -33,10 +35,10 @@ from masc.terminal.console import say
 def compare(
     file: File = None,
     train: Annotated[
-        Path | None, typer.Option(help=f"Rows to train on: {FORMATS} \\[default: the file's `data`]")
+        str | None, typer.Option(help=f"Rows to train on: {FORMATS} \\[default: the file's `data`]")
     ] = None,
     test: Annotated[
-        Path | None, typer.Option(help=f"Rows to score: {FORMATS} \\[default: the file's `eval_data`]")
+        str | None, typer.Option(help=f"Rows to score: {FORMATS} \\[default: the file's `eval_data`]")
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -45,6 +47,7 @@ def compare(
     rows: Annotated[
         str | None, typer.Option(help="Names of rows, with commas between \\[default: all that say something]")
     ] = None,
+    column: Columns = None,
     seeds: Annotated[str, typer.Option(help="Seeds of training, with commas between")] = "0",
     scorer: Annotated[str, typer.Option(help=scorer_names())] = "exact",
     output: Annotated[str | None, typer.Option(help="Which output is scored \\[default: the first]")] = None,
@@ -93,7 +96,8 @@ def compare(
     first = accepted(compile_source_of(path, {**sets, **{name: found[0] for name, found in sweep.items()}}))
     options: dict[str, Any] = {"batch": batch, "samples": samples, "sampled": sampled, "dtype": dtype, "device": device}
     options |= {"allow_code_execution": allow_code_execution, "sandbox": sandbox, "decoding": decoding}
-    task = comparison_runs.task_of(first, train, test, scorer, output, limit, names, **options)
+    named = read_columns(column)
+    task = comparison_runs.task_of(first, train, test, scorer, output, limit, names, named, **options)
     if same := comparison_runs.leaked(task):
         say(f"warning: {same} of {len(task.test_rows)} test rows are training rows as well")
     if names is None and (hidden := comparison_runs.hidden_inputs(first, task.output)):
@@ -104,9 +108,9 @@ def compare(
     chosen = [int(part) for part in numbers]
     results = comparison.compare(path, folder, task, rows=names, seeds=chosen, sets=sets, sweep=sweep)
     lines = lines_of(results)
-    read = {"train": comparison_runs.path_of(first, train, "data") if task.train_rows else None}
-    read["test"] = comparison_runs.path_of(first, test, "eval_data")
-    about = provenance.of_comparison(path, first, task, seeds=chosen, sets=sets, sweep=sweep, **read)
+    read = {"train": comparison_runs.source_of(first, train, "data") if task.train_rows else None}
+    read["test"] = comparison_runs.source_of(first, test, "eval_data")
+    about = provenance.of_comparison(path, first, task, seeds=chosen, sets=sets, sweep=sweep, named=named, **read)
     # Files first: what cannot be printed is not lost.
     files = write_report(lines, folder, f"{first.require().name}: {len(task.test_rows)} test rows", about)
     print(text_table(lines))
@@ -127,10 +131,11 @@ def _several(text: str) -> list[str]:
 
 def audit(
     file: File = None,
-    data: Annotated[Path | None, typer.Option(help=f"Rows: {FORMATS} \\[default: the file's `eval_data`]")] = None,
+    data: Annotated[str | None, typer.Option(help=f"Rows: {FORMATS} \\[default: the file's `eval_data`]")] = None,
     scorer: Annotated[str, typer.Option(help=scorer_names(code=False))] = "exact",
     output: Annotated[str | None, typer.Option(help="Whose answers count \\[default: all outputs together]")] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Only the first so many rows")] = None,
+    column: Columns = None,
     watched: Annotated[int, typer.Option(min=1, help="Rows of which attention and gradients are taken")] = 16,
     batch: Annotated[int, typer.Option(min=2, help="Rows decoded together; they exchange what they send")] = 16,
     temperature: Temperature = None,
@@ -155,13 +160,14 @@ def audit(
     check_place(dtype, device)
     outputs.check_outputs({"-o": out}, locate(file, Path()), {"--data": data})
     found = session.find(file, checkpoint=checkpoint, weights=weights)
-    rows = session.eval_rows_of(found, data, scorer, None)[:limit]
+    named = read_columns(column)
+    rows = session.eval_rows_of(found, data, scorer, None, named=named)[:limit]
     auditing.audited(found)
     program = session.load_program(found, dtype=dtype, device=device)
     options: dict[str, Any] = {"batch": batch, "watched": watched, "output": output, "decoding": decoding}
     result = auditing.audit_of(found, program, rows, scorer, **options, tick=say)
     if out is not None:  # before anything is printed: what cannot be printed is not lost
-        where = provenance.of_data(rows, None, session.eval_path(found, data), {})
+        where = provenance.of_data(rows, None, session.eval_source(found, data), named)
         about = provenance.of(found, program, data=where, batch=batch) | {"scorer": scorer, "output": output}
         about["decoding"] = decodings_json(program.plan, decoding)
         atomic_write(out, auditing.to_json(result, about))

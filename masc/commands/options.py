@@ -27,7 +27,7 @@ Columns = Annotated[
     list[str] | None,
     typer.Option("--column", metavar="NAME=COLUMN", help="Read what the graph calls NAME from this column of the data"),
 ]
-FORMATS = "JSON lines, a JSON array, CSV, TSV or Parquet, also .gz, .bz2, .xz"
+FORMATS = "JSON lines, JSON, CSV, TSV, Parquet, a folder of these, OWNER/NAME:CONFIG/SPLIT of the hub"
 Checkpoint = Annotated[
     str | None, typer.Option(metavar="last|STEP", help="Take the weights of a checkpoint, not those of the last run")
 ]

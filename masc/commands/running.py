@@ -44,7 +44,7 @@ def run(
     inputs: Annotated[
         list[str] | None, typer.Option("--input", metavar="NAME=TEXT", help="An input of the graph")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help=f"Rows of inputs: {FORMATS}")] = None,
+    data: Annotated[str | None, typer.Option(help=f"Rows of inputs: {FORMATS}")] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Where the answers go, JSON lines; a run that was stopped goes on from NAME.partial"),
@@ -70,6 +70,7 @@ def run(
     """Run a team: stream one answer, or answer a file of rows."""
     from masc.backends.torch.data.check import columns_of
     from masc.compiler.artifact import locate
+    from masc.compiler.files.sources import row_source
     from masc.session import answers, checks, columns, outputs
     from masc.session import programs as session
 
@@ -97,17 +98,23 @@ def run(
         else:
             answers.show(program, row, decoding)
         return
-    rows = columns.read(data, used, columns.checked(named, found.plan, labels=False))
+    rows, read = columns.read_both(row_source(data), columns.reading(found.plan, named, labels=False))
     program = session.load_program(found, dtype=dtype, device=device)
-    answers.run_rows(program, rows, columns.renamed(rows, named), out, batch, decoding, engine)
+    answers.run_rows(program, rows, read, out, batch, decoding, engine)
 
 
 def eval_(
     file: File = None,
     data: Annotated[
-        Path | None, typer.Option(help=f"Rows to score: {FORMATS} \\[default: the task's, or the file's `eval_data`]")
+        str | None, typer.Option(help=f"Rows to score: {FORMATS} \\[default: the task's, or the file's `eval_data`]")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="A public data set: gsm8k, gpqa-diamond, humaneval, ...")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="A public data set: gsm8k, gpqa-diamond, ..., or any task of lm-evaluation-harness"),
+    ] = None,
+    fewshot: Annotated[
+        int | None, typer.Option(min=0, help="Examples before each question, in tasks of lm-evaluation-harness")
+    ] = None,
     scorer: Annotated[str | None, typer.Option(help=f"{scorer_names()} \\[default: the task's, or exact]")] = None,
     output: Annotated[str | None, typer.Option(help="Which output is scored \\[default: the first]")] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Sampled answers to each row: avg@k, pass@k, majority")] = 1,
@@ -138,13 +145,34 @@ def eval_(
     from masc.backends.torch.evaluation.evaluate import check_repeat
     from masc.backends.torch.evaluation.tasks import TASKS
     from masc.compiler.artifact import atomic_write, locate
-    from masc.session import checks, columns, outputs
+    from masc.harness import tasks as harness
+    from masc.session import checks, outputs
     from masc.session import programs as session
     from masc.studies import provenance
     from masc.terminal import reporting
 
-    if task is not None:
-        require(checks.task_problem(task), "--task")
+    if task is not None and harness.is_foreign(task, list(TASKS)):
+        given = {"--data": data, "--scorer": scorer, "--column": column, "--temperature": temperature, "--top-p": top_p}
+        given |= {"--max-tokens": max_tokens, "--seed": seed, "--repeat": None if repeat == 1 else repeat}
+        for option, value in given.items():
+            why = f"a task of lm-evaluation-harness decides it: not with --task {task}"
+            require(why if value is not None and value != [] else None, option)
+        check_place(dtype, device)
+        harness.check_task(task, list(TASKS))
+        outputs.check_outputs({"--out": out, "--items": items}, locate(file, Path()), sets=read_sets(set_))
+        found = session.find(file, read_cuts(cut), channel, read_sets(set_), checkpoint, weights)
+        program = session.load_program(found, dtype=dtype, device=device)
+        results = harness.run_task(
+            program, task, batch=batch, limit=limit, fewshot=fewshot, output=output, engine=engine
+        )
+        if out is not None:
+            about = provenance.of(found, program, data={"task": task}, batch=batch)
+            atomic_write(out, harness.to_json(results, about))
+        if items is not None:
+            atomic_write(items, harness.samples_text(results))
+        print(table(harness.rows_of(results)))
+        return
+    require("it needs a --task of lm-evaluation-harness" if fewshot is not None else None, "--fewshot")
     scorer = scorer or ("exact" if task is None else TASKS[task].scorer)
     require(checks.scorer_problem(scorer, code=True), "--scorer")
     decoding = read_decoding(temperature, top_p, max_tokens, seed)
@@ -153,14 +181,14 @@ def eval_(
     outputs.check_outputs({"--out": out, "--items": items}, locate(file, Path()), {"--data": data}, read_sets(set_))
     found = session.find(file, read_cuts(cut), channel, read_sets(set_), checkpoint, weights)
     check_repeat(found.plan, repeat, decoding)
-    named = columns.checked(read_columns(column), found.plan)
-    rows = columns.renamed(session.eval_rows_of(found, data, scorer, output, task, named)[:limit], named)
+    named = read_columns(column)
+    rows = session.eval_rows_of(found, data, scorer, output, task, named)[:limit]
     program = session.load_program(found, dtype=dtype, device=device)
     result, scored = session.evaluate(
         program, rows, scorer, output, batch, allow_code_execution, sandbox, repeat, decoding, engine
     )
     if out is not None:  # files first: what cannot be printed is not lost
-        where = provenance.of_data(rows, task, session.eval_path(found, data, task), named)
+        where = provenance.of_data(rows, task, session.eval_source(found, data, task), named)
         about = provenance.of(found, program, data=where, batch=batch)
         atomic_write(out, json.dumps({**result.json(), "run": about}, indent=1, ensure_ascii=False) + "\n")
     if items is not None:

@@ -1,4 +1,4 @@
-"""Commands that make a team: compile, train."""
+"""Commands that make a team, and give a part of it away: compile, train, export."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from masc.backends.scoring.declarations import scorer_names
-from masc.commands.options import FORMATS, Columns, Device, File, Sets, check_place, read_columns, read_sets, require
+from masc.commands.options import (
+    FORMATS,
+    Checkpoint,
+    Columns,
+    Device,
+    File,
+    Sets,
+    check_place,
+    read_columns,
+    read_sets,
+    require,
+)
 from masc.terminal.console import say
 from masc.terminal.streams import print_content
 
@@ -37,9 +48,9 @@ def compile_(
 def train(
     file: File = None,
     data: Annotated[
-        Path | None, typer.Option(help=f"Rows to train on: {FORMATS} \\[default: the file's `data`]")
+        str | None, typer.Option(help=f"Rows to train on: {FORMATS} \\[default: the file's `data`]")
     ] = None,
-    eval_data: Annotated[Path | None, typer.Option(help=f"Rows for evaluation during training: {FORMATS}")] = None,
+    eval_data: Annotated[str | None, typer.Option(help=f"Rows for evaluation during training: {FORMATS}")] = None,
     column: Columns = None,
     set_: Sets = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint")] = False,
@@ -79,3 +90,25 @@ def train(
             device=device,
         )
     )
+
+
+def export(
+    file: File = None,
+    agent: Annotated[str, typer.Option(help="Which agent")] = "",
+    merged: Annotated[
+        bool, typer.Option("--merged", help="A plain transformers folder, the adapter folded into the weights")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The new folder \\[default: AGENT]")] = None,
+    checkpoint: Checkpoint = None,
+    dtype: Annotated[str | None, typer.Option(help="Of merged weights \\[default: as the base is stored]")] = None,
+    device: Device = None,
+) -> None:
+    """Write one agent as a folder that transformers, PEFT, vLLM and llama.cpp's converter load."""
+    from masc.session import exports
+    from masc.session import programs as session
+
+    require("say which agent" if not agent else None, "--agent")
+    require("it is of merged weights: give --merged too" if dtype is not None and not merged else None, "--dtype")
+    check_place(dtype, device)
+    found = session.find(file, checkpoint=checkpoint)
+    exports.export(found, agent, out or Path(agent), merged=merged, dtype=dtype, device=device)

@@ -11,10 +11,11 @@ from typing import Literal
 
 from masc.compiler.artifact.layout import ADAPTER_FILES
 from masc.compiler.channels import CHANNELS
+from masc.compiler.files.sources import row_source
 from masc.compiler.language.adapters import ADAPTERS
 from masc.compiler.language.train import TRAIN
 from masc.compiler.models.registry import REGISTRY
-from masc.compiler.passes.data_files import first_columns
+from masc.compiler.passes.data_files import columns_there
 from masc.compiler.resolve.params import TYPES
 from masc.dsl import syntax
 from masc.dsl.formatter import format_column, format_string, format_value
@@ -109,6 +110,7 @@ class _Offers:
             case "entry":
                 if self.graph is not None:
                     yield from (self.item(n.text, "output", text=f"{n.text} <- ") for n in self.graph.outputs)
+                    yield from (self.item(n.text, "input", text=f"{n.text} <- ") for n in self.graph.inputs)
                 for name, option in TRAIN.items():
                     yield self.item(name, "option", option.reads.takes, option.about, f"{name} ")
             case "column":
@@ -174,8 +176,8 @@ class _Offers:
         entries = [entry for train in trains for entry in train.entries if isinstance(entry, syntax.Setting)]
         for entry in entries:
             if entry.name.text == "data" and isinstance(entry.value, syntax.Literal):
-                path = os.path.join(os.path.dirname(self.path), os.path.expanduser(str(entry.value.value)))
-                yield from first_columns(Path(path)) or ()
+                written = os.path.expanduser(str(entry.value.value))
+                yield from columns_there(row_source(written, Path(self.path).parent)) or ()
 
     def _column(self, name: str) -> str:
         """How a column is written, behind a quote that stands there already too."""

@@ -48,7 +48,10 @@ def hover(index: Index, compile: Compile, path: str, offset: int) -> Hover | Non
     file = index.files[path].file if path in index.files else None
     for entry in _supervised(file) if file else ():
         if entry.column.span.start <= offset <= entry.column.span.end:
-            text = f"**column `{entry.column.text}`** of the data: what `{entry.output.text}` is to say in training"
+            what = f"what `{entry.output.text}` is to say in training"
+            if (symbol := index.at(path, entry.output.span.start)) and any(s.kind == "input" for s in symbol.symbols):
+                what = f"where the input `{entry.output.text}` is read"
+            text = f"**column `{entry.column.text}`** of the data: {what}"
             return Hover(text, entry.column.span.start, entry.column.span.end)
     return _word(index, compile, path, offset)
 

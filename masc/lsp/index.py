@@ -288,7 +288,8 @@ class _Walk:
             if isinstance(entry, syntax.Supervise):
                 name = entry.output
                 output = Symbol("output", name.text, self.unit.path) if name.text in self.unit.outputs else None
-                yield from _mention(name.span, output or self._find("agent", name.text))
+                read = Symbol("input", name.text, self.unit.path) if name.text in self.unit.inputs else None
+                yield from _mention(name.span, output or self._find("agent", name.text) or read)
             else:
                 option = words.OPTIONS["train"].get(entry.name.text)
                 yield from self._value(entry.value, option.reads.words if option else ())

@@ -27,7 +27,7 @@ KEYWORDS: dict[str, str] = {
     "from": 'The trained adapter to begin with, a folder or a Hugging Face id: `adapt lora(...) from "./trained"`.',
     "graph": "Who talks to whom: `graph name(inputs) -> outputs { ... }`.",
     "repeat": "Rounds: the edges inside run so many times; an agent keeps one adapter over all of them.",
-    "train": "The settings of training, and which data column supervises which output.",
+    "train": "The settings of training, and which data column supervises which output or is which input.",
     "as": "What an opened channel carries: `open = 40 as trace`. Whose adapter an agent has: `adapt as planner`.",
 }
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from masc.compiler.artifact import artifact_of, checkpoint_above, is_artifact
+from masc.compiler.files.sources import row_source
 from masc.compiler.files.writing import check_file, check_folder
 from masc.compiler.resolve.imports import read_program
 from masc.dsl.diagnostics import MascError, fail
@@ -22,29 +23,33 @@ _RUN = re.compile(r"[a-z]+(-tuned)?-[0-9a-f]{12}")
 def check_outputs(
     outputs: Mapping[str, Path | None],
     source: Path,
-    given: Mapping[str, Path | None] | None = None,
+    given: Mapping[str, str | Path | None] | None = None,
     sets: Mapping[str, str] | None = None,
 ) -> None:
     """E0612 if an output of a command cannot be written, is one of its inputs (the source, its imports, the data that
-    it names), is another of its outputs, or lies in an artifact, a model's folder or a training's files.
+    it names) or lies in a folder of data that it reads, is another of its outputs, or lies in an artifact, a model's
+    folder or a training's files.
 
-    outputs, given: the files that the command writes and reads, by the name of their option; None: not given. sets:
-    what `--set` says.
+    outputs, given: the files that the command writes and reads (data as it is named), by the name of their option;
+    None: not given. sets: what `--set` says.
     """
     chosen = {name: path for name, path in outputs.items() if path is not None}
     if not chosen:
         return
-    inputs = {f"`{name}`": path for name, path in (given or {}).items() if path is not None}
+    sources = {f"`{name}`": row_source(written).path for name, written in (given or {}).items() if written is not None}
+    inputs = {name: path for name, path in sources.items() if path is not None}
     read_by_it = [*inputs.items(), *_read_by(source, sets or {})]
     for i, (name, path) in enumerate(chosen.items()):
         check_file(path)
         for what, other in read_by_it:
             if _same(path, other):
                 raise _refused(path, f"it is {what}, which is read")
+            if other.is_dir() and Path(os.path.realpath(other)) in Path(os.path.realpath(path)).parents:
+                raise _refused(path, f"it lies in {what}, a folder whose files are read")
         for other_name, other in [*chosen.items()][:i]:
             if _same(path, other):
                 raise _refused(path, f"`{other_name}` and `{name}` are the same file")
-        if whose := _owner(path):
+        if whose := owner_of(path):
             raise _refused(path, f"it lies in {whose}")
 
 
@@ -54,7 +59,7 @@ def check_table_folder(out: Path, source: Path) -> None:
     check_folder(out)
     if _same(out, source.absolute().parent):
         raise _refused(out, f"it is the folder of `{source.name}` itself", "name another folder with -o")
-    if whose := _owner(out / "table.json"):
+    if whose := owner_of(out / "table.json"):
         raise _refused(out, f"it lies in {whose}", "name another folder with -o")
     if out.is_dir() and (names := {path.name for path in out.iterdir()}) and not _is_table_folder(out, names):
         message = f"`{out}` is neither empty nor the folder of an earlier comparison: it holds `{min(names)}`"
@@ -94,12 +99,12 @@ def _read_by(source: Path, sets: Mapping[str, str]) -> Iterator[tuple[str, Path]
     if compilation.plan is not None:
         settings = compilation.plan.train
         for name, written in (("data", settings.data), ("eval_data", settings.eval_data)):
-            if written is not None:
-                yield f"the program's `{name}`", compilation.base / written
+            if written is not None and (path := row_source(written, compilation.base).path) is not None:
+                yield f"the program's `{name}`", path
 
 
-def _owner(path: Path) -> str | None:
-    """The artifact, model or training that a path lies in, with links followed or not; None: none of them."""
+def owner_of(path: Path) -> str | None:
+    """The artifact, the model or the training that a path lies in, as it is written or by links."""
     for folder in dict.fromkeys([*Path(os.path.realpath(path)).parents, *path.absolute().parents]):
         if folder.is_dir() and is_artifact(folder):
             return f"the artifact `{folder.name}`"

@@ -25,6 +25,7 @@ from masc.compiler.artifact import (
     write_artifact,
     writing,
 )
+from masc.compiler.files.sources import RowSource, row_source
 from masc.compiler.forms.essence import fingerprint
 from masc.compiler.ir.plan import Mode, Plan, TrainSettings
 from masc.compiler.pipeline import Compilation, Cut, compile_file
@@ -286,38 +287,40 @@ def load_program(found: Found, *, dtype: str | None, device: str | None) -> Prog
 
 def eval_rows_of(
     found: Found,
-    data: Path | None,
+    data: str | None,
     scorer: str,
     output: str | None,
     task: str | None = None,
     named: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """The rows to score, checked: of a file, or of a public task. named: the data's names for columns of the graph.
-    E0611 if the output does not exist."""
-    from masc.backends.torch.data.check import check_columns, check_output, columns_of, read_rows
-    from masc.backends.torch.evaluation.tasks import load_task, read_task
-    from masc.session.columns import in_data
+    """The rows to score, checked, as the graph reads them: a file's, or those of a task. named: what columns of the
+    graph are called there. E0611 where the output does not exist, E0672 for a name that is never read."""
+    from masc.backends.torch.data.check import check_columns, check_output
+    from masc.backends.torch.evaluation.tasks import load_task, published
+    from masc.session.columns import read_both, reading
 
     plan = found.plan
     if output is not None:
         check_output(plan, output)
-    columns = in_data(columns_of(plan, labels=not runs_code(scorer), texts=False), named or {})
-    path = eval_path(found, data, task)
+    labels = not runs_code(scorer)
+    source = eval_source(found, data, task)
     if task is None:
-        assert path is not None
-        return read_rows(path, columns)
-    if path is not None:
-        return read_task(task, path, columns)
+        assert source is not None
+        return read_both(source, reading(plan, named, labels=labels, texts=False))[1]
+    # A task calls its columns by names of its own, whatever the data of training has.
+    asked = reading(dataclasses.replace(plan, columns=()), named, labels=labels, texts=False)
+    if source is not None:
+        return read_both(source, asked, published(task))[1]
     rows = load_task(task)
-    check_columns(rows, columns, f"the task `{task}`")
-    return rows
+    check_columns(rows, asked.columns, f"the task `{task}`")
+    return [asked.of_graph(row) for row in rows]
 
 
-def eval_path(found: Found, data: Path | None, task: str | None = None) -> Path | None:
-    """The file with the rows to score; None: they are a public data set."""
+def eval_source(found: Found, data: str | None, task: str | None = None) -> RowSource | None:
+    """Where the rows to score are; None: they are a public data set's."""
     if task is not None:
-        return data
-    return data_path(data, found.plan.train.eval_data, found.compilation.base, "eval_data")
+        return None if data is None else row_source(data)
+    return data_source(data, found.plan.train.eval_data, found.compilation.base, "eval_data")
 
 
 def evaluate(
@@ -352,13 +355,13 @@ def evaluate(
         )
 
 
-def data_path(given: Path | None, written: str | None, base: Path, entry: str) -> Path:
-    """The path of a data file: given on the command line (relative to the working directory), or written in the file
-    (relative to the file). E0601 if it is neither."""
+def data_source(given: str | None, written: str | None, base: Path, entry: str) -> RowSource:
+    """A path on the command line is relative to the working directory, one in the file to the file. E0601 where neither
+    names rows."""
     if given is not None:
-        return given
+        return row_source(given)
     if written is None:
         raise fail(
             "E0601", "no data was named", hint=f'give --data FILE, or write `{entry} "FILE"` in the `train` block'
         )
-    return base / written
+    return row_source(written, base)

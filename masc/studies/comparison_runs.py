@@ -20,6 +20,7 @@ from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.analysis.reach import with_reach
 from masc.compiler.artifact import model_hash
 from masc.compiler.channels import CHANNELS
+from masc.compiler.files.sources import RowSource
 from masc.compiler.forms.essence import fingerprint
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.graph import Graph
@@ -29,7 +30,7 @@ from masc.compiler.passes.controls import alone, is_latent_chain, pooled, stoppe
 from masc.compiler.passes.text_team import as_text
 from masc.compiler.pipeline import Compilation, lower
 from masc.dsl.diagnostics import did_you_mean, fail
-from masc.session.programs import accepted, compile_source_of, data_path
+from masc.session.programs import accepted, compile_source_of, data_source
 from masc.terminal.console import say
 
 ROWS: dict[str, tuple[str, bool]] = {
@@ -88,34 +89,35 @@ class Run:
 
 def task_of(
     compilation: Compilation,
-    train: Path | None,
-    test: Path | None,
+    train: str | None,
+    test: str | None,
     scorer: str,
     output: str | None = None,
     limit: int | None = None,
     rows: Sequence[str] | None = None,
+    named: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Task:
-    """Read and check the data of a comparison. train, test: the data files; None: those that the program names. rows:
-    the rows that will run (None: all); training data is only read if one of them trains. options: fields of Task."""
-    from masc.backends.torch.data.check import check_output, columns_of, read_rows
+    """The data of a comparison, read and checked. train, test: None: what the file names; where no row (out of `rows`,
+    None: all) trains, nothing is read to train on. named: what columns are called in the data. options: of a Task."""
+    from masc.backends.torch.data.check import check_output
+    from masc.session.columns import read, reading
 
     check_rows(rows or ())
     plan = compilation.require()
     if output is not None:
         check_output(plan, output)
-    settings, base = plan.train, compilation.base
     train_rows: Sequence[Mapping[str, Any]] = ()
     if any(ROWS[row][1] for row in rows or ROWS):
-        train_rows = read_rows(data_path(train, settings.data, base, "data"), columns_of(plan, labels=True))
-    labels = columns_of(plan, labels=not runs_code(scorer), texts=False)
-    test_rows = read_rows(data_path(test, settings.eval_data, base, "eval_data"), labels)[:limit]
+        train_rows = read(source_of(compilation, train, "data"), reading(plan, named, labels=True))
+    asked = reading(plan, named, labels=not runs_code(scorer), texts=False)
+    test_rows = read(source_of(compilation, test, "eval_data"), asked)[:limit]
     return Task(train_rows, test_rows, scorer, output or plan.outputs[0], **options)
 
 
-def path_of(compilation: Compilation, given: Path | None, entry: str) -> Path:
-    """The data file for a train entry: `data` or `eval_data`."""
-    return data_path(given, getattr(compilation.require().train, entry), compilation.base, entry)
+def source_of(compilation: Compilation, given: str | None, entry: str) -> RowSource:
+    """Where the rows are that are trained on (entry `data`) or scored (`eval_data`)."""
+    return data_source(given, getattr(compilation.require().train, entry), compilation.base, entry)
 
 
 def runs(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from masc.backends.scoring.registry import declared
 from masc.compiler.artifact import versions
 from masc.compiler.files.reading import digest_of
+from masc.compiler.files.sources import RowSource
 from masc.compiler.forms.essence import fingerprint
 from masc.version import __version__
 
@@ -56,13 +57,16 @@ def weights_of(found: Found) -> dict[str, Any]:
 
 
 def of_data(
-    rows: Sequence[Mapping[str, Any]], task: str | None, path: Path | None, named: Mapping[str, str]
+    rows: Sequence[Mapping[str, Any]], task: str | None, source: RowSource | None, named: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Which rows were used: a file with its hash, or a public data set. rows: the rows themselves."""
+    """Which rows: a file with its hash, what else was named, or a public data set. rows: those that were used, of the
+    first ones on."""
     known: dict[str, Any] = {} if task is None else {"task": task}
-    if path is not None:
-        known |= {"path": str(path.absolute()), "sha256": digest_of(path)}
-    elif task is None:  # from Python: identified by their contents
+    if source is not None:
+        known |= {"path" if source.path is not None else "hub": source.absolute}
+    if source is not None and source.path is not None and source.path.is_file():
+        known |= {"sha256": digest_of(source.path)}
+    elif task is None:  # nobody but the rows themselves can tell which they are
         text = json.dumps([dict(row) for row in rows], sort_keys=True, default=str)
         known |= {"rows_sha256": hashlib.sha256(text.encode()).hexdigest()}
     return known | {"rows": len(rows), "columns": dict(named)}
@@ -80,10 +84,11 @@ def of_comparison(
     seeds: Sequence[int],
     sets: Mapping[str, str],
     sweep: Mapping[str, Sequence[str]],
-    train: Path | None = None,
-    test: Path | None = None,
+    train: RowSource | None = None,
+    test: RowSource | None = None,
+    named: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The same for a comparison. train, test: the files of the rows; None: they came from Python."""
+    """The same of a comparison. train, test: where the rows are from, where that has a name."""
     return {
         "time": now(),
         "versions": {"masc": __version__, **dict(versions())},
@@ -94,8 +99,8 @@ def of_comparison(
         "seeds": list(seeds),
         "scorer": declared(task.scorer).name,
         "output": task.output,
-        "train": of_data(task.train_rows, None, train, {}),
-        "test": of_data(task.test_rows, None, test, {}),
+        "train": of_data(task.train_rows, None, train, named or {}),
+        "test": of_data(task.test_rows, None, test, named or {}),
         "samples": task.samples,
         "sampled": task.sampled,
         "batch": task.batch,

@@ -22,10 +22,11 @@ from masc.compiler.artifact import (
     write_artifact,
     writing,
 )
+from masc.compiler.files.sources import RowSource
 from masc.compiler.passes.data_files import missing_columns
 from masc.compiler.pipeline import Compilation
 from masc.dsl.diagnostics import Diagnostic, MascError, fail
-from masc.session.programs import accepted, compile_remembering, data_path, tell_remembered
+from masc.session.programs import accepted, compile_remembering, data_source, tell_remembered
 from masc.session.weights import check_models
 from masc.terminal.console import report, say
 from masc.training import progress as training
@@ -41,8 +42,8 @@ class Request:
 
     argument: Path | None
     sets: Mapping[str, str]
-    data: Path | None = None
-    eval_data: Path | None = None
+    data: str | None = None
+    eval_data: str | None = None
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     resume: bool = False
     force: bool = False
@@ -62,8 +63,7 @@ def train(asked: Request) -> None:
 
 
 def _train(asked: Request, path: Path, root: Path) -> None:
-    from masc.backends.torch.data.check import columns_of
-    from masc.session.columns import checked, read, renamed
+    from masc.session.columns import read, reading
 
     known = known_manifest(Layout(root))
     settled = () if asked.eval_data is None else ("W0217",)
@@ -72,13 +72,15 @@ def _train(asked: Request, path: Path, root: Path) -> None:
     _check_earlier(root, compilation, known, asked)
     _tell(path, root, compilation, known, asked)
     settings = plan.train
-    named = checked(asked.columns, plan)
-    data = data_path(asked.data, settings.data, compilation.base, "data")
-    if wrong := _missing(compilation, data, named):
+    learning = reading(plan, asked.columns, labels=True)
+    data = data_source(asked.data, settings.data, compilation.base, "data")
+    if wrong := _missing(compilation, data, asked.columns):
         raise MascError(wrong)
-    rows = renamed(read(data, columns_of(plan, labels=True), named), named)
-    test = asked.eval_data or (compilation.base / settings.eval_data if settings.eval_data else None)
-    eval_rows = renamed(read(test, columns_of(plan, labels=True, texts=False), named), named) if test else None
+    rows = read(data, learning)
+    eval_rows = None
+    if asked.eval_data or settings.eval_data:
+        test = data_source(asked.eval_data, settings.eval_data, compilation.base, "eval_data")
+        eval_rows = read(test, reading(plan, asked.columns, labels=True, texts=False))
 
     from masc.backends.torch.build import build, fast_dtype  # here, for it takes seconds: what is wrong shows before
     from masc.backends.torch.engine.history import History
@@ -115,13 +117,13 @@ def _train(asked: Request, path: Path, root: Path) -> None:
             if (trained := program.history.trained_by) is not None:
                 before = known.training if on and known is not None else None
                 starts = before.starts if before is not None else trained.starts  # with what was read then
-                trained = dataclasses.replace(trained, data=str(data.absolute()), set=compilation.set, starts=starts)
+                trained = dataclasses.replace(trained, data=data.absolute, set=compilation.set, starts=starts)
                 program.note(dataclasses.replace(program.history, trained_by=trained))
             program.save(root, force=True)  # what was there before has been resumed or given up above
             say(f"trained -> {root}")
 
 
-def _missing(compilation: Compilation, data: Path, named: Mapping[str, str]) -> list[Diagnostic]:
+def _missing(compilation: Compilation, data: RowSource, named: Mapping[str, str]) -> list[Diagnostic]:
     """E0604 for each column that the data lacks, where the graph names it."""
     assert compilation.graph is not None
     assert compilation.file is not None

@@ -11,9 +11,9 @@ import pytest
 
 from masc.backends.scoring.code import passes
 from masc.backends.scoring.registry import SCORERS
-from masc.backends.torch.data.check import check_columns
+from masc.backends.torch.data.check import check_columns, read_rows
 from masc.backends.torch.evaluation.evaluate import evaluate
-from masc.backends.torch.evaluation.tasks import TASKS, ask, load_task, read_task, task_problem
+from masc.backends.torch.evaluation.tasks import TASKS, ask, load_task, published, task_problem
 from masc.dsl.diagnostics import MascError
 from support import WALLS, chain, make_program
 
@@ -119,9 +119,9 @@ def test_another_split(hub: Path) -> None:
     file.write_text(file.read_text() * 3)
     rows = load_task("gsm8k", split="train", root=hub)
     assert [row["solution"] for row in rows] == ["It is 1200 in all.\nThe answer is 1200."] * 3
-    with pytest.raises(MascError, match=r"cannot load the data set `openai/gsm8k`.*nosuch") as caught:
+    with pytest.raises(MascError, match=r"`openai/gsm8k`: it has no split `nosuch`") as caught:
         load_task("gsm8k", split="nosuch", root=hub)
-    assert caught.value.diagnostics[0].code == "E0624"
+    assert caught.value.diagnostics[0].code == "E0626"
 
 
 def test_options_are_shuffled_by_the_question_alone() -> None:
@@ -146,17 +146,17 @@ def test_files_as_published_or_as_rows(tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     for name, told in (("humaneval", "Complete this Python function"), ("mbpp", "assert double(3) == 6")):
         file.write_text(json.dumps(RECORDS[name]) + "\n")
-        (row,) = read_task(name, file, ("question",))
+        (row,) = read_rows(file, ("question",), published(name))
         assert told in row["question"]
         assert passes(row["answer"], row, WALLS)
     plain = {"question": "q", "answer": "a", "prompt": "p", "test": "t"}
     file.write_text(json.dumps(plain) + "\n")
     for name in TASKS:
-        assert read_task(name, file, ("question", "answer")) == [plain]
+        assert read_rows(file, ("question", "answer"), published(name)) == [plain]
     file.write_text('{"prompt": 3, "test": ""}\n')
     for name in ("humaneval", "mbpp", "gsm8k"):
         with pytest.raises(MascError, match="line 1 has no column `question`"):
-            read_task(name, file, ("question",))
+            read_rows(file, ("question",), published(name))
 
 
 def test_what_is_wrong_is_told(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:

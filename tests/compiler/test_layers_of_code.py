@@ -32,7 +32,20 @@ ROOMS = {
     ],
     "masc.backends": ["memory", "diagram", "scoring", "torch"],
     "masc.backends.torch": ["data", "model", "channels", "engine", "", "training", "evaluation", "probing", "proving"],
-    "masc": ["version", "terminal", "session", "training", "studies", "serving", "api", "lsp", "commands", "cli", ""],
+    "masc": [
+        "version",
+        "terminal",
+        "session",
+        "training",
+        "studies",
+        "harness",
+        "serving",
+        "api",
+        "lsp",
+        "commands",
+        "cli",
+        "",
+    ],
 }
 """What a folder holds, in the order in which it may import: files and folders by name, "" for all other files."""
 HEAVY = {"torch", "transformers", "peft", "huggingface_hub", "accelerate"}

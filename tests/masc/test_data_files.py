@@ -129,3 +129,99 @@ def test_a_column_whose_name_is_no_name_of_the_language(masc: Command, folder: P
     assert masc("train", "--set", "steps=1").code == 0
     assert masc("fmt", "courier.mas", "--to", "yaml", "-o", "courier.yaml").code == 0
     assert compile_file(folder / "courier.yaml").graph.labels == (("answer", name),)  # type: ignore[union-attr]
+
+
+OTHER = GRAPH.replace("answer <- word", 'answer <- "Gold Answer"\n  code <- "The Code"').replace(
+    '"train.jsonl"', '"rows:train"'
+)
+
+
+def named(folder: Path, count: int = 6) -> None:
+    (folder / "rows").mkdir()
+    for name in ("train", "test"):
+        lines = [json.dumps({"The Code": str(i), "Gold Answer": "a"}) + "\n" for i in range(count)]
+        (folder / "rows" / f"{name}.jsonl").write_text("".join(lines))
+
+
+def test_inputs_and_answers_have_other_names_in_the_data(masc: Command, folder: Path) -> None:
+    named(folder)
+    text = OTHER.replace('"test.jsonl"', '"rows:test"')
+    assert said(folder, text) == []
+    (wrong, *_) = said(folder, text.replace("The Code", "The Cod"))
+    assert (wrong.code, wrong.span and wrong.span.text, wrong.hint) == (
+        "W0216",
+        '"The Cod"',
+        "did you mean `The Code`?",
+    )
+    (folder / "courier.mas").write_text(text)
+    trained = masc("train", "--set", "steps=1")
+    assert trained.code == 0, trained.err
+    done = masc("eval", "--out", "said.json")
+    assert done.code == 0, done.err
+    about = json.loads((folder / "said.json").read_text())["run"]["data"]
+    assert about["path"].endswith("rows:test")
+    assert len(about["rows_sha256"]) == 64
+    assert masc("run", "--data", "rows:test", "--out", "out.jsonl").code == 0
+    first = json.loads((folder / "out.jsonl").read_text().splitlines()[0])
+    assert list(first) == ["The Code", "Gold Answer", "answer"], "columns as they are in the data"
+    (folder / "plain.jsonl").write_text('{"code": "1", "word": "a"}\n')
+    assert masc("eval", "--data", "plain.jsonl").code == 1
+    done = masc("eval", "--data", "plain.jsonl", "--column", "code=code", "--column", "Gold Answer=word")
+    assert done.code == 0, done.err
+
+
+def test_what_is_read_is_not_written_over(masc: Command, folder: Path) -> None:
+    named(folder)
+    refused = masc("run", "--data", "rows:test", "--out", "rows/out.jsonl")
+    assert "E0612" in refused.err
+    assert "a folder whose files are read" in refused.err
+
+
+def test_compare_and_audit_take_names_of_columns(masc: Command, folder: Path) -> None:
+    named(folder)
+    (folder / "courier.mas").write_text(GRAPH)
+    assert masc("train", "--set", "steps=1").code == 0
+    names = ("--column", "code=The Code", "--column", "word=Gold Answer")
+    done = masc("audit", "--data", "rows:test", *names)
+    assert done.code == 0, done.err
+    done = masc("compare", "--rows", "single", "--samples", 0, "--test", "rows:test", *names)
+    assert done.code == 0, done.err
+    assert masc("audit", "--data", "rows:test", "--column", "cod=x").err.count("E0672") == 1
+
+
+def test_a_conversation_trains_as_it_is(masc: Command, folder: Path) -> None:
+    talk = [{"role": "user", "content": "12"}, {"role": "assistant", "content": "a"}]
+    (folder / "train.jsonl").write_text((json.dumps({"messages": talk}) + "\n") * 6)
+    (folder / "test.jsonl").write_text((json.dumps({"messages": talk}) + "\n") * 2)
+    assert said(folder, GRAPH) == []
+    trained = masc("train", "--set", "steps=1")
+    assert trained.code == 0, trained.err
+    assert masc("run", "--data", "test.jsonl", "--out", "out.jsonl").code == 0
+    first = json.loads((folder / "out.jsonl").read_text().splitlines()[0])
+    assert list(first) == ["messages", "answer"]
+    (folder / "test.jsonl").write_text(json.dumps({"messages": [*talk, *talk]}) + "\n")
+    refused = masc("eval")
+    assert "error[E0628]: line 1 has a conversation (`messages`) of several turns" in refused.err
+    assert masc("eval", "--column", "code=messages.before").code == 1, "then nobody reads the question"
+
+
+def test_rows_from_python(folder: Path) -> None:
+    import masc
+
+    named(folder)
+    program = masc.compile("courier.mas")
+    rows = masc.read_rows("rows:test", program, columns={"code": "The Code", "word": "Gold Answer"})
+    assert (rows[0]["code"], rows[0]["word"]) == ("0", "a")
+    with pytest.raises(masc.MascError, match="no column `word`"):
+        masc.read_rows("rows:test", program, columns={"code": "The Code"})
+    assert masc.read_rows("rows:test", program, columns={"code": "The Code"}, labels=False)[1]["code"] == "1"
+
+
+def test_a_split_or_hub_that_is_not_there(folder: Path) -> None:
+    named(folder)
+    (found, *_) = said(folder, GRAPH.replace('"train.jsonl"', '"openai/gsm8k"'))
+    assert (
+        found.hint == "a data set of the hub is named with its split: `openai/gsm8k:train`, `openai/gsm8k:config/train`"
+    )
+    alone = GRAPH.replace('  eval_data "test.jsonl"\n', "")
+    assert said(folder, alone.replace('"train.jsonl"', '"openai/gsm8k:main/train"')) == []

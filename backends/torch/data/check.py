@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from masc.backends.torch.data.formats import entries, no_rows_hint
+from masc.backends.torch.data.conversations import ConversationError
+from masc.backends.torch.data.sources import entries_of, hint_for_none
 from masc.backends.torch.data.values import names_of, text_of
-from masc.compiler.files.reading import read_regular
+from masc.compiler.files.conversations import COLUMNS as CONVERSATIONS
+from masc.compiler.files.conversations import PARTS
+from masc.compiler.files.sources import RowSource, row_source
 from masc.compiler.ir.plan import Plan, Slot
 from masc.dsl.diagnostics import Diagnostic, MascError, did_you_mean, fail
 from masc.dsl.source import Span
 
-MOST_BYTES = 16 << 30
-"""Of a file of rows: it is held in memory as a whole."""
 _MOST = 10
 """How many errors of one file are told."""
 
@@ -37,42 +38,43 @@ def check_output(plan: Plan, output: str) -> None:
 
 
 def read_rows(
-    path: Path, columns: Sequence[str], complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    source: RowSource | Path,
+    columns: Sequence[str],
+    complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of a file: JSON lines (UTF-8, blank lines are skipped), a JSON array, CSV or Parquet (`formats.py`).
+    """Rows of a source (`sources.py`): of a file JSON lines (UTF-8, blank lines are skipped), a JSON array, CSV or
+    Parquet (`formats.py`).
 
     columns: those that every row must have, after `complete` has added to it what follows from its other columns.
 
     Errors, with file and line, several at once: E0601 the file cannot be read, E0602 a broken line or a format that is
-    not known, E0604 a missing column (once for each), E0605 no rows, E0607 a value that is neither text nor a number.
+    not known, E0604 a missing column (once for each), E0605 no rows, E0607 a value that is neither text nor a number,
+    E0628 a conversation that `complete` refuses; E0624 to E0627 as of `entries_of`.
     """
+    source = row_source(source) if isinstance(source, Path) else source
     rows: list[dict[str, Any]] = []
     wrong: list[Diagnostic] = []
     told: set[str] = set()
-    for found in entries(path, _content(path)):
+    for found in entries_of(source):
         if isinstance(found, MascError):
             wrong += found.diagnostics
         else:
-            rows.append(found.row if complete is None else complete(found.row))
-            here = [name for name in columns if name not in told]
-            wrong += _column_problems(rows[-1], here, found.where, found.span)
-            told |= {name for name in here if name not in rows[-1]}
+            try:
+                rows.append(found.row if complete is None else complete(found.row))
+            except ConversationError as error:
+                wrong.append(Diagnostic("E0628", f"{found.where} {error}", found.span, hint=error.hint))
+                rows.append(found.row)
+            else:
+                here = [name for name in columns if name not in told]
+                wrong += _column_problems(rows[-1], here, found.where, found.span)
+                told |= {name for name in here if name not in rows[-1]}
         if len(wrong) >= _MOST:
             break
     if wrong:
         raise MascError(wrong[:_MOST])
     if not rows:
-        raise fail("E0605", f"{path} holds no rows", hint=no_rows_hint(path))
+        raise fail("E0605", f"{source} holds no rows", hint=hint_for_none(source))
     return rows
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return read_regular(path, MOST_BYTES)
-    except OSError as error:
-        raise fail("E0601", f"cannot read {path}: {error.strerror or error}") from None
-    except ValueError as error:  # a null character in the path
-        raise fail("E0601", f"cannot read {str(path)!r}: {error}") from None
 
 
 def check_columns(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], source: str) -> None:
@@ -88,7 +90,9 @@ def _column_problems(row: Mapping[str, Any], columns: Sequence[str], where: str,
     wrong = []
     for column in columns:
         if column not in row:
-            hint = did_you_mean(column, list(row)) or f"it has {names_of(row)}"
+            talk = next((name for name in CONVERSATIONS if name in row), None)
+            parts = f"; parts of its conversation are {', '.join(f'`{talk}.{part}`' for part in PARTS)}" if talk else ""
+            hint = did_you_mean(column, list(row)) or f"it has {names_of(row)}{parts}"
             wrong.append(Diagnostic("E0604", f"{where} has no column `{column}`", span, hint=hint))
             continue
         try:

@@ -16,7 +16,7 @@ def rows_of(given: Any, what: str) -> list[Row]:
         raise TypeError(f"`{what}` is a list of dicts, not one mapping: give [row], or one split of a data set")
     if isinstance(given, str | bytes | os.PathLike):
         raise TypeError(f"`{what}` is a text or a path, not rows: read the file first, a dict from each line")
-    narrow = _narrow(given)
+    narrow = narrow_columns(given)
     if callable(as_dicts := getattr(given, "to_dicts", None)):  # polars
         given = as_dicts()
     elif callable(as_dict := getattr(given, "to_dict", None)) and hasattr(given, "columns"):  # pandas
@@ -32,7 +32,7 @@ def rows_of(given: Any, what: str) -> list[Row]:
     return [narrowed(dict(row), narrow) for row in rows] if narrow else rows
 
 
-def _narrow(given: Any) -> dict[str, str]:
+def narrow_columns(given: Any) -> dict[str, str]:
     """The columns of a data frame or data set whose numbers have 32 or 16 bits, and the type: the rows will hold
     Python's floats, which do not tell."""
     tables = (getattr(given, name, None) for name in ("dtypes", "schema", "features"))

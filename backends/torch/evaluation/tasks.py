@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from masc.backends.torch.data.check import read_rows
-from masc.dsl.diagnostics import MascError, did_you_mean, fail, first_line
+from masc.backends.torch.data.sources import FILE, refusal
+from masc.dsl.diagnostics import did_you_mean, fail
 
 Record = Mapping[str, Any]
 Row = dict[str, Any]
@@ -153,9 +153,10 @@ def load_task(name: str, split: str | None = None, root: Path | None = None) -> 
     return _rows(task, _records(task, split or task.split, task.hub if root is None else str(root / task.hub)))
 
 
-def read_task(name: str, path: Path, columns: Sequence[str]) -> list[Row]:
-    """The rows of a JSON-lines file for a task: `question` and `answer`, or as the data set is published."""
-    return read_rows(path, columns, TASKS[name].row if TASKS[name].published else None)
+def published(name: str) -> Callable[[Row], Row] | None:
+    """What makes rows of a file for a task of what they are where the data set is published; None: they have `question`
+    and `answer`."""
+    return TASKS[name].row if TASKS[name].published else None
 
 
 def _rows(task: Task, records: Iterable[Record]) -> list[Row]:
@@ -166,11 +167,8 @@ def _rows(task: Task, records: Iterable[Record]) -> list[Row]:
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             what = f"has no {error}" if isinstance(error, KeyError) else str(error)
             told = f"record {number} of the data set `{task.hub}` is not of the form that was expected: {what}"
-            raise fail("E0624", told, hint=_FILE) from None
+            raise fail("E0624", told, hint=FILE) from None
     return rows
-
-
-_FILE = "rows from a file do as well: --data FILE"
 
 
 def _records(task: Task, split: str, path: str) -> Iterable[Record]:
@@ -178,23 +176,10 @@ def _records(task: Task, split: str, path: str) -> Iterable[Record]:
         from datasets import load_dataset
     except ImportError:
         raise fail(
-            "E0623", "tasks need the package `datasets`, which is not installed", hint=f"pip install datasets; {_FILE}"
+            "E0623", "tasks need the package `datasets`, which is not installed", hint=f"pip install datasets; {FILE}"
         ) from None
     try:
         records: Iterable[Record] = load_dataset(path, task.config, split=split)
     except Exception as error:  # of many kinds: its own, the hub's, the system's, pyarrow's
-        raise _refusal(task, error) from None
+        raise refusal(task.hub, error, task.gated) from None
     return records
-
-
-def _refusal(task: Task, error: Exception) -> MascError:
-    """The hub tells a stranger that a gated data set is not there, and so does `datasets`, in several wordings."""
-    said = str(error)
-    stranger = re.search(r"gated|authenticat|doesn't exist|\b40[13]\b", said) is not None
-    while error.__cause__ is not None and isinstance(error.__cause__, Exception):  # "An error occurred" says little
-        error = error.__cause__
-    first = first_line(error)
-    if stranger and (task.gated or "gated" in said):
-        hint = f"ask for access on its page on the Hugging Face hub and log in with `hf auth login`; {_FILE}"
-        return fail("E0625", f"the data set `{task.hub}` is only for those whom its owners let in", hint=hint)
-    return fail("E0624", f"cannot load the data set `{task.hub}`: {first}", hint=f"without a network, {_FILE}")
