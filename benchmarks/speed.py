@@ -16,11 +16,13 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,8 @@ def setting(toy: bool, pairs: int) -> dict[str, Any]:
 
 def commit() -> str:
     """The last commit that changed what is measured; `+`: it has been changed since. Empty outside of a clone."""
+    if shutil.which("git") is None:
+        return ""
     code = ("--", "backends", "compiler", "dsl", "masc")
     last, changed = (
         subprocess.run(["git", *command, *code], cwd=ROOT, capture_output=True, text=True).stdout.strip()
@@ -127,18 +131,22 @@ def main() -> None:
     warnings.simplefilter("ignore")
     transformers.utils.logging.disable_progress_bar()
     pairs = 2 if options.toy else options.pairs
-    bench = Bench(SMALL if options.toy else FULL, pairs, CLOCKS[options.clock])
     of = {**setting(options.toy, pairs), "clock": options.clock}
     print("; ".join(f"{name} {value}" for name, value in of.items()), file=sys.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(SMALL if options.toy else FULL, pairs, Path(folder), CLOCKS[options.clock])
+        measure(bench, [name for name in BARS if name in options.only or not options.only], of, options.json)
+
+
+def measure(bench: Bench, names: Sequence[str], of: Mapping[str, Any], kept: Path | None) -> None:
+    """Print the table, row by row; what is kept of the same setting is not measured again."""
     print("| bar | measured | against | found, median (range) | aim | made of |\n| --- | --- | --- | --- | --- | --- |")
-    rows = known(options.json)
-    for name, bar in BARS.items():
-        if options.only and name not in options.only:
-            continue
+    rows = known(kept)
+    for name in names:
         if rows.get(name, {}).get("of") != of:
-            rows[name] = as_row(bar.measure(bench), of)
-            keep(options.json, rows)
-        print(line(name, bar, rows[name]), flush=True)
+            rows[name] = as_row(BARS[name].measure(bench), of)
+            keep(kept, rows)
+        print(line(name, BARS[name], rows[name]), flush=True)
 
 
 if __name__ == "__main__":

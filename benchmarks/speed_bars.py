@@ -6,13 +6,13 @@ random weights of one shape, every agent with a LoRA adapter of rank 16 on all p
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import statistics
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,13 @@ BEFORE = 2
 
 @dataclass
 class Bench:
-    """What bars run on. pairs: how often each comparison is made. clock: seconds, as they are counted."""
+    """What bars run on. pairs: how often each comparison is made. folder: where models and teams are written. clock:
+    seconds, as they are counted."""
 
     sizes: Sizes
     pairs: int
+    folder: Path
     clock: Callable[[], float] = time.perf_counter
-    folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp()))
 
     @cached_property
     def model(self) -> Path:
@@ -247,7 +248,7 @@ def wanted(bench: Bench) -> Found:
     random.Random(0).shuffle(lengths)
     model = write_countdown(bench.folder / "countdown", 130)
     inner, width, layers = (
-        masc_config(model)[name] for name in ("intermediate_size", "hidden_size", "num_hidden_layers")
+        config_of(model)[name] for name in ("intermediate_size", "hidden_size", "num_hidden_layers")
     )
     agents = ['agent a on m { user "w1 {q}" think 2 }\n', 'agent b on m { user "w2 {q}" answer (max_tokens = 200) }\n']
     made = program(bench.folder, team(model, agents, "  a -> b : kv"), dtype="float32")
@@ -266,9 +267,7 @@ def wanted(bench: Bench) -> Found:
     return Found([sum(lengths) / passed], {"wanted": sum(lengths), "decoded": passed})
 
 
-def masc_config(model: Path) -> dict[str, Any]:
-    import json
-
+def config_of(model: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
     return found
 

@@ -25,10 +25,10 @@ LAUNCHING = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLau
 
 
 class Device:
-    """A GPU, or the CPU (to try the script). name: of torch: `cuda`, `cpu`."""
+    """A GPU, or the CPU (to try the script). name: torch's (`cuda`, `cpu`); folder: where models are written."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.cuda = name, name.startswith("cuda")
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name, self.folder, self.cuda = name, folder, name.startswith("cuda")
 
     @property
     def card(self) -> str:

@@ -4,11 +4,9 @@ and the floor (bytes over bandwidth, FLOPs over rate)."""
 from __future__ import annotations
 
 import gc
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +26,7 @@ class Team:
 
     def __init__(self, device: Device, shape: Shape, times: int) -> None:
         self.device, self.shape, self.times = device, shape, times
-        self.folder = Path(tempfile.mkdtemp())
+        self.folder = device.folder / shape.name
         self.tokens, self.positions, self.latents = (32, 64, 10) if device.cuda else (4, 20, 2)
         self.model = random_model(shape, torch.bfloat16, device=device.name).requires_grad_(False)
 

@@ -5,7 +5,6 @@ are the CPU's, decoding equals teacher forcing, a chain equals one pass. Graphs 
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -48,11 +47,13 @@ def _of(device: Device, names: Sequence[str], dtype: str) -> Parts:
         yield f"{name}, {dtype}", partial(of_graph, device, name, dtype)
 
 
-def tiny() -> Path:
+def tiny(device: Device) -> Path:
     """A folder with the tests' tiny model, and the other one beside it."""
-    root = Path(tempfile.mkdtemp())
-    make_other(root / "other")
-    return make_model(root / "tiny")
+    model = device.folder / "tiny"
+    if not model.exists():
+        make_other(device.folder / "other")
+        make_model(model)
+    return model
 
 
 def off(one: torch.Tensor, other: torch.Tensor) -> float:
@@ -63,7 +64,7 @@ def off(one: torch.Tensor, other: torch.Tensor) -> float:
 
 def of_graph(device: Device, name: str, dtype: str) -> dict[str, Any]:
     """All that holds of a graph, and what does not by name (`wrong`)."""
-    folder = tiny()
+    folder = tiny(device)
     here, there = (make_program(GRAPHS[name], folder, dtype=dtype, device=d) for d in (device.name, "cpu"))
     limit = CLOSE[dtype]
     found: dict[str, Any] = {}
@@ -117,7 +118,7 @@ def _forced(program: Any, row: Mapping[str, Any], said: Any) -> float:
 
 def one_pass(device: Device) -> dict[str, Any]:
     """Agents without latents and adapters that see all before them are one pass over all prompts."""
-    program = make_program(chain(*((n, 0, "norm") for n in "abcd"), adapt="none"), tiny(), device=device.name)
+    program = make_program(chain(*((n, 0, "norm") for n in "abcd"), adapt="none"), tiny(device), device=device.name)
     base, worst = program.base("a"), 0.0
     with torch.no_grad():
         out = program(ROWS)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 import traceback
 import warnings
@@ -143,15 +144,16 @@ def main() -> None:
     )
     options = parser.parse_args()
     began = time.monotonic()
-    device = Device("cpu" if options.toy else options.device)
-    if device.cuda and not torch.cuda.is_available():
+    name = "cpu" if options.toy else options.device
+    if name != "cpu" and not torch.cuda.is_available():
         raise SystemExit("torch sees no GPU here; --toy tries the script on the CPU")
     warnings.simplefilter("ignore")
     transformers.utils.logging.disable_progress_bar()
     known = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     parts = Parts(options.json, known, options.only, options.seconds, began)
     shapes = {"toy": TOY_QWEN3} if options.toy else {"8B": QWEN3_8B, "0.6B": QWEN3_06B}
-    measure(parts, device, shapes, options.toy)
+    with tempfile.TemporaryDirectory() as folder:
+        measure(parts, Device(name, Path(folder)), shapes, options.toy)
     print("\n" + "\n".join(table(parts.found)))
 
 
