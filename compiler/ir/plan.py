@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, TypeVar
 
-from masc.compiler.ir.adapter import Lora as Lora
+from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.arrival import Arrival, Kept
 from masc.compiler.ir.ranges import Layers
 

@@ -17,7 +17,8 @@ from masc.backends.torch.model.applying import Aliases, make_contextual
 from masc.backends.torch.model.stored import pack, unpack
 from masc.compiler.files.reading import parse_json
 from masc.compiler.files.writing import atomic_write
-from masc.compiler.ir.plan import Lora
+from masc.compiler.ir.adapter import Lora
+from masc.compiler.language.adapters import LORA
 from masc.compiler.models.peft import CONFIG, WEIGHTS, differences, read_adapter
 from masc.dsl.diagnostics import fail
 
@@ -26,9 +27,10 @@ MLP = ("gate_proj", "up_proj", "down_proj")
 _PREFIX = "base_model.model."
 """PEFT names tensors as seen from its own wrapper, which stands above the model."""
 _MAGNITUDE = "lora_magnitude_vector"
-_LATER = ("use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "lora_bias")
+_RARE = ("rank_pattern", "alpha_pattern", "lora_bias")
+_LATER = (*(option.peft for option in LORA.values() if option.flag), *_RARE)
 """Entries that some versions of PEFT leave out."""
-_SHAPING = ("peft_type", "r", "lora_alpha", "target_modules", "bias", *_LATER)
+_SHAPING = ("peft_type", *(option.peft for option in LORA.values() if option.weights), "bias", *_RARE)
 """Entries of an adapter's configuration that decide what it computes."""
 
 
@@ -62,16 +64,9 @@ def _targets(base: nn.Module, lora: Lora, agent: str) -> list[str]:
 def add(base: nn.Module, agent: str, lora: Lora, seed: int) -> None:
     """Put a fresh adapter on the base: A random from the seed and the agent's name alone, B zero, with DoRA the lengths
     of the base's rows, all float32."""
-    config = LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # PEFT divides it; its annotation says int
-        lora_dropout=lora.dropout,
-        use_rslora=lora.rslora,
-        use_dora=lora.dora,
-        target_modules=_targets(base, lora, agent),
-        bias="none",
-        task_type=TaskType.CAUSAL_LM,
-    )
+    options: dict[str, Any] = {option.peft: getattr(lora, option.name) for option in LORA.values()}
+    options[LORA["targets"].peft] = _targets(base, lora, agent)
+    config = LoraConfig(**options, bias="none", task_type=TaskType.CAUSAL_LM)
     device = next(base.parameters()).device
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.manual_seed(derive(seed, agent))

@@ -27,7 +27,7 @@ from masc.backends.torch.model.lora import groups_of, projections
 from masc.backends.torch.model.rotation import NEAR, Rotation, candidates, fitting
 from masc.backends.torch.model.segments import KeysValues, Past
 from masc.compiler.files.reading import read_json
-from masc.compiler.ir.plan import Lora
+from masc.compiler.ir.adapter import Lora
 from masc.compiler.models.chat import ChatTemplate, Form, look, unused
 from masc.compiler.models.folder.templates import read_template
 from masc.compiler.models.refusal import RefusalError
