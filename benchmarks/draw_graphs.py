@@ -271,6 +271,8 @@ def _edge(random: Random, sender: str, receiver: str, kind: str, model: str, ste
         options.append(("layers", f"{first}..{random.randrange(first, LAYERS[model])}"))
     if kind != "text" and random.random() < 0.3:
         options.append(("gradient", "stop"))
+    if kind != "text" and random.random() < 0.25:
+        options.append(("gate", "learned"))
     return Edge(sender, receiver, kind, tuple(options))
 
 

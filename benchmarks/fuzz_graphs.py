@@ -38,6 +38,7 @@ from masc.backends.torch.engine.probe import Probe
 from masc.backends.torch.model.segments import Opening
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.reached import reached
+from masc.compiler.channels.gate import TENSOR
 from masc.compiler.forms.plan_json import dump_plan, load_plan
 from masc.compiler.forms.plan_parse import parse_plan
 from masc.compiler.forms.plan_text import print_plan
@@ -100,6 +101,8 @@ def _built(plan: Plan, folder: Path, dtype: str = "float64") -> Program:
             drawn = torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
             if ".lora_B." in name or name.endswith(".gate"):
                 parameter.copy_(drawn * 0.2)
+            elif name.endswith(TENSOR):  # half open, all of them otherwise
+                parameter.copy_(drawn * 0.3)
             elif name.startswith("links."):  # off the ridge, where the map is singled out
                 parameter.add_(drawn * 0.05)
     return program
@@ -181,7 +184,8 @@ def gradients(case: Case) -> None:
         backward(program(ROWS).loss)
     touched = {n for n, p in program.trainable().items() if p.grad is not None and float(p.grad.abs().max()) > 0}
     same("the tensors that get a gradient (left) and those that the edges give one", touched, wanted)
-    same("what the plan says is reached (left) and what is", set(reached(program)), touched)
+    said = {name for name in reached(program) if name in touched or _node(program, name) not in oracle.narrower}
+    same("what the plan says is reached (left) and what is", said, touched)
     passed = {where for where, size in crossed.items() if size > 0}
     same("the views that a gradient passes (left) and those that the edges let pass", passed, views)
 
@@ -202,6 +206,8 @@ def openings(case: Case) -> None:
     with held(whole, _oracle(case, whole), opening):
         backward(whole(ROWS, opening=opening).loss)
     for name, parameter in whole.trainable().items():
+        if name.endswith(TENSOR) and "hidden(" in name:
+            continue  # which a segment carries along: it is no key and no value, and is not held here
         wanted = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         close(f"the gradient of {name}", gradients[name], wanted)
 
@@ -331,7 +337,9 @@ def _oracle(case: Case, program: Program) -> Oracle:
     assert case.compilation.graph is not None
     answering = frozenset(turn.activation for turn in case.plan.answering)
     layers = {agent.name: program.base(agent.name).layers for agent in case.plan.agents}
-    return Oracle(case.compilation.graph, layers, answering)
+    gates = {name.partition("(")[2][:-1]: value for name, value in program.openness().items() if name[:3] == "kv("}
+    opened = {tuple(pair.split(", ")): value for pair, value in gates.items()}
+    return Oracle(case.compilation.graph, layers, answering, opened)
 
 
 def _node(program: Program, name: str) -> tuple[str, ...]:
@@ -342,8 +350,12 @@ def _node(program: Program, name: str) -> tuple[str, ...]:
     if name.startswith("across."):
         kind, _, pair = owner.removesuffix(")").partition("(")
         sender, receiver = pair.split(", ")
+        if kind == "kv":
+            return "gate", sender, receiver
         if kind == "hidden":
             return kind, sender, receiver
+        if name.endswith(TENSOR):
+            return kind, sender, receiver, "gate"
         return kind, sender, receiver, str(program.link(kind, sender, receiver).layers[int(name.split(".")[3])])
     layer = name.split(".layers.")[1].split(".")[0]
     return "kv" if ".k_proj." in name or ".v_proj." in name else "rest", owner, layer

@@ -8,6 +8,7 @@ are theirs, and nothing that another agent put into the prompt is among them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -18,8 +19,11 @@ from masc.compiler.passes.order import order
 PARTS = ("prompt", "last", "latent", "label")
 Atom = tuple[str, str, int]
 """Activation, part, layer."""
-Way = tuple[bool, int | None]
-"""One path by which an atom is seen: whether its gradient stops, and until which step it is there (None: for good)."""
+Gates = frozenset[tuple[str, str]]
+"""Sender and receiver of edges that have a gate."""
+Way = tuple[bool, int | None, Gates]
+"""One path by which an atom is seen: whether its gradient stops, until which step it is there (None: for good), and
+through which gates it leads."""
 Node = tuple[str, ...]
 
 
@@ -31,6 +35,10 @@ class Oracle:
     layers: Mapping[str, int]
     labelled: frozenset[str]
     """Activations that read a label or what they said."""
+    openness: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    """How far the gates of kv edges are open, by sender and receiver: above 0 and below 1."""
+    narrower: set[Node] = field(default_factory=set)
+    """Gates that would get a gradient if they were open further: beside their paths a wider one leads to the same."""
     sees: dict[str, dict[Atom, set[Way]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -46,15 +54,16 @@ class Oracle:
         count = self.layers[agent_of(edge.sender)]
         low, high = edge.layers or (0, count - 1)
         stop = edge.gradient == "stop"
+        own: Gates = frozenset({(agent_of(edge.sender), agent_of(edge.receiver))} if edge.gate == "learned" else ())
         for part in ("latent",) if carry == "latents" else PARTS:
             for layer in range(low, high + 1):
                 if self._has(edge.sender, part):
-                    found.setdefault((edge.sender, part, layer), set()).add((stop, until))
+                    found.setdefault((edge.sender, part, layer), set()).add((stop, until, own))
         for atom, ways in self.sees[edge.sender].items() if carry == "trace" else ():
             if low <= atom[2] <= high:
-                for stopped, ends in ways:
+                for stopped, ends, gates in ways:
                     there = min((end for end in (ends, until) if end is not None), default=None)
-                    found.setdefault(atom, set()).add((stopped or stop, there))
+                    found.setdefault(atom, set()).add((stopped or stop, there, gates | own))
 
     def _has(self, activation: str, part: str) -> bool:
         if part == "latent":
@@ -63,17 +72,27 @@ class Oracle:
 
     def full(self, receiver: str, atom: Atom, exists: Callable[[int], bool] = lambda _: False) -> bool:
         """Whether a gradient passes from a receiver to an atom. exists: whether views until a step are there now."""
-        return any(not stop and (until is None or exists(until)) for stop, until in self.sees[receiver].get(atom, ()))
+        return any(
+            not stop and (until is None or exists(until)) for stop, until, _ in self.sees[receiver].get(atom, ())
+        )
 
     def seen(self, receiver: str, atom: Atom, exists: Callable[[int], bool] = lambda _: False) -> bool:
-        return any(until is None or exists(until) for _, until in self.sees[receiver].get(atom, ()))
+        return any(until is None or exists(until) for _, until, _ in self.sees[receiver].get(atom, ()))
+
+    def _widest(self, receiver: str, atom: Atom) -> Gates:
+        """The gates on the path by which an atom is seen most clearly."""
+        ways = [gates for _, until, gates in self.sees[receiver][atom] if until is None]
+        widest = max(ways, key=lambda gates: math.prod(self.openness[gate] for gate in gates), default=frozenset())
+        self.narrower |= {("gate", *gate) for gates in ways for gate in gates - widest}
+        return widest
 
     # -- what a loss reaches ---------------------------------------------------------------------------------------
 
     def reached(self, losses: list[str]) -> tuple[set[Node], set[tuple[str, Atom]]]:
         """From the answers of some activations back: the parameters, and through which views (receiver, atom) the
         gradient went. Parameters: ("kv" | "rest", the agent whose adapter it is, layer), ("link", agent), ("hidden",
-        sender, receiver), ("fuse", sender, receiver, the receiver's layer)."""
+        sender, receiver), ("fuse", sender, receiver, the receiver's layer or "gate"), ("gate", sender, receiver) of a
+        kv edge."""
         parameters: set[Node] = set()
         views: set[tuple[str, Atom]] = set()
         seen: set[tuple[str, str, str, int]] = set()
@@ -121,6 +140,8 @@ class Oracle:
                     # The prompt reads its own keys as they were; what comes after it reads the fused ones.
                     yield "own" if part == "prompt" else "keys", name, before, layer - 1
             for atom in self.sees[name]:
+                if atom[2] == layer - 1:
+                    parameters.update(("gate", *gate) for gate in self._widest(name, atom))
                 if atom[2] == layer - 1 and self.full(name, atom):
                     views.add((name, atom))
                     yield "keys", atom[0], atom[1], layer - 1
@@ -148,6 +169,6 @@ class Oracle:
             low, high = edge.layers or (0, self.layers[agent] - 1)
             shift = self.layers[agent] - self.layers[sender]
             if low <= layer <= high and layer >= shift:
-                parameters.add(("fuse", sender, agent, str(layer)))
+                parameters |= {("fuse", sender, agent, str(layer)), ("fuse", sender, agent, "gate")}
                 if edge.gradient == "full":
                     yield "keys", edge.sender, "aligned", layer - shift

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from masc.backends.torch.probing.audit import Audit
     from masc.backends.torch.program import Program
     from masc.compiler.analysis.decoding import Engine
+    from masc.compiler.ir.graph import Graph
     from masc.compiler.pipeline import Compilation
     from masc.studies.comparison_report import Line
 
@@ -287,16 +288,25 @@ def export(
 
 def draw(path: Path_, out: Path_, *, set: Mapping[str, Any] | None = None, audit: Path_ | None = None) -> None:
     """Draw a graph: the suffix of `out` says how (svg, png, pdf, mmd, dot, txt, html). audit: what `masc audit` wrote;
-    edges are as thick as what they carry. E0612 where `out` would be written over what is read, or into an artifact."""
+    edges are as thick as what they carry. path: of a trained artifact (its folder), how far gates are open is drawn.
+    E0612 where `out` would be written over what is read, or into an artifact."""
     from masc.backends.diagram import draw as run
+    from masc.compiler.artifact import is_artifact, locate
     from masc.session.outputs import check_outputs
+    from masc.session.programs import graph_of
     from masc.studies.auditing import weights_of
 
-    check_outputs({"out": Path(out)}, Path(path), {"audit": _path(audit)}, _texts(set))
+    source = locate(Path(path), Path()) if is_artifact(Path(path)) else Path(path)
+    check_outputs({"out": Path(out)}, source, {"audit": _path(audit)}, _texts(set))
+    graph = graph_of(source, _texts(set)) if is_artifact(Path(path)) else _graph(source, set)
+    run(graph, Path(out), weights=None if audit is None else weights_of(Path(audit)))
+
+
+def _graph(path: Path, set: Mapping[str, Any] | None) -> Graph:
     compilation = _compilation(path, set)
     if compilation.graph is None:
         raise MascError(compilation.diagnostics)
-    run(compilation.graph, Path(out), weights=None if audit is None else weights_of(Path(audit)))
+    return compilation.graph
 
 
 def _compilation(

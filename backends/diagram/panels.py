@@ -11,6 +11,7 @@ from masc.backends.diagram.sketch import Weights
 from masc.compiler.analysis.keep import keep
 from masc.compiler.analysis.reach import with_reach
 from masc.compiler.channels import CHANNELS
+from masc.compiler.forms.plan_text import gate_text
 from masc.compiler.ir.adapter import adapter_text
 from masc.compiler.ir.graph import Agent, Edge, Graph
 from masc.compiler.ir.plan import (
@@ -147,6 +148,7 @@ def _view(view: View | TraceOf) -> tuple[str, str]:
     words = [what, _layers(view.layers)]
     words += [f"moved by the length of {segment}" for segment in view.shift]
     words += [f"only in the first {view.until} steps of training"] * (view.until is not None)
+    words += [f"as far as the gate {gate_text(gate)} is open" for gate in view.gates]
     words += ["nothing of it: cut"] * view.cut
     return f"sees {view.segment}", ", ".join(words) + _stop(view.stop)
 

@@ -19,7 +19,7 @@ from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.fast.pipeline import Pipeline
 from masc.backends.torch.engine.fast.rows import Job
 from masc.backends.torch.engine.modules import Modules
-from masc.backends.torch.engine.opening import opening_draws
+from masc.backends.torch.engine.opening import opening_at
 from masc.backends.torch.engine.outputs import Output, Said, Scored
 from masc.backends.torch.engine.patches import Patches
 from masc.backends.torch.engine.probe import Probe
@@ -126,13 +126,16 @@ class Program(Modules):
                 raise ValueError("give `step` or `opening`, not both")
             if step < 0:
                 raise ValueError(f"step = {step} is negative; the first one is 0")
-            return Opening(step, opening_draws(self.plan.train.seed, step, count).to(self.device))
-        if opening is None and self.training and torch.is_grad_enabled() and not self._told and self._opens:
+            return opening_at(self.plan.train.seed, step, count, self.gates()).of(slice(None), self.device)
+        draws = self._opens or bool(self.gates())
+        if opening is None and self.training and torch.is_grad_enabled() and not self._told and draws:
             self._told = True
+            closed = "channels with `open`, and a forward pass without `step` runs with them closed"
+            still = "gates, and a forward pass without `step` draws nothing: a gate that is wide open learns nothing"
             found = Diagnostic(
-                "W0310",
-                "this graph has channels with `open`, and a forward pass without `step` runs with them closed: "
-                "call `program(rows, step=...)` with the number of the training step",
+                "W0310" if self._opens else "W0311",
+                f"this graph has {closed if self._opens else still}: call `program(rows, step=...)` with the number of "
+                "the training step",
             )
             warnings.warn(f"{found.code}: {found.message}", stacklevel=4)
         return opening
@@ -172,7 +175,7 @@ class Program(Modules):
         reaches the model's last position is cut off there, instead of being an error (E0606). Nothing is dropped,
         whatever mode the program is in. engine: `fast`, or `exact` as training computes; probes and patches need
         the exact one, and have it."""
-        if engine == "exact" or probe is not None or self.here.patches is not None or not self.even:
+        if engine == "exact" or probe is not None or self.here.patches is not None or not self.flows:
             return self._say(Walk(self, rows, None, False, None, indices, probe, decoding, samples, cuts))
         found = dict(self.say_each(rows, len(rows), indices, decoding, samples, cuts))
         return [found[number] for number in range(len(rows))]
@@ -189,7 +192,7 @@ class Program(Modules):
         """As `say`, by the fast engine (the exact one where a model's cache is not even), of any number of rows, `size`
         of them at once: (its place in `rows`, what was said for it) as rows come through, which is not their order."""
         numbers, drawn = indices or range(len(rows)), samples or [0] * len(rows)
-        if not self.even:
+        if not self.flows:
             parts = (slice(at, at + size) for at in range(0, len(rows), size))
             return enumerate(
                 s for at in parts for s in self.say(rows[at], numbers[at], None, decoding, drawn[at], cuts)
@@ -307,7 +310,7 @@ class Program(Modules):
     def _stream(self, row: Row, decoding: Decoding, engine: Engine) -> Iterator[str]:
         # A generator's frame must not leave gradients or dropout switched off for its caller between pieces.
         last = dict(self._answers())[self.plan.outputs[-1]]
-        if engine == "exact" or self.here.patches is not None or not self.even:
+        if engine == "exact" or self.here.patches is not None or not self.flows:
             growing = self._walked(row, decoding, last)
         else:
             growing = Pipeline(self, [Job(0, row, 0)], 1, decoding).writing(last.said).growing(last.said)

@@ -3,6 +3,7 @@ with another word in a prompt."""
 
 from __future__ import annotations
 
+from masc.compiler.channels import PLAIN
 from masc.compiler.ir.adapter import adapter_text
 from masc.compiler.ir.plan import Plan, agent_of
 from masc.compiler.language.alignments import ALIGNMENTS
@@ -36,6 +37,8 @@ def _parts(plan: Plan) -> dict[str, str]:
         name = turn.agent
         if turn.think is not None and ALIGNMENTS[turn.think.align].trained and plan.agent(name).lora is not None:
             found[f"`align = {turn.think.align}` of `{name}`"] = f"a matrix of {models[name]}"
+        for sender, receiver in (gate for entry in turn.sees for gate in entry.gates):
+            found[f"the gate of `{PLAIN.kind}({sender}, {receiver})`"] = "a number"
         for arrival in turn.arrives:
             if arrival.link:
                 sender = agent_of(arrival.segment)

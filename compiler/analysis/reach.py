@@ -5,17 +5,20 @@ they are sent on, or where it feeds them back to itself (latent steps that stop 
 its prompt: through a fuser, in the layers that are fused. Or at the keys and values of all that follows, too: through
 a view, in the layers that are seen. Keys and values of a layer reach the projections that made them and all layers
 below, which read what the activation saw there. Through `trace(a#1)` it goes on to all that `a#1` sees, in these
-layers. No gradient crosses text. (docs/semantics.md, section 10)
+layers. The gates of all that is looked at on the way are reached, whatever stops. No gradient crosses text.
+(docs/semantics.md, section 10)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from masc.compiler.analysis.sights import Sights, sights
+from masc.compiler.channels import PLAIN
 from masc.compiler.ir.arrival import MANY, Arrived, counted
-from masc.compiler.ir.plan import Across, LatentMap, Plan, Reach, TraceOf, Turn, agent_of
-from masc.compiler.ir.ranges import Layers, intersection, top, union
+from masc.compiler.ir.plan import Across, Gate, LatentMap, Plan, Reach, TraceOf, Turn, View, agent_of
+from masc.compiler.ir.ranges import Layers, intersection, top, union, within
 from masc.compiler.language.alignments import ALIGNMENTS
 
 _LAST = -1
@@ -34,6 +37,7 @@ def with_reach(plan: Plan, layers: Mapping[str, int], step: int | None = None) -
         {turn.activation: turn for turn in plan.turns},
         {agent.name: layers.get(agent.model) for agent in plan.agents},
         {agent.name: agent.adapter for agent in plan.agents if agent.adapter is not None},
+        sights(plan) if any(entry.gates for turn in plan.turns for entry in turn.sees) else {},
         step,
     )
     return replace(
@@ -49,6 +53,8 @@ class _Search:
     """By agent: its model's layers."""
     adapters: Mapping[str, str]
     """By agent that is not frozen: the agent whose adapter it has."""
+    sights: Sights
+    """What each turn sees in the end; empty where no edge has a gate."""
     step: int | None = None
     across: dict[tuple[str, str, str], Layers] = field(default_factory=dict)
     """By edge (kind, sender, receiver): the receiver's layers in which it is reached."""
@@ -62,6 +68,11 @@ class _Search:
                     before = arrived.get(behind, Arrived())
                     if before | there != before:
                         arrived[behind] = before | there
+        for activation, at in arrived.items():
+            below = at.below(counted(self.known[agent_of(activation)]))
+            views = [view for view in self.sights.get(activation, ()) if self._exists(view.until)]
+            for gate in _looked_through(views, below):
+                self.across[PLAIN.kind, *gate] = None
         widest: dict[str, int | None] = {}
         mapped: set[str] = set()
         for activation, at in arrived.items():
@@ -116,6 +127,20 @@ class _Search:
                 self.across[key] = None if both == reached.paired else both
             if reached.behind is not None:
                 yield arrival.segment, reached.behind
+
+
+def _looked_through(views: Sequence[View], below: int) -> Iterator[Gate]:
+    """The gates that make a difference to an agent of which so many layers are gone through. Not those of a view beside
+    a wider one: of two paths the gates of one may be among those of the other."""
+    for view in views:
+        here = intersection(view.layers, ((0, below - 1),)) if view.gates and below else ()
+        wider: Layers = ()
+        for other in views if here else ():
+            more = set(other.gates) < set(view.gates) and other.segment == view.segment and other.until is None
+            if more and (other.part == "all" or view.part == "latents"):
+                wider = union(wider, other.layers)
+        if here and not within(here, wider):
+            yield from view.gates
 
 
 def _named(layer: int | None) -> int | None:

@@ -44,5 +44,12 @@ def expanded(entry: View | TraceOf, before: Mapping[str, tuple[View, ...]]) -> I
         layers = intersection(view.layers, entry.layers)
         if layers != ():
             until = min((n for n in (view.until, entry.until) if n is not None), default=None)
-            yield replace(view, layers=layers, stop=view.stop or entry.stop, until=until, cut=view.cut or entry.cut)
-    yield View(entry.segment, "all", entry.layers, entry.stop, entry.shift, entry.until, entry.cut)
+            yield replace(
+                view,
+                layers=layers,
+                stop=view.stop or entry.stop,
+                until=until,
+                cut=view.cut or entry.cut,
+                gates=tuple(sorted({*view.gates, *entry.gates})),
+            )
+    yield View(entry.segment, "all", entry.layers, entry.stop, entry.shift, entry.until, entry.cut, entry.gates)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from masc.compiler.analysis.keep import keep
 from masc.compiler.analysis.reach import with_reach
-from masc.compiler.channels import ARRIVALS
+from masc.compiler.channels import ARRIVALS, PLAIN
 from masc.compiler.ir.plan import (
     Across,
     Answer,
@@ -116,6 +116,7 @@ def _train(train: TrainSettings) -> Iterator[Promise]:
     others = (train.seed, train.save_every, train.eval_every, train.max_length)
     yield all(0 <= n < _MOST for n in others), "no train setting is negative"
     yield 0 <= train.rate <= 1e3 and 0 <= train.warmup <= 1, "rate and warmup are in range"
+    yield 0 <= train.sparsity < math.inf and 0 < train.gate_rate < math.inf, "what is said of gates is in range"
     yield 0 <= train.clip < math.inf and 0 <= train.weight_decay < math.inf, "clip and weight_decay are in range"
 
 
@@ -133,6 +134,8 @@ class _State:
     given: set[str] = field(default_factory=set)
     links: dict[tuple[str, str, str], str] = field(default_factory=dict)
     """By channel, sender and receiver of an edge with a trained link: its shape."""
+    gated: dict[tuple[str, str], bool] = field(default_factory=dict)
+    """By sender and receiver of an edge by which keys and values are seen: whether it has a gate."""
     losses: set[str] = field(default_factory=set)
 
     def turn(self, turn: Turn) -> Iterator[Promise]:
@@ -157,6 +160,11 @@ class _State:
         latent |= {arrival.segment for arrival in turn.arrives if arrival.latents}
         yield self.thought >= latent, "latent positions are there where they are seen"
         yield from _views(turn.sees)
+        for entry in turn.sees:
+            edge = agent_of(entry.segment), turn.agent
+            yield entry.gates in ((), (edge,)), "what a turn sees comes through the gate of its edge alone"
+            gated = bool(entry.gates)
+            yield self.gated.setdefault(edge, gated) == gated, "an edge has a gate in all rounds or in none"
         yield _different(turn.at), "an end is named once"
 
     def _arrives(self, turn: Turn) -> Iterator[Promise]:
@@ -193,7 +201,8 @@ class _State:
         yield bool(loss.column), "a loss has a column"
         for reach in loss.reaches:
             if isinstance(reach, Across):
-                there = (reach.edge, reach.sender, reach.receiver) in self.links
+                edge = reach.sender, reach.receiver
+                there = (reach.edge, *edge) in self.links or (reach.edge == PLAIN.kind and self.gated.get(edge, False))
                 yield there, "a loss reaches links that are there"
                 yield in_order(reach.layers), "layers that a loss reaches are sorted ranges"
             else:

@@ -14,6 +14,7 @@ valid at once (`install.py`). Readers need no lock (`read.py`).
 from __future__ import annotations
 
 from masc.compiler.artifact.find import locate
+from masc.compiler.artifact.gates import gates_of, with_gates
 from masc.compiler.artifact.layout import Layout, is_weights
 from masc.compiler.artifact.lock import is_other_rank, writing
 from masc.compiler.artifact.manifest import Manifest, ModelRecord, Training, known_manifest, read_manifest, versions
@@ -52,6 +53,7 @@ __all__ = [
     "check_overwrite",
     "checkpoint_above",
     "describe_training",
+    "gates_of",
     "has_adapters",
     "has_checkpoints",
     "has_weights",
@@ -70,6 +72,7 @@ __all__ = [
     "state",
     "versions",
     "wait_for_install",
+    "with_gates",
     "write_artifact",
     "writing",
 ]

@@ -135,8 +135,9 @@ def _read(root: Path) -> Artifact:
     return Artifact(layout, manifest, plan, warnings)
 
 
-def read_weights(artifact: Artifact) -> Mapping[str, bytes]:
-    """The contents of an artifact's weight files, by path in the artifact; each is checked against its checksum.
+def read_weights(artifact: Artifact, *names: str) -> Mapping[str, bytes]:
+    """The contents of an artifact's weight files, by path in the artifact; each is checked against its checksum. names:
+    only these, as far as they are there (none: all).
 
     E0617 if a file is missing or has another content, E0642 if the artifact has been compiled again since it was read.
     """
@@ -146,7 +147,8 @@ def read_weights(artifact: Artifact) -> Mapping[str, bytes]:
         manifest = read_manifest(artifact.layout)
         if manifest.fingerprint != artifact.manifest.fingerprint:
             raise fail("E0642", f"`{root}` was compiled anew while it was being loaded", hint="load it again")
-        return {name: _checked(artifact.layout, name, digest) for name, digest in manifest.files if is_weights(name)}
+        wanted = [(name, digest) for name, digest in manifest.files if is_weights(name)]
+        return {n: _checked(artifact.layout, n, digest) for n, digest in wanted if not names or n in names}
 
     return read_consistently(root, read)
 

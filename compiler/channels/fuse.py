@@ -9,6 +9,7 @@ from typing import Self
 
 from masc.compiler.channels.common import GRADIENT, layers_option, missing_layers, unable
 from masc.compiler.channels.declare import Between, Channel, EdgeOption, Snippet, Style, slots
+from masc.compiler.channels.gate import GATE
 from masc.compiler.ir.arrival import Arrival, Arrived, Through, counted
 from masc.compiler.ir.graph import Edge, Graph
 from masc.compiler.ir.lines import Line
@@ -27,6 +28,7 @@ class Fuse(Arrival):
 
     layers  of the receiver; None: all that have a counterpart
     width   of the projection's hidden layer
+    gate    what is added is multiplied by a trained number
     """
 
     kind = "fuse"
@@ -39,21 +41,22 @@ class Fuse(Arrival):
     layers: Layers = None
     width: int = 256
     stop: bool = False
+    gate: bool = False
 
     @classmethod
     def parse(cls, line: Line) -> Self:
         segment, layers = line.segment(), line.layers()
         line.need("width", "=")
-        return cls(segment, layers, line.integer(), line.has("stop"))
+        return cls(segment, layers, line.integer(), line.has("stop"), line.has("gated"))
 
     @property
     def text(self) -> str:
         layers = f" {layers_text(self.layers)}" if self.layers is not None else ""
-        return f"{self.segment}{layers} width={self.width}" + " stop" * self.stop
+        return f"{self.segment}{layers} width={self.width}" + " stop" * self.stop + " gated" * self.gate
 
     @property
     def told(self) -> str:
-        return f"{layers_told(self.layers)}, width {self.width}" + ", no gradient" * self.stop
+        return f"{layers_told(self.layers)}, width {self.width}" + ", no gradient" * self.stop + ", gated" * self.gate
 
     @property
     def seen(self) -> str:
@@ -62,7 +65,11 @@ class Fuse(Arrival):
     @property
     def shape(self) -> str:
         layers = "all layers" if self.layers is None else f"layers {self.layers[0][0]}..{self.layers[-1][1]}"
-        return f"{self.width} wide on {layers}"
+        return f"{self.width} wide on {layers}" + " with a gate" * self.gate
+
+    @property
+    def gated(self) -> bool:
+        return self.gate
 
     @property
     def passes(self) -> bool:
@@ -89,7 +96,7 @@ class Fuse(Arrival):
 
 def _brings(edge: Edge, graph: Graph, cut: bool) -> Fuse | None:
     layers = None if edge.layers is None else (edge.layers,)
-    return None if cut else Fuse(edge.sender, layers, edge.width, edge.gradient == "stop")
+    return None if cut else Fuse(edge.sender, layers, edge.width, edge.gradient == "stop", edge.gated)
 
 
 def _check(between: Between) -> Iterator[Diagnostic]:
@@ -118,7 +125,7 @@ def _parameters(edge: Edge, sender: ModelFacts, receiver: ModelFacts) -> int:
     own = receiver.kv_heads * receiver.head_dim
     both = sender.kv_heads * sender.head_dim + own
     one = 2 * both + (both + 1) * edge.width + (edge.width + 1) * own + (both + 1) * receiver.kv_heads + 1
-    return max(0, count) * 2 * one
+    return max(0, count) * 2 * one + edge.gated
 
 
 CHANNEL = Channel(
@@ -142,6 +149,7 @@ CHANNEL = Channel(
             label=lambda width: f"width {width}",
         ),
         GRADIENT,
+        GATE,
     ),
     styles={"": Style("fuse", "fused into the receiver's cache", "thick", 4.0, 2.5, ("#7a3fa0", "#c08be2"))},
     snippets=(Snippet("Fuse edge", "fuse", "fuse(width = ${3:256})", "The sender's cache, fused into the receiver's"),),

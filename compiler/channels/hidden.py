@@ -7,6 +7,7 @@ from typing import Literal, Self, cast
 
 from masc.compiler.channels.common import GRADIENT, nothing_to_carry
 from masc.compiler.channels.declare import Channel, EdgeOption, Snippet, Style
+from masc.compiler.channels.gate import GATE
 from masc.compiler.ir.arrival import Arrival, Arrived, Through
 from masc.compiler.ir.graph import Edge, Graph
 from masc.compiler.ir.lines import Line
@@ -26,6 +27,7 @@ class Splice(Arrival):
     made    of which shape the link is
     stop    no gradient goes back through it; the link is trained all the same
     cut     vectors of zeros instead, so that positions stay
+    gate    attention to the vectors is multiplied by a trained number
     """
 
     kind = "hidden"
@@ -37,23 +39,26 @@ class Splice(Arrival):
     made: Literal["linear", "mlp"] = "linear"
     stop: bool = False
     cut: bool = False
+    gate: bool = False
 
     @classmethod
     def parse(cls, line: Line) -> Self:
         segment, part = line.segment(), line.part()
         line.need("shape", "=")
         made = cast(Literal["linear", "mlp"], line.word("linear", "mlp"))
-        return cls(segment, part, made, line.has("stop"), line.has("cut"))
+        return cls(segment, part, made, line.has("stop"), line.has("cut"), line.has("gated"))
 
     @property
     def text(self) -> str:
         part = ".latents" if self.part == "latents" else ""
-        return f"{self.segment}{part} shape={self.made}" + " stop" * self.stop + " cut" * self.cut
+        return (
+            f"{self.segment}{part} shape={self.made}" + " stop" * self.stop + " cut" * self.cut + " gated" * self.gate
+        )
 
     @property
     def told(self) -> str:
         part = "latents" if self.part == "latents" else "prompt and latents"
-        return f"hidden states of its {part}, {self.made} link" + ", no gradient" * self.stop
+        return f"hidden states of its {part}, {self.made} link" + ", no gradient" * self.stop + ", gated" * self.gate
 
     @property
     def seen(self) -> str:
@@ -65,7 +70,11 @@ class Splice(Arrival):
 
     @property
     def shape(self) -> str:
-        return self.made
+        return self.made + " with a gate" * self.gate
+
+    @property
+    def gated(self) -> bool:
+        return self.gate
 
     @property
     def passes(self) -> bool:
@@ -83,13 +92,13 @@ def _brings(edge: Edge, graph: Graph, cut: bool) -> Splice | None:
     if edge.carry == "latents" and not graph.agent(agent_of(edge.sender)).steps:
         return None
     part: Literal["all", "latents"] = "latents" if edge.carry == "latents" else "all"
-    return Splice(edge.sender, part, edge.shape, edge.gradient == "stop", cut)
+    return Splice(edge.sender, part, edge.shape, edge.gradient == "stop", cut, edge.gated)
 
 
 def _parameters(edge: Edge, sender: ModelFacts, receiver: ModelFacts) -> int:
     """Of a matrix, or of two layers beside a skip (`backends/torch/channels/links.py`)."""
     d, e = sender.hidden, receiver.hidden
-    return d * e if edge.shape == "linear" else 2 * d * e + e * e + 2 * d + 4 * e
+    return edge.gated + (d * e if edge.shape == "linear" else 2 * d * e + e * e + 2 * d + 4 * e)
 
 
 CHANNEL = Channel(
@@ -119,6 +128,7 @@ CHANNEL = Channel(
             always=True,
         ),
         GRADIENT,
+        GATE,
     ),
     styles={"": Style("hidden", "hidden states through a link", "dashed", 2.5, 1.5, ("#1b7f5c", "#46c096"))},
     snippets=(

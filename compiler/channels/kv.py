@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from masc.compiler.channels.common import GRADIENT, layers_option, missing_layers, nothing_to_carry, unable
 from masc.compiler.channels.declare import Between, Channel, EdgeOption, Qualifier, Snippet, Style
-from masc.compiler.ir.graph import Open
+from masc.compiler.channels.gate import GATE
+from masc.compiler.ir.graph import Edge, Open
 from masc.compiler.language.bounds import whole
 from masc.compiler.language.declare import table
 from masc.compiler.language.values import numeric, word
+from masc.compiler.models.facts import ModelFacts
 from masc.compiler.models.locate import window_note
 from masc.dsl.diagnostics import Diagnostic, Label
 
@@ -37,6 +39,11 @@ def _check(between: Between) -> Iterator[Diagnostic]:
         yield from [note] if note else []
 
 
+def _parameters(edge: Edge, sender: ModelFacts, receiver: ModelFacts) -> int:
+    """An edge between agents on one model has no link, but it may have a gate."""
+    return int(edge.gated)
+
+
 CHANNEL = Channel(
     kind="kv",
     help="Keys and values of the sender's cache, seen by the receiver. Both run on one base model.",
@@ -45,6 +52,7 @@ CHANNEL = Channel(
     same_model="keys and values",
     views=True,
     cached=True,
+    links=_parameters,
     check=_check,
     options=table(
         EdgeOption(
@@ -73,6 +81,7 @@ CHANNEL = Channel(
             panel=lambda value: f"the first {value.steps} steps of training, as {value.carry}" if value else "",
             label=lambda value: f"open {value.steps} as {value.carry}",
         ),
+        GATE,
     ),
     # The more an edge carries, the heavier its line.
     styles={
@@ -86,6 +95,12 @@ CHANNEL = Channel(
             "narrow",
             "kv(carry = latents, open = ${3:40})",
             "Only what the sender thought, with an opening",
+        ),
+        Snippet(
+            "Gated edge",
+            "gated",
+            "kv(carry = own, gate = learned)",
+            "An edge that training may close: `train { sparsity 0.01 }`",
         ),
     ),
 )

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar, cast, get_args
 
 from masc.compiler.analysis.verify_plan import contradiction
-from masc.compiler.channels import ARRIVALS
+from masc.compiler.channels import ARRIVALS, PLAIN
 from masc.compiler.ir.adapter import Lora, parse_adapter
 from masc.compiler.ir.arrival import Arrival, Kept
 from masc.compiler.ir.lines import Line
@@ -17,6 +17,7 @@ from masc.compiler.ir.plan import (
     Answer,
     BaseModel,
     End,
+    Gate,
     Keep,
     LatentMap,
     Loss,
@@ -37,7 +38,7 @@ from masc.dsl.diagnostics import fail
 from masc.dsl.source import Source, Span
 
 _INTEGER_FIELDS = {f.name for f in fields(TrainSettings) if f.type == "int"}
-_LINKED = {arrival.kind for arrival in ARRIVALS.values() if arrival.link}
+_LINKED = {PLAIN.kind} | {arrival.kind for arrival in ARRIVALS.values() if arrival.link}
 T = TypeVar("T")
 
 
@@ -271,12 +272,28 @@ def _view(line: Line) -> View | TraceOf:
     if line.has("until"):
         line.need("=")
         until = line.integer()
+    gates: tuple[Gate, ...] = ()
+    if line.has("gate"):
+        line.need("=")
+        gates = _gates(line)
     cut = line.has("cut")
     return (
-        TraceOf(segment, layers, stop, shift, until, cut)
+        TraceOf(segment, layers, stop, shift, until, cut, gates)
         if trace
-        else View(segment, part, layers, stop, shift, until, cut)
+        else View(segment, part, layers, stop, shift, until, cut, gates)
     )
+
+
+def _gates(line: Line) -> tuple[Gate, ...]:
+    """`kv(a, b)+kv(b, c)`."""
+    found: list[Gate] = []
+    while not found or line.has("+"):
+        line.need(PLAIN.kind, "(")
+        sender = line.name()
+        line.need(",")
+        found.append((sender, line.name()))
+        line.need(")")
+    return tuple(found)
 
 
 def _at(line: Line) -> tuple[End, ...]:

@@ -36,16 +36,17 @@ turn      one activation of an agent. `at`: the position of its first token, `0`
           end(y.latents)+len(z))`; `no gradient`: no loss is behind it
 sees      views in order. `.latents`: only the latent positions; `trace(a#1)`: all that `a#1` sees, and its segment;
           `layers=0..9+12..14`: ranges; `stop`: no gradient; `shift=len(a#1)+len(b#1)`: keys rotated by these lengths;
-          `until=40`: only in the first 40 steps of training; `cut`: nothing is seen, positions stay
+          `until=40`: only in the first 40 steps of training; `gate=kv(a, b)`: as far as this gate is open; `cut`:
+          nothing is seen, positions stay
 think     `stop`: no gradient passes from a latent step to the one before
 reads, splices, fuses
-          what its prompt holds of others; `cut`: nothing comes across
+          what its prompt holds of others; `cut`: nothing comes across; `gated`: as far as its gate is open
 answer    `-> answer`: the output; nothing: the text goes to other agents alone
 keeps     what later turns need of it: its `cache`, the cache of its `prompt`, `hidden` states, `text`, `length`
 loss      of an output, or of an activation whose text is supervised; a column that is no word stands in quotes
 reaches   `planner`: all of its adapter; `critic.kv(29)`: of layer 29 only keys and values, all of the layers before it
           (-1: the last layer); `map(planner)`: the matrix behind its latent steps; `hidden(a, b)`: the trained link of
-          an edge, `fuse(a, b, layers=0..9)`: in these layers. Nothing after the word: nothing
+          an edge, `fuse(a, b, layers=0..9)`: in these layers; `kv(a, b)`: its gate. Nothing after the word: nothing
 adapter   `targets` is one word, or names of projections joined by `+`; options that are true stand as their names
           alone, behind the others; `from "folder"`: what it begins with; `as planner`: that of `planner`, which has
           one of its own
@@ -58,12 +59,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields
 
-from masc.compiler.channels import ARRIVALS
+from masc.compiler.channels import ARRIVALS, PLAIN
 from masc.compiler.ir.adapter import adapter_text
 from masc.compiler.ir.plan import (
     Across,
     Answer,
     End,
+    Gate,
     Keep,
     LatentMap,
     Loss,
@@ -172,9 +174,16 @@ def view_text(view: View | TraceOf) -> str:
         words.append("shift=" + "+".join(f"len({segment})" for segment in view.shift))
     if view.until is not None:
         words.append(f"until={view.until}")
+    if view.gates:
+        words.append("gate=" + "+".join(map(gate_text, view.gates)))
     if view.cut:
         words.append("cut")
     return " ".join(words)
+
+
+def gate_text(gate: Gate) -> str:
+    """What the gate of an edge by which keys and values are seen is called: `kv(a, b)`."""
+    return reach_text(Across(PLAIN.kind, *gate))
 
 
 def reach_text(reach: Reach | LatentMap | Across) -> str:

@@ -121,6 +121,11 @@ class Arrival(ABC):
         return ""
 
     @property
+    def gated(self) -> bool:
+        """Whether its edge has a gate."""
+        return False
+
+    @property
     def passes(self) -> bool:
         """Whether a gradient goes back to the sender."""
         return False

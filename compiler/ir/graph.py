@@ -20,6 +20,8 @@ Carry = Literal["trace", "own", "latents"]
 Merge = Literal["overlap", "stack"]
 Gradient = Literal["full", "stop"]
 Shape = Literal["linear", "mlp"]
+Gated = Literal["none", "learned"] | float
+"""How far an edge is open: whole, as is learnt, or (in drawings of what was trained) a number from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,11 @@ class Edge:
     open: Open | None = None
     shape: Shape = "linear"
     width: int = 256
+    gate: Gated = "none"
+
+    @property
+    def gated(self) -> bool:
+        return self.gate != "none"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ class Slot:
 
 
 Template = tuple["str | Slot", ...]
+Gate = tuple[str, str]
+"""The gate of the edge by which keys and values are seen: sender and receiver, agents by name. There is one for all
+rounds."""
 A = TypeVar("A", bound=Arrival)
 Mode = Literal["graph", "text"]
 """How agents talk: as the graph says, or every one of them in text."""
@@ -79,9 +82,10 @@ class View:
     shift    keys are re-rotated by the summed lengths (real positions, per sample) of these segments
     until    the view exists only in the first so many optimiser steps of training, and fades over them (`open`)
     cut      nothing is seen; positions and shifts stay as if it were
+    gates    of edges that it came through, in order: attention to it is multiplied by all of them (section 7.5)
 
     Several views may name one segment. A position is seen in a layer if one that exists at a step shows it there, and a
-    gradient goes back through it if one that does not stop shows it there.
+    gradient goes back through it if one that does not stop shows it there. Of several gates the largest counts.
     """
 
     segment: str
@@ -91,6 +95,7 @@ class View:
     shift: tuple[str, ...] = ()
     until: int | None = None
     cut: bool = False
+    gates: tuple[Gate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,8 @@ class TraceOf:
     """`trace(a#1)`: what a receiver sees through an earlier turn: all that this turn sees, and then its segment, each
     in the layers in which both see it. `sights.py` says which views these are.
 
-    layers, stop, until, cut: as of a view, on top of what the turn's own views say. shift: of the turn's segment alone.
+    layers, stop, until, cut, gates: as of a view, on top of what the turn's own views say. shift: of the turn's segment
+    alone.
     """
 
     segment: str
@@ -107,6 +113,7 @@ class TraceOf:
     shift: tuple[str, ...] = ()
     until: int | None = None
     cut: bool = False
+    gates: tuple[Gate, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -222,8 +229,8 @@ class LatentMap:
 
 @dataclass(frozen=True)
 class Across:
-    """An edge whose trained link a loss reaches. Between two agents there is one of a kind, for all rounds. edge: its
-    channel. layers: of a link that is not reached as a whole, the receiver's layers in which it is."""
+    """An edge whose trained link or gate a loss reaches. Between two agents there is one of a kind, for all rounds.
+    edge: its channel. layers: of a link that is not reached as a whole, the receiver's layers in which it is."""
 
     edge: str
     sender: str
@@ -246,7 +253,8 @@ class TrainSettings:
     """The `train` block, defaults put in. rate: AdamW's peak; warmup: share of the steps; clip: gradient norm of each
     agent and edge, 0 = off; save_every, eval_every: steps, 0 = only at the end; keep: checkpoints kept; max_length:
     positions of one sample, 0 = the model's; dtype None: the caller decides (bfloat16 from the command, float32 from
-    Python)."""
+    Python); sparsity: how strongly gates are pulled towards closed, 0 = not at all; gate_rate: AdamW's peak for
+    gates."""
 
     data: str | None = None
     eval_data: str | None = None
@@ -264,6 +272,8 @@ class TrainSettings:
     dtype: Literal["float32", "bfloat16"] | None = None
     max_length: int = 0
     checkpoint: Literal["none", "agent"] = "none"
+    sparsity: float = 0.0
+    gate_rate: float = 0.2
 
 
 @dataclass(frozen=True)

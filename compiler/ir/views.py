@@ -33,8 +33,8 @@ def distinct(views: Iterable[Entry]) -> tuple[Entry, ...]:
 
 
 def covers(wide: View | TraceOf, narrow: View | TraceOf) -> bool:
-    """Whether a view or trace shows all that another one of its segment does, as long, and lets gradients through where
-    that one does. No two that differ cover each other."""
+    """Whether a view or trace shows all that another one of its segment does, as long and as open, and lets gradients
+    through where that one does. No two that differ cover each other."""
     lasting = wide.until is None or (narrow.until is not None and wide.until >= narrow.until)
     return (
         lasting
@@ -42,6 +42,7 @@ def covers(wide: View | TraceOf, narrow: View | TraceOf) -> bool:
         and within(narrow.layers, wide.layers)
         and (narrow.stop or not wide.stop)
         and (narrow.cut or not wide.cut)
+        and set(wide.gates) <= set(narrow.gates)
     )
 
 

@@ -33,6 +33,10 @@ _CALLED = {
     "merge": "join combine position positions",
     "link": "projection projector proj map bridge",
     "width": "dim hidden hidden_size size",
+    "gate": "mask prune pruning learnable learned_gate gated gating",
+    "sparsity": "l0 l0_lambda lambda l0_penalty gate_penalty prune pruning sparse sparsity_weight",
+    "gate_rate": "gate_lr gate_learning_rate mask_lr lr_gate",
+    "learned": "learnable trained trainable train hard_concrete on true yes",
     # words
     "bfloat16": "bf16 fp16 float16 half f16 mixed amp auto",
     "float32": "fp32 f32 full single float",
@@ -86,6 +90,7 @@ _NOTES |= dict.fromkeys(
     "an answer is sampled with `temperature` and `top_p` alone",
 )
 _NOTES |= {name: f"write `lora({name} = true)`" for name in ("rslora", "dora")}
+_NOTES["gate"] = "words take no gradient, so that no gate on them could learn: all other channels have one"
 _NOTES |= dict.fromkeys(("resume", "resume_from_checkpoint"), "go on with `masc train --resume`")
 _NOTES |= dict.fromkeys(("device", "gpus", "num_gpus", "devices"), "choose it with `masc train --device`")
 _NOTES |= dict.fromkeys(("report_to", "wandb", "tracker", "logger"), "choose it with `masc train --tracker`")
@@ -97,9 +102,9 @@ _NOTES |= dict.fromkeys(("shuffle", "sampler"), "rows are drawn in an order that
 def meant(wrong: str, known: Sequence[str], called: Mapping[str, str] = _CALLED) -> str | None:
     """The hint for a name or a word that is none of the known ones: what is meant if it is called so elsewhere
     (`called`: by our name, what others say), else what looks like it."""
-    if not known:
-        return None
     lower = wrong.lower()
+    if not known:
+        return _NOTES.get(lower)
     if lower in known:
         return f"did you mean `{lower}`?"
     other = next((ours for ours in known if lower in called.get(ours, "").split()), None)

@@ -62,6 +62,21 @@ TRAIN: Mapping[str, Option] = table(
         "none",
         means="activations kept: `none` recomputes nothing, `agent` recomputes each agent's",
     ),
+    Option(
+        "sparsity",
+        numeric(Bounds(1e-12, 1e3, zero=True)),
+        "How strongly gates (`gate = learned`) are pulled towards closed; 0: not at all",
+        0.0,
+        means="how strongly the gates of edges (`gate = learned`) are pulled towards closed: the price, in nats of the "
+        "loss, of an edge that is open; `0`: they are not",
+    ),
+    Option(
+        "gate_rate",
+        numeric(Bounds(1e-12, 1e3)),
+        "AdamW's peak learning rate for gates",
+        0.2,
+        means="AdamW's peak learning rate for gates, which rises and falls as `rate` does",
+    ),
 )
 NUMBERS: Mapping[str, Bounds] = {name: entry.reads.bounds for name, entry in TRAIN.items() if entry.reads.bounds}
 """The numbers among them."""

@@ -23,6 +23,8 @@ def too_large(graph: Graph, listed: bool = False) -> Diagnostic | None:
     through more. listed: segments are listed one by one, whether they are stacked or not."""
     stacks = any(edge.merge == "stack" for edge in graph.edges)
     activations = order(graph)
+    if any(edge.gated for edge in graph.edges) and (tangled := _tangled(graph, activations)) is not None:
+        return tangled
     if (listed or stacks) and (crowded := _crowded(graph, activations)) is not None:
         return crowded
     place = {activation: i for i, activation in enumerate(activations)}
@@ -68,6 +70,38 @@ def _crowded(graph: Graph, activations: Sequence[str]) -> Diagnostic | None:
             return _carried(graph, activation, len(activations))
         sees[activation], moved[activation] = seen, max(past, stacked)
     return None
+
+
+def _tangled(graph: Graph, activations: Sequence[str]) -> Diagnostic | None:
+    """E0363, if every way in which gates let an activation see a segment is listed: with traces there may be as many as
+    there are paths."""
+    sees: dict[str, dict[str, set[frozenset[tuple[str, str]]]]] = {}
+    total = 0
+    for activation in activations:
+        found: dict[str, set[frozenset[tuple[str, str]]]] = {}
+        for edge in graph.incoming(activation, PLAIN.kind):
+            own = frozenset({(agent_of(edge.sender), agent_of(activation))} if edge.gated else ())
+            found.setdefault(edge.sender, set()).add(own)
+            carries = [edge.carry, *([edge.open.carry] if edge.open else [])]
+            for segment, ways in sees[edge.sender].items() if "trace" in carries else ():
+                found.setdefault(segment, set()).update(own | way for way in ways)
+            if total + sum(map(len, found.values())) > VIEWS:
+                agent = agent_of(activation)
+                message = f"up to `{agent}` more than {VIEWS:,} paths lead through gates"
+                hint = "`carry = own` hands on one segment, and an edge without `gate` is no choice"
+                return Diagnostic("E0363", message, edge.span, hint=hint)
+        sees[activation] = {segment: _fewest(ways) for segment, ways in found.items()}
+        total += sum(len(ways) for ways in sees[activation].values())
+    return None
+
+
+def _fewest(ways: set[frozenset[tuple[str, str]]]) -> set[frozenset[tuple[str, str]]]:
+    """Those that need no more gates than another one does."""
+    kept: list[frozenset[tuple[str, str]]] = []
+    for way in sorted(ways, key=len):
+        if len(ways) > 256 or not any(other <= way for other in kept):  # where there are very many, none is left out
+            kept.append(way)
+    return set(kept)
 
 
 def _supervised(graph: Graph) -> Iterator[str]:

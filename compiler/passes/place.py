@@ -73,13 +73,14 @@ def _shown(
         carries.append((edge.open.carry, edge.open.steps))
     layers = None if edge.layers is None else (edge.layers,)
     stop = edge.gradient == "stop"
+    gates = ((agent_of(edge.sender), agent_of(edge.receiver)),) if edge.gated else ()
     for carry, until in carries:
         if carry == "trace" and edge.sender not in blank:
-            yield TraceOf(edge.sender, layers, stop, shift, until, cut)
+            yield TraceOf(edge.sender, layers, stop, shift, until, cut, gates)
         elif carry != "latents":
-            yield View(edge.sender, "all", layers, stop, shift, until, cut)
+            yield View(edge.sender, "all", layers, stop, shift, until, cut, gates)
         elif edge.sender in thinking:
-            yield View(edge.sender, "latents", layers, stop, shift, until, cut)
+            yield View(edge.sender, "latents", layers, stop, shift, until, cut, gates)
 
 
 def _ends(shown: list[tuple[Edge, Entry]], decoding: Collection[str]) -> tuple[End, ...]:

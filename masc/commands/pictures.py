@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from masc.commands.options import File, Sets, read_sets, require
-from masc.dsl.diagnostics import MascError, errors
 from masc.terminal.console import say
 from masc.terminal.streams import can_print
 
@@ -26,9 +25,10 @@ def draw(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0: a free one")] = 0,
     open_: Annotated[bool, typer.Option("--open", help="Open the page in a browser")] = False,
 ) -> None:
-    """Draw a graph: into a file, as a page that follows it (--watch), or else as text on the terminal."""
+    """Draw a graph: into a file, as a page that follows it (--watch), or else as text on the terminal. Of a trained
+    artifact, how far the gates of its edges are open stands on them."""
     from masc.compiler.artifact import locate
-    from masc.session.programs import compile_source_of
+    from masc.session.programs import graph_of
 
     require("it has no file to write" if watch and out else None, "--watch")
     require("not together with --watch" if watch and audit else None, "--audit")
@@ -46,14 +46,12 @@ def draw(
     if out is not None:
         check_outputs({"-o": out}, path, {"--audit": audit}, sets)
     weights = None if audit is None else weights_of(audit)
-    compilation = compile_source_of(path, sets)
-    if compilation.graph is None or errors(compilation.diagnostics):
-        raise MascError(compilation.diagnostics)
+    graph = graph_of(path, sets)
     if out is None:
-        drawn = text(compilation.graph, weights)
-        print(drawn if can_print(drawn) else text(compilation.graph, weights, ascii=True))
+        drawn = text(graph, weights)
+        print(drawn if can_print(drawn) else text(graph, weights, ascii=True))
         return None
-    draw_graph(compilation.graph, out, weights=weights)
+    draw_graph(graph, out, weights=weights)
     say(f"{path} -> {out}")
     return None
 

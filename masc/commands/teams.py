@@ -1,4 +1,4 @@
-"""Commands that make a team, and give a part of it away: compile, train, export."""
+"""Commands that make a team: compile, train, prune, export."""
 
 from __future__ import annotations
 
@@ -112,3 +112,28 @@ def export(
     check_place(dtype, device)
     found = session.find(file, checkpoint=checkpoint)
     exports.export(found, agent, out or Path(agent), merged=merged, dtype=dtype, device=device)
+
+
+def prune(
+    file: File = None,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="The new source, x.mas; the artifact x.masc goes beside it")
+    ] = None,
+    below: Annotated[float, typer.Option(min=0, max=1, help="Gates that are open less far are closed")] = 0.05,
+) -> None:
+    """Write a trained team without the edges that training has closed (`gate = learned`)."""
+    from masc.session.pruning import prune as run
+    from masc.terminal.console import report
+
+    done = run(file, out, below)
+    report(done.warnings)
+    for name, value in done.closed.items():
+        say(f"closed: {name}, {value:.2g}")
+    for name, value in done.kept.items():
+        say(f"kept: {name}, {value:.2g}")
+    for agent in done.left_out:
+        say(f"left out: {agent}, which leads to no output any more")
+    if done.moved:
+        what = ", ".join(done.moved)
+        say(f"start elsewhere than before, where what is gone was the longest: {what}")
+    say(f"{done.source}, {done.artifact}")

@@ -14,6 +14,7 @@ from masc.compiler.artifact import (
     Layout,
     artifact_of,
     base_of,
+    gates_of,
     has_weights,
     is_artifact,
     is_written,
@@ -22,11 +23,13 @@ from masc.compiler.artifact import (
     read_consistently,
     read_weights,
     state,
+    with_gates,
     write_artifact,
     writing,
 )
 from masc.compiler.files.sources import RowSource, row_source
 from masc.compiler.forms.essence import fingerprint
+from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Mode, Plan, TrainSettings
 from masc.compiler.pipeline import Compilation, Cut, compile_file
 from masc.dsl.diagnostics import MascError, errors, fail
@@ -71,6 +74,18 @@ def accepted(compilation: Compilation, settled: Collection[str] = ()) -> Compila
     compilation.require()
     report([found for found in compilation.diagnostics if found.code not in settled])
     return compilation
+
+
+def graph_of(path: Path, sets: Mapping[str, str]) -> Graph:
+    """The graph that is drawn of a file. Of the copy in a trained artifact with how far its gates are open. MascError
+    on errors."""
+    compilation = compile_source_of(path, sets)
+    if compilation.graph is None or errors(compilation.diagnostics):
+        raise MascError(compilation.diagnostics)
+    graph = compilation.graph
+    if not any(edge.gated for edge in graph.edges) or not is_artifact(path.parent) or not is_written(path.parent):
+        return graph
+    return with_gates(graph, gates_of(read_artifact(path.parent)))
 
 
 def emit(path: Path, sets: Mapping[str, str], level: str) -> str:

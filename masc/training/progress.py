@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from masc.compiler.ir.plan import TrainSettings
 from masc.compiler.pipeline import Compilation, compile_file
 from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.limits import SHOWN
 from masc.terminal.console import bar, report, say
 
 if TYPE_CHECKING:
@@ -118,11 +119,21 @@ def go(run: Run) -> None:
             step, loss = metrics["step"], f"{metrics['loss']:.4f}"
             speed = f"{metrics['positions'] / max(metrics['seconds'], 1e-9):,.0f} positions/s"
             progress.update(task, completed=step, loss=loss, speed=speed)
-            if not progress.console.is_terminal and step % max(1, settings.steps // 10) == 0:
-                say(f"step {step} of {settings.steps}: loss {loss}, {speed}")  # a log file has no bar
+            if not progress.console.is_terminal and step % max(1, settings.steps // 10) == 0:  # a log file has no bar
+                say(f"step {step} of {settings.steps}: loss {loss}, {speed}{gates_told(metrics)}")
 
         run.listen = listen
         run.go()
+    if told := gates_told({"gates": run.program.openness()}):
+        say(f"trained{told}")
+
+
+def gates_told(metrics: Mapping[str, Any]) -> str:
+    """`, gates kv(a, b) 0.98, kv(b, c) 0`; empty where there are none."""
+    gates = metrics.get("gates") or {}
+    shown = ", ".join(f"{name} {value:.2g}" for name, value in list(gates.items())[:SHOWN])
+    more = f" and {len(gates) - SHOWN} more" if len(gates) > SHOWN else ""
+    return f", gates {shown}{more}" if gates else ""
 
 
 @contextmanager

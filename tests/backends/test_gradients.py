@@ -310,6 +310,7 @@ def test_fresh_lora_a_has_no_gradient_before_the_first_step(tiny: Path) -> None:
 DIFFERENTIABLE = {
     **{name: GRAPHS[name] for name in ("trace", "own", "latents", "layers", "overlap", "stack", "stacked latents")},
     **{name: GRAPHS[name] for name in GRAPHS if name.startswith(("hidden", "fuse"))},
+    **{name: GRAPHS[name] for name in GRAPHS if name.startswith("gates") and "stop" not in name},
     "answer in the middle": GRAPHS["an answer in the middle"],
     "supervised text": GRAPHS["text, supervised"],
     "rounds": GRAPHS["rounds"],

@@ -116,6 +116,50 @@ agent a on m { user "a {q}" think 1 adapt lora(rank = 4) answer (max_tokens = 5)
 agent b on m { user "b {q}" adapt as a }
 graph g(q) -> answer { repeat 2 { a -> b : kv(carry = own)  b -> a : kv } }
 """,
+    "gates": chain(("a", 2, "norm"), ("b", 1, "norm"), ("c", 0, "norm"), edge="kv(gate = learned)"),
+    "gates of latents": chain(
+        ("a", 2, "norm"), ("b", 1, "norm"), ("c", 0, "norm"), edge="kv(carry = latents, gate = learned)"
+    ),
+    "gates of stopped edges": chain(
+        ("a", 2, "norm"), ("b", 1, "norm"), ("c", 0, "norm"), edge="kv(gate = learned, gradient = stop)"
+    ),
+    "gates of siblings": fan("carry = own, merge = stack, gate = learned", think=1),
+    "gates by two paths": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" think 2 adapt lora(rank = 4) }
+agent b on m { user "{q} b" think 1 adapt lora(rank = 4) }
+agent c on m { user "{q} c" adapt lora(rank = 4) answer (max_tokens = 5) }
+graph g(q) -> answer {
+  a -> b : kv(gate = learned)  b -> c : kv(layers = 0..1)  a -> c : kv(carry = latents, layers = 1..1, gate = learned)
+}
+""",
+    "gates in rounds": """
+mas 1
+model m = MODEL
+agent a on m { user "a {q}" think 1 adapt lora(rank = 4) answer (max_tokens = 5) }
+agent b on m { user "b {q}" think 2 adapt lora(rank = 4) }
+graph g(q) -> answer { repeat 2 { a -> b : kv(carry = own, gate = learned)  b -> a : kv(gate = learned) } }
+""",
+    "gates of hidden states": """
+mas 1
+model m = MODEL
+agent a on m { user "{q} a" think 2 adapt lora(rank = 4) }
+agent b on m { user "b {a}{q}" think 1 adapt lora(rank = 4) }
+agent c on m { user "{q} c {b}" adapt lora(rank = 4) answer (max_tokens = 5) }
+graph g(q) -> answer {
+  a -> b : hidden(gate = learned, carry = own)  b -> c : hidden(carry = own, gate = learned, link = mlp)
+  b -> c : kv(gate = learned)
+}
+""",
+    "gates of fused caches": pair("fuse(width = 8, gate = learned)", "Again: {q}"),
+    "gates beside a fused cache": pair(
+        "fuse(width = 8, layers = 0..1, gate = learned)",
+        "{q} {a}?",
+        more="a -> b : kv(gate = learned)  a -> b : hidden(gate = learned)",
+        on="m",
+        think=1,
+    ),
     "an answer in the middle": """
 mas 1
 model m = MODEL

@@ -98,7 +98,8 @@ def compile_plan(text: str, folder: Path, **options: Any) -> Any:
 def make_program(
     text: str, folder: Path, *, dtype: str = "float32", device: str = "cpu", awake: bool = True, **options: Any
 ) -> Any:
-    """A program from a `.mas` text. awake: `lora_B` and fusers' gates are randomised, so that they do something."""
+    """A program from a `.mas` text. awake: `lora_B` and fusers' gates are randomised, so that they do something;
+    gates of edges are half open."""
     from masc.backends.torch.build import build
 
     plan = compile_plan(text, folder, **options)
@@ -115,6 +116,8 @@ def wake(program: Any, seed: int = 1) -> None:
     for name, parameter in program.trainable().items():
         if ".lora_B." in name or name.endswith(".gate"):
             parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+        if name.endswith(".log_alpha"):
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
 
 
 def chain(*agents: tuple[str, int, str], edge: str = "kv", adapt: str = "lora(rank = 4, alpha = 8)") -> str:

@@ -35,6 +35,16 @@ class Arriving:
         found = [part.vectors for part in self.parts if part.vectors is not None]
         return torch.cat(found, 1) if found else None
 
+    @property
+    def gate(self) -> Tensor | None:
+        """How far the vectors are open to whoever looks, [B, N]; None: all are."""
+        found = [part for part in self.parts if part.vectors is not None]
+        known = next((part.gate for part in found if part.gate is not None), None)
+        if known is None:
+            return None
+        whole = [known.new_ones(len(known), part.width) if part.gate is None else part.gate for part in found]
+        return torch.cat(whole, 1)
+
 
 def arriving(running: Running, turn: Turn) -> Arriving:
     """What fills an agent's prompt now: inputs of the rows, and what others send."""

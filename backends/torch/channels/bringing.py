@@ -43,6 +43,9 @@ class Running(Protocol):
     @property
     def altering(self) -> Altering | None: ...
     def link(self, turn: Turn, arrival: Arrival) -> nn.Module: ...
+    def gate(self, turn: Turn, arrival: Arrival) -> Tensor | None:
+        """How far the gate of an edge is open, [B] or [1], from 0 to 1; None: it has none."""
+
     def base(self, agent: str) -> Base: ...
     @property
     def device(self) -> torch.device: ...
@@ -57,11 +60,12 @@ Change = Callable[[KeysValues, Tensor], KeysValues]
 @dataclass(frozen=True)
 class Filled:
     """What one arrival puts into a prompt: how many columns of vectors, and the vectors [B, width, d] (None: there are
-    none, or only lengths are measured)."""
+    none, or only lengths are measured). gate: how far they are open to whoever looks, [B, width] (None: all are)."""
 
     arrival: Arrival
     width: int = 0
     vectors: Tensor | None = None
+    gate: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from masc.compiler.ir.plan import Turn, agent_of
 class Fusion:
     """What comes to a receiver through one fuse edge. sender: its segment; pairs: which of its columns [B, N] goes to
     which column of the receiver's prompt [B, N]; valid: bool [B, N], False where a sample has fewer;
-    only: the receiver's layers (inclusive) that are fused (None: all that the fuser has)."""
+    only: the receiver's layers (inclusive) that are fused (None: all that the fuser has); gate: what is added is
+    multiplied by it, [B] or [1] (None: by 1)."""
 
     fuser: Fuser
     sender: Segment
@@ -35,6 +36,7 @@ class Fusion:
     targets: Tensor
     valid: Tensor
     only: tuple[int, int] | None = None
+    gate: Tensor | None = None
 
 
 class Fuser(nn.Module):
@@ -115,6 +117,9 @@ def fused(receiver: Base, fusions: tuple[Fusion, ...], layers: KeysValues, place
             low, high = fusion.only or (layer, layer)
             if fusion.fuser.covers(layer) and low <= layer <= high:
                 more_keys, more_values = fusion.fuser(fusion, receiver, layer, keys, values, place)
+                if fusion.gate is not None:
+                    open_ = fusion.gate.to(keys.dtype).view(-1, 1, 1, 1)
+                    more_keys, more_values = more_keys * open_, more_values * open_
                 new_keys, new_values = new_keys + more_keys, new_values + more_values
         found.append((new_keys, new_values))
     return tuple(found)
@@ -166,7 +171,8 @@ def _change(running: Running, turn: Turn, prompts: list[Prompt]) -> Change | Non
         fuser = running.link(turn, one)
         assert isinstance(fuser, Fuser)
         sender = running.base(agent_of(one.segment))
-        found.append(Fusion(fuser, segment, sender, columns, targets, valid.bool(), only))
+        gate = running.gate(turn, one)
+        found.append(Fusion(fuser, segment, sender, columns, targets, valid.bool(), only, gate))
     return partial(fused, running.base(turn.agent), tuple(found)) if found else None
 
 

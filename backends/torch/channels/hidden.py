@@ -115,7 +115,7 @@ def _fill(running: Running, turn: Turn, splice: Splice, contents: Contents, firs
     vectors = _vectors(running, turn, splice, segment.hidden[:, -real.shape[1] :], real)
     if altering is not None and probed:
         vectors = altering.vectors(vectors, splice.segment, splice.stop)
-    return Filled(splice, real.shape[1], vectors)
+    return Filled(splice, real.shape[1], vectors, _gate(running, turn, splice, real))
 
 
 def _free(name: str, content: dict[str, Content]) -> str:
@@ -129,12 +129,30 @@ def _sent(segment: Segment, splice: Splice) -> Tensor:
     return segment.real[:, first : segment.prompt + segment.latents]
 
 
+def _gate(running: Running, turn: Turn, splice: Splice, real: Tensor) -> Tensor | None:
+    """How far the vectors are open, [B, N] in their order: as far as the edge's gate, and as the sender's own columns
+    that they are made of."""
+    segment = running.segments[splice.segment]
+    gate = running.gate(turn, splice)
+    own: Tensor | None = None
+    if splice.part == "all" and segment.gate is not None:
+        own = torch.cat([segment.gate, segment.gate.new_ones(len(real), segment.latents)], 1).gather(1, _order(real))
+        own = own.detach() if splice.stop or splice.cut else own
+    if gate is None:
+        return own
+    gate = (gate.detach() if splice.cut else gate)[:, None].expand(len(real), real.shape[1])
+    return gate if own is None else gate * own
+
+
+def _order(real: Tensor) -> Tensor:
+    """Real columns first, long [B, N]: padding stands between a prompt and its latents."""
+    return torch.argsort(~real, dim=1, stable=True)
+
+
 def _vectors(running: Running, turn: Turn, splice: Splice, hidden: Tensor, real: Tensor) -> Tensor:
     """Hidden states [B, N, d of the sender] as vectors [B, N, d of the receiver], those of each sample first in its
     row."""
-    # Real columns first: padding stands between a prompt and its latents.
-    order = torch.argsort(~real, dim=1, stable=True)
-    hidden = hidden.gather(1, order[..., None].expand(-1, -1, hidden.shape[2]))
+    hidden = hidden.gather(1, _order(real)[..., None].expand(-1, -1, hidden.shape[2]))
     if splice.stop:
         hidden = hidden.detach()
     vectors: Tensor = running.link(turn, splice)(hidden)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from masc.backends.torch.channels.arrivals import BRINGING
 from masc.backends.torch.engine.history import NEW, History
@@ -17,8 +17,10 @@ from masc.backends.torch.engine.this_thread import Claim, Here, Threads
 from masc.backends.torch.model import adapters
 from masc.backends.torch.model.align import START
 from masc.backends.torch.model.base import Base
+from masc.backends.torch.model.gates import Gate
 from masc.compiler.artifact import ModelRecord, model_hash
-from masc.compiler.forms.plan_text import reach_text
+from masc.compiler.channels.gate import gate_of
+from masc.compiler.forms.plan_text import gate_text, reach_text
 from masc.compiler.ir.plan import Across, Plan, Turn, agent_of
 from masc.compiler.language.alignments import ALIGNMENTS
 
@@ -97,10 +99,39 @@ class Modules(nn.Module):
             key = reach_text(Across(arrival.kind, sender, turn.agent))
             if (make := BRINGING[arrival.kind].link) is not None and key not in self.across:
                 self.across[key] = make(arrival, self.base(sender), self.base(turn.agent), self.seed, key)
+                if arrival.gated:
+                    self.across[key].gate = Gate().to(self.device, self.base(turn.agent).wide)
+        for gate in (gate for entry in turn.sees for gate in entry.gates):
+            if (key := gate_text(gate)) not in self.across:
+                self.across[key] = nn.ModuleDict({"gate": Gate().to(self.device, self.base(turn.agent).wide)})
 
     def link(self, kind: str, sender: str, receiver: str) -> nn.Module:
         """The trained link of an edge between two agents. kind: its channel."""
         return self.across[reach_text(Across(kind, sender, receiver))]
+
+    def gates(self) -> dict[str, Gate]:
+        """The gates of edges, by the edge's name (`kv(a, b)`), those of the plan that runs first to last."""
+        found = {name: getattr(module, "gate", None) for name, module in self.across.items()}
+        return {name: gate for name, gate in found.items() if isinstance(gate, Gate)}
+
+    def openness(self) -> dict[str, float]:
+        """How far the gates of edges are open when the graph is run or evaluated, from 0 to 1, by the edge's name."""
+        return {name: gate_of(float(gate.log_alpha.detach())) for name, gate in self.gates().items()}
+
+    @property
+    def wide_open(self) -> bool:
+        """Whether all gates of the plan that runs are: then it runs as if it had none."""
+        named = {gate_text(gate) for turn in self.plan.turns for entry in turn.sees for gate in entry.gates}
+        arrived = [(turn, arrival) for turn in self.plan.turns for arrival in turn.arrives if arrival.gated]
+        named |= {reach_text(Across(a.kind, agent_of(a.segment), turn.agent)) for turn, a in arrived}
+        opened = self.openness() if named else {}
+        return all(opened[name] == 1 for name in named)
+
+    def sparsity(self) -> Tensor:
+        """How many gates of edges are open, as training counts them: a scalar with a gradient, for loops of one's own.
+        What the trainer adds to the loss is `sparsity` times this."""
+        prices = [gate.price for gate in self.gates().values()]
+        return torch.stack(prices).sum() if prices else torch.zeros((), dtype=torch.float32, device=self.device)
 
     def base(self, agent: str) -> Base:
         """The base model of an agent."""
@@ -109,9 +140,10 @@ class Modules(nn.Module):
         return base
 
     @property
-    def even(self) -> bool:
-        """Whether caches of all its models have one shape in all layers, which the fast engine takes them to have."""
-        return all(base.even for base in self.bases.values() if isinstance(base, Base))
+    def flows(self) -> bool:
+        """Whether the fast engine runs it: caches of all its models have one shape in all layers, and no gate is half
+        open or closed, for that engine knows what is seen and what is not, and nothing between."""
+        return self.wide_open and all(base.even for base in self.bases.values() if isinstance(base, Base))
 
     @property
     def device(self) -> torch.device:

@@ -1,13 +1,33 @@
-"""Who of a batch sees a channel that is still open.
+"""Who of a batch sees a channel that is still open, and how far gates are open for each sample of it.
 
 Random numbers are drawn on the CPU, whatever the caller's default device is: the same on every machine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 
 from masc.backends.torch.model.adapters import derive
+from masc.backends.torch.model.segments import Opening
+
+
+def opening_at(seed: int, step: int, count: int, gates: Iterable[str]) -> Opening:
+    """Where training stands at a step, for all samples of the optimiser's batch. gates: names of the edges that have
+    one. What is drawn depends on seed, step and name alone."""
+    return Opening(
+        step, opening_draws(seed, step, count), {name: gate_draws(seed, step, count, name) for name in gates}
+    )
+
+
+def gate_draws(seed: int, step: int, count: int, edge: str) -> torch.Tensor:
+    """What the gate of an edge is drawn from (docs/semantics.md, section 7.5): float [count] in (0, 1), one for each
+    sample, spread over the interval as evenly as `opening_draws`."""
+    generator = torch.Generator().manual_seed(derive(seed, "gate", step, edge))
+    order = torch.randperm(count, generator=generator, device="cpu")
+    within = torch.rand(count, generator=generator, device="cpu", dtype=torch.float32)
+    return ((order + within) / count).clamp(1e-6, 1 - 1e-6)
 
 
 def opening_draws(seed: int, step: int, count: int) -> torch.Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from masc.backends.torch.model.adapters import derive
 from masc.backends.torch.model.attention import Columns, Watch
+from masc.backends.torch.model.gates import OPEN, Open
 from masc.backends.torch.model.segments import (
     Past,
     Piece,
@@ -24,6 +25,7 @@ from masc.backends.torch.model.segments import (
     columns_of,
     full_of,
     joined,
+    open_of,
     piece,
     seen_of,
 )
@@ -75,28 +77,30 @@ class Probe:
         segments: Mapping[str, Segment],
         count: int,
         rotate: Callable[[Tensor, Tensor, int], Tensor],
+        gates: Open = OPEN,
     ) -> tuple[Past | None, Tensor | None]:
         """As `segments.look`, probed; and which columns came through the edge, bool [B, 1 or L, T] (None: none did)."""
-        kept = by_segment(self.sights[activation])
+        kept = by_segment(self.sights[activation], None, gates)
         pieces: list[Piece] = []
         # By place in `pieces`: what came through the edge, and which of it a gradient goes back through (None: all).
         through: dict[int, tuple[str, Tensor | None]] = {}
-        for name, own in by_segment(views).items():
-            layers, columns = piece(own, segments, None, count, rotate)
+        for name, own in by_segment(views, None, gates).items():
+            layers, columns = piece(own, segments, None, count, rotate, gates)
             rest = kept.get(name, [])
             depth = max(columns.seen.shape[1], count if any(view.layers is not None for view in rest) else 1)
             depth = count if self.kind == "layers" else depth
             whole = columns.seen.expand(-1, depth, -1)
             place = columns_of(own, segments[name])
-            still = seen_of(rest, segments[name], place, None, depth)
+            still = seen_of(rest, segments[name], place, None, depth, gates)
             extra = whole & ~still
+            gate = self._open(columns, rest, segments[name], place, gates, count)
             if not bool(extra.any()):
-                pieces.append((layers, columns))
+                pieces.append((layers, replace(columns, open=gate)))
                 continue
             if bool(still.any()):
-                pieces.append((layers, Columns(still, columns.place)))
-            through[len(pieces)] = name, full_of(own, segments[name], place, None, depth)
-            pieces.append((layers, Columns(extra, columns.place)))
+                pieces.append((layers, replace(columns, seen=still, open=gate)))
+            through[len(pieces)] = name, full_of(own, segments[name], place, None, depth, gates)
+            pieces.append((layers, replace(columns, seen=extra)))
         if self.kind == "swap" and through:
             offset = self._offset([pieces[at][1] for at in through])
             for at in through:
@@ -111,6 +115,17 @@ class Probe:
         deep = max(one.shape[1] for one in crossed)
         return past, torch.cat([one.expand(-1, deep, -1) for one in crossed], 2)
 
+    def _open(
+        self, columns: Columns, rest: list[View], segment: Segment, place: slice, gates: Open, count: int
+    ) -> Tensor | None:
+        """How far the columns are open that are seen without the edge, too: as they are with it, but where it is taken
+        away (`layers`) as they are without it."""
+        if self.kind != "layers" or columns.open is None:
+            return columns.open
+        alone = open_of(rest, segment, place, None, count, gates, None)
+        alone = columns.open.new_ones(1, 1, 1) if alone is None else alone
+        return torch.where(self._row(columns.seen.expand(-1, count, -1)), columns.open, alone)
+
     def _offset(self, pieces: Sequence[Columns]) -> Tensor:
         """By how much what a sample gets in exchange is moved, long [B]: all pieces alike, so that the last of what
         crosses stands where the last of the sample's own would have."""
@@ -122,7 +137,8 @@ class Probe:
         layers, columns = one
         other = self.other(len(offset), offset.device)
         moved = tuple((rotate(k[other], offset, i), v[other]) for i, (k, v) in enumerate(layers))
-        return moved, Columns(columns.seen[other], columns.place[other] + offset[:, None])
+        gate = None if columns.open is None else columns.open[other]
+        return moved, Columns(columns.seen[other], columns.place[other] + offset[:, None], gate)
 
     def _altered(self, one: Piece, name: str, full: Tensor | None) -> Piece:
         layers, columns = one

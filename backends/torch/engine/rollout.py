@@ -80,6 +80,7 @@ class Activated:
 class Script:
     """All that one activation writes from: its prompt from position start [B] on, what changes the prompt's keys
     and values, its latent steps, the label that it reads. hidden: keep the final hidden states, somebody is sent them.
+    gate: how far the prompt's columns are open to those behind them, [B, W] (None: all are).
     """
 
     prompt: Block
@@ -88,6 +89,7 @@ class Script:
     thinking: Thinking | None = None
     label: Block | None = None
     hidden: bool = False
+    gate: Tensor | None = None
 
 
 def activate(
@@ -126,9 +128,8 @@ def activate(
     last, after, hidden, fed, tensors = out[0], out[1], out[2], out[3], out[4:]
     steps = 0 if script.thinking is None else script.thinking.steps
     new = tuple(zip(tensors[::2], tensors[1::2], strict=True))
-    segment = Segment(
-        new, _real(script, steps), script.start, script.prompt.real.shape[1], steps, hidden if script.hidden else None
-    )
+    kept = hidden if script.hidden else None
+    segment = Segment(new, _real(script, steps), script.start, script.prompt.real.shape[1], steps, kept, _gate(script))
     return Activated(segment, last, after, fed)
 
 
@@ -139,6 +140,13 @@ def _real(script: Script, steps: int) -> Tensor:
         prompt = torch.cat([prompt[:, 1:], prompt[:, :1]], 1)
     parts = [prompt, prompt.new_ones(prompt.shape[0], steps)]
     return torch.cat(parts if label is None else [*parts, label.real], dim=1)
+
+
+def _gate(script: Script) -> Tensor | None:
+    """How far the segment's prompt is open, column by column as in `_real`."""
+    if script.gate is None or script.change is None:
+        return script.gate
+    return torch.cat([script.gate[:, :-1], _at(script.gate, script.prompt.real.sum(1) - 1)], 1)
 
 
 @dataclass(frozen=True)
@@ -160,19 +168,20 @@ def _write(base: Base, script: Script, layers: KeysValues, past: Columns | None)
     length = prompt.real.sum(1)
     width = prompt.real.shape[1]
     place = start[:, None] + torch.arange(width, device=start.device)
-    inputs, real = prompt.inputs, prompt.real
+    inputs, real, gate = prompt.inputs, prompt.real, script.gate
     if label is not None and thinking is None and script.change is None:  # nothing stands between: all in one pass
         inputs, real = _beside(base, prompt, label), torch.cat([real, label.real], 1)
         place = torch.cat([place, _after(start + length, label)], 1)
-        states = base.run(inputs, place, base.mask(past, real, place), cache)
+        gate = None if gate is None else torch.cat([gate, gate.new_ones(label.real.shape)], 1)
+        states = base.run(inputs, place, base.mask(past, real, place, gate), cache)
         label_states, prompt_states = states[:, width:], states[:, :width]
         return _Written(columns(cache, first), _at(states, length - 1), label_states, prompt_states, states[:, :0])
     if script.change is not None:
         last, states, seen = _changed(base, script, cache, past, first)
     else:
-        states = base.run(inputs, place, base.mask(past, real, place), cache)
+        states = base.run(inputs, place, base.mask(past, real, place, gate), cache)
         last = _at(states, length - 1)
-        seen = Columns(real[:, None], place) if past is None else past.grow(real, place)
+        seen = _begun(past, real, place, gate)
     one = torch.ones(len(start), 1, dtype=torch.bool, device=start.device)
     thoughts, fed = [states], [states[:, :0]]
     for step in range(0 if thinking is None else thinking.steps):
@@ -204,19 +213,28 @@ def _changed(
     length, width = prompt.real.sum(1), prompt.real.shape[1]
     place = start[:, None] + torch.arange(width - 1, device=start.device)
     real = prompt.real[:, 1:]  # one token fewer of each sample
+    gate = None if script.gate is None else script.gate[:, : width - 1]
     states: list[Tensor] = []
     if width > 1:
-        states.append(base.run(prompt.inputs[:, : width - 1], place, base.mask(past, real, place), cache))
+        states.append(base.run(prompt.inputs[:, : width - 1], place, base.mask(past, real, place, gate), cache))
         assert script.change is not None
         new = script.change(columns(cache, first), place)
         stored: Any = cache.layers
         for layer, (keys, values) in zip(stored, new, strict=True):
             layer.keys = torch.cat([layer.keys[:, :, :first], keys], 2)
             layer.values = torch.cat([layer.values[:, :, :first], values], 2)
-    seen = Columns(real[:, None], place) if past is None else past.grow(real, place)
+    seen = _begun(past, real, place, gate)
     one, where = prompt.real[:, :1], (start + length - 1)[:, None]
     last = base.run(_at(prompt.inputs, length - 1), where, base.mask(seen, one, where), cache)
-    return last, torch.cat([*states, last], 1), seen.grow(one, where)
+    own = None if script.gate is None else _at(script.gate, length - 1)
+    return last, torch.cat([*states, last], 1), seen.grow(one, where, own)
+
+
+def _begun(past: Columns | None, real: Tensor, place: Tensor, gate: Tensor | None) -> Columns:
+    """What is seen once the first columns of a segment stand behind its past."""
+    if past is None:
+        return Columns(real[:, None], place, None if gate is None else gate[:, None])
+    return past.grow(real, place, gate)
 
 
 def _at(tensor: Tensor, column: Tensor) -> Tensor:
@@ -310,10 +328,13 @@ def decode(
 
 def _join(past: Past | None, segment: Segment) -> Past:
     """The past and the new segment as one past (as the mask and the cache want it)."""
+    gate = segment.gate
+    if gate is not None:
+        gate = torch.cat([gate, gate.new_ones(segment.real.shape)[:, segment.prompt :]], 1)
     if past is None:
-        return Past(segment.layers, Columns(segment.real[:, None], segment.place))
+        return Past(segment.layers, _begun(None, segment.real, segment.place, gate))
     layers = tuple(
         (torch.cat([pk, sk], 2), torch.cat([pv, sv], 2))
         for (pk, pv), (sk, sv) in zip(past.layers, segment.layers, strict=True)
     )
-    return Past(layers, past.columns.grow(segment.real, segment.place))
+    return Past(layers, past.columns.grow(segment.real, segment.place, gate))

@@ -33,13 +33,15 @@ from masc.backends.torch.engine.stopping import cut_at_stop
 from masc.backends.torch.model import adapters, applying
 from masc.backends.torch.model.align import embedding
 from masc.backends.torch.model.attention import watching
-from masc.backends.torch.model.base import Base
+from masc.backends.torch.model.base import Base, pad
+from masc.backends.torch.model.gates import plain
 from masc.backends.torch.model.prompts import Content, Prompt, answer_ids, check_size, prompt_of, value
 from masc.backends.torch.model.segments import Opening, Past, Segment, look, start_of
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.analysis.sights import sights
+from masc.compiler.forms.plan_text import gate_text, reach_text
 from masc.compiler.ir.arrival import Arrival
-from masc.compiler.ir.plan import Think, Turn, agent_of
+from masc.compiler.ir.plan import Across, Think, Turn, agent_of
 
 
 class Walk:
@@ -79,6 +81,12 @@ class Walk:
         """By activation, what it said to other agents: a text for each row."""
         self.labels: dict[str, Block] = {}
         self.sights = sights(self.plan)
+        draws = {} if opening is None else opening.gates
+        self.gates = {name: gate(draws.get(name)) for name, gate in modules.gates().items()}
+        """How far the gates of edges are open in this pass, by the edge's name: [B] or [1]."""
+        self.plain = plain(self.gates)
+        named = {gate: gate_text(gate) for views in self.sights.values() for view in views for gate in view.gates}
+        self.open = {gate: self.plain[name] for gate, name in named.items() if name in self.plain}
         self.positions = 0
         self._settled: set[str] = set()
 
@@ -97,6 +105,10 @@ class Walk:
 
     def link(self, turn: Turn, arrival: Arrival) -> nn.Module:
         return self.modules.link(arrival.kind, agent_of(arrival.segment), turn.agent)
+
+    def gate(self, turn: Turn, arrival: Arrival) -> Tensor | None:
+        name = reach_text(Across(arrival.kind, agent_of(arrival.segment), turn.agent))
+        return self.gates[name] if arrival.gated and name in self.plain else None
 
     # -- a pass ----------------------------------------------------------------------------------------------------
 
@@ -176,14 +188,15 @@ class Walk:
             change=change_of(self, turn, prompts),
             thinking=None if turn.think is None else self._thinking(base, turn, turn.think, len(prompts)),
             hidden=turn.kept("hidden"),
+            gate=_gate(base, prompts, arrived.gate),
         )
         self.prompts[name] = prompts
         crossed: Tensor | None = None
         views = self.sights[name]
         if self.probe is None:
-            past = look(views, self.segments, self.opening, base.layers, base.rotate)
+            past = look(views, self.segments, self.opening, base.layers, base.rotate, self.open)
         else:
-            past, crossed = self.probe.look(name, views, self.segments, base.layers, base.rotate)
+            past, crossed = self.probe.look(name, views, self.segments, base.layers, base.rotate, self.open)
         self.pasts[name] = past
         label = None if turn.answer is None or self.columns is None else self._label(base, script, past, turn)
         end = script.start + script.prompt.real.sum(1) + (0 if turn.think is None else turn.think.steps)
@@ -316,3 +329,11 @@ def _note(rounds: dict[str, dict[str, Tensor]], activation: str, parameter: str,
         return
     known = rounds.setdefault(activation, {})
     known[parameter] = known[parameter] + gradient.detach() if parameter in known else gradient.detach()
+
+
+def _gate(base: Base, prompts: Sequence[Prompt], gates: Tensor | None) -> Tensor | None:
+    """How far the columns of prompts are open, [B, W]; gates: of the vectors that stand in them, [B, N]."""
+    if gates is None:
+        return None
+    ids, _ = pad([prompt.ids for prompt in prompts], base.padding, base.device)
+    return torch.where(ids < 0, gates.gather(1, (-1 - ids).clamp_min(0)), 1)

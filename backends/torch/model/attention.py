@@ -2,6 +2,7 @@
 
 Transformers hands every layer one and the same mask, and takes a 4-D mask as it is. So a mask here is
 [B, 1, Q, K] (the same for all layers) or [B, L, Q, K] (layer by layer), and the registered function picks its layer.
+It is bool (what is seen), or, where gates are half open, a number that is added to the scores (-inf: not seen).
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ def _by_layer(
     layer: int = module.layer_idx  # type: ignore[assignment]
     if attention_mask is not None and attention_mask.shape[1] > 1:
         attention_mask = attention_mask[:, layer : layer + 1]
+    if attention_mask is not None and attention_mask.is_floating_point():
+        attention_mask = attention_mask.to(query.dtype)
     if (watch := _WATCHING.get()) is not None:
         with torch.no_grad():
             watch.note(layer, _weights(query, key, attention_mask, **kwargs))
@@ -109,35 +112,79 @@ ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
 
 @dataclass(frozen=True)
 class Columns:
-    """Columns of a cache: which of them are seen, bool [B, 1 or L, T], and at which positions, long [B, T]."""
+    """Columns of a cache: which of them are seen, bool [B, 1 or L, T], and at which positions, long [B, T].
+
+    open: how far the gates are open through which they are seen, from 0 to 1, [B, 1 or L, T]: the softmax weight of a
+    column is multiplied by it before the weights are brought to a sum of 1. None: there are no gates, all is 1.
+    """
 
     seen: Tensor
     place: Tensor
+    open: Tensor | None = None
 
-    def grow(self, real: Tensor, place: Tensor) -> Columns:
-        """With new columns behind these, which are seen by every layer: real bool [B, Q], place long [B, Q]."""
+    def grow(self, real: Tensor, place: Tensor, gate: Tensor | None = None) -> Columns:
+        """With new columns behind these, which are seen by every layer: real bool [B, Q], place long [B, Q], gate
+        [B, Q] as `open`."""
         new = real[:, None].expand(-1, self.seen.shape[1], -1)
-        return Columns(torch.cat([self.seen, new], 2), torch.cat([self.place, place], 1))
+        seen, where = torch.cat([self.seen, new], 2), torch.cat([self.place, place], 1)
+        return Columns(seen, where, opened((self.open, self.seen), (None if gate is None else gate[:, None], new)))
 
 
-def block_mask(past: Columns | None, new: Tensor, place: Tensor, windows: Tensor | None = None) -> Tensor | None:
+def opened(*parts: tuple[Tensor | None, Tensor]) -> Tensor | None:
+    """How far columns are open that stand side by side, [B, 1 or L, T]: of each part that, [B or 1, 1 or L, T], and
+    what of it is seen, bool [B, 1 or L, T], which has the shape. None: there are no gates in any."""
+    known = [gate for gate, _ in parts if gate is not None]
+    if not known:
+        return None
+    depth = max(*(gate.shape[1] for gate in known), 1)
+    whole = [seen.new_ones(seen.shape[0], 1, seen.shape[2], dtype=known[0].dtype) for _, seen in parts]
+    both = zip(parts, whole, strict=True)
+    found = [(one if gate is None else one * gate).expand(-1, depth, -1) for (gate, _), one in both]
+    return torch.cat(found, 2)
+
+
+def block_mask(
+    past: Columns | None, new: Tensor, place: Tensor, windows: Tensor | None = None, gate: Tensor | None = None
+) -> Tensor | None:
     """The mask for a block of new positions that see a past and, causally, each other.
 
     past: None: there is none. new: bool [B, Q], which new columns are real; place: long [B, Q], their positions.
     windows: long [L], how many positions each layer sees, its own included (None: no layer is limited). Windows go by
     position, not by column: columns of siblings that overlap share positions.
-    Returns bool [B, 1 or L, Q, T + Q], or None where plain causal attention is the same and faster.
-    A padded column sees at least itself: a row of a softmax must not be empty.
+    gate: [B, Q], how far new columns are open to those behind them, from 0 to 1 (None: all are).
+    Returns bool [B, 1 or L, Q, T + Q], or None where plain causal attention is the same and faster. Where there are
+    gates, -inf for what is not seen and else the logarithm of how far it is open, in the dtype of the gates.
+    A padded column sees at least itself, as every column sees itself whole: a row of a softmax must not be empty.
     """
-    mask = _block_mask(None if past is None else past.seen, new, windows is not None)
-    if windows is None or mask is None:
-        return mask
+    before = () if past is None else ((past.open, past.seen),)
+    gated = opened(*before, (None if gate is None else gate[:, None], new[:, None]))
+    mask = _block_mask(None if past is None else past.seen, new, windows is not None or gated is not None)
+    if mask is None:
+        return None
+    if windows is not None:
+        mask = mask & _near(past, place, windows)
+    return mask if gated is None else _biased(mask, gated)
+
+
+def _near(past: Columns | None, place: Tensor, windows: Tensor) -> Tensor:
+    """What lies in the window of each layer, bool [B, L, Q, T + Q]."""
     where = place if past is None else torch.cat([past.place, place], 1)
     distance = place[:, :, None] - where[:, None, :]
     near: Tensor = distance[:, None] < windows[None, :, None, None]
-    width = new.shape[1]
+    width = place.shape[1]
     near[..., -width:] |= torch.eye(width, dtype=torch.bool, device=near.device)
-    return mask & near
+    return near
+
+
+def _biased(mask: Tensor, gated: Tensor) -> Tensor:
+    """A mask, bool [B, 1 or L, Q, K], as what is added to scores, where columns are open so far: [B, 1 or L, K]."""
+    width = mask.shape[2]
+    itself = torch.zeros(width, mask.shape[3], dtype=torch.bool, device=mask.device)
+    itself[:, -width:] = torch.eye(width, dtype=torch.bool, device=mask.device)
+    seen = mask & ((gated > 0)[:, :, None] | itself)
+    # Where it is not seen the logarithm would be infinite, and its gradient no number.
+    bias = torch.where(gated > 0, gated, 1).log()[:, :, None].masked_fill(itself, 0)
+    return bias.where(seen, float("-inf"))
 
 
 def _block_mask(past: Tensor | None, new: Tensor, explicit: bool) -> Tensor | None:

@@ -220,6 +220,8 @@ _EFFECTS = {
     "eval_every": "from here on",
     "max_length": "it refuses rows, and changes none",
     "checkpoint": "the weights are the same either way",
+    "sparsity": "from here on",
+    "gate_rate": "from here on",
 }
 """What the other settings do when they change. Those that are in neither must not change (`Origin`), or say where the
 rows are, which are compared themselves."""

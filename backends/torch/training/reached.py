@@ -9,6 +9,7 @@ from typing import Any
 
 from masc.backends.torch.program import Program
 from masc.compiler.analysis.reach import with_reach
+from masc.compiler.channels.gate import TENSOR
 from masc.compiler.forms.plan_text import reach_text
 from masc.compiler.ir.plan import Across, LatentMap, Reach
 
@@ -41,7 +42,7 @@ def reached(program: Program) -> tuple[str, ...]:
 def _linked(program: Program, name: str, reach: Across) -> bool:
     """Whether a parameter of an edge's link is one of those that a loss reaches: of a link that is made layer by layer,
     by the layer that it is for."""
-    if reach.layers is None:
+    if reach.layers is None or name.endswith(TENSOR):
         return True
     key = reach_text(replace(reach, layers=None))
     place = int(name.removeprefix(f"across.{key}.").split(".")[1])

@@ -36,6 +36,12 @@ def rate_at(settings: TrainSettings, step: int) -> float:
     return settings.rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
+def sparsity_at(settings: TrainSettings, step: int) -> float:
+    """What an open gate costs at a step, counted from 0: it rises in a line over the first half of training. Before a
+    team has learnt to use an edge, that edge looks as idle as one that is."""
+    return settings.sparsity * min(1.0, 2 * (step + 1) / settings.steps)
+
+
 def due(every: int, step: int, steps: int) -> bool:
     """Whether what is done every so many steps (0: only at the end) is done after a step, counted from 1."""
     return step == steps or (every > 0 and step % every == 0)

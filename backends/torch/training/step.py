@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from masc.backends.torch.data.values import Row
-from masc.backends.torch.engine.opening import opening_draws
+from masc.backends.torch.engine.opening import opening_at
 from masc.backends.torch.model.adapters import derive, tensors
-from masc.backends.torch.model.segments import Opening
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.metrics import Metrics
 from masc.backends.torch.training.processes import Processes
-from masc.backends.torch.training.schedule import rate_at
+from masc.backends.torch.training.schedule import rate_at, sparsity_at
 from masc.compiler.ir.plan import TrainSettings, agent_of
 from masc.dsl.diagnostics import fail
 
@@ -49,7 +48,7 @@ class Stepper:
         rounds: Rounds | None = {} if self._by_round else None
         # None of what somebody else's backward pass has left.
         self.clear()
-        draws = opening_draws(settings.seed, step, len(batch))
+        whole = opening_at(settings.seed, step, len(batch), self.program.gates())
         # The mean is over the answer tokens of the whole optimiser batch, not of each micro-batch.
         total = self.program.forward_tokens(batch)
         summed = torch.zeros((), dtype=torch.float64, device=self.program.device)
@@ -57,7 +56,7 @@ class Stepper:
         for micro in range(settings.accumulate):
             at = (micro * world + rank) * settings.batch
             part = slice(at, at + settings.batch)
-            opening = Opening(step, draws[part].to(self.program.device))
+            opening = whole.of(part, self.program.device)
             last = micro == settings.accumulate - 1
             with self.processes.exchanging(self.module, last), self.program.holding(rounds=rounds):
                 out = self.module(
@@ -71,6 +70,7 @@ class Stepper:
             summed += out.loss.detach().double() * out.tokens
             positions += out.positions
         loss = float(self.processes.reduced(summed, "sum")) / total
+        pull = self._pull(step)
         norms = self._norms()
         by_round = {} if rounds is None else self._round_norms(rounds)
         norm = math.sqrt(sum(n * n for n in norms.values()))
@@ -84,8 +84,10 @@ class Stepper:
             self._clip(settings.clip)
         rate = rate_at(settings, step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("share", 1.0)
         self.optimizer.step()
+        for gate in self.program.gates().values():
+            gate.hold()
         self.clear()
         seconds = time.perf_counter() - began
         return {
@@ -97,8 +99,21 @@ class Stepper:
             "grad_norm": norm,
             "grad_norms": norms,
             **({"grad_norms_by_round": by_round} if by_round else {}),
+            **({"sparsity_loss": pull, "gates": self.program.openness()} if self.program.gates() else {}),
             "seconds": round(seconds, 4),
         }
+
+    def _pull(self, step: int) -> float:
+        """Add the gradient of what open gates cost at a step; returns that price, which `loss` leaves out. It is the
+        same in all processes, so that nothing of it is exchanged."""
+        gates = self.program.gates().values()
+        if not gates:
+            return 0.0
+        weight = sparsity_at(self.settings, step)
+        price = weight * torch.stack([gate.price for gate in gates]).sum()
+        if weight and price.requires_grad:
+            price.backward()
+        return float(price.detach())
 
     def clear(self) -> None:
         """No parameter has a gradient."""

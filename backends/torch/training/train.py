@@ -240,9 +240,7 @@ class Run:
     def _go(self) -> list[Metrics]:
         settings = self.settings
         module = self.processes.wrapped(self.program)
-        optimizer = torch.optim.AdamW(
-            list(self.parameters.values()), lr=settings.rate, weight_decay=settings.weight_decay
-        )
+        optimizer = torch.optim.AdamW(self._groups(), lr=settings.rate, weight_decay=settings.weight_decay)
         self._make_room()
         if self.found is not None:
             checkpoints.restore(self.found, self.parameters, optimizer)
@@ -273,6 +271,15 @@ class Run:
             raise fail("E0701", "the weights are no longer numbers", hint="start over with a lower `rate`")
         self.program.note(dataclasses.replace(self.program.history, trained_by=self._record()))
         return history
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """What is trained, for the optimiser. Gates have a rate of their own (`share`: of the schedule's), and none of
+        them decays: half open is no natural state of an edge."""
+        gates = {gate.log_alpha for gate in self.program.gates().values()}
+        groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters.values() if p not in gates]}]
+        own = [p for p in self.parameters.values() if p in gates]
+        share = self.settings.gate_rate / self.settings.rate
+        return [*groups, {"params": own, "share": share, "weight_decay": 0.0}] if own else groups
 
     def _record(self) -> Training:
         """What an artifact says of how its weights were trained."""

@@ -113,6 +113,10 @@ class SideBySide:
     def link(self, turn: Turn, arrival: Arrival) -> nn.Module:
         return self.modules.link(arrival.kind, agent_of(arrival.segment), turn.agent)
 
+    def gate(self, turn: Turn, arrival: Arrival) -> Tensor | None:
+        """Where a gate is not wide open, the exact engine runs (`Modules.wide_open`)."""
+        return None
+
 
 def _padded(rows: Sequence[Stretch], changed: bool, device: torch.device) -> Segment:
     """Prompts and latents of one turn as a segment; keys and values of the prompts alone. changed: the last token of
