@@ -166,6 +166,8 @@ plan g(question) -> answer
     eval_every 0
     max_length 0
     checkpoint none
+    sparsity 0
+    gate_rate 0.2
 """
 
 GOLDEN_GRAPH = """\
