@@ -19,7 +19,7 @@ from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.fast.pipeline import Pipeline
 from masc.backends.torch.engine.fast.rows import Job
 from masc.backends.torch.engine.modules import Modules
-from masc.backends.torch.engine.opening import opening_at
+from masc.backends.torch.engine.opening import opening_at, without_step
 from masc.backends.torch.engine.outputs import Output, Said, Scored
 from masc.backends.torch.engine.patches import Patches
 from masc.backends.torch.engine.probe import Probe
@@ -45,7 +45,7 @@ from masc.compiler.artifact import (
 from masc.compiler.ir.plan import Turn
 from masc.compiler.models.peft import CONFIG, WEIGHTS
 from masc.compiler.models.registry import REGISTRY
-from masc.dsl.diagnostics import Diagnostic, fail
+from masc.dsl.diagnostics import fail
 
 
 class _Decoding(TypedDict, total=False):
@@ -127,22 +127,13 @@ class Program(Modules):
             if step < 0:
                 raise ValueError(f"step = {step} is negative; the first one is 0")
             return opening_at(self.plan.train.seed, step, count, self.gates()).of(slice(None), self.device)
-        draws = self._opens or bool(self.gates())
+        opens = any(view.until is not None for turn in self.plan.turns for view in turn.sees)
+        draws = opens or bool(self.gates())
         if opening is None and self.training and torch.is_grad_enabled() and not self._told and draws:
             self._told = True
-            closed = "channels with `open`, and a forward pass without `step` runs with them closed"
-            still = "gates, and a forward pass without `step` draws nothing: a gate that is wide open learns nothing"
-            found = Diagnostic(
-                "W0310" if self._opens else "W0311",
-                f"this graph has {closed if self._opens else still}: call `program(rows, step=...)` with the number of "
-                "the training step",
-            )
+            found = without_step(opens)
             warnings.warn(f"{found.code}: {found.message}", stacklevel=4)
         return opening
-
-    @property
-    def _opens(self) -> bool:
-        return any(view.until is not None for turn in self.plan.turns for view in turn.sees)
 
     def check_lengths(self, rows: Sequence[Row]) -> None:
         """E0606 for the first row that will not fit, before anything is run. Lengths alone: no model is called."""

@@ -11,6 +11,7 @@ import torch
 
 from masc.backends.torch.model.adapters import derive
 from masc.backends.torch.model.segments import Opening
+from masc.dsl.diagnostics import Diagnostic
 
 
 def opening_at(seed: int, step: int, count: int, gates: Iterable[str]) -> Opening:
@@ -38,3 +39,16 @@ def opening_draws(seed: int, step: int, count: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(derive(seed, "open", step))
     order = torch.randperm(count, generator=generator, device="cpu")
     return (order + torch.rand(1, generator=generator, device="cpu", dtype=torch.float32)) / count
+
+
+def without_step(opens: bool) -> Diagnostic:
+    """What is told of a forward pass in training mode that does not say at which step. opens: there are channels with
+    `open`; else there are gates."""
+    what, why = "channels with `open`", "runs with them closed"
+    if not opens:
+        what, why = "gates", "draws nothing: a gate that is wide open learns nothing"
+    return Diagnostic(
+        "W0310" if opens else "W0311",
+        f"this graph has {what}, and a forward pass without `step` {why}: call `program(rows, step=...)` with the "
+        "number of the training step",
+    )
