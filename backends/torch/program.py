@@ -128,11 +128,10 @@ class Program(Modules):
                 raise ValueError(f"step = {step} is negative; the first one is 0")
             return opening_at(self.plan.train.seed, step, count, self.gates()).of(slice(None), self.device)
         opens = any(view.until is not None for turn in self.plan.turns for view in turn.sees)
-        draws = opens or bool(self.gates())
-        if opening is None and self.training and torch.is_grad_enabled() and not self._told and draws:
+        silent = opening is None and self.training and torch.is_grad_enabled() and not self._told
+        if silent and (opens or self.gates()):
             self._told = True
-            found = without_step(opens)
-            warnings.warn(f"{found.code}: {found.message}", stacklevel=4)
+            warnings.warn("{0.code}: {0.message}".format(without_step(opens)), stacklevel=4)
         return opening
 
     def check_lengths(self, rows: Sequence[Row]) -> None:
