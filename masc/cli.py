@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from masc.commands import comparison, formatting, init, language, lsp, models, pictures, running, teams
+from masc.commands import comparison, cost, formatting, init, language, lsp, models, pictures, running, teams
 from masc.commands.once import let_once
 from masc.dsl.diagnostics import fail
 from masc.terminal import streams
@@ -31,6 +31,7 @@ app.add_typer(init.new, name="new")
 app.command()(language.check)
 app.command()(formatting.fmt)
 app.command("compile")(teams.compile_)
+app.command()(cost.cost)
 app.command()(teams.train)
 app.command()(teams.prune)
 app.command()(running.run)

@@ -19,6 +19,7 @@ ALIGNMENTS: Mapping[str, Alignment] = {
             help="through the ridge map from output to input embeddings",
             means="h through the map from output to input embeddings that fits best",
             suits="models that do not tie the two",
+            applies="matrix",
             tied=Note(
                 "I0502",
                 "`align = ridge` does nothing for `{agent}`: its model ties its embeddings, so W is the identity",
@@ -31,6 +32,7 @@ ALIGNMENTS: Mapping[str, Alignment] = {
             means="h through a matrix that is trained and starts at the ridge map",
             suits="the same",
             trained=True,
+            applies="matrix",
         ),
         Alignment(
             "procrustes",
@@ -38,6 +40,7 @@ ALIGNMENTS: Mapping[str, Alignment] = {
             means="h through the orthogonal map from output to input embeddings that fits best (Schönemann 1966): the "
             "angles between hidden states stay",
             suits="models that do not tie the two",
+            applies="matrix",
             tied=Note(
                 "I0502",
                 "`align = procrustes` does nothing for `{agent}`: its model ties its embeddings, so W is the identity",
@@ -51,6 +54,7 @@ ALIGNMENTS: Mapping[str, Alignment] = {
             "(after Soft Thinking, arXiv 2505.15778, unfiltered)",
             suits="a narrow channel (`carry = latents`): where the model is sure, the step is a word that the receiver "
             "can read before any training",
+            applies="vocabulary",
         ),
     )
 }

@@ -130,6 +130,7 @@ class Alignment:
     help     in a few words that go on from "a hidden state becomes the next input"
     means    the next input, for the reference, in Markdown; `suits`: which models or channels it is for
     trained  an agent that thinks so has a trainable matrix [d, d]
+    applies  what h is multiplied with: a matrix [d, d], or the embeddings of the whole vocabulary, twice
     tied     what is told where a model ties its input and output embeddings
     """
 
@@ -138,6 +139,7 @@ class Alignment:
     means: str
     suits: str = ""
     trained: bool = False
+    applies: Literal["nothing", "matrix", "vocabulary"] = "nothing"
     tied: Note | None = None
 
     @property

@@ -33,7 +33,9 @@ def compile_(
 ) -> None:
     """Compile a file to an artifact folder."""
     from masc.compiler.artifact import locate
+    from masc.session import costing
     from masc.session import programs as session
+    from masc.terminal import costs
 
     path = locate(file, Path())
     if emit is not None:
@@ -41,8 +43,10 @@ def compile_(
             raise typer.BadParameter(f"unknown level `{emit}`: ast, graph or plan", param_hint="--emit")
         print_content(session.emit(path, read_sets(set_), emit) + "\n")
         return
-    folder = session.compile_to(path, out, read_sets(set_), force)
+    folder, compilation = session.compile_to(path, out, read_sets(set_), force)
     say(f"{path} -> {folder}")
+    if (cost := costing.brief(compilation)) is not None:
+        say(f"with inputs of {costing.PROMPT} tokens, {costs.line(cost)}")
 
 
 def train(

@@ -19,7 +19,7 @@ from masc.compiler.resolve.templates import read_template
 from masc.compiler.resolve.units import read_units
 from masc.dsl import syntax
 from masc.dsl.formatter import format_value
-from masc.lsp import words
+from masc.lsp import costs, words
 from masc.lsp.describe import describe_agent, describe_edge, describe_model
 from masc.lsp.index import Index, Mention, Symbol
 from masc.lsp.place import place
@@ -98,11 +98,13 @@ def _symbol(index: Index, compile: Compile, path: str, symbol: Symbol) -> str | 
         case "output":
             return _output(compile(symbol.path).graph, symbol.name)
         case "graph":
-            graph = compile(symbol.path).graph
+            compilation = compile(symbol.path)
+            graph = compilation.graph
             if graph is None:
                 return f"**graph `{symbol.name}`**"
             counts = f"{len(graph.activations)} activations of {len(graph.agents)} agents, {len(graph.edges)} edges"
-            return f"**graph `{symbol.name}`**({', '.join(graph.inputs)})\n\n{counts}, `repeat` unrolled."
+            text = f"**graph `{symbol.name}`**({', '.join(graph.inputs)})\n\n{counts}, `repeat` unrolled."
+            return "\n\n".join(filter(None, (text, costs.of_graph(compilation))))
 
 
 def _reader(index: Index, path: str, mention: Mention) -> str | None:
@@ -133,7 +135,8 @@ def _agent(index: Index, compile: Compile, path: str, symbol: Symbol) -> str | N
             target = next((m.target for m in graph.models if m.name == agent.model), None)
             base = Path(main).parent
             facts = compilation.facts.get(agent.model)
-            return describe_agent(agent, target, base, facts, graph, compilation.plan)
+            about = describe_agent(agent, target, base, facts, graph, compilation.plan)
+            return "\n\n".join(filter(None, (about, costs.of_agent(compilation, agent.name))))
     return _alone(index, symbol)
 
 
@@ -195,7 +198,10 @@ def _word(index: Index, compile: Compile, path: str, offset: int) -> Hover | Non
         return None
     text: str | None = None
     if at.wanted == "channel" and word in CHANNELS:
-        text = describe_edge(word, CHANNELS[word].help, _links(compile(path), start, CHANNELS[word]))
+        compilation = compile(path)
+        edges = _edges(compilation, start, CHANNELS[word])
+        about = describe_edge(word, CHANNELS[word].help, _links(compilation, edges, CHANNELS[word]))
+        text = "\n\n".join([about, *costs.of_edges(compilation, edges)])
     elif at.wanted == "adapter" and word in ADAPTERS:
         text = f"**{word}**: {ADAPTERS[word].help}"
     elif at.wanted == "type" and word in words.TYPES:
@@ -215,20 +221,28 @@ def _wordly(char: str) -> bool:
     return char.isalnum() or char == "_"
 
 
-def _links(compilation: Compilation, at: int, channel: Channel) -> dict[str, int]:
-    """The trainable parts of the edges on whose line a channel stands."""
+def _edges(compilation: Compilation, at: int, channel: Channel) -> list[Edge]:
+    """The edges on whose line a channel stands."""
     graph, source = compilation.graph, compilation.source
-    if graph is None or source is None or channel.links is None:
-        return {}
+    if graph is None or source is None:
+        return []
     line = source.locate(at)[0]
+    of_kind = (edge for edge in graph.edges if edge.kind == channel.kind and edge.span.source == source)
+    return [edge for edge in of_kind if edge.span.line <= line <= _last_line(edge)]
+
+
+def _links(compilation: Compilation, edges: list[Edge], channel: Channel) -> dict[str, int]:
+    """The trainable parts of edges."""
+    graph = compilation.graph
     found: dict[str, int] = {}
-    for edge in graph.edges:
-        if edge.kind == channel.kind and edge.span.source == source and edge.span.line <= line <= _last_line(edge):
-            sender, receiver = agent_of(edge.sender), agent_of(edge.receiver)
-            left = compilation.facts.get(graph.agent(sender).model)
-            right = compilation.facts.get(graph.agent(receiver).model)
-            if left and right:
-                found[f"{sender} -> {receiver}"] = channel.links(edge, left, right)
+    for edge in edges if graph is not None and channel.links is not None else ():
+        assert graph is not None
+        assert channel.links is not None
+        sender, receiver = agent_of(edge.sender), agent_of(edge.receiver)
+        left = compilation.facts.get(graph.agent(sender).model)
+        right = compilation.facts.get(graph.agent(receiver).model)
+        if left and right:
+            found[f"{sender} -> {receiver}"] = channel.links(edge, left, right)
     return found
 
 

@@ -105,15 +105,15 @@ def emit(path: Path, sets: Mapping[str, str], level: str) -> str:
     return (print_graph(compilation.graph) if level == "graph" else print_plan(compilation.require())).rstrip("\n")
 
 
-def compile_to(path: Path, out: Path | None, sets: Mapping[str, str], force: bool) -> Path:
-    """Write or update an artifact and return its folder. An earlier `--set` is forgotten. The manifest may be
-    damaged."""
+def compile_to(path: Path, out: Path | None, sets: Mapping[str, str], force: bool) -> tuple[Path, Compilation]:
+    """Write (or bring up to date) an artifact; returns its folder, and what is in it. What `--set` said before is
+    forgotten, and a damaged manifest is no obstacle."""
     root = out or artifact_of(path)
     if root.resolve() == path.parent.resolve() and not is_artifact(root):
         raise fail("E0612", f"`{root}` is the folder of `{path.name}` itself", hint="name another folder with -o")
     compilation = accepted(compile_file(path, sets, base=_recorded_base(path.parent)))
     report(write_artifact(root, compilation, force=force).warnings)
-    return root
+    return root, compilation
 
 
 def _recorded_base(folder: Path) -> Path | None:

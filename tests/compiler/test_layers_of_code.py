@@ -23,6 +23,7 @@ ROOMS = {
         "models",
         "channels",
         "analysis",
+        "cost",
         "forms",
         "resolve",
         "passes",

@@ -7,7 +7,7 @@ Soft Thinking (arXiv 2505.15778), but of all tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -42,15 +42,29 @@ class Model(Protocol):
 @torch.no_grad()
 def embedding_table(embedding: nn.Module, rows: int) -> Tensor:
     """What the embedding *module* returns for each token, float32 [V, d]. Gemma scales inside the module."""
+    return torch.cat(list(_parts(embedding, rows)))
+
+
+def _parts(embedding: nn.Module, rows: int) -> Iterator[Tensor]:
+    """The same in parts of some thousand tokens."""
     device = next(embedding.parameters()).device
-    ids = torch.arange(rows, device=device)
-    return torch.cat([embedding(chunk).float() for chunk in ids.split(8192)])
+    for chunk in torch.arange(rows, device=device).split(8192):
+        yield embedding(chunk).float()
 
 
-def mean_norm(table: Tensor) -> Tensor:
-    """tau: the mean L2 norm of the rows, scalar float32."""
-    tau: Tensor = table.norm(dim=1).mean()
+@torch.no_grad()
+def mean_norm(embedding: nn.Module, rows: int) -> Tensor:
+    """tau: the mean L2 norm of what the embedding module returns for each token, scalar float32. Part by part: of a
+    large model the whole table would be gigabytes."""
+    tau: Tensor = torch.cat([part.norm(dim=1) for part in _parts(embedding, rows)]).mean()
     return tau
+
+
+@torch.no_grad()
+def mean_length(weight: Tensor) -> Tensor:
+    """The mean L2 norm of the rows of a weight, scalar float32."""
+    found: Tensor = torch.cat([part.float().norm(dim=1) for part in weight.split(8192)]).mean()
+    return found
 
 
 @torch.no_grad()

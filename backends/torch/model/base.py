@@ -17,7 +17,7 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from masc.backends.torch.model import adapters
-from masc.backends.torch.model.align import Fit, embedding_table, mean_norm
+from masc.backends.torch.model.align import Fit, embedding_table, mean_length, mean_norm
 from masc.backends.torch.model.applying import Aliases, Projections, is_still, using
 from masc.backends.torch.model.attention import Columns, block_mask
 from masc.backends.torch.model.characters import Characters
@@ -181,6 +181,10 @@ class Base(nn.Module):
         with TOKENIZING:
             return str(self.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
+    def spelt(self, ids: Sequence[int]) -> list[str]:
+        """Each token as its vocabulary spells it."""
+        return list(self.tokenizer.convert_ids_to_tokens(list(ids)))
+
     @property
     def tau(self) -> Tensor:
         """Mean norm of what the embedding module returns, scalar float32."""
@@ -209,8 +213,8 @@ class Base(nn.Module):
     def _alignment(self) -> tuple[Tensor, Tensor]:
         # tau and the scale. Kept in a tuple, out of reach of `.to(dtype)`: they stay float32.
         with torch.inference_mode(False), torch.no_grad():
-            tau = mean_norm(self.table())
-            return tau, tau / mean_norm(self.weight.detach().float())
+            tau = mean_norm(self.model.get_input_embeddings(), self.rows)
+            return tau, tau / mean_length(self.weight.detach())
 
     def table(self) -> Tensor:
         """What the embedding module returns for every token. Large: computed when needed, not kept."""

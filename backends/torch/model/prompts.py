@@ -8,15 +8,36 @@ begins as its tokenizer begins every text (`<s>`); with a template that is the t
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from masc.backends.torch.data.values import Row, names_of, text_of
-from masc.backends.torch.model.base import Base
+from masc.backends.torch.model.characters import Characters
 from masc.compiler.ir.plan import PlanAgent, Slot, Template
-from masc.compiler.models.chat import Message, unused
+from masc.compiler.models.chat import ChatTemplate, Form, Message, unused
 from masc.compiler.models.refusal import RefusalError
 from masc.dsl.diagnostics import fail
+
+
+class Texts(Protocol):
+    """What prompts ask of a base model (`base.py`; without torch `texts.py`): how it tokenises, its chat template."""
+
+    template: ChatTemplate | None
+    form: Form
+    frames: dict[Hashable, Any]
+
+    @property
+    def characters(self) -> Characters: ...
+    @property
+    def beginning(self) -> tuple[int, ...]: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def max_positions(self) -> int: ...
+    @property
+    def end_of_turn(self) -> int: ...
+    def spelt(self, ids: Sequence[int]) -> list[str]: ...
 
 
 def value(row: Row, name: str, index: int) -> str:
@@ -52,7 +73,7 @@ class Prompt:
 
 
 def prompt_of(
-    base: Base, agent: PlanAgent, contents: Mapping[str, Content], spans: frozenset[str] = frozenset()
+    base: Texts, agent: PlanAgent, contents: Mapping[str, Content], spans: frozenset[str] = frozenset()
 ) -> Prompt:
     """An agent's prompt with its placeholders filled (those without content stay empty). What has no placeholder of its
     own stands before the user's text, text under the name of who said it.
@@ -88,7 +109,7 @@ def prompt_of(
     if base.template is None and (first := base.beginning) and tuple(ids[: len(first)]) != first:
         ids[:0] = first
         found = {name: tuple((len(first) + column, end) for column, end in held) for name, held in found.items()}
-        shown[:0] = base.tokenizer.convert_ids_to_tokens(list(first))
+        shown[:0] = base.spelt(first)
     _check_vectors(base, ids, f"the prompt of `{agent.name}`")
     return Prompt(tuple(ids), found, "".join(shown))
 
@@ -96,7 +117,7 @@ def prompt_of(
 Frame = tuple[str | Slot, ...]
 
 
-def _frame(base: Base, agent: PlanAgent, contents: Mapping[str, Content]) -> Frame:
+def _frame(base: Texts, agent: PlanAgent, contents: Mapping[str, Content]) -> Frame:
     """The prompt through the chat template, in pieces: its text, and placeholders. A template never sees a value."""
     without = tuple((n, isinstance(c, str)) for n, c in contents.items() if n not in _own(agent))
     key = (agent, without)
@@ -111,7 +132,7 @@ def _own(agent: PlanAgent) -> list[str]:
     return list(dict.fromkeys(part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)))
 
 
-def _render(base: Base, agent: PlanAgent, without: Sequence[tuple[str, bool]]) -> Frame:
+def _render(base: Texts, agent: PlanAgent, without: Sequence[tuple[str, bool]]) -> Frame:
     """without: what is given and has no placeholder, and whether it is text."""
     names = [*_own(agent), *(name for name, _ in without)]
     written = [part for part in (*(agent.system or ()), *agent.user) if isinstance(part, str)]
@@ -139,14 +160,14 @@ def _fill(template: Template, marks: Mapping[str, str]) -> str:
     return "".join(marks[part.name] if isinstance(part, Slot) else part for part in template)
 
 
-def _check_vectors(base: Base, ids: Sequence[int], where: str) -> None:
+def _check_vectors(base: Texts, ids: Sequence[int], where: str) -> None:
     if ids and (worst := max(ids)) >= base.rows:
-        token = base.tokenizer.convert_ids_to_tokens(worst)
+        (token,) = base.spelt([worst])
         message = f"{where} holds `{token}`, which the model has no vector for: its embedding has {base.rows:,} rows"
         raise fail("E0536", message, hint="tokenizer and weights must be of one model")
 
 
-def check_size(base: Base, texts: Iterable[str], limit: int, where: str) -> None:
+def check_size(base: Texts, texts: Iterable[str], limit: int, where: str) -> None:
     """E0606 where one of the texts alone is far beyond a limit of positions (0: there is none), found out from its
     beginning: to tokenise the whole of a very long text takes minutes and gigabytes. where: whose text it is."""
     for text in texts if limit else ():
@@ -170,7 +191,7 @@ def _owner(owners: Sequence[tuple[str | None, int]], end: int) -> tuple[str | No
     return None, 0
 
 
-def prompt_ids(base: Base, agent: PlanAgent, row: Row, index: int, inputs: Collection[str] | None = None) -> list[int]:
+def prompt_ids(base: Texts, agent: PlanAgent, row: Row, index: int, inputs: Collection[str] | None = None) -> list[int]:
     """The token ids of an agent's prompt for one row, nothing sent to it. inputs: which placeholders the row fills
     (None: all)."""
     contents = {name: value(row, name, index) for name in _own(agent) if inputs is None or name in inputs}
@@ -198,7 +219,7 @@ def aligned(receiver: Prompt, sender: Prompt) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def answer_ids(base: Base, text: str) -> list[int]:
+def answer_ids(base: Texts, text: str) -> list[int]:
     """A label: the answer's tokens, tokenised apart from the prompt, and the end-of-turn token.
 
     It is what the model would have to say for this text to be read (`Base.text`): special tokens are characters in it,

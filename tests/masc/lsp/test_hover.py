@@ -141,3 +141,34 @@ def test_a_links_size_is_shown(tmp_path: Path) -> None:
 def test_nothing_is_shown_of_nothing(tmp_path: Path) -> None:
     at = desk(tmp_path, cursor(MAIN, "{\n  maths"))
     assert hover(at.index, at.compile, at.path, at.offset) is None
+
+
+def test_costs_are_told(tmp_path: Path) -> None:
+    """Of an agent, of an edge and of the graph, as far as the model is known."""
+    main, roles = local(MAIN, tmp_path), local(ROLES, tmp_path)
+    agent = shown(desk(tmp_path, cursor(main, "solver on"), roles=roles))
+    assert "With inputs of 128 tokens, a row runs" in agent
+    assert "kept for the backward pass" in agent
+    graph = next(word for word in main.split("graph ")[1].split("(") if word)
+    assert "to run 16 rows" in shown(desk(tmp_path, cursor(main, f"{graph}("), roles=roles))
+    assert "With inputs" not in shown(desk(tmp_path, cursor(MAIN, "critic -> solver")))
+
+
+@pytest.mark.parametrize(
+    ("channel", "crossing"),
+    [
+        ("kv(carry = latents)", "keys and values of 3 positions (576 B) cross from `a` to `b`"),
+        ("hidden(carry = latents)", "3 hidden states cross from `a` to `b`"),
+        ("text", "up to 9 tokens cross from `a` to `b`"),
+        ("fuse", "keys and values of up to"),
+    ],
+)
+def test_what_crosses_is_counted(channel: str, crossing: str, tmp_path: Path) -> None:
+    text = """mas 1
+model m = "no-one/not-on-disk"
+agent a on m { user "{q}" think 3 answer (max_tokens = 9) }
+agent b on m { user "{q}!" answer }
+graph g(q) -> answer { a -> b : CHANNEL  b -> answer }
+"""
+    at = cursor(local(text, tmp_path).replace("CHANNEL", channel), channel)
+    assert crossing in shown(desk(tmp_path, at))

@@ -1,0 +1,92 @@
+"""The sizes of a base model that its cost follows from, read off its `config.json`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from masc.compiler.files.reading import read_json
+from masc.compiler.ir.adapter import Lora
+from masc.compiler.models.facts import ModelFacts, Shapes
+from masc.compiler.models.folder.tensors import expected
+from masc.compiler.models.peft import projections_of
+from masc.compiler.models.size import projections
+
+WIDTHS = {"bfloat16": 2, "float32": 4, "float64": 8}
+"""Bytes of one number, by the dtype of a base model."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A decoder as far as its cost goes. parameters: all that it holds, tied embeddings once. projections: the linear
+    maps of one layer. norms: how many norms as wide as the hidden states a layer has; normed: whether queries and keys
+    have norms of their own. windowed: how many layers see only the last `window` positions."""
+
+    parameters: int
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    projections: Shapes
+    norms: int = 2
+    normed: bool = False
+    window: int | None = None
+    windowed: int = 0
+
+    @property
+    def layer(self) -> int:
+        """Numbers in the projections of one layer."""
+        return sum(into * out for into, out in self.projections.values())
+
+    @property
+    def inner(self) -> int:
+        return self.projections["gate_proj"][1]
+
+    @property
+    def queries(self) -> int:
+        """Numbers of one position's queries in one layer."""
+        return self.heads * self.head_dim
+
+    @property
+    def cached(self) -> int:
+        """Numbers that one position leaves in a cache, over all layers: keys and values."""
+        return 2 * self.layers * self.kv_heads * self.head_dim
+
+    @property
+    def read(self) -> int:
+        """Numbers that are read for one more token: all but the input embeddings, of which it is one row."""
+        return self.layers * self.layer + self.vocabulary * self.hidden
+
+
+def anatomy(folder: Path, facts: ModelFacts) -> Anatomy | None:
+    """Of the model in a folder; None where its config.json does not say enough."""
+    shapes = projections(folder, facts)
+    if shapes is None:
+        return None
+    try:
+        tensors = expected(read_json(folder / "config.json"), facts)
+    except (OSError, ValueError):
+        return None
+    first = [name for name in tensors if name.startswith("model.layers.0.")]
+    return Anatomy(
+        parameters=sum(prod(shape) for shape in tensors.values()),
+        layers=facts.layers,
+        hidden=facts.hidden,
+        heads=facts.heads,
+        kv_heads=facts.kv_heads,
+        head_dim=facts.head_dim,
+        vocabulary=tensors["model.embed_tokens.weight"][0],
+        projections=shapes,
+        norms=sum(name.endswith("layernorm.weight") for name in first),
+        normed=any(name.endswith("q_norm.weight") for name in first),
+        window=facts.window,
+        windowed=len(facts.windowed),
+    )
+
+
+def ranks_of(lora: Lora | None, shapes: Shapes) -> dict[str, int]:
+    """The rank of the adapter at each projection; empty: there is none."""
+    return {} if lora is None else {name: lora.rank for name in shapes if name in projections_of(lora.targets)}

@@ -1,0 +1,228 @@
+"""What a plan costs: the tree that `masc cost` shows, and how it is worked out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+from masc.compiler.cost.anatomy import WIDTHS, Anatomy, ranks_of
+from masc.compiler.cost.cards import Card, Fit
+from masc.compiler.cost.lengths import Lengths, widest
+from masc.compiler.cost.memory import Memory, kept_of, memory_of
+from masc.compiler.cost.passes import Doing, Written, written
+from masc.compiler.cost.work import Adapted, Work, total, work_of
+from masc.compiler.ir.arrival import Arrival
+from masc.compiler.ir.plan import Plan, Turn, agent_of
+from masc.compiler.language.alignments import ALIGNMENTS
+from masc.compiler.models.size import lora_size
+
+Links = Mapping[tuple[str, str, str], int]
+"""The numbers in the trained links: by channel, sender and receiver (agents)."""
+
+
+@dataclass(frozen=True)
+class Team:
+    """A plan and what its cost follows from. anatomies: by name of the plan's models."""
+
+    plan: Plan
+    anatomies: Mapping[str, Anatomy]
+    links: Links
+    dtype: str
+
+    @property
+    def width(self) -> int:
+        """Bytes of a number of the base models."""
+        return WIDTHS[self.dtype]
+
+    @property
+    def weights(self) -> int:
+        """Numbers in the base models, each of which is there once."""
+        return sum(self.anatomies[model.name].parameters for model in self.plan.models)
+
+    @property
+    def trained(self) -> int:
+        """Numbers in adapters, maps of latent steps and links."""
+        found = sum(self.links.values())
+        for agent in self.plan.agents:
+            sizes = self.anatomies[agent.model]
+            if agent.own is not None:
+                found += lora_size(sizes.projections, sizes.layers, agent.own)
+        mapped = {
+            turn.agent: self.of(turn).anatomy.hidden ** 2
+            for turn in self.plan.turns
+            if turn.think is not None and ALIGNMENTS[turn.think.align].trained and self.of(turn).ranks
+        }
+        return found + sum(mapped.values())
+
+    @property
+    def folded(self) -> int:
+        """Numbers in copies of projections with an adapter folded in, one for each adapter."""
+        found = 0
+        for agent in self.plan.agents:
+            sizes = self.anatomies[agent.model]
+            if agent.own is not None:
+                own = ranks_of(agent.own, sizes.projections)
+                found += sizes.layers * sum(prod(sizes.projections[name]) for name in own)
+        return found
+
+    def of(self, turn: Turn) -> Adapted:
+        """Who runs a turn."""
+        agent = self.plan.agent(turn.agent)
+        sizes = self.anatomies[agent.model]
+        dora = agent.lora is not None and agent.lora.dora
+        align = None if turn.think is None else turn.think.align
+        return Adapted(sizes, ranks_of(agent.lora, sizes.projections), dora, align)
+
+    def crossing(self, turn: Turn) -> dict[Arrival, int]:
+        """What arrives at a turn through a link, and the numbers in that."""
+        return {
+            each: self.links.get((each.kind, agent_of(each.segment), turn.agent), 0)
+            for each in turn.arrives
+            if each.link
+        }
+
+
+@dataclass(frozen=True)
+class TurnCost:
+    """One turn in one row. work: FLOPs. cache: bytes of the keys and values that it writes; kept: bytes that it keeps
+    for the backward pass (0: it keeps none)."""
+
+    activation: str
+    written: Written
+    work: Work
+    cache: int
+    kept: int = 0
+
+
+@dataclass(frozen=True)
+class Side:
+    """A plan that runs, or is trained on: one row, turn by turn, and a batch.
+
+    step: FLOPs of a batch, padding included (in training of all micro-batches); memory: its bytes at their peak, of a
+    batch as wide as the data allows.
+    """
+
+    doing: Doing
+    turns: tuple[TurnCost, ...]
+    batch: int
+    step: Work
+    memory: Memory
+
+    @property
+    def positions(self) -> int:
+        """Of one row, run through the models."""
+        return sum(turn.written.positions for turn in self.turns)
+
+    @property
+    def work(self) -> Work:
+        """Of one row."""
+        return total(turn.work for turn in self.turns)
+
+    @property
+    def decoded(self) -> int:
+        """Tokens that one row says, one pass for each."""
+        return sum(turn.written.answer for turn in self.turns) if self.doing == "running" else 0
+
+    @property
+    def cache(self) -> int:
+        return sum(turn.cache for turn in self.turns)
+
+    @property
+    def kept(self) -> int:
+        return sum(turn.kept for turn in self.turns)
+
+
+def side(team: Team, rows: Sequence[Lengths], doing: Doing, batch: int) -> Side:
+    """What it costs to run a plan, or to train it. rows: how long the texts of each row are; batch: rows that go
+    through it together."""
+    settings = team.plan.train
+    recompute = doing == "training" and settings.checkpoint == "agent"
+    one = written(team.plan, widest(rows, 1), doing)
+    turns = tuple(_turn(team, turn, one[turn.activation], recompute) for turn in team.plan.turns)
+    padded = written(team.plan, widest(rows, batch), doing)
+    step = total(
+        work_of(team.of(turn), padded[turn.activation], team.crossing(turn), recompute) for turn in team.plan.turns
+    )
+    micro = settings.accumulate if doing == "training" else 1
+    return Side(doing, turns, batch, step.times(batch * micro), memory(team, rows, doing, batch))
+
+
+def memory(team: Team, rows: Sequence[Lengths], doing: Doing, batch: int) -> Memory:
+    """Bytes at the peak, at a batch as wide as there can be."""
+    made = written(team.plan, widest(rows), doing)
+    who = {turn.activation: team.of(turn) for turn in team.plan.turns}
+    fixed = Memory(weights=team.weights * team.width, adapters=team.trained * 4, folded=team.folded * team.width)
+    return memory_of(team.plan, who, made, doing, batch, team.width, fixed)
+
+
+def most_rows(team: Team, rows: Sequence[Lengths], doing: Doing, room: float, limit: int = 1 << 20) -> int:
+    """The largest batch that fits into so many bytes; 0 where not even one row does."""
+    low, high = 0, 1
+    while high < limit and memory(team, rows, doing, high).least <= room:
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if memory(team, rows, doing, middle).least <= room else (low, middle)
+    return low
+
+
+def _turn(team: Team, turn: Turn, made: Written, recompute: bool) -> TurnCost:
+    who = team.of(turn)
+    work = work_of(who, made, team.crossing(turn), recompute)
+    cache = made.columns * who.anatomy.cached * team.width
+    return TurnCost(turn.activation, made, work, cache, kept_of(who, made, team.width, batch=1))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """All that `masc cost` says. models: name, target and parameters of each; trained: numbers that are trained.
+
+    lengths: where the lengths of texts are from. training: None where nothing is trained; text: the same team with
+    every edge as text, running. fits: devices. notes: what is counted otherwise than one might think.
+    """
+
+    name: str
+    dtype: str
+    models: tuple[tuple[str, str, int], ...]
+    trained: int
+    lengths: str
+    running: Side
+    training: Side | None
+    text: Side | None
+    fits: tuple[Fit, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A team with the lengths of its texts, when it runs and in training (empty: it is not trained), row by row."""
+
+    team: Team
+    running: Sequence[Lengths]
+    training: Sequence[Lengths] = ()
+
+
+def fit(of: Measured, card: Card, running: Side, training: Side | None) -> Fit:
+    """A team on a device, at the batches of these sides."""
+    token = _token_bytes(of.team, running) / card.bandwidth if card.bandwidth and running.decoded else None
+    return Fit(
+        card,
+        running.memory.least <= card.room,
+        most_rows(of.team, of.running, "running", card.room),
+        None if training is None else training.memory.peak <= card.room,
+        None if training is None else most_rows(of.team, of.training, "training", card.room),
+        token,
+        training.step.total / card.rate if card.rate and training is not None else None,
+    )
+
+
+def _token_bytes(team: Team, running: Side) -> float:
+    """What is read for one more token of the answer that costs most: the weights once, the caches of all rows."""
+    found = 0.0
+    for turn, one in zip(team.plan.turns, running.turns, strict=True):
+        if one.written.answer:
+            sizes = team.of(turn).anatomy
+            cache = running.batch * (one.written.seen + one.written.columns) * sizes.cached
+            found = max(found, (sizes.read + cache) * team.width)
+    return found

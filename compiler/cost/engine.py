@@ -1,0 +1,64 @@
+"""What the engines of `backends/torch` compute and keep, as numbers: all that the cost of a plan takes for granted
+about them stands here. `tests/backends/test_cost.py` holds them against what is measured; `python benchmarks/cost.py`
+against whole processes.
+"""
+
+from __future__ import annotations
+
+from masc.compiler.cost.anatomy import Anatomy
+from masc.compiler.cost.passes import Pass
+
+ATTENTION_BACKWARD = 2.5
+"""FLOPs of attention's backward pass against its forward pass: five products, of which one is of the scores computed
+again, against two (FlashAttention, arXiv 2205.14135)."""
+WIDE = 4
+"""Bytes of what is computed in float32 whatever the base model's dtype is: adapters, norms, logits."""
+OPTIMISER = 3
+"""Numbers beside each trained one: its gradient, and AdamW's two means."""
+MLP_KEPT = 3
+"""Tensors as wide as the inner layer that a block keeps for the backward pass: what the gate gives, the same activated,
+and what `up_proj` gives. What goes into `down_proj` is kept by its adapter."""
+
+
+def kept_layer(anatomy: Anatomy, ranks: dict[str, int], one: Pass, width: int, masked: bool) -> int:
+    """Bytes that one layer keeps of one pass for the backward pass, for one sample. width: bytes of a number of the
+    base model; masked: a mask is given, so that keys and values are repeated for every head."""
+    q, k = one.queries, int(one.columns)
+    heads = anatomy.queries if masked and q > 1 else anatomy.kv_heads * anatomy.head_dim
+    norms = anatomy.norms * q * (anatomy.hidden + 1) * WIDE
+    normed = q * (anatomy.queries + anatomy.kv_heads * anatomy.head_dim) * WIDE if anatomy.normed else 0
+    attention = q * (2 * anatomy.queries * width + anatomy.heads * WIDE) + 2 * k * heads * width
+    mask = q * k * width if masked else 0
+    mlp = MLP_KEPT * q * anatomy.inner * width
+    return norms + normed + attention + mask + mlp + q * _adapters(anatomy, ranks, width)
+
+
+def _adapters(anatomy: Anatomy, ranks: dict[str, int], width: int) -> int:
+    """Of each adapter what goes into its first half and, in float32, into its second. Projections that read the same
+    share the former, and `o_proj` reads what attention keeps."""
+    into = {name: anatomy.projections[name][0] for name in ranks}
+    groups = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",)
+    inputs = sum(max((into[name] for name in group if name in into), default=0) for group in groups)
+    return inputs * width + sum(ranks.values()) * WIDE
+
+
+def working_layer(anatomy: Anatomy, ranks: dict[str, int], one: Pass, width: int, masked: bool) -> int:
+    """Bytes that computing one layer of one pass needs at a time, for one sample, beside what is kept: those of the
+    MLP, or of attention if they are more."""
+    q, k = one.queries, int(one.columns)
+    mlp = q * anatomy.inner * ((MLP_KEPT + 1) * width + (2 * WIDE if ranks else 0))
+    heads = anatomy.queries if masked and q > 1 else anatomy.kv_heads * anatomy.head_dim
+    attention = 2 * k * heads * width + (q * k * width if masked else 0) + 4 * q * anatomy.queries * width
+    return max(mlp, attention)
+
+
+LOGITS_RUNNING = 3
+"""Tensors of a token's logits that decoding holds at a time, in float32."""
+LOGITS_TRAINING = 4
+"""Of an answer's logits in training, in float32: themselves, their log-softmax, and in the backward pass a gradient of
+each."""
+
+
+def grown(columns: int) -> int:
+    """Columns of a slot that holds so many: it grows by half."""
+    return columns + columns // 4

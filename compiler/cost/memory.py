@@ -1,0 +1,115 @@
+"""Bytes at the peak of a run or of a training step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from masc.compiler.cost import engine
+from masc.compiler.cost.passes import Doing, Written
+from masc.compiler.cost.work import Adapted
+from masc.compiler.ir.plan import Plan, Turn
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes. weights: of the base models; adapters: and links; optimiser: gradients and AdamW's means; folded: copies
+    of projections with an adapter folded in, made only where there is memory for them; caches: keys, values and hidden
+    states of turns; kept: for the backward pass; logits: of answers; working: of the layer that is computed."""
+
+    weights: int = 0
+    adapters: int = 0
+    optimiser: int = 0
+    folded: int = 0
+    caches: int = 0
+    kept: int = 0
+    logits: int = 0
+    working: int = 0
+
+    @property
+    def peak(self) -> int:
+        return sum(getattr(self, field.name) for field in fields(self))
+
+    @property
+    def least(self) -> int:
+        """The peak where there is no memory for copies."""
+        return self.peak - self.folded
+
+
+def memory_of(
+    plan: Plan,
+    who: Mapping[str, Adapted],
+    made: Mapping[str, Written],
+    doing: Doing,
+    batch: int,
+    width: int,
+    fixed: Memory,
+) -> Memory:
+    """Of a batch. fixed: what is there whatever the batch is."""
+    if doing == "running":
+        return _running(plan, who, made, batch, width, fixed)
+    return _training(plan, who, made, batch, width, fixed)
+
+
+def kept_of(who: Adapted, made: Written, width: int, batch: int) -> int:
+    """Bytes that a turn keeps for the backward pass, in one sample of a batch."""
+    found = 0
+    for one in made.passes:
+        masked = batch > 1 or one.columns > one.queries
+        layer = engine.kept_layer(who.anatomy, who.ranks, one, width, masked)
+        found += one.graph * one.times * who.anatomy.layers * layer
+    return found
+
+
+def _running(
+    plan: Plan, who: Mapping[str, Adapted], made: Mapping[str, Written], batch: int, width: int, fixed: Memory
+) -> Memory:
+    """What turns leave for later ones, the slots in which turns that answer and the others are written, and the layer
+    at work."""
+    left = slots = answering = logits = working = 0
+    for turn in plan.turns:
+        sizes, own = who[turn.activation].anatomy, made[turn.activation]
+        column = batch * sizes.cached * width
+        left += column * own.columns * turn.kept("cache", "prompt")
+        left += batch * _hidden(turn, own, sizes.hidden, width)
+        if own.answer:
+            answering += engine.grown(own.seen + own.columns) * column
+            logits = max(logits, engine.LOGITS_RUNNING * batch * sizes.vocabulary * engine.WIDE)
+        else:
+            slots = max(slots, engine.grown(own.seen + own.columns) * column)
+        working = max(working, *(batch * each for each in _working(who[turn.activation], own, width, batch)))
+    caches = left + slots + answering
+    return Memory(fixed.weights, fixed.adapters, 0, fixed.folded, caches, 0, logits, working)
+
+
+def _training(
+    plan: Plan, who: Mapping[str, Adapted], made: Mapping[str, Written], batch: int, width: int, fixed: Memory
+) -> Memory:
+    """The end of the forward pass, where all is kept, or the end of the step, where all gradients are there."""
+    caches = kept = logits = working = 0
+    recompute = plan.train.checkpoint == "agent"
+    for turn in plan.turns:
+        name = turn.activation
+        sizes, own = who[name].anatomy, made[name]
+        caches += batch * ((own.seen + own.columns) * sizes.cached * width + _hidden(turn, own, sizes.hidden, width))
+        bytes_kept = batch * kept_of(who[name], own, width, batch)
+        kept = max(kept, bytes_kept) if recompute else kept + bytes_kept
+        logits += engine.LOGITS_TRAINING * batch * own.answer * sizes.vocabulary * engine.WIDE
+        working = max(working, *(batch * each for each in _working(who[name], own, width, batch)))
+    means = fixed.adapters * (engine.OPTIMISER - 1)
+    forward = Memory(fixed.weights, fixed.adapters, means, 0, caches, kept, logits, working)
+    end = Memory(fixed.weights, fixed.adapters, fixed.adapters * engine.OPTIMISER)
+    return max(forward, end, key=lambda each: each.peak)
+
+
+def _working(who: Adapted, made: Written, width: int, batch: int) -> list[int]:
+    """Of each pass of a turn, in one sample of a batch."""
+    return [
+        engine.working_layer(who.anatomy, who.ranks, one, width, batch > 1 or one.columns > one.queries)
+        for one in made.passes
+    ]
+
+
+def _hidden(turn: Turn, made: Written, hidden: int, width: int) -> int:
+    """The final hidden states that somebody is sent."""
+    return (made.prompt + made.latents) * hidden * width if turn.kept("hidden") else 0

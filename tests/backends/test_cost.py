@@ -1,0 +1,244 @@
+"""What `masc cost` says against what programs do: positions, FLOPs, bytes of caches and of what autograd keeps."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from graphs import GRAPHS, fan
+from masc.backends.torch.build import build
+from masc.backends.torch.model.prompts import answer_ids, prompt_of
+from masc.backends.torch.model.texts import FolderTexts
+from masc.backends.torch.program import Program
+from masc.compiler.cost.anatomy import anatomy
+from masc.compiler.cost.cost import Measured, Side, side
+from masc.compiler.cost.lengths import Length, widest
+from masc.compiler.models.facts import read_config
+from masc.compiler.pipeline import Compilation, compile_source
+from masc.dsl.source import Source
+from masc.session.costing import measure
+from support import chain, make_model, make_other, wake
+
+ROW = {"q": "hello world " * 3, "answer": "y" * 5}
+PRODUCTS = {
+    torch.ops.aten.addmm_: lambda _, a, b, *__, **___: 2 * a[0] * a[1] * b[1],
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda g, q, k, v, *_, **__: (
+        sdpa_backward_flop_count(g, q, k, v)
+    ),
+}
+"""What the counter does not know."""
+
+
+def made(text: str, folder: Path, dtype: str = "float32", **options: Any) -> tuple[Compilation, Program]:
+    """A team that says as much as it may."""
+    known = text.replace("MODEL", f'"{folder}"').replace("OTHER", f'"{folder.parent / "other"}"')
+    compilation = compile_source(Source(str(folder.parent / "x.mas"), known), **options)
+    program = build(compilation.require(), folder.parent, dtype=dtype, device="cpu")
+    wake(program)
+    for base in program.bases.values():
+        base.__dict__["stop_ids"] = frozenset()
+    return compilation, program
+
+
+def compilation_without(name: str, folder: Path) -> Compilation:
+    """The same graph without adapters."""
+    text = re.sub(r"adapt lora\([^)]*\)|adapt as \w+", "adapt none", GRAPHS[name])
+    return made(text, folder)[0]
+
+
+def rows_of(compilation: Compilation, count: int = 1) -> list[dict[str, str]]:
+    """Rows of different lengths."""
+    plan = compilation.require()
+    columns = {*plan.inputs, *(loss.column for loss in plan.losses)}
+    return [{name: ROW.get(name, "abc") * (1 + i) for name in columns} for i in range(count)]
+
+
+def sides(compilation: Compilation, rows: Any, batch: int = 1, dtype: str = "float32") -> tuple[Side, Side]:
+    found: Measured = measure(compilation, rows, dtype=dtype)
+    running = side(found.team, found.running, "running", batch)
+    return running, side(found.team, found.training, "training", batch)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_positions_and_caches_are_those_of_the_program(name: str, tiny: Path) -> None:
+    """Exactly, in training; where nobody reads words, when it runs, too."""
+    compilation, program = made(GRAPHS[name], tiny)
+    rows = rows_of(compilation)
+    running, training = sides(compilation, rows)
+    said = {turn.activation for turn in program.plan.unsupervised()}
+    forced = program.trace(rows, forced=True)
+    if not said:
+        assert sum(turn.written.columns for turn in training.turns) == program(rows).positions
+    decoded = program.trace(rows)
+    words = any(arrival.keeps == "text" for turn in program.plan.turns for arrival in turn.arrives)
+    for trace, found, exact in ((forced, training, not said), (decoded, running, not words)):
+        for turn in found.turns if exact else ():
+            held = trace.turns[turn.activation]
+            assert (turn.written.prompt, turn.written.latents) == (held.prompt, held.latent)
+            assert turn.cache == sum(k.nbytes + v.nbytes for k, v in zip(held.keys, held.values, strict=True))
+
+
+@pytest.mark.parametrize("name", [name for name in GRAPHS if "text" not in name])
+def test_flops_are_those_that_are_counted(name: str, tiny: Path) -> None:
+    """To thousandths, but for fusers, which are counted for the whole prompt."""
+    compilation, program = made(GRAPHS[name], tiny)
+    rows = rows_of(compilation)
+    program.generate(rows)  # maps are fitted once
+    running, training = sides(compilation, rows)
+    with FlopCounterMode(display=False, custom_mapping=PRODUCTS) as counter:
+        loss = program(rows).loss
+        forward = counter.get_total_flops()
+        loss.backward()
+        backward = counter.get_total_flops() - forward
+    with FlopCounterMode(display=False, custom_mapping=PRODUCTS) as counter:
+        program.generate(rows)
+    near = 0.04 if "fuse" in name or "kinds" in name else 0.003
+    assert training.work.forward == pytest.approx(forward, rel=near)
+    assert training.work.backward == pytest.approx(backward, rel=near)
+    # Where it runs, adapters are folded into copies or not, and up to three passes more follow an answer's end.
+    without = measure(compilation_without(name, tiny), rows)
+    bare = side(without.team, without.running, "running", 1).work.forward
+    assert bare * (1 - near) <= counter.get_total_flops() <= running.work.forward * 1.1
+
+
+def test_flops_of_what_is_computed_again(tiny: Path) -> None:
+    text = GRAPHS["trace"] + "\ntrain { checkpoint agent }"
+    compilation, program = made(text, tiny)
+    rows = rows_of(compilation)
+    loss = program(rows, recompute=True).loss
+    with FlopCounterMode(display=False, custom_mapping=PRODUCTS) as counter:
+        loss.backward()
+    _, training = sides(compilation, rows)
+    assert training.work.backward == pytest.approx(counter.get_total_flops(), rel=0.01)
+
+
+KEPT = {
+    "a chain": chain(("a", 0, "norm"), ("b", 0, "norm"), ("c", 0, "norm")),
+    "latents": chain(("a", 5, "norm"), ("b", 5, "norm"), ("c", 0, "norm")),
+    "siblings": fan("carry = own, merge = stack"),
+    "attention alone": chain(("a", 3, "norm"), ("b", 0, "norm"), adapt="lora(rank = 4, targets = attention)"),
+}
+LARGER = {"hidden_size": 64, "intermediate_size": 160, "num_attention_heads": 8, "num_hidden_layers": 4}
+
+
+def kept(program: Program, rows: Any) -> int:
+    """Bytes that autograd keeps of a forward pass, but for weights."""
+    own = {parameter.untyped_storage().data_ptr() for parameter in program.parameters()}
+    found: dict[int, torch.Tensor] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            found[storage.data_ptr()] = tensor  # held, so that no other takes its place
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        program(rows)
+    return sum(tensor.untyped_storage().nbytes() for tensor in found.values())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_kept_for_the_backward_pass(name: str, batch: int, dtype: str, tmp_path: Path) -> None:
+    compilation, program = made(KEPT[name], make_model(tmp_path / "m", **LARGER), dtype)
+    rows = rows_of(compilation, batch)
+    assert _said(compilation, rows, dtype) == pytest.approx(kept(program, rows), rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo2"])
+def test_what_other_types_keep(kind: str, tmp_path: Path) -> None:
+    heads = {"num_key_value_heads": 8} if kind == "olmo2" else {}
+    compilation, program = made(KEPT["latents"], make_model(tmp_path / "m", kind, **LARGER, **heads))
+    rows = rows_of(compilation, 2)
+    assert _said(compilation, rows, "float32") == pytest.approx(kept(program, rows), rel=0.05)
+
+
+def _said(compilation: Compilation, rows: Any, dtype: str) -> float:
+    """What cost says of the same: activations, and the log-softmax of the logits."""
+    _, training = sides(compilation, rows, len(rows), dtype)
+    answers = sum(turn.written.answer for turn in training.turns)
+    vocabulary = next(iter(measure(compilation, rows).team.anatomies.values())).vocabulary
+    longest = max(len(row["answer"]) for row in rows) + 1
+    assert answers <= longest
+    return training.memory.kept + len(rows) * longest * vocabulary * 4
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo2"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_parameters_are_those_of_the_module(kind: str, tied: bool, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m", kind, tie_word_embeddings=tied)
+    compilation, program = made(chain(("a", 2, "linear"), ("b", 0, "norm")), folder)
+    found = anatomy(folder, read_config(folder))
+    assert found is not None
+    trained = program.trainable()
+    frozen = sum(p.numel() for p in program.parameters() if all(p is not t for t in trained.values()))
+    assert found.parameters == frozen
+    assert measure(compilation, []).team.trained == sum(parameter.numel() for parameter in trained.values())
+
+
+@pytest.mark.parametrize("name", ["hidden between two models", "fuse between two models", "a shared adapter"])
+def test_what_is_trained_is_counted(name: str, tiny: Path) -> None:
+    compilation, program = made(GRAPHS[name], tiny)
+    counted = measure(compilation, rows_of(compilation)).team.trained
+    assert counted == sum(parameter.numel() for parameter in program.trainable().values())
+
+
+def test_a_cached_position_is_as_large_as_it_is(tmp_path: Path) -> None:
+    """In bfloat16, and of heads that are not as wide as the model."""
+    folder = make_model(tmp_path / "m", head_dim=24)
+    compilation, program = made(GRAPHS["trace"], folder, "bfloat16")
+    rows = rows_of(compilation)
+    running, _ = sides(compilation, rows, dtype="bfloat16")
+    trace = program.trace(rows)
+    held = [tensor for turn in trace.turns.values() for tensor in (*turn.keys, *turn.values)]
+    assert running.cache == sum(tensor.nbytes for tensor in held)
+
+
+def test_a_folder_tokenises_as_its_model_does(tiny: Path) -> None:
+    _, program = made(GRAPHS["text"], tiny)
+    base, texts = program.base("b"), FolderTexts(program.base("b").folder)
+    contents = {"q": "a <|im_end|> b\n", "a": "said é"}
+    agent = program.plan.agent("b")
+    assert prompt_of(base, agent, contents).ids == prompt_of(texts, agent, contents).ids
+    assert answer_ids(base, "yes <|im_start|> 12") == answer_ids(texts, "yes <|im_start|> 12")
+
+
+@pytest.mark.parametrize("template", [None, "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}"])
+def test_a_folder_without_the_usual_template(template: str | None, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m", template=template)
+    make_other(tmp_path / "other")
+    _, program = made(GRAPHS["trace"], folder)
+    base, texts, agent = program.base("c"), FolderTexts(folder), program.plan.agent("c")
+    assert prompt_of(base, agent, {"q": "x y"}).ids == prompt_of(texts, agent, {"q": "x y"}).ids
+    assert answer_ids(base, "z") == answer_ids(texts, "z")
+
+
+def test_the_longest_of_a_batch_is_that_of_all_batches() -> None:
+    """The mean of the longest over every batch that could be drawn."""
+    from itertools import combinations
+
+    rows = [{"a": Length(n, 2 * n)} for n in (3, 9, 4, 4, 7)]
+    for size in range(1, 6):
+        drawn = list(combinations([3, 9, 4, 4, 7], size))
+        mean = sum(map(max, drawn)) / len(drawn)
+        assert widest(rows, size)["a"].prompt == round(mean)
+    assert widest(rows)["a"] == Length(9, 18)
+
+
+def test_memory_grows_with_the_batch_and_fits_what_it_says(tiny: Path) -> None:
+    from masc.compiler.cost.cost import memory, most_rows
+
+    compilation, _ = made(GRAPHS["rounds"], tiny)
+    found = measure(compilation, rows_of(compilation, 3))
+    for doing, lengths in (("running", found.running), ("training", found.training)):
+        peaks = [memory(found.team, lengths, doing, batch).least for batch in range(1, 40)]
+        assert peaks == sorted(peaks)
+        assert most_rows(found.team, lengths, doing, peaks[20]) == 21
+        assert most_rows(found.team, lengths, doing, peaks[0] - 1) == 0
