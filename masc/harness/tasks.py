@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,18 +28,20 @@ def check_task(name: str, own: Sequence[str]) -> None:
     masc's."""
     plain = name.removeprefix(PREFIX)
     try:
-        manager = _manager()
+        known = [] if _is_file(plain) else _manager(plain).all_tasks
     except ImportError:
-        if name.startswith(PREFIX) or plain.endswith((".yaml", ".yml")):
+        if name.startswith(PREFIX) or _is_file(plain):
             raise missing() from None
         hint = did_you_mean(name, own) or f"known are {', '.join(own)}"
         also = "; with the extra `lm-eval` also those of lm-evaluation-harness"
         raise fail("E0611", f"unknown task `{name}`", hint=f"{hint}{also}") from None
-    if plain.endswith((".yaml", ".yml")):
+    if _is_file(plain):
+        if find_spec("lm_eval") is None:
+            raise missing()
         if not Path(plain).is_file():
             raise fail("E0634", f"there is no task file `{plain}`")
-    elif plain not in manager.all_tasks:
-        near = did_you_mean(plain, [*own, *manager.all_tasks])
+    elif plain not in known:
+        near = did_you_mean(plain, [*own, *known])
         hint = near or f"masc's own are {', '.join(own)}; `lm_eval ls tasks` lists the rest"
         raise fail("E0611", f"unknown task `{name}`", hint=hint)
 
@@ -48,11 +51,16 @@ def missing() -> MascError:
     return fail("E0631", "tasks of lm-evaluation-harness need the package `lm_eval`, which is not installed", hint=hint)
 
 
-def _manager() -> Any:
+def _is_file(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
+
+
+def _manager(name: str) -> Any:
+    """What finds the harness's tasks. For a file it does not read all of theirs, which takes many seconds."""
     from lm_eval.tasks import TaskManager
 
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    return TaskManager()
+    return TaskManager(include_defaults=not _is_file(name))
 
 
 def run_task(
@@ -75,8 +83,8 @@ def run_task(
     model = MascLM(program=program, output=output, batch_size=batch, engine=engine)
     plain = name.removeprefix(PREFIX)
     try:
-        task = load_yaml(plain, resolve_func=True) if plain.endswith((".yaml", ".yml")) else plain
-        found = simple_evaluate(model, tasks=[task], num_fewshot=fewshot, limit=limit, task_manager=_manager())
+        task = load_yaml(plain, resolve_func=True) if _is_file(plain) else plain
+        found = simple_evaluate(model, tasks=[task], num_fewshot=fewshot, limit=limit, task_manager=_manager(plain))
     except MascError:
         raise
     except Exception as error:  # of many kinds: its own, those of `datasets`, of the hub, of a task's code
