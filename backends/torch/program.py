@@ -20,7 +20,7 @@ from masc.backends.torch.engine.fast.pipeline import Pipeline
 from masc.backends.torch.engine.fast.rows import Job
 from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.opening import opening_at, without_step
-from masc.backends.torch.engine.outputs import Output, Said, Scored
+from masc.backends.torch.engine.outputs import Output, Said, Scored, scored_by
 from masc.backends.torch.engine.patches import Patches
 from masc.backends.torch.engine.probe import Probe
 from masc.backends.torch.engine.stopping import cut_at_stop, without_partial_stop
@@ -101,22 +101,18 @@ class Program(Modules):
             columns = {name: column for name, column in columns.items() if name in self.plan.outputs}
         walk = Walk(self, rows, opening, recompute, columns, indices, probe, graph=graph)
         outputs: dict[str, Scored] = {}
+        tokens = 0
         for turn in walk.steps():
             if turn.said not in walk.labels:
                 continue
-            activated = walk.activated[turn.activation]
-            base = self.base(turn.agent)
-            hidden = torch.cat([activated.last, activated.label], 1)
-            label = walk.labels[turn.said]
-            target = label.inputs.masked_fill(~label.real, -100)
-            scored = Scored(base.logits(hidden[:, : target.shape[1]]), target)
+            activated, label = walk.activated[turn.activation], walk.labels[turn.said]
+            hidden = torch.cat([activated.last, activated.label], 1)[:, : label.real.shape[1]]
+            scored, broken = scored_by(self.base(turn.agent), hidden, label)
             if not torch.is_grad_enabled():
-                # NaN where any logit is NaN or inf, or all are -inf. -inf alone: a token that cannot be said.
-                broken = 0 * scored.logits.amax(-1)
-                walk.check_numbers(turn.agent, broken.masked_fill(~label.real, 0))
+                walk.check_numbers(turn.agent, broken)
+            tokens += sum(label.lengths)
             outputs[turn.said] = scored
         total = torch.stack([scored.losses.sum() for scored in outputs.values()]).sum()
-        tokens = sum(int((scored.labels != -100).sum()) for scored in outputs.values())
         return Output(outputs, total / tokens, tokens, walk.positions), walk
 
     def _opened(self, opening: Opening | None, step: int | None, count: int) -> Opening | None:

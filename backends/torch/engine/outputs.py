@@ -2,26 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor
-from torch.nn import functional
+
+from masc.backends.torch.engine.rollout import Block
+from masc.backends.torch.model.base import Base
+from masc.backends.torch.model.losses import token_losses
 
 
 @dataclass(frozen=True)
 class Scored:
-    """One output's teacher-forced answer. logits: [B, A, V], float32; labels: long [B, A], -100 where padded;
-    logits[:, t] predicts labels[:, t]."""
+    """One output's teacher-forced answer. labels: long [B, A], -100 where padded; losses: the cross entropy of each
+    answer token, [B, A], float32, 0 where padded; hidden: the final hidden states that predict the labels, [B, A, d];
+    head: what makes logits of them."""
 
-    logits: Tensor
     labels: Tensor
+    losses: Tensor
+    hidden: Tensor
+    head: Callable[[Tensor], Tensor]
 
-    @property
-    def losses(self) -> Tensor:
-        """Cross entropy of each answer token, [B, A], 0 where padded."""
-        flat = functional.cross_entropy(self.logits.flatten(0, 1), self.labels.flatten(), reduction="none")
-        return flat.view(self.labels.shape)
+    @cached_property
+    def logits(self) -> Tensor:
+        """[B, A, V], float32; logits[:, t] predicts labels[:, t]. Computed when they are asked for."""
+        return self.head(self.hidden)
+
+
+def scored_by(base: Base, hidden: Tensor, label: Block) -> tuple[Scored, Tensor]:
+    """The labels scored by a model's hidden states [B, A, d], and by label, [B, A], a number that is NaN where logits
+    are NaN or infinite, or all are -inf, else 0. (-inf alone: a token that cannot be said.) Padded labels cost nothing.
+    """
+    where = [row * label.real.shape[1] + column for row, n in enumerate(label.lengths) for column in range(n)]
+    index = torch.tensor(where, dtype=torch.long, device="cpu").to(hidden.device)
+    states, labels = hidden.flatten(0, 1)[index], label.inputs.flatten()[index]
+    losses, largest = token_losses(base.logits, states, labels, base.rows)
+    empty = losses.new_zeros(label.real.numel())
+    whole, broken = (empty.index_put((index,), each).view(label.real.shape) for each in (losses, 0 * largest))
+    return Scored(label.inputs.masked_fill(~label.real, -100), whole, hidden, base.logits), broken
 
 
 @dataclass(frozen=True)

@@ -30,15 +30,21 @@ from masc.compiler.ir.plan import Sampling
 @dataclass(frozen=True)
 class Block:
     """What a batch reads, right-padded: inputs are token ids, long [B, W], or input embeddings [B, W, d]; real: bool
-    [B, W]."""
+    [B, W]; lengths: how many are real of each sample, which the device need not be asked."""
 
     inputs: Tensor
     real: Tensor
+    lengths: tuple[int, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is padded."""
+        return all(length == self.real.shape[1] for length in self.lengths)
 
 
 def padded(base: Base, rows: Sequence[Sequence[int]]) -> Block:
     """Ids as one block."""
-    return Block(*pad(rows, base.padding, base.device))
+    return Block(*pad(rows, base.padding, base.device), tuple(map(len, rows)))
 
 
 def prompt_block(base: Base, prompts: Sequence[Prompt], vectors: Tensor | None) -> Block:
@@ -49,7 +55,7 @@ def prompt_block(base: Base, prompts: Sequence[Prompt], vectors: Tensor | None) 
     embeddings = base.embed(block.inputs.clamp_min(0))
     wanted = (-1 - block.inputs).clamp_min(0)[..., None].expand(-1, -1, vectors.shape[2])
     sent = vectors.to(embeddings.dtype).gather(1, wanted)
-    return Block(torch.where((block.inputs < 0)[..., None], sent, embeddings), block.real)
+    return replace(block, inputs=torch.where((block.inputs < 0)[..., None], sent, embeddings))
 
 
 @dataclass(frozen=True)
@@ -173,15 +179,16 @@ def _write(base: Base, script: Script, layers: KeysValues, past: Columns | None)
         inputs, real = _beside(base, prompt, label), torch.cat([real, label.real], 1)
         place = torch.cat([place, _after(start + length, label)], 1)
         gate = None if gate is None else torch.cat([gate, gate.new_ones(label.real.shape)], 1)
-        states = base.run(inputs, place, base.mask(past, real, place, gate), cache)
+        states = base.run(inputs, place, base.mask(past, real, place, gate, prompt.whole and label.whole), cache)
         label_states, prompt_states = states[:, width:], states[:, :width]
         return _Written(columns(cache, first), _at(states, length - 1), label_states, prompt_states, states[:, :0])
     if script.change is not None:
         last, states, seen = _changed(base, script, cache, past, first)
     else:
-        states = base.run(inputs, place, base.mask(past, real, place, gate), cache)
+        states = base.run(inputs, place, base.mask(past, real, place, gate, prompt.whole), cache)
         last = _at(states, length - 1)
-        seen = _begun(past, real, place, gate)
+        seen = _begun(past, real, place, gate, prompt.whole)
+    seen = seen if thinking is None else seen.asked()
     one = torch.ones(len(start), 1, dtype=torch.bool, device=start.device)
     thoughts, fed = [states], [states[:, :0]]
     for step in range(0 if thinking is None else thinking.steps):
@@ -191,14 +198,14 @@ def _write(base: Base, script: Script, layers: KeysValues, past: Columns | None)
         else:
             embedding = thinking.given[:, step : step + 1].to(last.device, last.dtype)
         where = (start + length + step)[:, None]
-        last = base.run(embedding, where, base.mask(seen, one, where), cache)
-        seen = seen.grow(one, where)
+        last = base.run(embedding, where, base.mask(seen, one, where, None, True), cache)
+        seen = seen.grow(one, where, None, True)
         thoughts.append(last)
         fed.append(embedding)
     after = last[:, :0]
     if label is not None and label.real.shape[1] > 0:
         where = _after(start + length + (0 if thinking is None else thinking.steps), label)
-        after = base.run(label.inputs, where, base.mask(seen, label.real, where), cache)
+        after = base.run(label.inputs, where, base.mask(seen, label.real, where, None, label.whole), cache)
     return _Written(columns(cache, first), last, after, torch.cat(thoughts, 1), torch.cat(fed, 1))
 
 
@@ -216,25 +223,29 @@ def _changed(
     gate = None if script.gate is None else script.gate[:, : width - 1]
     states: list[Tensor] = []
     if width > 1:
-        states.append(base.run(prompt.inputs[:, : width - 1], place, base.mask(past, real, place, gate), cache))
+        states.append(
+            base.run(prompt.inputs[:, : width - 1], place, base.mask(past, real, place, gate, prompt.whole), cache)
+        )
         assert script.change is not None
         new = script.change(columns(cache, first), place)
         stored: Any = cache.layers
         for layer, (keys, values) in zip(stored, new, strict=True):
             layer.keys = torch.cat([layer.keys[:, :, :first], keys], 2)
             layer.values = torch.cat([layer.values[:, :, :first], values], 2)
-    seen = _begun(past, real, place, gate)
+    seen = _begun(past, real, place, gate, prompt.whole)
     one, where = prompt.real[:, :1], (start + length - 1)[:, None]
-    last = base.run(_at(prompt.inputs, length - 1), where, base.mask(seen, one, where), cache)
+    last = base.run(_at(prompt.inputs, length - 1), where, base.mask(seen, one, where, None, True), cache)
     own = None if script.gate is None else _at(script.gate, length - 1)
-    return last, torch.cat([*states, last], 1), seen.grow(one, where, own)
+    return last, torch.cat([*states, last], 1), seen.grow(one, where, own, True)
 
 
-def _begun(past: Columns | None, real: Tensor, place: Tensor, gate: Tensor | None) -> Columns:
+def _begun(
+    past: Columns | None, real: Tensor, place: Tensor, gate: Tensor | None, whole: bool | None = None
+) -> Columns:
     """What is seen once the first columns of a segment stand behind its past."""
     if past is None:
-        return Columns(real[:, None], place, None if gate is None else gate[:, None])
-    return past.grow(real, place, gate)
+        return Columns(real[:, None], place, None if gate is None else gate[:, None], whole)
+    return past.grow(real, place, gate, whole)
 
 
 def _at(tensor: Tensor, column: Tensor) -> Tensor:

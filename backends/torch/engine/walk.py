@@ -158,9 +158,9 @@ class Walk:
     def _check_end(self, base: Base, agent: str, end: Tensor) -> None:
         """Nothing is cut off silently: past the model's last position is an error (E0606). end: long [B]."""
         limit = self._limit(base)
-        worst = int(end.argmax())
-        if limit and int(end[worst]) > limit:
-            raise too_long(agent, self.indices[worst], int(end[worst]), limit)
+        ends = end.tolist() if limit else [0]
+        if max(ends) > limit:
+            raise too_long(agent, self.indices[ends.index(max(ends))], max(ends), limit)
 
     def check_numbers(self, agent: str, found: Tensor) -> None:
         """E0701 where what an agent computes, a tensor [B, ...], holds NaN or infinities."""
@@ -212,7 +212,8 @@ class Walk:
         if not torch.is_grad_enabled():  # in training the loss says it, once a step
             self.check_numbers(agent, done.last)
         self.segments[name], self.activated[name] = done.segment, done
-        self.positions += int(done.segment.real.sum())
+        steps = 0 if turn.think is None else turn.think.steps
+        self.positions += sum(prompt.lengths) + steps * len(prompts) + (0 if label is None else sum(label.lengths))
 
     def _crossing(self, turn: Turn, arrived: Arriving, prompts: Sequence[Prompt]) -> Tensor:
         """Which columns of the first row's prompt hold vectors that came through the probed edge, bool [P]."""
@@ -255,7 +256,8 @@ class Walk:
             self.labels[turn.said] = full
             self.texts[name] = texts
             width = full.inputs.shape[1] - (not turn.read_to_end)
-            return Block(full.inputs[:, :width], full.real[:, :width])
+            lengths = tuple(min(length, width) for length in full.lengths)
+            return Block(full.inputs[:, :width], full.real[:, :width], lengths)
         with torch.no_grad(), applying.still():
             adapter = self.plan.agent(turn.agent).adapter
             self.activated[name] = activate(base, adapter, script, past)

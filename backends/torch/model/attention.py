@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -116,18 +116,26 @@ class Columns:
 
     open: how far the gates are open through which they are seen, from 0 to 1, [B, 1 or L, T]: the softmax weight of a
     column is multiplied by it before the weights are brought to a sum of 1. None: there are no gates, all is 1.
+    whole: whether all are seen by all (None: nobody has asked the device yet).
     """
 
     seen: Tensor
     place: Tensor
     open: Tensor | None = None
+    whole: bool | None = None
 
-    def grow(self, real: Tensor, place: Tensor, gate: Tensor | None = None) -> Columns:
+    def grow(self, real: Tensor, place: Tensor, gate: Tensor | None = None, whole: bool | None = None) -> Columns:
         """With new columns behind these, which are seen by every layer: real bool [B, Q], place long [B, Q], gate
-        [B, Q] as `open`."""
+        [B, Q] as `open`; whole: whether all of them are real."""
         new = real[:, None].expand(-1, self.seen.shape[1], -1)
         seen, where = torch.cat([self.seen, new], 2), torch.cat([self.place, place], 1)
-        return Columns(seen, where, opened((self.open, self.seen), (None if gate is None else gate[:, None], new)))
+        gates = opened((self.open, self.seen), (None if gate is None else gate[:, None], new))
+        both = None if self.whole is None or whole is None else self.whole and whole
+        return Columns(seen, where, gates, both)
+
+    def asked(self) -> Columns:
+        """The same, `whole` known. The device is waited for, unless it is known already."""
+        return self if self.whole is not None else replace(self, whole=bool(self.seen.all()))
 
 
 def opened(*parts: tuple[Tensor | None, Tensor]) -> Tensor | None:
@@ -144,21 +152,27 @@ def opened(*parts: tuple[Tensor | None, Tensor]) -> Tensor | None:
 
 
 def block_mask(
-    past: Columns | None, new: Tensor, place: Tensor, windows: Tensor | None = None, gate: Tensor | None = None
+    past: Columns | None,
+    new: Tensor,
+    place: Tensor,
+    windows: Tensor | None = None,
+    gate: Tensor | None = None,
+    whole: bool | None = None,
 ) -> Tensor | None:
     """The mask for a block of new positions that see a past and, causally, each other.
 
     past: None: there is none. new: bool [B, Q], which new columns are real; place: long [B, Q], their positions.
     windows: long [L], how many positions each layer sees, its own included (None: no layer is limited). Windows go by
     position, not by column: columns of siblings that overlap share positions.
-    gate: [B, Q], how far new columns are open to those behind them, from 0 to 1 (None: all are).
+    gate: [B, Q], how far new columns are open to those behind them, from 0 to 1 (None: all are). whole: whether all
+    new columns are real (None: the device is asked).
     Returns bool [B, 1 or L, Q, T + Q], or None where plain causal attention is the same and faster. Where there are
     gates, -inf for what is not seen and else the logarithm of how far it is open, in the dtype of the gates.
     A padded column sees at least itself, as every column sees itself whole: a row of a softmax must not be empty.
     """
     before = () if past is None else ((past.open, past.seen),)
     gated = opened(*before, (None if gate is None else gate[:, None], new[:, None]))
-    mask = _block_mask(None if past is None else past.seen, new, windows is not None or gated is not None)
+    mask = _block_mask(past, new, windows is not None or gated is not None, bool(new.all()) if whole is None else whole)
     if mask is None:
         return None
     if windows is not None:
@@ -187,21 +201,18 @@ def _biased(mask: Tensor, gated: Tensor) -> Tensor:
     return bias.where(seen, float("-inf"))
 
 
-def _block_mask(past: Tensor | None, new: Tensor, explicit: bool) -> Tensor | None:
-    """`block_mask` before windows: this is where padding is hidden. past: bool [B, 1 or L, T], what is seen of earlier
-    columns; padded ones are False in it already (`segments.seen_of`). explicit: never None."""
+def _block_mask(past: Columns | None, new: Tensor, explicit: bool, whole: bool) -> Tensor | None:
+    """`block_mask` before windows: this is where padding is hidden. past: padded columns are not seen in it already
+    (`segments.seen_of`). explicit: never None. whole: whether all new columns are real."""
     batch, width = new.shape
-    whole = bool(new.all()) and not explicit
-    if past is None and whole:
-        return None
-    if width == 1 and whole and past is not None and bool(past.all()):
+    if whole and not explicit and (past is None or (width == 1 and past.asked().whole)):
         return None
     causal = torch.ones(width, width, dtype=torch.bool, device=new.device).tril()
     own = (causal & new[:, None, :]) | torch.eye(width, dtype=torch.bool, device=new.device)
     own = own[:, None]
     if past is None:
         return own
-    layers = past.shape[1]
+    layers = past.seen.shape[1]
     return torch.cat(
-        [past[:, :, None, :].expand(batch, layers, width, -1), own.expand(batch, layers, width, width)], dim=3
+        [past.seen[:, :, None, :].expand(batch, layers, width, -1), own.expand(batch, layers, width, width)], dim=3
     )

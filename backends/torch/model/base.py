@@ -249,9 +249,16 @@ class Base(nn.Module):
         token = self.tokenizer.pad_token_id
         return token if token is not None and token < self.rows else 0
 
-    def mask(self, past: Columns | None, new: Tensor, place: Tensor, gate: Tensor | None = None) -> Tensor | None:
+    def mask(
+        self,
+        past: Columns | None,
+        new: Tensor,
+        place: Tensor,
+        gate: Tensor | None = None,
+        whole: bool | None = None,
+    ) -> Tensor | None:
         """`attention.block_mask` with this model's windows."""
-        return block_mask(past, new, place, self.windows, gate)
+        return block_mask(past, new, place, self.windows, gate, whole)
 
     @cached_property
     def _windows(self) -> tuple[Tensor] | None:

@@ -69,10 +69,9 @@ class Stepper:
                 (out.loss * (out.tokens * world / total)).backward()
             summed += out.loss.detach().double() * out.tokens
             positions += out.positions
-        loss = float(self.processes.reduced(summed, "sum")) / total
         pull = self._pull(step)
-        norms = self._norms()
-        by_round = {} if rounds is None else self._round_norms(rounds)
+        loss, norms, by_round = self._measured(self.processes.reduced(summed, "sum"), rounds or {})
+        loss /= total
         norm = math.sqrt(sum(n * n for n in norms.values()))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise fail(
@@ -81,7 +80,7 @@ class Stepper:
                 hint=_way_out(step, saved),
             )
         if settings.clip:
-            self._clip(settings.clip)
+            self._clip(settings.clip, norms)
         rate = rate_at(settings, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("share", 1.0)
@@ -126,20 +125,32 @@ class Stepper:
         plan = self.program.plan
         return len(plan.turns) > len(plan.agents) or any(agent.shares for agent in plan.agents)
 
-    def _round_norms(self, rounds: Rounds) -> dict[str, float]:
-        """By activation (`critic#2`): the L2 norm of what it contributes to the gradient of its adapter, before
-        clipping, over the whole optimiser batch. The contributions themselves are summed in the adapters' float32: in
-        bfloat16 those of early rounds round to zero."""
-        found: dict[str, float] = {}
+    def _measured(self, loss: Tensor, rounds: Rounds) -> tuple[float, dict[str, float], dict[str, float]]:
+        """The loss, scalar float64; by agent and edge (`hidden(a, b)`) the L2 norm of its gradient before clipping, a
+        shared adapter's under the agent whose own it is; and by activation (`critic#2`) that of what it contributes to
+        its adapter's. Sums of squares are taken in float64, and the device is asked once for all of them."""
+        gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
+        parts = self._contributions(rounds) if self._by_round else {}
+        whole = [*gradients.values(), *(part for own in parts.values() for part in own)]
+        sizes = torch._foreach_norm(whole, 2, dtype=torch.float64) if whole else ()
+        value, *found = torch.stack([loss, *(size.to(loss.device) for size in sizes)]).tolist()
+        links, plan = self.program.links, self.program.plan
+        owners = [agent.name for agent in plan.agents if not agent.shares or agent.name in links]
+        squares: dict[str, float] = dict.fromkeys([*owners, *self.program.across], 0.0)
+        numbers = iter(found)
+        for name in gradients:
+            squares[self.program.owner(name)] += next(numbers) ** 2
+        by_round = {name: math.sqrt(sum(next(numbers) ** 2 for _ in own)) for name, own in parts.items()}
+        return value, {name: math.sqrt(square) for name, square in squares.items()}, by_round
+
+    def _contributions(self, rounds: Rounds) -> dict[str, list[Tensor]]:
+        """By activation, what it contributes to the gradient of its adapter over the whole optimiser batch, summed in
+        the adapter's float32: in bfloat16 contributions of early rounds would round to zero."""
         plan = self.program.plan
-        for name in (turn.activation for turn in plan.turns):
-            if plan.agent(agent_of(name)).adapter is None:
-                continue
-            parts = list(rounds.get(name, {}).values())
-            if self.processes.count > 1:
-                parts = self._summed(name, rounds)
-            found[name] = math.sqrt(sum(float(part.double().pow(2).sum()) for part in parts))
-        return found
+        names = [t.activation for t in plan.turns if plan.agent(agent_of(t.activation)).adapter is not None]
+        if self.processes.count > 1:
+            return {name: self._summed(name, rounds) for name in names}
+        return {name: list(rounds.get(name, {}).values()) for name in names}
 
     def _summed(self, activation: str, rounds: Mapping[str, Mapping[str, Tensor]]) -> list[Tensor]:
         """Contributions of all processes: each must take part, whether it has any or not. The mean, as the exchanged
@@ -150,26 +161,18 @@ class Stepper:
         named = tensors(base, agent.adapter or agent.name)
         return [self.processes.reduced(own.get(n, torch.zeros_like(p.detach())), "mean") for n, p in named.items()]
 
-    def _norms(self) -> dict[str, float]:
-        """L2 norm of the gradient of each agent's parameters and each edge's (`hidden(a, b)`), before clipping, summed
-        in float64. A shared adapter is told once, under the agent whose own it is."""
-        links = self.program.links
-        agents = [agent.name for agent in self.program.plan.agents if not agent.shares or agent.name in links]
-        squares: dict[str, float] = dict.fromkeys(agents, 0.0)
-        squares |= dict.fromkeys(self.program.across, 0.0)
-        for name, parameter in self.parameters.items():
-            if parameter.grad is not None:
-                squares[self.program.owner(name)] += float(parameter.grad.double().pow(2).sum())
-        return {name: math.sqrt(square) for name, square in squares.items()}
-
-    def _clip(self, limit: float) -> None:
+    def _clip(self, limit: float, norms: Mapping[str, float]) -> None:
         """Limit the gradient's norm of each agent and each edge on its own: a gradient that explodes in one of them, as
         behind many latent steps, would else leave the others hardly any."""
-        owned: dict[str, list[nn.Parameter]] = {}
+        gradients: list[Tensor] = []
+        factors: list[float] = []
         for name, parameter in self.parameters.items():
-            owned.setdefault(self.program.owner(name), []).append(parameter)
-        for parameters in owned.values():
-            nn.utils.clip_grad_norm_(parameters, limit)
+            factor = limit / (norms[self.program.owner(name)] + 1e-6)
+            if parameter.grad is not None and factor < 1:
+                gradients.append(parameter.grad)
+                factors.append(factor)
+        if gradients:
+            torch._foreach_mul_(gradients, factors)
 
 
 def _way_out(step: int, saved: int) -> str:

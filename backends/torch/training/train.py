@@ -240,7 +240,12 @@ class Run:
     def _go(self) -> list[Metrics]:
         settings = self.settings
         module = self.processes.wrapped(self.program)
-        optimizer = torch.optim.AdamW(self._groups(), lr=settings.rate, weight_decay=settings.weight_decay)
+        optimizer = torch.optim.AdamW(
+            self._groups(),
+            lr=settings.rate,
+            weight_decay=settings.weight_decay,
+            foreach=True,  # `fused` ends with other bits where a run goes on from a checkpoint
+        )
         self._make_room()
         if self.found is not None:
             checkpoints.restore(self.found, self.parameters, optimizer)
