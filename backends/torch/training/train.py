@@ -240,12 +240,8 @@ class Run:
     def _go(self) -> list[Metrics]:
         settings = self.settings
         module = self.processes.wrapped(self.program)
-        optimizer = torch.optim.AdamW(
-            self._groups(),
-            lr=settings.rate,
-            weight_decay=settings.weight_decay,
-            foreach=True,  # `fused` ends with other bits where a run goes on from a checkpoint
-        )
+        asked: Any = {"lr": settings.rate, "weight_decay": settings.weight_decay, "foreach": True}
+        optimizer = torch.optim.AdamW(self._groups(), **asked)  # not `fused`: going on ends with other bits
         self._make_room()
         if self.found is not None:
             checkpoints.restore(self.found, self.parameters, optimizer)
