@@ -101,6 +101,7 @@ def train(
     listen: Callable[[dict[str, Any]], None] | None = None,
     evaluate: Callable[[Program], dict[str, Any]] | None = None,
     trackers: Sequence[str] = (),
+    profile: int | None = None,
     **settings: Any,
 ) -> list[dict[str, Any]]:
     """Train a program in place, end to end; returns each step's metrics. rows: an iterable of dicts, a data frame or a
@@ -108,6 +109,7 @@ def train(
     `checkpoints/` and `metrics.jsonl` there; resume: go on from them; force: forget them. listen: called with each
     step's metrics. evaluate: called every `eval_every` steps and at the end, in place of the loss over eval_rows.
     trackers: accelerate's names. init_from: an artifact whose adapters are the beginning (see `Program.init_from`).
+    profile: so many steps are profiled, after two to warm up; `profile.json.gz` in the directory, and a printed table.
     What may surprise on going on is a Python warning."""
     from masc.backends.torch.training.train import train as run
 
@@ -124,6 +126,7 @@ def train(
         listen=listen,
         evaluate=evaluate,
         trackers=trackers,
+        profile=profile,
         **settings,
     )
 

@@ -107,7 +107,8 @@ class Program(Modules):
                 continue
             activated, label = walk.activated[turn.activation], walk.labels[turn.said]
             hidden = torch.cat([activated.last, activated.label], 1)[:, : label.real.shape[1]]
-            scored, broken = scored_by(self.base(turn.agent), hidden, label)
+            with walk.named(turn)("loss"):
+                scored, broken = scored_by(self.base(turn.agent), hidden, label)
             if not torch.is_grad_enabled():
                 walk.check_numbers(turn.agent, broken)
             tokens += sum(label.lengths)

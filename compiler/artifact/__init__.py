@@ -5,7 +5,7 @@
     manifest.json      format, versions, models with content hashes, what `--set` said, how it was trained, and a
                        checksum of every file that masc put there
     adapters/<agent>/  PEFT's own format            } written by the backend
-    channels.safetensors, checkpoints/, metrics.jsonl }
+    channels.safetensors, checkpoints/, metrics.jsonl, profile.json.gz }
 
 An untrained artifact holds no weights, only a seed. One process writes at a time (`lock.py`). All new files become
 valid at once (`install.py`). Readers need no lock (`read.py`).

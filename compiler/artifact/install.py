@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from masc.compiler.artifact.layout import MANIFEST, METRICS, STAGED, Layout, is_checkpoint
+from masc.compiler.artifact.layout import MANIFEST, METRICS, PROFILE, STAGED, Layout, is_checkpoint
 from masc.compiler.artifact.manifest import Manifest, dump_manifest, known_manifest
 from masc.compiler.files.reading import digest_of
 from masc.compiler.files.writing import atomic_write
@@ -137,15 +137,16 @@ def remove_file(root: Path, name: str) -> None:
 
 
 def remove_training(layout: Layout) -> None:
-    """Delete checkpoints and metrics, but no other files beside them."""
+    """Delete checkpoints, metrics and the profile, but no other files beside them."""
     if layout.checkpoints.is_dir():
         for path in layout.checkpoints.iterdir():
             if is_checkpoint(path) and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
     with suppress(OSError):
         layout.checkpoints.rmdir()
-    with suppress(OSError):
-        (layout.root / METRICS).unlink(missing_ok=True)
+    for name in (METRICS, PROFILE):
+        with suppress(OSError):
+            (layout.root / name).unlink(missing_ok=True)
 
 
 def _to_disk(path: Path) -> None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 MANIFEST, PLAN, CHANNELS, METRICS = "manifest.json", "plan.json", "channels.safetensors", "metrics.jsonl"
+PROFILE = "profile.json.gz"
 ADAPTERS, CHECKPOINTS = "adapters", "checkpoints"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 LOCK, HOLDER, PENDING, STAGED = ".lock", ".lock.json", ".masc-install", ".masc-staged-"
-RESERVED = frozenset({MANIFEST, PLAN, CHANNELS, METRICS, ADAPTERS, CHECKPOINTS, LOCK, HOLDER, PENDING})
+RESERVED = frozenset({MANIFEST, PLAN, CHANNELS, METRICS, PROFILE, ADAPTERS, CHECKPOINTS, LOCK, HOLDER, PENDING})
 """A copied source may not have a path that begins with one of these, in upper or lower case: some file systems do not
 tell them apart."""
 _LEFT = re.compile(r"\.masc-staged-\d+|\.tmp-weights-(old-)?\d+")

@@ -20,6 +20,7 @@ from masc.compiler.artifact.layout import (
     MANIFEST,
     METRICS,
     PLAN,
+    PROFILE,
     RESERVED,
     Layout,
     is_checkpoint,
@@ -264,7 +265,7 @@ def _strangers(root: Path, beside_training: bool) -> list[str]:
     """The names in a folder that do not belong to masc."""
     if not root.is_dir():
         return []
-    ours = {LOCK, HOLDER} | ({CHECKPOINTS, METRICS} if beside_training else set())
+    ours = {LOCK, HOLDER} | ({CHECKPOINTS, METRICS, PROFILE} if beside_training else set())
     left = {path.name for path in leftovers(root)}
     return sorted(path.name for path in root.iterdir() if path.name not in ours | left)
 

@@ -7,6 +7,8 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from masc.commands.valueless import filled
+
 
 class Once(TyperCommand):
     """A command that refuses (wrong usage) an option that is given twice. Options that collect what they are given
@@ -18,7 +20,7 @@ class Once(TyperCommand):
         parse = parser.parse_args
 
         def parse_once(args: list[str]) -> Any:
-            values, rest, order = parse(args)
+            values, rest, order = parse(filled(args))
             if not ctx.resilient_parsing:
                 _check(order)
             return values, rest, order

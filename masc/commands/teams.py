@@ -20,6 +20,7 @@ from masc.commands.options import (
     read_sets,
     require,
 )
+from masc.commands.valueless import STEPS
 from masc.terminal.console import say
 from masc.terminal.streams import print_content
 
@@ -66,6 +67,10 @@ def train(
     tracker: Annotated[
         list[str] | None, typer.Option(help="Also log to tensorboard, wandb, ... (through accelerate)")
     ] = None,
+    profile: Annotated[
+        int | None,
+        typer.Option("--profile", min=1, metavar="\\[N]", help=f"Profile N steps ({STEPS} if no number follows)"),
+    ] = None,
     device: Device = None,
 ) -> None:
     """Train every agent's adapter end to end."""
@@ -91,6 +96,7 @@ def train(
             init_from=init_from,
             scorer=scorer,
             trackers=tuple(tracker or ()),
+            profile=profile,
             device=device,
         )
     )

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class Request:
     """What the command line says. argument: the file or artifact; columns: what columns of the graph are called
-    in the data; init_from: the artifact to begin with."""
+    in the data; init_from: the artifact to begin with; profile: how many steps are profiled."""
 
     argument: Path | None
     sets: Mapping[str, str]
@@ -50,6 +50,7 @@ class Request:
     init_from: Path | None = None
     scorer: str = "exact"
     trackers: tuple[str, ...] = ()
+    profile: int | None = None
     device: str | None = None
 
 
@@ -105,6 +106,7 @@ def _train(asked: Request, path: Path, root: Path) -> None:
         force=asked.force,
         scorer=asked.scorer,
         trackers=asked.trackers,
+        profile=asked.profile,
     )
     # Nothing on disk has been touched so far: what was refused above has changed nothing.
     main = run.processes.main

@@ -68,6 +68,7 @@ def prepare(
     force: bool,
     scorer: str,
     trackers: Sequence[str],
+    profile: int | None,
 ) -> Run:
     """A run whose steps and evaluations are said line by line, or shown as a bar within `shown`. Nothing is changed
     yet. Errors: those of `masc.backends.torch.training.train.prepare`."""
@@ -90,7 +91,9 @@ def prepare(
         force=force,
         evaluate=evaluation if eval_rows else None,
         trackers=trackers,
+        profile=profile,
         tell=report,
+        show=say,
     )
 
 

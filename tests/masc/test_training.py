@@ -229,3 +229,22 @@ def test_an_audit_of_a_changed_file_takes_the_weights_as_its_hint_says(masc: Com
     for how in (("--weights", "courier.masc"), ("--weights", "courier.masc", "--checkpoint", "last")):
         done = masc(*asked, *how)
         assert (done.code, "sender -> receiver" in done.out) == (0, True), done.err
+
+
+@pytest.mark.parametrize(("words", "steps"), [(["--profile"], 3), (["--profile", "1"], 1), (["--profile=2"], 2)])
+def test_a_profile(words: list[str], steps: int, masc: Command, folder: Path) -> None:
+    """The number may be left out, also before other words."""
+    done = masc("train", *words, "courier.mas", *CPU)
+    assert done.code == 0, done.err
+    assert f"trace of {steps} steps -> courier.masc/profile.json.gz" in done.err
+    assert "ms a step" in done.err
+    assert (folder / "courier.masc/profile.json.gz").is_file()
+    assert masc("check", "courier.masc").code == 0
+
+
+def test_a_profile_of_no_or_too_many_steps(masc: Command, folder: Path) -> None:
+    assert masc("train", "--profile", "0", *CPU).code == 2
+    assert masc("train", "--profile", "1", "--profile", "2", *CPU).code == 2
+    refused = masc("train", "--profile", "5", *CPU)
+    assert (refused.code, "E0645" in refused.err) == (1, True), refused.err
+    assert not (folder / "courier.masc").exists()

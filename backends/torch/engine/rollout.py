@@ -19,6 +19,7 @@ from transformers import DynamicCache
 
 from masc.backends.torch.channels.bringing import Change
 from masc.backends.torch.engine.choosing import Draws, choose, scores, settings
+from masc.backends.torch.engine.labels import Label, unlabelled
 from masc.backends.torch.model.applying import Aliases, still, using
 from masc.backends.torch.model.attention import Columns
 from masc.backends.torch.model.base import Base, columns, pad
@@ -86,7 +87,8 @@ class Activated:
 class Script:
     """All that one activation writes from: its prompt from position start [B] on, what changes the prompt's keys
     and values, its latent steps, the label that it reads. hidden: keep the final hidden states, somebody is sent them.
-    gate: how far the prompt's columns are open to those behind them, [B, W] (None: all are).
+    gate: how far the prompt's columns are open to those behind them, [B, W] (None: all are). named: names kinds of
+    work.
     """
 
     prompt: Block
@@ -96,6 +98,7 @@ class Script:
     label: Block | None = None
     hidden: bool = False
     gate: Tensor | None = None
+    named: Label = unlabelled
 
 
 def activate(
@@ -179,33 +182,36 @@ def _write(base: Base, script: Script, layers: KeysValues, past: Columns | None)
         inputs, real = _beside(base, prompt, label), torch.cat([real, label.real], 1)
         place = torch.cat([place, _after(start + length, label)], 1)
         gate = None if gate is None else torch.cat([gate, gate.new_ones(label.real.shape)], 1)
-        states = base.run(inputs, place, base.mask(past, real, place, gate, prompt.whole and label.whole), cache)
+        with script.named("prefill and label"):
+            states = base.run(inputs, place, base.mask(past, real, place, gate, prompt.whole and label.whole), cache)
         label_states, prompt_states = states[:, width:], states[:, :width]
         return _Written(columns(cache, first), _at(states, length - 1), label_states, prompt_states, states[:, :0])
-    if script.change is not None:
-        last, states, seen = _changed(base, script, cache, past, first)
-    else:
-        states = base.run(inputs, place, base.mask(past, real, place, gate, prompt.whole), cache)
-        last = _at(states, length - 1)
-        seen = _begun(past, real, place, gate, prompt.whole)
-    seen = seen if thinking is None else seen.asked()
-    one = torch.ones(len(start), 1, dtype=torch.bool, device=start.device)
-    thoughts, fed = [states], [states[:, :0]]
-    for step in range(0 if thinking is None else thinking.steps):
-        assert thinking is not None
-        if thinking.given is None:
-            embedding = thinking.embed(last.detach() if thinking.stop else last)
+    with script.named("prefill"):
+        if script.change is not None:
+            last, states, seen = _changed(base, script, cache, past, first)
         else:
-            embedding = thinking.given[:, step : step + 1].to(last.device, last.dtype)
-        where = (start + length + step)[:, None]
-        last = base.run(embedding, where, base.mask(seen, one, where, None, True), cache)
-        seen = seen.grow(one, where, None, True)
-        thoughts.append(last)
-        fed.append(embedding)
+            states = base.run(inputs, place, base.mask(past, real, place, gate, prompt.whole), cache)
+            last = _at(states, length - 1)
+            seen = _begun(past, real, place, gate, prompt.whole)
+    thoughts, fed = [states], [states[:, :0]]
+    if thinking is not None:
+        with script.named("latents"):
+            seen, one = seen.asked(), torch.ones(len(start), 1, dtype=torch.bool, device=start.device)
+            for step in range(thinking.steps):
+                if thinking.given is None:
+                    embedding = thinking.embed(last.detach() if thinking.stop else last)
+                else:
+                    embedding = thinking.given[:, step : step + 1].to(last.device, last.dtype)
+                where = (start + length + step)[:, None]
+                last = base.run(embedding, where, base.mask(seen, one, where, None, True), cache)
+                seen = seen.grow(one, where, None, True)
+                thoughts.append(last)
+                fed.append(embedding)
     after = last[:, :0]
     if label is not None and label.real.shape[1] > 0:
         where = _after(start + length + (0 if thinking is None else thinking.steps), label)
-        after = base.run(label.inputs, where, base.mask(seen, label.real, where, None, label.whole), cache)
+        with script.named("label"):
+            after = base.run(label.inputs, where, base.mask(seen, label.real, where, None, label.whole), cache)
     return _Written(columns(cache, first), last, after, torch.cat(thoughts, 1), torch.cat(fed, 1))
 
 

@@ -19,13 +19,14 @@ class Here:
     """plan: what runs in the place of the program's own. rounds: by activation and parameter, what it contributes to
     the gradient is noted there (None: nowhere). max_length: positions of one sample (0: the model's). patches: what
     agents send instead of what they would. quick: teacher-forced passes without gradients apply adapters as
-    the fast engine does."""
+    the fast engine does. profiled: kinds of work are named for a profiler."""
 
     plan: Plan | None = None
     rounds: dict[str, dict[str, Tensor]] | None = None
     max_length: int = 0
     patches: Patches | None = None
     quick: bool = False
+    profiled: bool = False
 
 
 class Threads(threading.local):

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
+from torch import nn
 
 
 @contextmanager
@@ -28,6 +29,22 @@ def usual_training(device: torch.device) -> Iterator[None]:
     exact = torch.autocast(device.type, enabled=False)
     with exact, _on_cpu(), torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+@contextmanager
+def as_it_was(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Whatever happens within it, the module has its mode again afterwards, no gradients and nothing
+    switched on, and the caller's random numbers are as they were."""
+    modes = {each: each.training for each in module.modules()}
+    devices = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        for each, mode in modes.items():
+            each.training = mode
+        for parameter in module.parameters():
+            parameter.grad = None
 
 
 def _on_cpu() -> torch.device | nullcontext[None]:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from masc.backends.torch.channels.arrivals import Arriving, arriving, change_of
 from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.fast.adapters import adapting
+from masc.backends.torch.engine.labels import Label, label_of
 from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.patches import patched_segment, patched_texts, patched_thinking
 from masc.backends.torch.engine.probe import Probe
@@ -106,6 +107,10 @@ class Walk:
     def link(self, turn: Turn, arrival: Arrival) -> nn.Module:
         return self.modules.link(arrival.kind, agent_of(arrival.segment), turn.agent)
 
+    def named(self, turn: Turn) -> Label:
+        """Names kinds of a turn's work for a profiler, if there is one."""
+        return label_of(self.here.profiled, turn.activation)
+
     def gate(self, turn: Turn, arrival: Arrival) -> Tensor | None:
         name = reach_text(Across(arrival.kind, agent_of(arrival.segment), turn.agent))
         return self.gates[name] if arrival.gated and name in self.plain else None
@@ -116,7 +121,8 @@ class Walk:
         """Run the plan; stop at each turn that answers, when its segment is there up to the answer (with a label: past
         it). While decoding, whoever takes a turn calls `finish` before the next step."""
         for turn in self.plan.turns:
-            self._activate(turn)
+            with self.named(turn)("prepare"):
+                self._activate(turn)
             if turn.answer is not None:
                 yield turn
 
@@ -189,6 +195,7 @@ class Walk:
             thinking=None if turn.think is None else self._thinking(base, turn, turn.think, len(prompts)),
             hidden=turn.kept("hidden"),
             gate=_gate(base, prompts, arrived.gate),
+            named=self.named(turn),
         )
         self.prompts[name] = prompts
         crossed: Tensor | None = None
@@ -261,7 +268,8 @@ class Walk:
         with torch.no_grad(), applying.still():
             adapter = self.plan.agent(turn.agent).adapter
             self.activated[name] = activate(base, adapter, script, past)
-            *_, said = self.decode(turn)
+            with self.named(turn)("decode"):
+                *_, said = self.decode(turn)
         self.texts[name] = [cut_at_stop(base.text(one.ids), turn.answer.sampling) for one in said]
         if not turn.read_to_end:
             return None

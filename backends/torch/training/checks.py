@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -33,6 +34,25 @@ def never_closed(program: Program, steps: int) -> list[Diagnostic]:
         )
         for (sender, receiver), until in found.items()
     ]
+
+
+_ELSEWHERE = {
+    "data": "the rows are the second argument",
+    "eval_data": "rows to evaluate on are `eval_rows`",
+    "dtype": "it is that of the base models: give it to `masc.compile`",
+}
+"""Entries of a `train` block that mean something to the command alone."""
+
+
+def chosen_of(written: TrainSettings, settings: Mapping[str, Any]) -> TrainSettings:
+    """A `train` block with other entries. TypeError, ValueError for those that are none."""
+    names = {field.name for field in dataclasses.fields(TrainSettings)}
+    if unknown := sorted(set(settings) - names):
+        raise TypeError(f"unknown train setting {unknown[0]!r}; known are {', '.join(sorted(names - set(_ELSEWHERE)))}")
+    for name, where in _ELSEWHERE.items():
+        if settings.get(name) is not None:
+            raise TypeError(f"train does not read {name!r}: {where}")
+    return checked(dataclasses.replace(written, **settings))
 
 
 def checked(settings: TrainSettings) -> TrainSettings:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.labels import label_of
 from masc.backends.torch.engine.opening import opening_at
 from masc.backends.torch.model.adapters import derive, tensors
 from masc.backends.torch.program import Program
@@ -41,7 +42,7 @@ class Stepper:
         errors. saved: the step of the newest checkpoint (0: there is none), for a hint. E0701 where the loss or a
         gradient is no longer a number: nothing is changed then."""
         began = time.perf_counter()
-        settings = self.settings
+        settings, named = self.settings, label_of(self.program.here.profiled)
         rank, world = self.processes.rank, self.processes.count
         torch.manual_seed(derive(settings.seed, "dropout", step, rank))
         self.program.train()
@@ -66,11 +67,13 @@ class Stepper:
                     indices=indices[part],
                 )
                 # The exchange takes the mean over processes, hence the factor.
-                (out.loss * (out.tokens * world / total)).backward()
+                with named("backward"):
+                    (out.loss * (out.tokens * world / total)).backward()
             summed += out.loss.detach().double() * out.tokens
             positions += out.positions
-        pull = self._pull(step)
-        loss, norms, by_round = self._measured(self.processes.reduced(summed, "sum"), rounds or {})
+        with named("norms"):
+            pull = self._pull(step)
+            loss, norms, by_round = self._measured(self.processes.reduced(summed, "sum"), rounds or {})
         loss /= total
         norm = math.sqrt(sum(n * n for n in norms.values()))
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -84,7 +87,8 @@ class Stepper:
         rate = rate_at(settings, step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("share", 1.0)
-        self.optimizer.step()
+        with named("optimiser"):
+            self.optimizer.step()
         for gate in self.program.gates().values():
             gate.hold()
         self.clear()

@@ -11,8 +11,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,29 +23,32 @@ import torch
 from masc.backends.memory import out_of_memory
 from masc.backends.torch.data.rows import rows_of
 from masc.backends.torch.data.values import Row
-from masc.backends.torch.engine.torch_defaults import usual_training
+from masc.backends.torch.engine.torch_defaults import as_it_was, usual_training
 from masc.backends.torch.program import Program
 from masc.backends.torch.training import checkpoints, origin
 from masc.backends.torch.training.checkpoints import Checkpoint
-from masc.backends.torch.training.checks import check_rows, checked, never_closed, of_evaluation, parameters_of
+from masc.backends.torch.training.checks import (
+    check_rows,
+    checked,
+    chosen_of,
+    never_closed,
+    of_evaluation,
+    parameters_of,
+)
 from masc.backends.torch.training.metrics import Metrics, MetricsFile
 from masc.backends.torch.training.processes import Processes, processes
+from masc.backends.torch.training.profile import check_profile, profiling
 from masc.backends.torch.training.schedule import data_order, due
 from masc.backends.torch.training.step import Stepper
 from masc.backends.torch.training.trackers import Trackers
 from masc.compiler.artifact import Training, versions, writing
+from masc.compiler.artifact.layout import PROFILE
 from masc.compiler.files.writing import check_file, check_folder, sweep
 from masc.compiler.ir.plan import TrainSettings
 from masc.dsl.diagnostics import Diagnostic, MascError, errors, fail
 
 Listener = Callable[[Metrics], None]
 Teller = Callable[[Sequence[Diagnostic]], None]
-_ELSEWHERE = {
-    "data": "the rows are the second argument",
-    "eval_data": "rows to evaluate on are `eval_rows`",
-    "dtype": "it is that of the base models: give it to `masc.compile`",
-}
-"""Entries of a `train` block that mean something to the command alone."""
 
 
 def train(
@@ -60,6 +63,7 @@ def train(
     listen: Listener | None = None,
     evaluate: Callable[[Program], Metrics] | None = None,
     trackers: Sequence[str] = (),
+    profile: int | None = None,
     tell: Teller | None = None,
     **settings: Any,
 ) -> list[Metrics]:
@@ -69,28 +73,24 @@ def train(
     `checkpoints/` and `metrics.jsonl` go (None: nowhere). resume: go on from the newest whole checkpoint there. force:
     forget a run that lies there. init_from: the artifact whose adapters are the beginning. listen: called with each
     step's metrics. evaluate: called every `eval_every` steps and at the end; without it, eval_rows are scored by loss.
-    trackers: accelerate's names ("tensorboard", "wandb", ...). tell: called with warnings (None: Python's). settings:
-    `train` entries that differ from the graph's.
+    trackers: accelerate's names ("tensorboard", "wandb", ...). profile: so many steps are profiled, after two to warm
+    up; a trace goes into the directory, and a table is printed (`profile.py`). tell: called with warnings (None:
+    Python's). settings: `train` entries that differ from the graph's.
 
     The program is left in the mode in which it was, without gradients. Errors: TypeError and ValueError for settings
     that are none, and where the program is being trained already; E0604/E0607 a bad row; E0608 nothing to resume, a
     damaged checkpoint, or another run's; E0609 nothing to train; E0610 an earlier run is there; E0615 a checkpoint of
-    another base model; E0701 the loss is no longer a number (the last good checkpoint stays), E0702 no memory, E0703
-    the disk is full.
+    another base model; E0645 too few steps to profile; E0701 the loss is no longer a number (the last
+    good checkpoint stays), E0702 no memory, E0703 the disk is full.
     """
-    names = {field.name for field in dataclasses.fields(TrainSettings)}
-    if unknown := sorted(set(settings) - names):
-        raise TypeError(f"unknown train setting {unknown[0]!r}; known are {', '.join(sorted(names - set(_ELSEWHERE)))}")
-    for name, where in _ELSEWHERE.items():
-        if settings.get(name) is not None:
-            raise TypeError(f"train does not read {name!r}: {where}")
     if isinstance(trackers, str):
         raise TypeError(f"`trackers` is a list of names, not a text: [{trackers!r}]")
-    chosen = checked(dataclasses.replace(program.plan.train, **settings))
+    chosen = chosen_of(program.plan.train, settings)
     if settings.get("eval_every") and eval_rows is None and evaluate is None:
         raise ValueError("`eval_every` has nothing to evaluate on: give `eval_rows`, or `evaluate`")
-    if directory is None and (idle := [n for n in ("save_every", "keep") if n in settings] + ["force"] * force):
-        raise ValueError(f"`{idle[0]}` is about checkpoints, and these need a `directory`")
+    given = {**settings, **({"force": True} if force else {}), **({} if profile is None else {"profile": profile})}
+    if directory is None and (idle := [n for n in ("save_every", "keep", "force", "profile") if n in given]):
+        raise ValueError(f"`{idle[0]}` is about files, and these need a `directory`")
     run = prepare(
         program,
         rows,
@@ -102,6 +102,7 @@ def train(
         listen=listen,
         evaluate=evaluate,
         trackers=trackers,
+        profile=profile,
         tell=tell,
     )
     run.init_from = None if init_from is None else Path(init_from)
@@ -122,10 +123,12 @@ def prepare(
     listen: Listener | None = None,
     evaluate: Callable[[Program], Metrics] | None = None,
     trackers: Sequence[str] = (),
+    profile: int | None = None,
     tell: Teller | None = None,
+    show: Callable[[str], None] = print,
 ) -> Run:
     """Check all that a run needs, and read the checkpoint that it goes on from; nothing is changed, in the program or
-    on the disk. Arguments and errors as of `train`."""
+    on the disk. show: called with the table of a profile. Arguments and errors as of `train`."""
     if resume and directory is None:
         raise ValueError("resume=True needs the directory of the run that goes on")
     folder = None if directory is None else Path(directory)
@@ -144,10 +147,13 @@ def prepare(
         evaluate=evaluate,
         trackers=tuple(trackers),
         tell=tell or _warn,
+        profile=profile,
+        show=show,
     )
     if folder is not None:
         check_folder(folder / "checkpoints")
         check_file(folder / "metrics.jsonl")
+        check_file(folder / PROFILE)
         if resume:
             run.found, run.damaged = checkpoints.newest(folder / "checkpoints")
             run.check_found()
@@ -157,6 +163,7 @@ def prepare(
                 f"{folder} holds the checkpoints of an earlier run",
                 hint="go on with --resume, or start over with --force",
             )
+    check_profile(profile, settings.steps - (0 if run.found is None else run.found.step))
     return run
 
 
@@ -175,6 +182,8 @@ class Run:
     evaluate: Callable[[Program], Metrics] | None
     trackers: Sequence[str]
     tell: Teller
+    profile: int | None = None
+    show: Callable[[str], None] = print
     found: Checkpoint | None = None
     damaged: Mapping[Path, str] = field(default_factory=dict)
     before: TrainSettings | None = None
@@ -222,7 +231,7 @@ class Run:
         with (
             self.program.training_alone(),
             here,
-            _as_it_was(self.program),
+            as_it_was(self.program, self.program.device),
             limited,
             usual_training(self.program.device),
         ):
@@ -252,11 +261,16 @@ class Run:
         order = data_order(settings.seed, len(self.rows), self.done * size)
         history = []
         trackers = self.trackers if self.processes.main else ()
-        with Trackers(trackers, self.folder, settings, self.program.device) as tracked:
+        count = self.profile if self.processes.main else None
+        with (
+            Trackers(trackers, self.folder, settings, self.program.device) as tracked,
+            profiling(self.program, count, self.folder, self.show) as within,
+        ):
             self._make_up_for()
             for step in range(self.done, settings.steps):
                 indices = [next(order) for _ in range(size)]
-                metrics = stepper.take(step, [self.rows[i] for i in indices], indices, self.saved)
+                with within():
+                    metrics = stepper.take(step, [self.rows[i] for i in indices], indices, self.saved)
                 history.append(metrics)
                 self.done = step + 1
                 # Metrics before the checkpoint: then no step can be missing from them after a kill. Evaluation last:
@@ -309,13 +323,14 @@ class Run:
         checkpoints.sweep(folder)
         # Of this run's own files, and where the folder is an artifact of those too that stand beside them.
         own = [path.name for path in self.folder.glob("*") if path.suffix in (".mas", ".yaml", ".yml")]
-        sweep(self.folder, [*own, "metrics.jsonl", "manifest.json", "plan.json"])
+        sweep(self.folder, [*own, "metrics.jsonl", PROFILE, "manifest.json", "plan.json"])
         step = 0 if self.found is None else self.found.step
         for path in checkpoints.every(folder):
             if checkpoints.step_of(path) > step:  # of a run that is given up, or damaged
                 checkpoints.remove(path)
         if self.found is None:
             self._metrics.drop()
+            (self.folder / PROFILE).unlink(missing_ok=True)
         elif lost := self._metrics.keep(step):
             what = f"step {lost[0]}" if len(lost) == 1 else f"{len(lost)} steps, the first of them {lost[0]}"
             message = f"`{self._metrics.path}` has no line that can be read of {what}"
@@ -396,22 +411,6 @@ class Run:
     @cached_property
     def _around(self) -> origin.Around:
         return origin.around(self.program, self.eval_rows, self.evaluate is None)
-
-
-@contextmanager
-def _as_it_was(program: Program) -> Iterator[None]:
-    """Whatever happens within it, the program has its mode again afterwards, no gradients and nothing
-    switched on, and the caller's random numbers are as they were."""
-    modes = {module: module.training for module in program.modules()}
-    devices = [program.device] if program.device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for parameter in program.parameters():
-            parameter.grad = None
 
 
 def _warn(diagnostics: Sequence[Diagnostic]) -> None:
