@@ -3,8 +3,11 @@
     python benchmarks/cost.py                      # relay and panel, float32 and bfloat16, batches of 1, 4 and 16
     python benchmarks/cost.py --examples debate --batches 4 --dtypes float32
 
-Each number is of a process of its own: the most memory that it had resident (VmHWM, Linux) from before the model was
-loaded, less what it had then (Python and the libraries). Prints a Markdown table.
+Each row is of a process of its own, and has two numbers. Tensors: the most bytes that all storages of tensors had
+together, each counted once, from when an operation made it until it was freed; the weights are among them. Resident:
+the most memory that the process had resident (VmHWM, Linux) from before the model was loaded, less what it had then
+(Python and the libraries): with what kernels take for themselves, and what an allocator holds back. Prints a Markdown
+table.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +37,41 @@ def forget() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
+def counting() -> Any:
+    """A mode of torch within which storages are counted: `peak`, the most bytes at a time."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_leaves
+
+    class Storages(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.live = self.peak = 0
+            self.seen: dict[int, Any] = {}
+
+        def add(self, tensor: torch.Tensor) -> None:
+            storage = tensor.untyped_storage()
+            key, size = storage._cdata, storage.nbytes()
+            if key in self.seen or tensor.device.type != "cpu":
+                return
+            self.seen[key] = weakref.finalize(storage, self.freed, key, size)
+            self.live += size
+            self.peak = max(self.peak, self.live)
+
+        def freed(self, key: int, size: int) -> None:
+            del self.seen[key]
+            self.live -= size
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            for leaf in tree_leaves(out):
+                if isinstance(leaf, torch.Tensor):
+                    self.add(leaf)
+            return out
+
+    return Storages()
+
+
 def rows_of(example: str, count: int) -> list[dict[str, Any]]:
     with open(ROOT / "examples" / example / data_of(example), encoding="utf-8") as file:
         return [json.loads(line) for _, line in zip(range(count), file, strict=False)]
@@ -44,16 +83,27 @@ def data_of(example: str) -> str:
     return str(compile_file(ROOT / "examples" / example / f"{example}.mas").require().train.data)
 
 
-def measure(example: str, doing: str, dtype: str, batch: int) -> int:
-    """Peak bytes, in this process."""
+def measure(example: str, doing: str, dtype: str, batch: int) -> tuple[int, int]:
+    """Peak bytes in this process: of tensors, and resident."""
     import masc
-    from masc.backends.torch.model.base import Base
     from masc.backends.torch.training import train  # noqa: F401  # libraries count as there before
 
     rows = rows_of(example, batch)
     before = resident("VmRSS")
     program = masc.compile(ROOT / "examples" / example / f"{example}.mas", dtype=dtype, device="cpu")
     forget()
+    count = counting()
+    for tensor in (*program.parameters(), *program.buffers()):
+        count.add(tensor)
+    with count:
+        work(program, doing, rows, batch)
+    return count.peak, resident("VmHWM") - before
+
+
+def work(program: Any, doing: str, rows: list[dict[str, Any]], batch: int) -> None:
+    import masc
+    from masc.backends.torch.model.base import Base
+
     if doing == "running":
         for base in program.bases.values():
             assert isinstance(base, Base)
@@ -61,7 +111,6 @@ def measure(example: str, doing: str, dtype: str, batch: int) -> int:
         program.generate(rows, max_tokens=TOKENS)
     else:
         masc.train(program, rows * 2, steps=2, batch=batch)
-    return resident("VmHWM") - before
 
 
 def predict(example: str, doing: str, dtype: str, batch: int) -> dict[str, int]:
@@ -76,13 +125,13 @@ def predict(example: str, doing: str, dtype: str, batch: int) -> dict[str, int]:
     return vars(side.memory)
 
 
-def in_a_process(*arguments: str) -> int:
+def in_a_process(*arguments: str) -> tuple[int, ...]:
     quiet = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
     command = [sys.executable, __file__, "--one", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **quiet})
     if done.returncode:
         raise SystemExit(done.stderr)
-    return int(done.stdout.split()[-1])
+    return tuple(map(int, done.stdout.split()[-2:]))
 
 
 def main() -> None:
@@ -95,18 +144,30 @@ def main() -> None:
     parser.add_argument("--parts", action="store_true", help="also what the prediction is made of")
     told = parser.parse_args()
     if told.one:
-        print(measure(told.one[0], told.one[1], told.one[2], int(told.one[3])))
+        print(*measure(told.one[0], told.one[1], told.one[2], int(told.one[3])))
         return
-    print("| example | what | dtype | batch | predicted MB | measured MB | measured / predicted |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    names = (
+        "example",
+        "what",
+        "dtype",
+        "batch",
+        "predicted MB",
+        "tensors MB",
+        "of predicted",
+        "resident MB",
+        "of predicted",
+    )
+    print(f"| {' | '.join(names)} |")
+    print("| --- " * len(names) + "|")
     for example in told.examples:
         for doing in told.doing:
             for dtype in told.dtypes:
                 for batch in told.batches:
                     parts = predict(example, doing, dtype, batch)
                     said = sum(parts.values())
-                    real = in_a_process(example, doing, dtype, str(batch))
-                    numbers = f"{said / 1e6:,.0f} | {real / 1e6:,.0f} | {real / said:.2f}"
+                    tensors, whole = in_a_process(example, doing, dtype, str(batch))
+                    measured = (f"{each / 1e6:,.0f} | {each / said:.2f}" for each in (tensors, whole))
+                    numbers = " | ".join((f"{said / 1e6:,.0f}", *measured))
                     print(f"| {example} | {doing} | {dtype} | {batch} | {numbers} |", flush=True)
                     if told.parts:
                         print("   ", {name: round(value / 1e6) for name, value in parts.items()}, flush=True)

@@ -6,7 +6,7 @@ each other. The plan itself stays as it is: its turns stand one behind the other
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 
 from masc.compiler.analysis.sights import Sights, sights
@@ -43,6 +43,20 @@ def waves(plan: Plan) -> tuple[tuple[Turn, ...], ...]:
     for turn in plan.turns:
         found.setdefault(depth[turn.activation], []).append(turn)
     return tuple(tuple(found[number]) for number in sorted(found))
+
+
+def stages(plan: Plan) -> list[list[Turn]]:
+    """The turns of each wave that can run in one batch: on one model, answering or not, their prompts changed by others
+    or not; adapters that do more than add one at a time."""
+    found: list[list[Turn]] = []
+    for wave in waves(plan):
+        alike: dict[Hashable, list[Turn]] = {}
+        for turn in wave:
+            agent = plan.agent(turn.agent)
+            alone = agent.adapter if agent.lora is not None and not agent.lora.additive else None
+            alike.setdefault((turn.answer is not None, agent.model, turn.changed, alone), []).append(turn)
+        found += sorted(alike.values(), key=lambda turns: turns[0].answer is not None)
+    return found
 
 
 def _before(turn: Turn) -> Iterator[str]:

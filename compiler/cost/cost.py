@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
+from masc.compiler.analysis.waves import stages
 from masc.compiler.cost.anatomy import WIDTHS, Anatomy, ranks_of
+from masc.compiler.cost.beside import computed, folded, padded
 from masc.compiler.cost.cards import Card, Fit
 from masc.compiler.cost.lengths import Lengths, widest
 from masc.compiler.cost.memory import Memory, kept_of, memory_of
@@ -57,11 +59,11 @@ class Team:
 
     @property
     def folded(self) -> int:
-        """Numbers in copies of projections with an adapter folded in, one for each adapter."""
-        found = 0
+        """Numbers in copies of projections with an adapter folded in, one for each adapter that runs alone."""
+        found, alone = 0, folded(self.plan)
         for agent in self.plan.agents:
             sizes = self.anatomies[agent.model]
-            if agent.own is not None:
+            if agent.own is not None and agent.adapter in alone:
                 own = ranks_of(agent.own, sizes.projections)
                 found += sizes.layers * sum(prod(sizes.projections[name]) for name in own)
         return found
@@ -72,7 +74,23 @@ class Team:
         sizes = self.anatomies[agent.model]
         dora = agent.lora is not None and agent.lora.dora
         align = None if turn.think is None else turn.think.align
-        return Adapted(sizes, ranks_of(agent.lora, sizes.projections), dora, align)
+        dropped = agent.lora is not None and agent.lora.dropout > 0
+        return Adapted(sizes, ranks_of(agent.lora, sizes.projections), dora, dropped, align)
+
+    def computing(self, doing: Doing) -> dict[str, Adapted]:
+        """Who runs each turn, with the adapters that are products of their own."""
+        found = {turn.activation: self.of(turn) for turn in self.plan.turns}
+        if doing == "training":
+            return found
+        for turns in stages(self.plan):
+            adapters = computed(self.plan, turns).values()
+            for turn in turns:
+                who = found[turn.activation]
+                ranks = [ranks_of(lora, who.anatomy.projections) for lora in adapters]
+                names = {name for each in ranks for name in each}
+                together = {name: sum(each.get(name, 0) for each in ranks) for name in names}
+                found[turn.activation] = replace(who, ranks=together)
+        return found
 
     def crossing(self, turn: Turn) -> dict[Arrival, int]:
         """What arrives at a turn through a link, and the numbers in that."""
@@ -138,12 +156,13 @@ def side(team: Team, rows: Sequence[Lengths], doing: Doing, batch: int) -> Side:
     through it together."""
     settings = team.plan.train
     recompute = doing == "training" and settings.checkpoint == "agent"
-    one = written(team.plan, widest(rows, 1), doing)
-    turns = tuple(_turn(team, turn, one[turn.activation], recompute) for turn in team.plan.turns)
-    padded = written(team.plan, widest(rows, batch), doing)
-    step = total(
-        work_of(team.of(turn), padded[turn.activation], team.crossing(turn), recompute) for turn in team.plan.turns
+    who = team.computing(doing)
+    one, works = _works(team, rows, doing, 1, recompute)
+    turns = tuple(
+        _turn(team, turn.activation, who[turn.activation], one[turn.activation], work)
+        for turn, work in zip(team.plan.turns, works, strict=True)
     )
+    step = total(_works(team, rows, doing, batch, recompute)[1])
     micro = settings.accumulate if doing == "training" else 1
     return Side(doing, turns, batch, step.times(batch * micro), memory(team, rows, doing, batch))
 
@@ -151,7 +170,7 @@ def side(team: Team, rows: Sequence[Lengths], doing: Doing, batch: int) -> Side:
 def memory(team: Team, rows: Sequence[Lengths], doing: Doing, batch: int) -> Memory:
     """Bytes at the peak, at a batch as wide as there can be."""
     made = written(team.plan, widest(rows), doing)
-    who = {turn.activation: team.of(turn) for turn in team.plan.turns}
+    who = team.computing(doing)
     fixed = Memory(weights=team.weights * team.width, adapters=team.trained * 4, folded=team.folded * team.width)
     return memory_of(team.plan, who, made, doing, batch, team.width, fixed)
 
@@ -167,11 +186,19 @@ def most_rows(team: Team, rows: Sequence[Lengths], doing: Doing, room: float, li
     return low
 
 
-def _turn(team: Team, turn: Turn, made: Written, recompute: bool) -> TurnCost:
-    who = team.of(turn)
-    work = work_of(who, made, team.crossing(turn), recompute)
+def _works(
+    team: Team, rows: Sequence[Lengths], doing: Doing, batch: int, recompute: bool
+) -> tuple[dict[str, Written], list[Work]]:
+    """What each turn writes in one row of a batch, and its FLOPs."""
+    made, who = written(team.plan, widest(rows, batch), doing), team.computing(doing)
+    run = padded(team.plan, made) if doing == "running" else made
+    crossing = [(turn.activation, team.crossing(turn)) for turn in team.plan.turns]
+    return made, [work_of(who[name], run[name], links, recompute) for name, links in crossing]
+
+
+def _turn(team: Team, activation: str, who: Adapted, made: Written, work: Work) -> TurnCost:
     cache = made.columns * who.anatomy.cached * team.width
-    return TurnCost(turn.activation, made, work, cache, kept_of(who, made, team.width, batch=1))
+    return TurnCost(activation, made, work, cache, kept_of(who, made, team.width, batch=1))
 
 
 @dataclass(frozen=True)

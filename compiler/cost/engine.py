@@ -6,11 +6,12 @@ against whole processes.
 from __future__ import annotations
 
 from masc.compiler.cost.anatomy import Anatomy
-from masc.compiler.cost.passes import Pass
 
 ATTENTION_BACKWARD = 2.5
 """FLOPs of attention's backward pass against its forward pass: five products, of which one is of the scores computed
 again, against two (FlashAttention, arXiv 2205.14135)."""
+GATED_BACKWARD = 2.0
+"""The same where half open gates are in the mask: products one by one, the scores kept."""
 WIDE = 4
 """Bytes of what is computed in float32 whatever the base model's dtype is: adapters, norms, logits."""
 OPTIMISER = 3
@@ -20,32 +21,36 @@ MLP_KEPT = 3
 and what `up_proj` gives. What goes into `down_proj` is kept by its adapter."""
 
 
-def kept_layer(anatomy: Anatomy, ranks: dict[str, int], one: Pass, width: int, masked: bool) -> int:
-    """Bytes that one layer keeps of one pass for the backward pass, for one sample. width: bytes of a number of the
-    base model; masked: a mask is given, so that keys and values are repeated for every head."""
-    q, k = one.queries, int(one.columns)
+def kept_layer(
+    anatomy: Anatomy, ranks: dict[str, int], q: int, k: int, width: int, masked: bool, dropped: bool = False
+) -> int:
+    """Bytes that one layer keeps for the backward pass of a pass of q positions that attend to k columns, for one
+    sample. width: bytes of a number of the base model; masked: a mask is given, so that keys and values are repeated
+    for every head; dropped: the adapters have dropout."""
     heads = anatomy.queries if masked and q > 1 else anatomy.kv_heads * anatomy.head_dim
     norms = anatomy.norms * q * (anatomy.hidden + 1) * WIDE
     normed = q * (anatomy.queries + anatomy.kv_heads * anatomy.head_dim) * WIDE if anatomy.normed else 0
     attention = q * (2 * anatomy.queries * width + anatomy.heads * WIDE) + 2 * k * heads * width
     mask = q * k * width if masked else 0
     mlp = MLP_KEPT * q * anatomy.inner * width
-    return norms + normed + attention + mask + mlp + q * _adapters(anatomy, ranks, width)
+    return norms + normed + attention + mask + mlp + q * _adapters(anatomy, ranks, width, dropped)
 
 
-def _adapters(anatomy: Anatomy, ranks: dict[str, int], width: int) -> int:
+def _adapters(anatomy: Anatomy, ranks: dict[str, int], width: int, dropped: bool) -> int:
     """Of each adapter what goes into its first half and, in float32, into its second. Projections that read the same
-    share the former, and `o_proj` reads what attention keeps."""
+    share the former, and `o_proj` reads what attention keeps. With dropout each keeps what is left of its
+    input, and what was drawn for it, in float32."""
     into = {name: anatomy.projections[name][0] for name in ranks}
+    if dropped:
+        return (2 * sum(into.values()) + sum(ranks.values())) * WIDE
     groups = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",)
     inputs = sum(max((into[name] for name in group if name in into), default=0) for group in groups)
     return inputs * width + sum(ranks.values()) * WIDE
 
 
-def working_layer(anatomy: Anatomy, ranks: dict[str, int], one: Pass, width: int, masked: bool) -> int:
-    """Bytes that computing one layer of one pass needs at a time, for one sample, beside what is kept: those of the
+def working_layer(anatomy: Anatomy, ranks: dict[str, int], q: int, k: int, width: int, masked: bool) -> int:
+    """Bytes that computing one layer of such a pass needs at a time, for one sample, beside what is kept: those of the
     MLP, or of attention if they are more."""
-    q, k = one.queries, int(one.columns)
     mlp = q * anatomy.inner * ((MLP_KEPT + 1) * width + (2 * WIDE if ranks else 0))
     heads = anatomy.queries if masked and q > 1 else anatomy.kv_heads * anatomy.head_dim
     attention = 2 * k * heads * width + (q * k * width if masked else 0) + 4 * q * anatomy.queries * width
@@ -54,9 +59,25 @@ def working_layer(anatomy: Anatomy, ranks: dict[str, int], one: Pass, width: int
 
 LOGITS_RUNNING = 3
 """Tensors of a token's logits that decoding holds at a time, in float32."""
-LOGITS_TRAINING = 4
-"""Of an answer's logits in training, in float32: themselves, their log-softmax, and in the backward pass a gradient of
-each."""
+LOGITS_TRAINING = 3
+"""In training, in float32: themselves, their log-softmax, and a gradient."""
+LOGITS_AT_ONCE = 1 << 25
+"""Logits of labels are worked out so many at a time."""
+
+
+def logits_training(labels: int, vocabulary: int, width: int) -> int:
+    """Bytes of the logits of so many labels."""
+    together = min(labels, max(1, LOGITS_AT_ONCE // vocabulary)) * vocabulary
+    return together * (LOGITS_TRAINING * WIDE + (width if width < WIDE else 0))
+
+
+SLOT = 64
+"""Columns of slots are read in multiples of it, those that hold nothing masked."""
+
+
+def wide(columns: int) -> int:
+    """Columns that a pass over slots is given, where so many hold something."""
+    return -(-columns // SLOT) * SLOT
 
 
 def grown(columns: int) -> int:

@@ -56,7 +56,7 @@ def kept_of(who: Adapted, made: Written, width: int, batch: int) -> int:
     found = 0
     for one in made.passes:
         masked = batch > 1 or one.columns > one.queries
-        layer = engine.kept_layer(who.anatomy, who.ranks, one, width, masked)
+        layer = engine.kept_layer(who.anatomy, who.ranks, one.queries, int(one.columns), width, masked, who.dropped)
         found += one.graph * one.times * who.anatomy.layers * layer
     return found
 
@@ -94,9 +94,11 @@ def _training(
         caches += batch * ((own.seen + own.columns) * sizes.cached * width + _hidden(turn, own, sizes.hidden, width))
         bytes_kept = batch * kept_of(who[name], own, width, batch)
         kept = max(kept, bytes_kept) if recompute else kept + bytes_kept
-        logits += engine.LOGITS_TRAINING * batch * own.answer * sizes.vocabulary * engine.WIDE
+        logits = max(logits, engine.logits_training(batch * own.answer, sizes.vocabulary, width))
         working = max(working, *(batch * each for each in _working(who[name], own, width, batch)))
     means = fixed.adapters * (engine.OPTIMISER - 1)
+    # A layer is at work while no logits are there, and the other way round.
+    logits, working = (logits, 0) if logits > working else (0, working)
     forward = Memory(fixed.weights, fixed.adapters, means, 0, caches, kept, logits, working)
     end = Memory(fixed.weights, fixed.adapters, fixed.adapters * engine.OPTIMISER)
     return max(forward, end, key=lambda each: each.peak)
@@ -105,8 +107,9 @@ def _training(
 def _working(who: Adapted, made: Written, width: int, batch: int) -> list[int]:
     """Of each pass of a turn, in one sample of a batch."""
     return [
-        engine.working_layer(who.anatomy, who.ranks, one, width, batch > 1 or one.columns > one.queries)
+        engine.working_layer(who.anatomy, who.ranks, one.queries, int(one.columns), width, masked)
         for one in made.passes
+        for masked in [batch > 1 or one.columns > one.queries]
     ]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from masc.compiler.analysis.sights import sights
+from masc.compiler.cost import engine
 from masc.compiler.cost.lengths import Lengths
 from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.plan import Plan, Turn, View
@@ -48,6 +49,7 @@ class Written:
     vectors   by arrival, how many vectors it brings into the prompt
     passes    what runs
     graph     whether a gradient graph of it is kept; past: whether a gradient goes on to what it sees
+    gated     there are half open gates in what it attends to
     unsaid    training decodes it, too: it is said to others, and no column supervises it
     """
 
@@ -60,6 +62,7 @@ class Written:
     passes: tuple[Pass, ...] = ()
     graph: bool = False
     past: bool = False
+    gated: bool = False
     unsaid: bool = False
 
     @property
@@ -109,6 +112,8 @@ def _written(
     if unsaid and not turn.read_to_end:
         read = 0
     graph = training and turn.gradient
+    gates = [bool(view.gates) for view in views]
+    gates += [each.gated for each in turn.arrives if each.keeps == "hidden"]
     made = Written(
         prompt=prompt,
         latents=latents,
@@ -118,6 +123,7 @@ def _written(
         vectors=vectors,
         graph=graph,
         past=graph and any(not view.stop and _moves(plan, view.segment, before) for view in views),
+        gated=training and any(gates),
         unsaid=unsaid,
     )
     return _with_passes(plan, turn, made, training)
@@ -145,6 +151,8 @@ def _moves(plan: Plan, name: str, before: Mapping[str, Written]) -> bool:
 
 def _with_passes(plan: Plan, turn: Turn, made: Written, training: bool) -> Written:
     decoded = () if training and not made.unsaid else tuple(_running(turn, made))
+    if not training:
+        decoded = tuple(_in_slots(one, made.seen == 0 and i == 0) for i, one in enumerate(decoded))
     forced = tuple(_training(plan, turn, made)) if training else ()
     return replace(made, passes=decoded + forced)
 
@@ -177,6 +185,15 @@ def _running(turn: Turn, made: Written) -> Iterator[Pass]:
     read = made.answer - (not turn.read_to_end) if made.answer else 0
     if read:
         yield Pass(1, made.seen + made.prompt + made.latents + (read + 1) / 2, read)
+
+
+def _in_slots(one: Pass, fresh: bool) -> Pass:
+    """The same over slots, as the fast engine runs it: with the columns that are read beside those that hold something.
+    fresh: nothing stands before it."""
+    if fresh and one.queries > 1:
+        return one
+    first = int(one.columns - (one.times - 1) / 2)
+    return replace(one, columns=sum(engine.wide(first + i) for i in range(one.times)) / one.times)
 
 
 def _training(plan: Plan, turn: Turn, made: Written) -> Iterator[Pass]:

@@ -40,34 +40,35 @@ def total(parts: Iterable[Work]) -> Work:
 
 @dataclass(frozen=True)
 class Adapted:
-    """Who runs a turn. ranks: of its adapter, by projection; dora: of which kind it is; trained: it is not frozen;
+    """Who runs a turn. ranks: of its adapter, by projection; dora: of which kind it is; dropped: it has dropout;
     align: of its latent steps."""
 
     anatomy: Anatomy
     ranks: dict[str, int]
     dora: bool = False
+    dropped: bool = False
     align: str | None = None
 
 
 def work_of(who: Adapted, made: Written, links: Mapping[Arrival, int], recompute: bool = False) -> Work:
     """Of one turn in one sample. links: by arrival that has a link, the numbers that its link holds. recompute: an
     activation is computed again in the backward pass."""
-    found = total(_pass(who, one, made.past) for one in made.passes) + _alignment(who, made)
+    found = total(_pass(who, one, made.past, made.gated) for one in made.passes) + _alignment(who, made)
     found += total(_link(arrival, count, made) for arrival, count in links.items())
     if recompute and made.graph:
         found += Work(0, found.forward)
     return found + _logits(who.anatomy, made)
 
 
-def _pass(who: Adapted, one: Pass, past: bool) -> Work:
+def _pass(who: Adapted, one: Pass, past: bool, gated: bool) -> Work:
     layers = who.anatomy.layers
-    first, last = _layer(who, one, past, first=True, last=layers == 1), _layer(who, one, past, last=True)
-    between = _layer(who, one, past)
+    first = _layer(who, one, past, gated, first=True, last=layers == 1)
+    last, between = _layer(who, one, past, gated, last=True), _layer(who, one, past, gated)
     found = first + between.times(layers - 2) + last if layers > 1 else first
     return found.times(one.times)
 
 
-def _layer(who: Adapted, one: Pass, past: bool, first: bool = False, last: bool = False) -> Work:
+def _layer(who: Adapted, one: Pass, past: bool, gated: bool, first: bool = False, last: bool = False) -> Work:
     """One layer of one pass. In the first layer a gradient stops at input embeddings that nobody made; in the last one
     it comes to keys and values alone, where nobody asks for the final hidden states."""
     ranks, shapes = who.ranks, who.anatomy.projections
@@ -87,8 +88,10 @@ def _layer(who: Adapted, one: Pass, past: bool, first: bool = False, last: bool 
             further = arrives.get(name, moves)
             backward += 2.0 * one.queries * size * further
             backward += half * (2 * shape[1] + (1 + further) * shape[0])
+        elif one.graph and name == "q_proj" and ranks.keys() & {"k_proj", "v_proj"}:  # A's of one input go together
+            backward += half * (1 + moves) * shape[0]
     if one.graph and looks and len(reached) == len(shapes):
-        backward += engine.ATTENTION_BACKWARD * attention
+        backward += (engine.GATED_BACKWARD if gated else engine.ATTENTION_BACKWARD) * attention
     return Work(forward, backward)
 
 
@@ -112,6 +115,7 @@ def _link(arrival: Arrival, count: int, made: Written) -> Work:
 
 
 def _logits(anatomy: Anatomy, made: Written) -> Work:
-    """Of the positions that predict a token of the answer."""
-    forward = 2.0 * made.answer * anatomy.hidden * anatomy.vocabulary
-    return Work(forward, 0 if made.unsaid or not made.graph else forward)
+    """Of the positions that predict a token of the answer. Where there is a loss, what it gives to their hidden states
+    is worked out beside it, in the forward pass."""
+    once = 2.0 * made.answer * anatomy.hidden * anatomy.vocabulary
+    return Work(once if made.unsaid or not made.graph else 2 * once)

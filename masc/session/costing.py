@@ -169,6 +169,8 @@ def _notes(plan: Plan, sizes: Mapping[str, Anatomy]) -> list[str]:
         found.append("in training, channels with `open` are counted open, as in the first steps")
     if any(arrival.aligns for turn in plan.turns for arrival in turn.arrives):
         found.append("fusers are counted for the whole prompt, though only shared values are fused")
+    if any(agent.lora is not None and agent.lora.dora for agent in plan.agents):
+        found.append("adapters with `dora` keep several times as much for the backward pass as is counted")
     if plan.train.accumulate > 1:
         found.append(f"a step is {plan.train.accumulate} batches (`accumulate`); memory is that of one")
     if plan.train.checkpoint == "agent":

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from graphs import GRAPHS, fan
 from masc.backends.torch.build import build
+from masc.backends.torch.model.cache import rounded
 from masc.backends.torch.model.prompts import answer_ids, prompt_of
 from masc.backends.torch.model.texts import FolderTexts
 from masc.backends.torch.program import Program
+from masc.compiler.cost import engine
 from masc.compiler.cost.anatomy import anatomy
 from masc.compiler.cost.cost import Measured, Side, side
 from masc.compiler.cost.lengths import Length, widest
@@ -25,14 +27,30 @@ from masc.session.costing import measure
 from support import chain, make_model, make_other, wake
 
 ROW = {"q": "hello world " * 3, "answer": "y" * 5}
-PRODUCTS = {
-    torch.ops.aten.addmm_: lambda _, a, b, *__, **___: 2 * a[0] * a[1] * b[1],
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda g, q, k, v, *_, **__: (
-        sdpa_backward_flop_count(g, q, k, v)
-    ),
-}
-"""What the counter does not know."""
+ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+ATTENTION_BACKWARD = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+class Counter(TorchDispatchMode):
+    """FLOPs of the products that are computed within it. `FlopCounterMode` would do, but its hooks on modules forbid a
+    gradient that is worked out in a forward pass, as that of the losses is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        kind = func._overloadpacket
+        if kind is ATTENTION:
+            self.flops += sdpa_flop_count(*(one.shape for one in args[:3]))
+        elif kind is ATTENTION_BACKWARD:
+            self.flops += sdpa_backward_flop_count(*(one.shape for one in args[:4]))
+        elif kind is torch.ops.aten.addmm_:
+            self.flops += 2 * args[1].numel() * args[2].shape[1]
+        elif kind in flop_registry:
+            self.flops += flop_registry[kind](*args, **(kwargs or {}), out_val=out)
+        return out
 
 
 def made(text: str, folder: Path, dtype: str = "float32", **options: Any) -> tuple[Compilation, Program]:
@@ -44,12 +62,6 @@ def made(text: str, folder: Path, dtype: str = "float32", **options: Any) -> tup
     for base in program.bases.values():
         base.__dict__["stop_ids"] = frozenset()
     return compilation, program
-
-
-def compilation_without(name: str, folder: Path) -> Compilation:
-    """The same graph without adapters."""
-    text = re.sub(r"adapt lora\([^)]*\)|adapt as \w+", "adapt none", GRAPHS[name])
-    return made(text, folder)[0]
 
 
 def rows_of(compilation: Compilation, count: int = 1) -> list[dict[str, str]]:
@@ -91,20 +103,22 @@ def test_flops_are_those_that_are_counted(name: str, tiny: Path) -> None:
     rows = rows_of(compilation)
     program.generate(rows)  # maps are fitted once
     running, training = sides(compilation, rows)
-    with FlopCounterMode(display=False, custom_mapping=PRODUCTS) as counter:
+    with Counter() as counter:
         loss = program(rows).loss
-        forward = counter.get_total_flops()
+        forward = counter.flops
         loss.backward()
-        backward = counter.get_total_flops() - forward
-    with FlopCounterMode(display=False, custom_mapping=PRODUCTS) as counter:
+        backward = counter.flops - forward
+    with Counter() as decoded:
         program.generate(rows)
     near = 0.04 if "fuse" in name or "kinds" in name else 0.003
     assert training.work.forward == pytest.approx(forward, rel=near)
     assert training.work.backward == pytest.approx(backward, rel=near)
-    # Where it runs, adapters are folded into copies or not, and up to three passes more follow an answer's end.
-    without = measure(compilation_without(name, tiny), rows)
-    bare = side(without.team, without.running, "running", 1).work.forward
-    assert bare * (1 - near) <= counter.get_total_flops() <= running.work.forward * 1.1
+    if "gates" not in name:  # where they are not wide open the exact engine runs; counted is the fast one
+        assert running.work.forward == pytest.approx(decoded.flops, rel=near)
+
+
+def test_slots_are_as_wide_as_counted() -> None:
+    assert [engine.wide(n) for n in (1, 64, 65)] == [rounded(n) for n in (1, 64, 65)]
 
 
 def test_flops_of_what_is_computed_again(tiny: Path) -> None:
@@ -112,10 +126,10 @@ def test_flops_of_what_is_computed_again(tiny: Path) -> None:
     compilation, program = made(text, tiny)
     rows = rows_of(compilation)
     loss = program(rows, recompute=True).loss
-    with FlopCounterMode(display=False, custom_mapping=PRODUCTS) as counter:
+    with Counter() as counter:
         loss.backward()
     _, training = sides(compilation, rows)
-    assert training.work.backward == pytest.approx(counter.get_total_flops(), rel=0.01)
+    assert training.work.backward == pytest.approx(counter.flops, rel=0.01)
 
 
 KEPT = {
@@ -123,6 +137,7 @@ KEPT = {
     "latents": chain(("a", 5, "norm"), ("b", 5, "norm"), ("c", 0, "norm")),
     "siblings": fan("carry = own, merge = stack"),
     "attention alone": chain(("a", 3, "norm"), ("b", 0, "norm"), adapt="lora(rank = 4, targets = attention)"),
+    "dropout": chain(("a", 3, "norm"), ("b", 0, "norm"), adapt="lora(rank = 4, dropout = 0.1)"),
 }
 LARGER = {"hidden_size": 64, "intermediate_size": 160, "num_attention_heads": 8, "num_hidden_layers": 4}
 
@@ -138,6 +153,7 @@ def kept(program: Program, rows: Any) -> int:
             found[storage.data_ptr()] = tensor  # held, so that no other takes its place
         return tensor
 
+    program.train()
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         program(rows)
     return sum(tensor.untyped_storage().nbytes() for tensor in found.values())

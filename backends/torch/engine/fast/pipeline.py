@@ -7,7 +7,7 @@ time there are at most `size` rows in each stage that answers, and as many on th
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -23,8 +23,8 @@ from masc.backends.torch.engine.refusals import no_numbers
 from masc.backends.torch.model.cache import Slots
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.analysis.sights import sights
-from masc.compiler.analysis.waves import needed, waves
-from masc.compiler.ir.plan import Plan, Turn
+from masc.compiler.analysis.waves import needed, stages
+from masc.compiler.ir.plan import Turn
 
 
 class Upstream(Protocol):
@@ -203,20 +203,6 @@ class Pipeline:
         found = next(stages)
         assert isinstance(found, Answering)
         return found
-
-
-def stages(plan: Plan) -> list[list[Turn]]:
-    """The turns of each wave that can run in one batch: on one model, answering or not, their prompts changed by others
-    or not; adapters that do more than add one at a time."""
-    found: list[list[Turn]] = []
-    for wave in waves(plan):
-        alike: dict[Hashable, list[Turn]] = {}
-        for turn in wave:
-            agent = plan.agent(turn.agent)
-            alone = agent.adapter if agent.lora is not None and not agent.lora.additive else None
-            alike.setdefault((turn.answer is not None, agent.model, turn.changed, alone), []).append(turn)
-        found += sorted(alike.values(), key=lambda turns: turns[0].answer is not None)
-    return found
 
 
 def run(pipeline: Pipeline) -> list[dict[str, Said]]:
