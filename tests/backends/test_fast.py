@@ -233,6 +233,7 @@ def test_siblings_run_in_one_batch(tiny: Path) -> None:
     program = make_program(fan("carry = own"), tiny)
     widths: list[int] = []
     base = program.base("first")
+    assert base.even  # looked up once, with a pass of its own
     run = base.run
     base.run = lambda inputs, *rest: (widths.append(inputs.shape[0]), run(inputs, *rest))[1]
     program.say(ROWS[:2])
