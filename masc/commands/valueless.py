@@ -14,7 +14,8 @@ def filled(args: Sequence[str]) -> list[str]:
     words = list(args)
     end = words.index("--") if "--" in words else len(words)
     told: list[str] = []
-    for word, following in zip(words[:end], [*words[1:end], ""], strict=True):
+    for i, word in enumerate(words[:end]):
+        following = words[i + 1] if i + 1 < end else ""
         told.append(word)
         if word in _NUMBERS and not re.fullmatch(r"[+-]?\d+(\.\d*)?", following):
             told.append(_NUMBERS[word])

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from courier import GRAPH, Command
+from masc.commands.valueless import filled
 
 
 def test_a_whole_session(masc: Command, folder: Path) -> None:
@@ -275,3 +276,10 @@ def test_a_file_to_import_from_passes_check_alone(masc: Command, tmp_path: Path)
     for command in (("compile",), ("draw",), ("train",), ("run", "--input", "question=x")):
         done = masc(command[0], str(roles), *command[1:])
         assert (done.code, "E0301" in done.err) == (1, True), command
+
+
+def test_a_number_that_may_be_left_out_is_filled_in() -> None:
+    assert filled([]) == []
+    assert filled(["train", "--profile"]) == ["train", "--profile", "3"]
+    assert filled(["train", "--profile", "2", "x.mas"]) == ["train", "--profile", "2", "x.mas"]
+    assert filled(["train", "--profile", "x.mas", "--", "--profile"])[:4] == ["train", "--profile", "3", "x.mas"]
