@@ -30,7 +30,8 @@ class Family:
     Defaults of its configuration class: tied (embeddings), head_dim (None: width by heads), kv_heads (None: as many as
     heads), windows (None: it knows none).
     What it knows: partial (only a part of each head may be rotated), unrotated (layers without rotary embedding),
-    capped (scores and logits held within a cap), ropes (kinds of rotary embedding beside those that all types have).
+    capped (scores and logits held within a cap), ropes (kinds of rotary embedding beside those that all types have),
+    multiplies (its `logits_scaling` is a factor; others divide by it).
     What it cannot do, and why: stateful (hand on what a pass leaves behind: it is more than keys and values), unmoved
     (move keys to another position), uneven (have its cache fused).
     seven: its blocks have the seven projections of llama; experts: what gets no adapter, being no linear projection.
@@ -45,6 +46,7 @@ class Family:
     unrotated: bool = False
     capped: bool = False
     ropes: tuple[str, ...] = ()
+    multiplies: bool = False
     stateful: str = ""
     unmoved: str = ""
     uneven: str = ""
@@ -130,7 +132,7 @@ FAMILIES: Mapping[str, Family] = {
     "helium": Family("rotates pairs of neighbours", head_dim=128, kv_heads=20),
     "hunyuan_v1_dense": Family(_NORMED, unmoved=f"it {_NORMED}"),
     "hunyuan_v1_moe": Family(_NORMED + "; " + _ROUTED, unmoved=f"it {_NORMED}", seven=False, experts=True),
-    "hyperclovax": Family("scales embeddings, scores, residuals and logits", head_dim=128),
+    "hyperclovax": Family("scales embeddings, scores, residuals and logits", head_dim=128, multiplies=True),
     "jais2": Family("two projections in its MLP", head_dim=128, seven=False),
     "llama": Family(),
     "minimax_m2": Family(

@@ -29,6 +29,7 @@ from masc.backends.torch.model.segments import KeysValues, Past
 from masc.compiler.files.reading import read_json
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.models.chat import ChatTemplate, Form, look, unused
+from masc.compiler.models.families import family_of
 from masc.compiler.models.folder.templates import read_template
 from masc.compiler.models.refusal import RefusalError
 from masc.dsl.diagnostics import MascError, fail
@@ -173,8 +174,9 @@ class Base(nn.Module):
         """What the model does to its logits behind the output embedding: a factor (cohere, granite), and the cap that
         they stay within (gemma2)."""
         factor = getattr(self.config, "logit_scale", None) or 1.0
-        divisor = getattr(self.config, "logits_scaling", None) or 1.0
-        return factor / divisor, getattr(self.config, "final_logit_softcapping", None)
+        scaling = getattr(self.config, "logits_scaling", None) or 1.0
+        factor *= scaling if family_of(self.config.model_type).multiplies else 1 / scaling
+        return factor, getattr(self.config, "final_logit_softcapping", None)
 
     def text(self, ids: Sequence[int]) -> str:
         """Decoded tokens without special ones, character for character: tidying would change earlier text."""
