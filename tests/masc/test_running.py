@@ -35,7 +35,9 @@ def report(masc: Command, *options: object) -> dict[str, Any]:
 
 
 def test_several_sampled_answers(masc: Command, trained: Path) -> None:
-    done = masc("eval", "--repeat", 8, *SAMPLED, "--seed", 3, "--out", "eval.json", "--items", "items.jsonl")
+    # In bfloat16 numbers are rounded otherwise in another batch, and a draw may fall on another token.
+    sampled = ("eval", "--repeat", 8, *SAMPLED, "--seed", 3, "--dtype", "float32")
+    done = masc(*sampled, "--out", "eval.json", "--items", "items.jsonl")
     assert done.code == 0, done.err
     for told in ("accuracy, avg@8", "of 32 answers to 4 rows", "pass@2", "pass@8", "majority of 8"):
         assert told in done.out
@@ -43,7 +45,7 @@ def test_several_sampled_answers(masc: Command, trained: Path) -> None:
     items = [json.loads(line) for line in Path("items.jsonl").read_text().splitlines()]
     assert [(item["index"], item["sample"]) for item in items] == [(i, k) for i in range(4) for k in range(8)]
     assert len({item["said"] for item in items}) > 4
-    again = masc("eval", "--repeat", 8, *SAMPLED, "--seed", 3, "--items", "again.jsonl", "--batch", 3)
+    again = masc(*sampled, "--items", "again.jsonl", "--batch", 3)
     assert again.code == 0, again.err
     assert Path("again.jsonl").read_text() == Path("items.jsonl").read_text()
     found = json.loads(Path("eval.json").read_text())
@@ -82,7 +84,7 @@ def test_other_params_where_the_weights_fit(masc: Command, trained: Path) -> Non
     before = files(trained)
     done = masc("eval", "--set", "latents=5", "--out", "eval.json")
     assert done.code == 0, done.err
-    assert "another graph than the one that the weights" in done.err
+    assert "it is not the graph that the weights" in done.err
     assert json.loads(Path("eval.json").read_text())["latent_steps"] == 5 * 4
     assert json.loads(Path("eval.json").read_text())["run"]["set"]["latents"] == "5"
     assert masc("run", trained, "--set", "latents=0", "--input", "code=33").code == 0
@@ -189,7 +191,7 @@ def test_a_changed_prompt_with_the_weights_of_before(masc: Command, trained: Pat
     assert masc("eval", "courier.masc").code == 0
     done = masc("eval", "courier.mas", "--weights", "courier.masc", "--out", "eval.json")
     assert done.code == 0, done.err
-    assert "another graph" in done.err
+    assert "it is not the graph" in done.err
     assert json.loads(Path("eval.json").read_text())["run"]["artifact"] == "courier.masc"
     assert files(trained) == before
 
@@ -281,7 +283,7 @@ def test_the_weights_of_a_checkpoint(masc: Command, folder: Path) -> None:
     assert "say `last`, or a step" in masc("run", "--input", "code=1", "--checkpoint", "newest").err
     program = library.load("courier.masc", checkpoint=2)
     found = library.evaluate(program, ROWS[4:])
-    assert found.gold_perplexity == pytest.approx(early["gold_perplexity"], rel=1e-2)
+    assert found.gold_perplexity == pytest.approx(early["gold_perplexity"], rel=2e-2)
 
 
 def test_training_that_was_stopped_is_said(masc: Command, folder: Path) -> None:
