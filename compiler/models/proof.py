@@ -15,7 +15,7 @@ KV = ("chain", *OWN)
 MOVED = (*KV, "moved")
 """What must hold for `merge = stack`."""
 FUSED = (*MOVED, "fused")
-"""What must hold for `fuse` edges."""
+"""What must hold for edges that change caches."""
 MEANS = {
     "chain": "a chain of agents is one plain pass over their prompts",
     "batch": "a batch is its rows one by one",

@@ -32,9 +32,9 @@ def check_task(name: str, own: Sequence[str]) -> None:
     except ImportError:
         if name.startswith(PREFIX) or _is_file(plain):
             raise missing() from None
-        hint = did_you_mean(name, own) or f"known are {', '.join(own)}"
-        also = "; with the extra `lm-eval` also those of lm-evaluation-harness"
-        raise fail("E0611", f"unknown task `{name}`", hint=f"{hint}{also}") from None
+        also = "with the extra `lm-eval` also those of lm-evaluation-harness"
+        hint = did_you_mean(name, own) or f"known are {', '.join(own)}; {also}"
+        raise fail("E0611", f"unknown task `{name}`", hint=hint) from None
     if _is_file(plain):
         if find_spec("lm_eval") is None:
             raise missing()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from masc.backends.torch.model import base as base_module
+from masc.backends.torch.model import loading
 from masc.backends.torch.model.base import Base
 from masc.dsl.diagnostics import MascError
 from support import ROWS, chain, compile_plan, make_program
@@ -96,7 +96,7 @@ def test_a_model_that_does_not_fit(folder: Path, error: Exception, monkeypatch: 
     def load(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(base_module.AutoModelForCausalLM, "from_pretrained", load)
+    monkeypatch.setattr(loading.AutoModelForCausalLM, "from_pretrained", load)
     with pytest.raises(MascError, match="E0702"):
         Base(folder, torch.float32)
 

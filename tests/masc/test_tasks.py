@@ -97,7 +97,7 @@ def test_from_the_hub(masc: Command, team: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_wrong_usage(masc: Command, team: Path) -> None:
     unknown = masc("eval", "--task", "gsmk8")
-    assert unknown.code == 2
+    assert unknown.code == 1
     assert "gsm8k" in unknown.err
     assert masc("eval", "--task", "gsm8k", "--scorer", "numbr").code == 2
     missing = masc("eval", "--task", "gsm8k", "--data", "code.jsonl")

@@ -164,7 +164,7 @@ class Modules(nn.Module):
         return {name: p for name, p in self.named_parameters() if p.requires_grad}
 
     def owner(self, parameter: str) -> str:
-        """The agent, or the edge (`hidden(a, b)`, `fuse(a, b)`), that a trainable parameter (by name) belongs to. An
+        """The agent, or the edge (`hidden(a, b)`), that a trainable parameter (by name) belongs to. An
         adapter that is shared belongs to the agent whose own it is."""
         if parameter.startswith("across."):
             return parameter.split(".")[1]
