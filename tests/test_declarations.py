@@ -97,7 +97,8 @@ def test_a_channel_is_named_where_it_is_declared_and_computed() -> None:
     proven = {"backends/torch/proving/identities.py", "backends/torch/proving/prove.py"}
     assert naming(r'"kv"') <= {"compiler/channels/kv.py", "compiler/forms/plan_parse.py"} | proven
     kept = {"compiler/ir/arrival.py", "backends/torch/engine/patches.py", "backends/torch/engine/walk.py"}
-    assert naming(r'"hidden"') <= {"compiler/channels/hidden.py"} | kept
+    counted = {"compiler/cost/memory.py", "compiler/cost/passes.py", "masc/lsp/costs.py", "masc/session/lengths.py"}
+    assert naming(r'"hidden"') <= {"compiler/channels/hidden.py"} | kept | counted | proven
 
 
 @pytest.mark.parametrize("name", ALIGNMENTS)
