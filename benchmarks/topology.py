@@ -7,7 +7,7 @@ python benchmarks/topology.py [--seeds 0,1,2] [--steps 320] [--sparsity 0.1] [--
 For each seed the team is trained, evaluated on pairs of letters that were never trained on, pruned (`masc prune`) and
 evaluated again. The model is a tiny random one that stays frozen but for adapters (three layers, 64 wide, a token a
 byte), so that a seed takes minutes on one core. What is done stays in the folder, and is not done again; a run that was
-stopped goes on. Prints the table of docs/results.md.
+stopped goes on. Prints a table.
 """
 
 from __future__ import annotations
