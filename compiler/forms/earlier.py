@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from masc.compiler.analysis.sights import Sights, sight
-from masc.compiler.forms.essence import bare
+from masc.compiler.forms.essence import bare, without_later
 from masc.compiler.forms.plan_text import answer_text, loss_text, place_text, print_plan, think_text, view_text
 from masc.compiler.ir.plan import Plan, Turn, View
 from masc.dsl.limits import VIEWS
@@ -40,7 +40,7 @@ def _listed(plan: Plan) -> Sights | None:
 
 def _around(plan: Plan) -> tuple[list[str], list[str]]:
     """What is printed as it was: what comes before the turns, and the train block."""
-    lines = print_plan(replace(plan, turns=(), losses=())).splitlines()
+    lines = without_later(print_plan(replace(plan, turns=(), losses=()))).splitlines()
     train = lines.index("  train")
     return lines[:train], lines[train:]
 

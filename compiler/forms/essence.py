@@ -9,6 +9,8 @@ from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.plan import Plan, Sampling, TrainSettings, Turn
 
+_LATER = ("    sparsity ", "    gate_rate ")
+
 
 def essence(plan: Plan, decoding: bool = False) -> str:
     """The text of all that decides what trained weights mean: everything but the `train` settings, what inputs are
@@ -20,7 +22,13 @@ def essence(plan: Plan, decoding: bool = False) -> str:
     moved; that the model is still the same one is what the artifact's content hash is for.
     """
 
-    return print_plan(bare(plan, decoding))
+    return without_later(print_plan(bare(plan, decoding)))
+
+
+def without_later(text: str) -> str:
+    """A printed plan without the train entries that came later, which no weights depend on: what is known by the text
+    of a plan from before is known by that of the same plan now."""
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(_LATER))
 
 
 def bare(plan: Plan, decoding: bool = False) -> Plan:

@@ -39,7 +39,7 @@ train {
   TRAIN
 }
 """
-PLACES = {"THINK": "1", "LORA": "rank = 8", "ANSWER": "seed = 1", "KV": "carry = own", "TRAIN": "steps 5"}
+PLACES = {"THINK": "1", "LORA": "rank = 8", "ANSWER": "max_tokens = 5", "KV": "carry = own", "TRAIN": "steps 5"}
 
 
 def team(**given: str) -> list[str]:
