@@ -265,10 +265,6 @@ def cuts(case: Case) -> None:
     same("where agents start", *starts)
     if not between <= {"kv", "fuse"}:
         return
-    if (
-        "gate = learned" in case.team.text()
-    ):  # a probe of layers keeps the gate of the widest way, also where it hides that
-        return
     nowhere = (1 << 20, 1 << 20)
     with torch.no_grad():
         less = case.program()

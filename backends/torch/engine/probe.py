@@ -120,11 +120,15 @@ class Probe:
     ) -> Tensor | None:
         """How far the columns are open that are seen without the edge, too: as they are with it, but where it is taken
         away (`layers`) as they are without it."""
-        if self.kind != "layers" or columns.open is None:
+        if self.kind != "layers":
             return columns.open
-        alone = open_of(rest, segment, place, None, count, gates, None)
-        alone = columns.open.new_ones(1, 1, 1) if alone is None else alone
-        return torch.where(self._row(columns.seen.expand(-1, count, -1)), columns.open, alone)
+        alone, beside = open_of(rest, segment, place, None, count, gates, None), columns.open
+        known = beside if alone is None else alone
+        if known is None:
+            return None
+        one = known.new_ones(1, 1, 1)
+        alone, beside = one if alone is None else alone, one if beside is None else beside
+        return torch.where(self._row(columns.seen.expand(-1, count, -1)), beside, alone)
 
     def _offset(self, pieces: Sequence[Columns]) -> Tensor:
         """By how much what a sample gets in exchange is moved, long [B]: all pieces alike, so that the last of what

@@ -86,7 +86,10 @@ class Walk:
         self.gates = {name: gate(draws.get(name)) for name, gate in modules.gates().items()}
         """How far the gates of edges are open in this pass, by the edge's name: [B] or [1]."""
         self.plain = plain(self.gates)
-        named = {gate: gate_text(gate) for views in self.sights.values() for view in views for gate in view.gates}
+        # Without the edge that is probed a gate may have a say that has none beside it.
+        looked_at = [self.sights, *([] if probe is None else [probe.sights])]
+        views = [view for found in looked_at for several in found.values() for view in several]
+        named = {gate: gate_text(gate) for view in views for gate in view.gates}
         self.open = {gate: self.plain[name] for gate, name in named.items() if name in self.plain}
         self.positions = 0
         self._settled: set[str] = set()
