@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from masc.backends.torch.data.check import answer_columns
 from masc.backends.torch.data.rows import rows_of
 from masc.backends.torch.data.values import Row
-from masc.backends.torch.engine.fast.pipeline import Pipeline
+from masc.backends.torch.engine.fast.pipeline import Pipeline, Source
 from masc.backends.torch.engine.fast.rows import Job
 from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.opening import opening_at, without_step
-from masc.backends.torch.engine.outputs import Output, Said, Scored, scored_by
+from masc.backends.torch.engine.outputs import Output, Said, Scored, said_of, scored_by
 from masc.backends.torch.engine.patches import Patches
 from masc.backends.torch.engine.probe import Probe
-from masc.backends.torch.engine.stopping import cut_at_stop, without_partial_stop
+from masc.backends.torch.engine.stopping import Shown
 from masc.backends.torch.engine.trace import Trace, patches_of, trace_of
 from masc.backends.torch.engine.walk import Walk
 from masc.backends.torch.init_from import Taken, init_from
@@ -42,7 +42,7 @@ from masc.compiler.artifact import (
     save_artifact,
     writing,
 )
-from masc.compiler.ir.plan import Turn
+from masc.compiler.ir.plan import Sampling, Turn
 from masc.compiler.models.peft import CONFIG, WEIGHTS
 from masc.compiler.models.registry import REGISTRY
 from masc.dsl.diagnostics import fail
@@ -55,6 +55,7 @@ class _Decoding(TypedDict, total=False):
     top_p: float | None
     max_tokens: int | None
     seed: int | None
+    stop: Sequence[str] | None
 
 
 class Program(Modules):
@@ -184,8 +185,8 @@ class Program(Modules):
             return enumerate(
                 s for at in parts for s in self.say(rows[at], numbers[at], None, decoding, drawn[at], cuts)
             )
-        jobs = [Job(i, *job) for i, job in enumerate(zip(rows, numbers, drawn, strict=True))]
-        return Pipeline(self, jobs, size, decoding, cuts).results()
+        jobs = [Job(i, *job, decoding) for i, job in enumerate(zip(rows, numbers, drawn, strict=True))]
+        return Pipeline(self, Source(jobs), len(jobs), size, cuts).results()
 
     @torch.no_grad()
     def _say(self, walk: Walk) -> list[dict[str, Said]]:
@@ -239,7 +240,7 @@ class Program(Modules):
     def _finish(self, walk: Walk, turn: Turn) -> list[Said]:
         state = walk.finish(turn)
         texts = walk.texts[turn.activation]
-        return [Said(t, tuple(s.ids), s.logprob, s.scored, s.cut) for t, s in zip(texts, state, strict=True)]
+        return [said_of(text, one.ids, one.scores, one.cut) for text, one in zip(texts, state, strict=True)]
 
     @overload
     def generate(
@@ -260,8 +261,8 @@ class Program(Modules):
         several outputs. stream: rows is one row, and pieces of the (last) output's text come as they are decoded.
         engine: `fast`, or `exact` as training computes; both say the same but for rounding.
 
-        decoding: `temperature` (0: greedy), `top_p`, `max_tokens`, `seed` of the outputs, where they are not those of
-        the graph. Errors: ValueError where one is out of range, TypeError for another name."""
+        decoding: `temperature` (0: greedy), `top_p`, `max_tokens`, `seed`, `stop` (texts) of the outputs, where they
+        are not those of the graph. Errors: ValueError where one is out of range, TypeError for another name."""
         chosen, rows = decoding_of(decoding), rows_of(rows, "rows")
         if stream:
             if len(rows) != 1:
@@ -272,18 +273,12 @@ class Program(Modules):
             return [item[self.plan.outputs[0]].text for item in said]
         return [{name: item[name].text for name in self.plan.outputs} for item in said]
 
-    def _pieces(self, turn: Turn, growing: Iterator[tuple[Sequence[int], bool]]) -> Iterator[str]:
+    def _pieces(self, base: Base, sampling: Sampling, growing: Iterator[tuple[Sequence[int], bool]]) -> Iterator[str]:
         """Pieces of a text. growing: its tokens so far, and whether it is done."""
-        assert turn.answer is not None
-        base, sampling = self.base(turn.agent), turn.answer.sampling
-        shown = ""
+        shown = Shown(sampling)
         for ids, done in growing:
-            text = cut_at_stop(base.text(ids), sampling)
-            # Hold back half a character, and what may be the beginning of a stop string.
-            safe = text if done else without_partial_stop(text.rstrip("\ufffd"), sampling.stop)
-            if safe.startswith(shown) and len(safe) > len(shown):
-                yield safe[len(shown) :]
-                shown = safe
+            if piece := shown.piece(base.text(ids), done):
+                yield piece
 
     def _walked(self, row: Row, decoding: Decoding, last: Turn) -> Iterator[tuple[Sequence[int], bool]]:
         """The tokens of an answer as the exact engine decodes them."""
@@ -300,8 +295,10 @@ class Program(Modules):
         if engine == "exact" or self.here.patches is not None or not self.flows:
             growing = self._walked(row, decoding, last)
         else:
-            growing = Pipeline(self, [Job(0, row, 0)], 1, decoding).writing(last.said).growing(last.said)
-        pieces = self._pieces(last, growing)
+            source = Source([Job(0, row, 0, decoding=decoding)])
+            growing = Pipeline(self, source, 1, 1).writing(last.said).growing(last.said)
+        assert last.answer is not None
+        pieces = self._pieces(self.base(last.agent), decoding.of(last.answer).sampling, growing)
         while True:
             with torch.no_grad(), applying.still():
                 piece = next(pieces, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -25,8 +25,12 @@ class Decoding:
     top_p: float | None = None
     max_tokens: int | None = None
     seed: int | None = None
+    stop: tuple[str, ...] | None = None
+    """Texts that end an answer, and are cut off; none of them is empty."""
 
     def __post_init__(self) -> None:
+        if self.stop is not None:
+            object.__setattr__(self, "stop", _stops(self.stop))
         for name, limits in DECODING.items():
             value = getattr(self, name)
             if value is not None and (wrong := limits.complaint(name, value)) is not None:
@@ -39,6 +43,14 @@ class Decoding:
         return replace(answer, sampling=replace(answer.sampling, **said)) if said and answer.output else answer
 
 
+def _stops(given: object) -> tuple[str, ...]:
+    """Stop strings, each once: of one text, or of several."""
+    texts = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else [given]
+    if not all(isinstance(text, str) and text for text in texts):
+        raise ValueError("`stop` takes texts that are not empty")
+    return tuple(dict.fromkeys(texts))
+
+
 AS_WRITTEN = Decoding()
 
 
@@ -46,8 +58,6 @@ def decoding_of(options: Mapping[str, Any]) -> Decoding:
     """The decoding of options by name. TypeError for a name that is none, ValueError as of `Decoding`."""
     known = [field.name for field in fields(Decoding)]
     for name in options:
-        if name == "stop":
-            raise TypeError("stop strings are those of the `answer` line: `answer (stop = [...])`")
         if name not in known:
             hint = did_you_mean(name, known)
             raise TypeError(f"there is no option `{name}`: {hint or 'they are ' + ', '.join(known)}")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from graphs import GRAPHS, fan, pair
-from masc.backends.torch.engine.fast.pipeline import Answering, Pipeline
+from masc.backends.torch.engine.fast.pipeline import Answering, Pipeline, Source
 from masc.backends.torch.engine.fast.rows import Job, Travelling
 from masc.backends.torch.engine.outputs import Said
 from masc.compiler.analysis.decoding import Decoding
@@ -154,7 +154,8 @@ def test_bfloat16(tiny: Path) -> None:
 
 
 def flow(program: Any, rows: list[Any], size: int, **options: Any) -> Pipeline:
-    return Pipeline(program, [Job(i, row, i) for i, row in enumerate(rows)], size, **options)
+    source = Source([Job(i, row, i) for i, row in enumerate(rows)])
+    return Pipeline(program, source, len(rows), size, **options)
 
 
 def uneven(tiny: Path, graph: str = TEAM) -> tuple[Any, list[dict[str, str]]]:

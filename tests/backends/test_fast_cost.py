@@ -11,7 +11,7 @@ from counting import counted, operations
 from transformers import AutoModelForCausalLM, StaticCache
 
 from graphs import fan
-from masc.backends.torch.engine.fast.pipeline import Pipeline
+from masc.backends.torch.engine.fast.pipeline import Pipeline, Source
 from masc.backends.torch.engine.fast.rows import Job
 from masc.backends.torch.model.folded import Folded
 from masc.backends.torch.training.train import train
@@ -162,7 +162,7 @@ def test_rows_cost_no_more_in_a_long_chain(tiny: Path) -> None:
         base, found = program.base("a0"), []
         run = base.run
         base.run = lambda *args: (found.append(1), run(*args))[1]
-        list(Pipeline(program, [Job(0, ROWS[0], 0)], 1).results())
+        list(Pipeline(program, Source([Job(0, ROWS[0], 0)]), 1, 1).results())
         return len(found)
 
     few, many = passes(2, 4), passes(8, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
 from pathlib import Path
 
@@ -124,6 +125,10 @@ def test_generate_takes_decoding(tiny: Path) -> None:
     assert sampled == program.generate(ROWS, temperature=2.0, seed=1) != program.generate(ROWS, temperature=2.0, seed=2)
     assert program.generate(ROWS) == greedy  # nothing stays
     assert "".join(program.generate(ROWS[:1], stream=True, temperature=2.0, seed=1)) == sampled[0]
+    stopped = program.generate(ROWS, stop=["e", "1"])
+    assert stopped == [re.split("e|1", said)[0] for said in greedy] != greedy
+    with pytest.raises(ValueError, match="stop"):
+        program.generate(ROWS, stop=[""])
     wrong = [("temperature", -1.0), ("temperature", float("nan")), ("top_p", 0.0), ("max_tokens", 0), ("seed", -1)]
     for name, value in wrong:
         with pytest.raises(ValueError, match=name):

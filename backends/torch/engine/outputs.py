@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -66,10 +67,16 @@ class Output:
 @dataclass(frozen=True)
 class Said:
     """One decoded answer. ids: its tokens, without the one that ended it; logprob over `scored` tokens (that one
-    included); cut: it was cut off by `max_tokens`, or at the model's last position."""
+    included), natural log; cut: it was cut off by `max_tokens`, or at the model's last position; scores: the part of
+    each of these tokens."""
 
     text: str
     ids: tuple[int, ...]
     logprob: float
     scored: int
     cut: bool = False
+    scores: tuple[float, ...] = ()
+
+
+def said_of(text: str, ids: Sequence[int], scores: Sequence[float], cut: bool) -> Said:
+    return Said(text, tuple(ids), math.fsum(scores), len(scores), cut, tuple(scores))

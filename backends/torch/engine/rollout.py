@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -273,12 +273,11 @@ def _after(start: Tensor, label: Block) -> Tensor:
 
 @dataclass
 class Decoded:
-    """What one sample said. ids without the token that ended it. logprob: summed over `scored` tokens (the end
-    included), natural log, under the model's own distribution whatever the sampling."""
+    """What one sample said. ids without the token that ended it. scores: the natural log of each token's probability
+    (the end included), under the model's own distribution whatever the sampling."""
 
     ids: list[int]
-    logprob: float = 0.0
-    scored: int = 0
+    scores: list[float] = field(default_factory=list)
     done: bool = False
     end: int | None = None
     """The token that ended it, if one did."""
@@ -321,8 +320,7 @@ def decode(
         for sample, (token, score), limit in zip(state, found, limits, strict=True):
             if sample.done:
                 continue
-            sample.logprob += score
-            sample.scored += 1
+            sample.scores.append(score)
             if token in base.stop_ids:
                 sample.done, sample.end = True, token
                 continue

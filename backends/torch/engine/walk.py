@@ -323,7 +323,7 @@ class Walk:
         past = self.pasts[activation]
         for state, segment in decode(base, adapter, activated, past, answer.sampling, seeds, limits, turn.read_to_end):
             for sample, i in zip(state, self.indices, strict=True):
-                if not math.isfinite(sample.logprob):
+                if not all(map(math.isfinite, sample.scores)):
                     raise no_numbers(agent, i)
             for sample in state if answer.sampling.stop else []:
                 text = base.text(sample.ids)

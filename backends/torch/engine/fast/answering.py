@@ -7,7 +7,7 @@ has ended. Between two looks it asks nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -17,14 +17,14 @@ from masc.backends.torch.engine.choosing import Draws, choose, scores, settings
 from masc.backends.torch.engine.fast.adapters import Adapting
 from masc.backends.torch.engine.fast.rows import Travelling
 from masc.backends.torch.engine.fast.writing import Writer, Writing
-from masc.backends.torch.engine.outputs import Said
+from masc.backends.torch.engine.outputs import Said, said_of
 from masc.backends.torch.engine.refusals import answer_too_long, no_numbers
 from masc.backends.torch.engine.stopping import cut_at_stop
 from masc.backends.torch.model.adapters import derive
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.cache import Slots, Steps
-from masc.compiler.analysis.decoding import Decoding
 from masc.compiler.ir.plan import Answer, Sampling
+from masc.dsl.diagnostics import MascError
 
 LOOK = 4
 """Tokens between two looks of the host."""
@@ -32,16 +32,15 @@ LOOK = 4
 
 @dataclass
 class Seat:
-    """One answer as it grows. limit: tokens that there is room for; recorded: tokens that have been chosen, also those
-    behind its end."""
+    """One answer as it grows. limit: tokens that there is room for; scores: the log-probability of each of `ids` and
+    of the token that ended it; recorded: tokens that have been chosen, also those behind its end."""
 
     one: Writing
     answer: Answer
     limit: int
     draws: Draws
     ids: list[int] = field(default_factory=list)
-    logprob: float = 0.0
-    scored: int = 0
+    scores: list[float] = field(default_factory=list)
     recorded: int = 0
     end: int | None = None
     done: bool = False
@@ -57,8 +56,8 @@ class Seat:
 
     @property
     def through(self) -> bool:
-        """Of the tokens that were chosen, all but the last have been read."""
-        return self.done and self.recorded > self.tokens
+        """Of the tokens that were chosen, all but the last have been read; or nobody wants them any more."""
+        return self.one.row.over or (self.done and self.recorded > self.tokens)
 
     @property
     def wants(self) -> int:
@@ -74,8 +73,7 @@ class Seat:
         index = self.one.row.job.index
         if not math.isfinite(score):
             raise no_numbers(self.one.turn.agent, index)
-        self.logprob += score
-        self.scored += 1
+        self.scores.append(score)
         if token in base.stop_ids:
             self.done, self.end = True, token
             return
@@ -92,7 +90,8 @@ class Seat:
     def said(self, base: Base) -> Said:
         whole = base.text(self.ids)
         text = cut_at_stop(whole, self.sampling)
-        return Said(text, tuple(self.ids), self.logprob, self.scored, self.end is None and text == whole)
+        cut = self.end is None and text == whole
+        return said_of(text, self.ids, self.scores, cut)
 
 
 class Pool:
@@ -101,9 +100,17 @@ class Pool:
     decoded: positions that were run; wanted: those of them that an answer holds.
     """
 
-    def __init__(self, writer: Writer, size: int, adapting: Adapting, decoding: Decoding, cuts: bool) -> None:
-        """size: rows at once. cuts: an answer that reaches the model's last position ends there (else E0606)."""
-        self.writer, self.adapting, self.decoding, self.cuts = writer, adapting, decoding, cuts
+    def __init__(
+        self,
+        writer: Writer,
+        size: int,
+        adapting: Adapting,
+        cuts: bool,
+        fail: Callable[[Travelling, MascError], None],
+    ) -> None:
+        """size: rows at once. cuts: an answer that reaches the model's last position ends there (else E0606). fail:
+        told of a row whose answer cannot go on."""
+        self.writer, self.adapting, self.cuts, self.fail = writer, adapting, cuts, fail
         self.base = writer.base
         self.slots = Slots(self.base, size * len(writer.turns), writer.by_layer)
         self.seats: list[Seat] = []
@@ -127,12 +134,12 @@ class Pool:
         self._pending = torch.cat([self._pending, choice[:, None]])
         self._steps = None
         self._record(new, [choice], [values])
-        return self._leave()
+        return self.leave()
 
     def _seat(self, one: Writing, slot: int) -> Seat:
         turn, job = one.turn, one.row.job
         assert turn.answer is not None
-        answer = self.decoding.of(turn.answer)
+        answer = job.decoding.of(turn.answer)
         seed = derive(answer.sampling.seed, turn.said, job.index, *([job.sample] if job.sample else []))
         room = self.base.max_positions or 1 << 30
         return Seat(one, answer, max(1, room - self.slots.position[slot]), Draws(seed))
@@ -154,7 +161,7 @@ class Pool:
                 self._pending = choice[:, None]
         self.decoded += count * len(self.seats)
         self._record(self.seats, tokens, values)
-        return self._leave()
+        return self.leave()
 
     def _draws(self, seats: Sequence[Seat], count: int) -> Tensor | None:
         """The numbers of the next tokens, [n, count]; None: nothing is sampled."""
@@ -172,9 +179,12 @@ class Pool:
         table = torch.stack([torch.stack(list(tokens)).double(), torch.stack(list(values)).double()]).tolist()
         for ids, found in zip(*table, strict=True):
             for seat, token, score in zip(seats, ids, found, strict=True):
-                seat.record(self.base, int(token), score, self.cuts)
+                try:
+                    seat.record(self.base, int(token), score, self.cuts)
+                except MascError as error:
+                    self.fail(seat.one.row, error)
 
-    def _leave(self) -> list[Seat]:
+    def leave(self) -> list[Seat]:
         """Take out who is through; the last ones move into the free slots. A row keeps what it wrote and said."""
         leaving = [slot for slot, seat in enumerate(self.seats) if seat.through]
         if not leaving:
@@ -184,7 +194,8 @@ class Pool:
         for slot in reversed(leaving):
             seat = self.seats[slot]
             found.append(seat)
-            self._finish(seat, slot)
+            if not seat.one.row.over:
+                self._finish(seat, slot)
             last = self.seats.pop()
             if slot < len(self.seats):
                 self.slots.move(len(self.seats), slot)

@@ -7,7 +7,7 @@ time there are at most `size` rows in each stage that answers, and as many on th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -21,15 +21,19 @@ from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.outputs import Said
 from masc.backends.torch.engine.refusals import no_numbers
 from masc.backends.torch.model.cache import Slots
-from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.analysis.sights import sights
 from masc.compiler.analysis.waves import needed, stages
 from masc.compiler.ir.plan import Turn
+from masc.dsl.diagnostics import MascError
+
+PATIENCE = 2
+"""Looks after which a live pipeline lets rows in, though less than a quarter of the slots is free: none of them waits
+for long, and no prompt is read alone where many wait."""
 
 
 class Upstream(Protocol):
     def take(self, count: int) -> list[Travelling]:
-        """The next rows, so many; fewer only where there are no more."""
+        """The next rows, so many; fewer only where there are no more (in a live pipeline: none at the moment)."""
         ...
 
 
@@ -75,6 +79,10 @@ class Silent(Stage):
         rows = self.upstream.take(count)
         if not rows:
             return []
+        self.flow.admit(rows, self._enter)
+        return [row for row in rows if not row.over]
+
+    def _enter(self, rows: Sequence[Travelling]) -> None:
         slots = self.flow.workspace(self.writer, len(rows) * len(self.turns))
         written, last = self.writer.write(slots, 0, rows, self.adapting)
         sound = last.isfinite().flatten(1).all(1)
@@ -85,7 +93,6 @@ class Silent(Stage):
             raise no_numbers(worst.turn.agent, worst.row.job.index)
         for row in rows:
             self.through(row)
-        return rows
 
 
 class Answering(Stage):
@@ -97,35 +104,45 @@ class Answering(Stage):
         self._open: dict[int, int] = {}
         """By row in the pool, how many of its answers are not through."""
         self._dry = False
+        self._waited = 0
+        """Looks since rows were let in, of a live pipeline."""
 
     @cached_property
     def pool(self) -> Pool:
         flow = self.flow
-        return Pool(self.writer, flow.size, self.adapting, flow.decoding, flow.cuts)
+        return Pool(self.writer, flow.size, self.adapting, flow.cuts, flow.fail)
 
     def take(self, count: int) -> list[Travelling]:
-        while len(self.done) < count and self.advance():
+        while not self.flow.live and len(self.done) < count and self.advance():
             pass
         found, self.done = self.done[:count], self.done[count:]
-        return found
+        return [row for row in found if not row.over]
 
     @torch.no_grad()
     def advance(self, look: int = LOOK) -> bool:
         """Let rows in where there is room, and decode a few tokens. False: nobody is left."""
+        if self.flow.live:
+            self._left(self.pool.leave())
         free = self.flow.size - len(self._open)
-        if not self._dry and (not self._open or 4 * free >= self.flow.size):
+        if not self._dry and (not self._open or 4 * free >= self.flow.size or (free and self._waited >= PATIENCE)):
             rows = self.upstream.take(free)
-            self._dry = len(rows) < free
+            self._dry = len(rows) < free and not self.flow.live
             if rows:
-                self._open |= {row.job.number: len(self.turns) for row in rows}
-                self._left(self.pool.enter(rows))
-                for row in rows:
-                    self.through(row)
+                self._waited = 0
+                self.flow.admit(rows, self._enter)
                 return True
         if not self._open:
             return False
+        self._waited += self.flow.live
         self._left(self.pool.step(look))
         return True
+
+    def _enter(self, rows: Sequence[Travelling]) -> None:
+        left = self.pool.enter(rows)
+        self._open |= {row.job.number: len(self.turns) for row in rows}
+        self._left(left)
+        for row in rows:
+            self.through(row)
 
     def growing(self, said: str) -> Iterator[tuple[Sequence[int], bool]]:
         """Of a single row: the tokens of an answer as they are decoded, and whether it is done."""
@@ -145,27 +162,24 @@ class Answering(Stage):
             self._open[row.job.number] -= 1
             if not self._open[row.job.number]:
                 del self._open[row.job.number]
-                self.done.append(row)
+                if not row.over:
+                    self.done.append(row)
 
 
 class Pipeline:
     """A plan and the rows that flow through it."""
 
-    def __init__(
-        self,
-        modules: Modules,
-        jobs: Sequence[Job],
-        size: int,
-        decoding: Decoding = AS_WRITTEN,
-        cuts: bool = False,
-    ) -> None:
-        """size: rows at once in each stage that answers. cuts: as of `Pool`."""
-        self.modules, self.plan, self.size = modules, modules.plan, max(1, min(size, len(jobs)))
-        self.rows, self.decoding, self.cuts = len(jobs), decoding, cuts
+    live = False
+    """Whether rows are added while it runs (`live.py`): then nobody waits for rows that are still on their way."""
+
+    def __init__(self, modules: Modules, source: Upstream, rows: int, size: int, cuts: bool = False) -> None:
+        """rows: how many there will be. size: rows at once in each stage that answers. cuts: as of `Pool`."""
+        self.modules, self.plan, self.size = modules, modules.plan, max(1, min(size, rows))
+        self.rows, self.cuts = rows, cuts
         self.sights = sights(self.plan)
         self.needs = needed(self.plan, self.sights)
         self._spaces: dict[str, Slots] = {}
-        before: Upstream = Source(jobs)
+        before = source
         self.stages: list[Stage] = []
         for turns in stages(self.plan):
             stage = (Answering if turns[0].answer is not None else Silent)(self, before, turns)
@@ -182,6 +196,14 @@ class Pipeline:
         count = 1 if isinstance(self._last, Answering) else self.size
         while rows := self._last.take(count):
             yield from ((row.job.number, self.said(row)) for row in rows)
+
+    def admit(self, rows: Sequence[Travelling], enter: Callable[[Sequence[Travelling]], None]) -> None:
+        """Let rows into a stage."""
+        enter(rows)
+
+    def fail(self, row: Travelling, error: MascError) -> None:
+        """A row cannot be answered."""
+        raise error
 
     def said(self, row: Travelling) -> dict[str, Said]:
         return {turn.said: row.said[turn.said] for turn in self.plan.answering}

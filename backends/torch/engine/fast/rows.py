@@ -14,6 +14,7 @@ from masc.backends.torch.engine.outputs import Said
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import Prompt
 from masc.backends.torch.model.segments import Segment
+from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.plan import End, Plan, Turn, agent_of
 
@@ -21,12 +22,13 @@ from masc.compiler.ir.plan import End, Plan, Turn, agent_of
 @dataclass(frozen=True)
 class Job:
     """A row to answer. number: its place in the call; index: its number in the data (for seeds and errors); sample:
-    which of the row's answers, from 0."""
+    which of the row's answers, from 0; decoding: of the outputs."""
 
     number: int
     row: Row
     index: int
     sample: int = 0
+    decoding: Decoding = AS_WRITTEN
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,15 @@ class Stretch:
 
 @dataclass
 class Travelling:
-    """One row, and by turn what has been written, read and said for it so far."""
+    """One row, and by turn what has been written, read and said for it so far. over: nobody wants its answer any more,
+    and it leaves wherever it is."""
 
     job: Job
     stretches: dict[str, Stretch] = field(default_factory=dict)
     prompts: dict[str, Prompt] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
     said: dict[str, Said] = field(default_factory=dict)
+    over: bool = False
 
     def moved(self, shift: Sequence[str]) -> int:
         """By how many positions what is stacked behind these segments is moved."""
