@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from io import BytesIO
 
 from masc.backends.diagram.inline import standalone
 from masc.backends.diagram.layout import fitted, lay_out
@@ -44,8 +45,10 @@ def _image(drawn: str, scale: float) -> tuple[bytes, float]:
 def pdf(graph: Graph, weights: Weights | None = None, scale: float = 4.0) -> bytes:
     """The graph on one PDF page of its own size, as an image of `scale` times 96 dots an inch."""
     from mermaidx.pdf_writer import png_to_pdf
-    from mermaidx.png_decode import decode_png
+    from mermaidx.png_decode import DecodedPNG
+    from PIL import Image  # mermaidx decodes in Python: seconds
 
     image, scale = _image(svg(graph, weights), scale)
-    drawn: bytes = png_to_pdf(decode_png(image), scale=1 / scale)
+    pixels = Image.open(BytesIO(image)).convert("RGB")  # on a background: no alpha is below 255
+    drawn: bytes = png_to_pdf(DecodedPNG(*pixels.size, False, pixels.tobytes(), b""), scale=1 / scale)
     return drawn
