@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,7 @@ class Manifest:
         return hashlib.sha256("".join(lines).encode()).hexdigest() if self.trained else None
 
 
+@cache
 def versions() -> Pairs:
     """The installed versions of the libraries that trained weights depend on. Imports none of them."""
     found = []
