@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 
 from support import make_model, make_other
+from warm import close_all
+
+
+def pytest_collection_finish() -> None:
+    """Libraries and tests are there to the end: a collection of garbage need not look at them again, each time."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_sessionfinish() -> None:
+    close_all()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from dataclasses import fields
@@ -24,6 +25,7 @@ from masc.dsl.diagnostics import errors
 from masc.dsl.dump import dump
 from masc.dsl.render import render
 from masc.dsl.source import Source
+from warm import heavy
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -147,7 +149,8 @@ def test_the_tutorial_s_files_compile(tmp_path: Path) -> None:
 
 
 def test_the_tutorial_runs(tiny: Path, tmp_path: Path) -> None:
-    """Its shell blocks in order, with the tiny model for the real one and 2 steps for 60."""
+    """Its shell blocks in order, with the tiny model for the real one and 2 steps for 60; `masc` is forked from a
+    process that has imported it."""
     script = "\n".join(blocks("tutorial.md", "sh"))
     for written, instead in (("smollm2-135m", str(tiny)), ("steps 60", "steps 2"), ("open = 40", "open = 1")):
         assert script.count(written) == 1
@@ -155,10 +158,13 @@ def test_the_tutorial_runs(tiny: Path, tmp_path: Path) -> None:
     script = script.replace("range(1000), 900", "range(1000), 24").replace("codes[:800]", "codes[:16]")
     script = script.replace("codes[800:]", "codes[16:]")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euc", script], cwd=tmp_path, env=os.environ | {"PATH": path}, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    for part in re.split(r"^(masc .*)\n", script + "\n", flags=re.MULTILINE):
+        if part.startswith("masc "):
+            done = heavy().call(*shlex.split(part)[1:], cwd=tmp_path)
+        else:
+            environment = os.environ | {"PATH": path}
+            done = subprocess.run(["bash", "-euc", part], cwd=tmp_path, env=environment, capture_output=True)
+        assert done.returncode == 0, (part, done.stdout + done.stderr)
     assert (tmp_path / "courier.html").read_text().startswith("<!doctype html>")
     assert (tmp_path / "courier.masc" / "metrics.jsonl").read_text().count("\n") >= 2
 

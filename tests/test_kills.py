@@ -4,15 +4,15 @@ of what `benchmarks/kills.py` does."""
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from pathlib import Path
+
+from warm import heavy
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "kills.py"
 
 
 def test_a_handful_of_kills() -> None:
     seed = random.SystemRandom().randrange(10**6)
-    done = subprocess.run([sys.executable, SCRIPT, "--kills", "4", "--seed", str(seed)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert f"seed {seed}: 4 kills" in done.stdout
+    done = heavy().call("--kills", 4, "--seed", seed, script=SCRIPT)
+    assert done.returncode == 0, (done.stdout + done.stderr).decode()
+    assert f"seed {seed}: 4 kills" in done.stdout.decode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 
 import pytest
 import torch
+
+from warm import heavy
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 OWN = ("dispatched", "plain", "random_models", "random_teams", "speed", "speed_bars")
@@ -125,11 +126,11 @@ def test_the_script_for_a_gpu_runs_on_the_cpu_and_goes_on(tmp_path: Path) -> Non
     found = tmp_path / "gpu.json"
     known = {"identity: text, bfloat16": {"wrong": [], "known": True}, "ceilings": {"failed": "once"}}
     found.write_text(json.dumps(known))
-    command = [sys.executable, BENCHMARKS / "gpu" / "measure.py", "--toy", "--json", found]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = heavy().call("--toy", "--json", found, script=BENCHMARKS / "gpu" / "measure.py")
+    said = done.stdout.decode()
+    assert done.returncode == 0, done.stderr.decode()
     parts = json.loads(found.read_text())
-    assert not [name for name, part in parts.items() if part.get("failed") or part.get("wrong")], done.stdout
+    assert not [name for name, part in parts.items() if part.get("failed") or part.get("wrong")], said
     assert parts["identity: text, bfloat16"]["known"]
     assert sum("floor / masc" in part for part in parts.values()) == 5
-    assert "\n3 of 3 identities hold" in done.stdout
+    assert "\n3 of 3 identities hold" in said
