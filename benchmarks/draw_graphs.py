@@ -97,6 +97,11 @@ class Team:
     def edges(self) -> tuple[Edge, ...]:
         return tuple(_flat(self.body))
 
+    @property
+    def turns(self) -> int:
+        """About how many turns there are: one for each agent, and one more for each edge that is run again."""
+        return len(self.agents) + _run(self.body) - len(self.edges)
+
     def unstopped(self, *kinds: str) -> Team:
         """The same with full gradients along edges of some kinds, and (`think`) from latent step to latent step."""
         agents = tuple(replace(a, gradient="full") if "think" in kinds else a for a in self.agents)
@@ -132,6 +137,11 @@ class Team:
 
 def _flat(body: tuple[Edge | Repeat, ...]) -> list[Edge]:
     return [edge for item in body for edge in (_flat(item.body) if isinstance(item, Repeat) else [item])]
+
+
+def _run(body: tuple[Edge | Repeat, ...]) -> int:
+    """How often edges are run, all together."""
+    return sum(item.count * _run(item.body) if isinstance(item, Repeat) else 1 for item in body)
 
 
 def _each(body: tuple[Edge | Repeat, ...], kinds: tuple[str, ...]) -> tuple[Edge | Repeat, ...]:
