@@ -1,4 +1,4 @@
-"""Tiny random models of every type that masc declares: three layers, with all that is special about each."""
+"""Tiny random models of every type that masc declares: two layers, with all that is special about each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support import byte_tokenizer
 _USUAL: Mapping[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 48,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "head_dim": 8,
@@ -37,7 +37,7 @@ _EXPERTS = {
     "n_shared_experts": 1,
     "first_k_dense_replace": 1,
 }
-_MIXED = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"], "sliding_window": 4096}
+_MIXED = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4096}
 _CAPPED = _MIXED | {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.0, "query_pre_attn_scalar": 8}
 _ASKED = {"sliding_window": 4096, "use_sliding_window": True}
 _LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8}
@@ -104,7 +104,7 @@ MAKES: Mapping[str, Mapping[str, Any]] = {
     "qwen3": _ASKED | {"max_window_layers": 1},
     "qwen3_moe": _EXPERTS | _ASKED,
     "seed_oss": {},
-    "smollm3": {"no_rope_layers": [1, 0, 1]},
+    "smollm3": {"no_rope_layers": [1, 0]},
     "stablelm": _BY_HEADS,
     "starcoder2": {"sliding_window": 4096},
     "vaultgemma": _CAPPED,
