@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,12 @@ def made(text: str, folder: Path, dtype: str = "float32", **options: Any) -> tup
     return compilation, program
 
 
+@cache
+def graph(name: str, folder: Path) -> tuple[Compilation, Program]:
+    """One of the graphs, made once for all tests."""
+    return made(GRAPHS[name], folder)
+
+
 def rows_of(compilation: Compilation, count: int = 1) -> list[dict[str, str]]:
     """Rows of different lengths."""
     plan = compilation.require()
@@ -80,7 +87,7 @@ def sides(compilation: Compilation, rows: Any, batch: int = 1, dtype: str = "flo
 @pytest.mark.parametrize("name", GRAPHS)
 def test_positions_and_caches_are_those_of_the_program(name: str, tiny: Path) -> None:
     """Exactly, in training; where nobody reads words, when it runs, too."""
-    compilation, program = made(GRAPHS[name], tiny)
+    compilation, program = graph(name, tiny)
     rows = rows_of(compilation)
     running, training = sides(compilation, rows)
     said = {turn.activation for turn in program.plan.unsupervised()}
@@ -99,7 +106,8 @@ def test_positions_and_caches_are_those_of_the_program(name: str, tiny: Path) ->
 @pytest.mark.parametrize("name", [name for name in GRAPHS if "text" not in name])
 def test_flops_are_those_that_are_counted(name: str, tiny: Path) -> None:
     """To thousandths, but for fusers, which are counted for the whole prompt."""
-    compilation, program = made(GRAPHS[name], tiny)
+    compilation, program = graph(name, tiny)
+    program.zero_grad()
     rows = rows_of(compilation)
     program.generate(rows)  # maps are fitted once
     running, training = sides(compilation, rows)
@@ -201,7 +209,7 @@ def test_parameters_are_those_of_the_module(kind: str, tied: bool, tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["hidden between two models", "fuse between two models", "a shared adapter"])
 def test_what_is_trained_is_counted(name: str, tiny: Path) -> None:
-    compilation, program = made(GRAPHS[name], tiny)
+    compilation, program = graph(name, tiny)
     counted = measure(compilation, rows_of(compilation)).team.trained
     assert counted == sum(parameter.numel() for parameter in program.trainable().values())
 
@@ -251,7 +259,7 @@ def test_the_longest_of_a_batch_is_that_of_all_batches() -> None:
 def test_memory_grows_with_the_batch_and_fits_what_it_says(tiny: Path) -> None:
     from masc.compiler.cost.cost import memory, most_rows
 
-    compilation, _ = made(GRAPHS["rounds"], tiny)
+    compilation, _ = graph("rounds", tiny)
     found = measure(compilation, rows_of(compilation, 3))
     for doing, lengths in (("running", found.running), ("training", found.training)):
         peaks = [memory(found.team, lengths, doing, batch).least for batch in range(1, 40)]

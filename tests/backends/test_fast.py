@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from graphs import GRAPHS, fan, pair
+from graphs import GRAPHS, fan, graph_program, pair
 from masc.backends.torch.engine.fast.pipeline import Answering, Pipeline, Source
 from masc.backends.torch.engine.fast.rows import Job, Travelling
 from masc.backends.torch.engine.outputs import Said
@@ -33,7 +33,7 @@ def same(found: list[dict[str, Said]], wanted: list[dict[str, Said]]) -> None:
 
 @pytest.mark.parametrize("name", GRAPHS)
 def test_it_says_what_the_exact_engine_says(name: str, tiny: Path) -> None:
-    program = make_program(GRAPHS[name], tiny)
+    program = graph_program(name, tiny)
     same(program.say(ROWS), program.say(ROWS, engine="exact"))
 
 

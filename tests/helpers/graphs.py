@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from support import chain
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from support import chain, make_program
 
 FAN = """
 mas 1
@@ -169,3 +173,9 @@ graph g(q) -> first, answer { a -> first  a -> b : kv  b -> answer }
 train { first <- q }
 """,
 }
+
+
+@cache
+def graph_program(name: str, folder: Path) -> Any:
+    """A program of one of them that tests share: none may change it, or leave gradients behind."""
+    return make_program(GRAPHS[name], folder)
