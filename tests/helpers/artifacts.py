@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from masc.dsl.source import Source
 from teams import source
 
 
+@cache
 def program(latents: int = 2) -> Compilation:
     return compile_source(Source("team.mas", source(f"a/{latents} b!", "a -> b : kv").text))
 

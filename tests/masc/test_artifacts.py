@@ -67,13 +67,14 @@ def test_whoever_may_read_any_file_may_read_weights(masc: Command, folder: Path)
 
 
 def test_the_same_weights_are_the_same_bytes(folder: Path) -> None:
+    """In another process, too, in which sets have another order."""
+    library.compile("courier.mas", device="cpu").save("out.masc")
+    first = weights(folder / "out.masc"), manifest(folder / "out.masc")["files"]
     script = "import masc; masc.compile('courier.mas', device='cpu').save('out.masc', force=True)"
-    found = []
-    for seed in ("1", "2"):
-        environment = os.environ | {"PYTHONHASHSEED": seed}
-        subprocess.run([sys.executable, "-c", script], check=True, cwd=folder, env=environment)
-        found.append((weights(folder / "out.masc"), manifest(folder / "out.masc")["files"]))
-    assert found[0] == found[1]
+    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+    environment = os.environ | {"PYTHONHASHSEED": seed}
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=folder, env=environment)
+    assert (weights(folder / "out.masc"), manifest(folder / "out.masc")["files"]) == first
 
 
 def test_how_weights_were_trained_is_written_down(masc: Command, folder: Path) -> None:
@@ -296,7 +297,7 @@ for turn in range(10_000):
 """
 
 
-def test_two_hundred_loads_beside_a_saver(masc: Command, folder: Path) -> None:
+def test_loads_beside_a_saver(masc: Command, folder: Path) -> None:
     """Whoever loads gets what one save wrote, never parts of two."""
     assert masc("train", *STEPS).code == 0
     root = folder / "courier.masc"
@@ -307,7 +308,7 @@ def test_two_hundred_loads_beside_a_saver(masc: Command, folder: Path) -> None:
         while len(stored(root)) != 1:  # what training wrote is still there
             time.sleep(0.05)
         seen = set()
-        for turn in range(200):
+        for turn in range(80):
             (value,) = stored(root) if turn % 20 else values(root)
             seen.add(value)
         assert saver.poll() is None, "it went on saving"
