@@ -10,13 +10,16 @@ BIN := .venv/bin
 READY := .venv/.ready
 MODEL := smollm2-135m
 
-.PHONY: demo test lint types bench docs generated goldens editors clean
+.PHONY: demo test tests lint types bench docs generated goldens editors clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
 	@$(BIN)/python examples/demo.py
 
-test: lint types
+test: lint
+	@$(MAKE) --no-print-directory -j 2 types tests
+
+tests: $(READY)
 	@echo "== tests"
 	@$(BIN)/masc models fetch $(MODEL)
 	@$(BIN)/pytest -n 2 --dist worksteal
