@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from functools import cache
@@ -56,7 +57,9 @@ def folder(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def team(folder: Path) -> Path:
-    """A team to compare, with its data."""
+    """A team to compare, with its data. What is there already need not be looked at when garbage is collected, as it is
+    after each of its rows."""
+    gc.freeze()
     (folder / "team.mas").write_text(comparisons.TEAM)
     for name, part in (("train", comparisons.ROWS[:4]), ("test", comparisons.ROWS[2:])):
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
