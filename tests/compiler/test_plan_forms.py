@@ -129,7 +129,7 @@ plans = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(plans)
 def test_every_plan_can_be_read_back(plan: Plan) -> None:
     assert parse(print_plan(plan)) == plan

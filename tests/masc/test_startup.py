@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from warm import warm
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "relay"
 
@@ -43,7 +43,6 @@ assert not loaded, loaded
     ids=lambda command: " ".join(str(word).split("/")[-1] for word in command),
 )
 def test_torch_is_not_imported(command: tuple[object, ...], tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *map(str, command)], capture_output=True, text=True, cwd=tmp_path
-    )
-    assert done.returncode == 0, done.stderr
+    (tmp_path / "startup.py").write_text(SCRIPT)
+    done = warm().call(*command, script=tmp_path / "startup.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
