@@ -162,6 +162,8 @@ def test_an_artifact_moved_alone_still_runs(folder: Path, tmp_path: Path) -> Non
 
 def test_the_text_channel_of_everything(folder: Path) -> None:
     program = masc.compile(folder / "team.mas", channel="text")
+    for base in program.bases.values():  # half of all bytes end a text: else each would have 128 tokens
+        base.__dict__["stop_ids"] = frozenset(range(0, 300, 2))
     said = program.say(ROWS[:2])
     assert all(set(one) >= {"answer", "planner#1", "solver#1"} for one in said)
     report = masc.evaluate(program, ROWS[:1])
