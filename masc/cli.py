@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from masc.commands import comparison, cost, formatting, init, language, lsp, models, pictures, running, teams
+from masc.commands import comparison, cost, formatting, init, language, lsp, models, pictures, running, serving, teams
 from masc.commands.once import let_once
 from masc.dsl.diagnostics import fail
 from masc.terminal import streams
@@ -36,6 +36,7 @@ app.command()(teams.train)
 app.command()(teams.prune)
 app.command()(running.run)
 app.command("eval")(running.eval_)
+app.command()(serving.serve)
 app.command()(comparison.compare)
 app.command()(comparison.audit)
 app.command()(pictures.draw)

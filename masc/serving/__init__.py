@@ -1,1 +1,1 @@
-"""The live page of `masc draw --watch`, over HTTP on this machine."""
+"""Over HTTP: `masc serve`, and the live page of `masc draw --watch`."""

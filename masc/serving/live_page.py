@@ -14,26 +14,22 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from masc.backends.diagram.page import drawings, page, told
 from masc.compiler.pipeline import Compilation
 from masc.compiler.resolve.imports import read_program
 from masc.dsl.diagnostics import MascError, errors
 from masc.dsl.render import render
+from masc.serving import listening
 
-HOST = "127.0.0.1"
 PAUSE = 0.3
 """Seconds between looks at the files."""
 LOOK = 0.1
 """Seconds between looks of an open page at what is drawn."""
 BEAT = 15.0
 """Seconds after which a silent connection is tried, so that one that is gone is noticed."""
-IDLE = 10.0
-"""Seconds that a connection may take for its request."""
 MOST = 64
 """Connections that are answered at once; further ones are told so (503)."""
 
@@ -61,8 +57,8 @@ def watch(path: Path, look: Callable[[], Compilation], port: int, listen: Callab
     """
     board = Board(name=path.stem, **BLANK)
     stopped = threading.Event()
-    with bound(port) as place:
-        listen(f"http://{HOST}:{place.getsockname()[1]}/")
+    with listening.bound(listening.LOOPBACK, port, MOST) as place:
+        listen(f"http://{listening.LOOPBACK}:{place.getsockname()[1]}/")
         painter = threading.Thread(target=paint, args=(path, look, board, stopped), daemon=True)
         painter.start()
         try:
@@ -76,66 +72,10 @@ def watch(path: Path, look: Callable[[], Compilation], port: int, listen: Callab
 # -- the server --------------------------------------------------------------------------------------------------------
 
 
-def bound(port: int) -> socket.socket:
-    """A socket that listens on this machine alone. OSError where the port cannot be had."""
-    place = socket.socket()
-    try:
-        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        place.bind((HOST, port))
-        place.listen(MOST)
-    except OSError:
-        place.close()
-        raise
-    return place
-
-
 def server(board: Board, place: socket.socket) -> uvicorn.Server:
     """What serves the board on a socket; `run(sockets=[place])` until `should_exit`."""
-    port = place.getsockname()[1]
-    config = uvicorn.Config(
-        _Guard(_app(board), frozenset(f"{name}:{port}".encode() for name in (HOST, "localhost"))),
-        http=_Patient,
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        access_log=False,
-        log_level="critical",
-        server_header=False,
-        limit_concurrency=MOST,
-        timeout_keep_alive=int(IDLE),
-        timeout_graceful_shutdown=1,
-    )
-    return uvicorn.Server(config)
-
-
-class _Patient(H11Protocol):
-    """A connection that is closed where no whole request comes for a while: uvicorn waits for the first for ever."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.loop.call_later(IDLE, self._tire, None)
-
-    def _tire(self, before: object) -> None:
-        if self.transport.is_closing():
-            return
-        answering = self.cycle is not None and not self.cycle.response_complete
-        if not answering and self.cycle is before:  # no request since the last look
-            self.transport.close()
-            return
-        self.loop.call_later(IDLE, self._tire, self.cycle)
-
-
-class _Guard:
-    """Only who called this machine by its own name is answered: a page of somebody else's whose name was made to point
-    here gets nothing."""
-
-    def __init__(self, app: ASGIApp, names: frozenset[bytes]) -> None:
-        self.app, self.names = app, names
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        hosts = [value for name, value in scope["headers"] if name == b"host"]
-        known = len(hosts) == 1 and hosts[0] in self.names
-        await (self.app if known else PlainTextResponse("Called by a foreign name", 403))(scope, receive, send)
+    app = listening.OwnName(_app(board), place.getsockname()[1])
+    return uvicorn.Server(listening.config(app, MOST, grace=1, lifespan="off"))
 
 
 def _app(board: Board) -> Starlette:

@@ -39,7 +39,7 @@ def live(program: Any, size: int = 4) -> Live:
 
 def drained(running: Live, found: dict[int, Any]) -> dict[int, Any]:
     with torch.no_grad():
-        while running.busy:
+        while running.open:
             found |= {number: news for number, news in running.advance() if not isinstance(news, Growth)}
     return found
 
@@ -85,7 +85,7 @@ def test_an_answer_is_told_as_it_grows(program: Any) -> None:
     running = live(program)
     running.add(Job(0, {"q": "hello"}, 0, decoding=Decoding(max_tokens=30)), watched=True)
     grown = []
-    while running.busy:
+    while running.open:
         grown += running.advance()
     *parts, (_, last) = grown
     assert isinstance(last, Answer)

@@ -71,8 +71,9 @@ class Live(Pipeline):
         self._writing = self.writing(output)
 
     @property
-    def busy(self) -> bool:
-        return bool(self._rows)
+    def open(self) -> list[int]:
+        """The numbers of the rows that are neither through nor dropped."""
+        return list(self._rows)
 
     def add(self, job: Job, watched: bool) -> None:
         """A row that waits from now on. Its number is not that of another one. watched: its answer is told as it

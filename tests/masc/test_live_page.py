@@ -17,6 +17,7 @@ import pytest
 
 from courier import Command
 from masc.compiler.pipeline import compile_file
+from masc.serving import listening
 from masc.serving import live_page as serve
 
 FILE = """mas 1
@@ -38,7 +39,7 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[s
     (tmp_path / "team.mas").write_text(FILE)
     (tmp_path / "words.mas").write_text('mas 1\nmodel m = "no-one/not-on-disk"\n')
     path, board, stopped = tmp_path / "team.mas", serve.Board(**serve.BLANK, name="team"), threading.Event()
-    with serve.bound(0) as place:
+    with listening.bound(listening.LOOPBACK, 0, serve.MOST) as place:
         server = serve.server(board, place)
         painter = threading.Thread(
             target=serve.paint, args=(path, lambda: compile_file(path), board, stopped), daemon=True
@@ -128,14 +129,14 @@ def test_a_name_that_is_told_twice_is_refused(address: tuple[str, int]) -> None:
 def test_a_connection_that_asks_nothing_is_closed(
     address: tuple[str, int], monkeypatch: pytest.MonkeyPatch, begun: bytes
 ) -> None:
-    monkeypatch.setattr(serve, "IDLE", 0.2)
+    monkeypatch.setattr(listening, "IDLE", 0.2)
     assert raw(address, begun) == b""
 
 
 def test_a_second_request_may_not_be_waited_for_either(
     address: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "IDLE", 0.3)
+    monkeypatch.setattr(listening, "IDLE", 0.3)
     whole = f"GET /none HTTP/1.1\r\nHost: 127.0.0.1:{address[1]}\r\n\r\n".encode()
     assert raw(address, whole + b"GET / HT").startswith(b"HTTP/1.1 404")
 
