@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from masc.backends.diagram.inline import edge_key, node_key
 from masc.backends.diagram.rolled import rolled
 from masc.backends.diagram.sketch import Weights
 from masc.compiler.analysis.keep import keep
-from masc.compiler.analysis.reach import with_reach
+from masc.compiler.analysis.reach import while_open, with_reach
 from masc.compiler.channels import CHANNELS
 from masc.compiler.forms.plan_text import gate_text
 from masc.compiler.ir.adapter import adapter_text
@@ -41,12 +41,13 @@ Section = dict[str, Any]
 def panels(graph: Graph, weights: Weights | None = None) -> dict[str, dict[str, Any]]:
     """By the key of a node or an edge (see `inline.py`): a `title` and `sections`, plain data."""
     plan = _plan(graph)
+    opened = while_open(plan, {})
     told: dict[str, dict[str, Any]] = {}
     for agent in graph.agents:
         rounds = [a.id for a in graph.activations if a.agent == agent.name]
-        told[node_key("agent", agent.name)] = _panel(agent.name, _agent(graph, plan, agent, rounds))
+        told[node_key("agent", agent.name)] = _panel(agent.name, _agent(graph, plan, opened, agent, rounds))
         for activation in rounds:
-            told[node_key("agent", activation)] = _panel(activation, _agent(graph, plan, agent, [activation]))
+            told[node_key("agent", activation)] = _panel(activation, _agent(graph, plan, opened, agent, [activation]))
     for edge in (*rolled(graph), *graph.edges):
         title = f"{edge.sender} -> {edge.receiver}"
         told[edge_key(edge.sender, edge.receiver, edge.kind)] = _panel(title, [_edge(edge, weights or {})])
@@ -71,7 +72,9 @@ def _panel(title: str, sections: Iterable[Section]) -> dict[str, Any]:
     return {"title": title, "sections": list(sections)}
 
 
-def _agent(graph: Graph, plan: Plan, agent: Agent, rounds: Sequence[str]) -> Iterator[Section]:
+def _agent(
+    graph: Graph, plan: Plan, opened: Mapping[int, Plan], agent: Agent, rounds: Sequence[str]
+) -> Iterator[Section]:
     target = next(m.target for m in graph.models if m.name == agent.model)
     rows = [("model", f"{agent.model} = {quote(target)}"), ("adapter", adapter_text(agent.lora, agent.shares, "panel"))]
     stop = ", no gradient from step to step" if agent.gradient == "stop" else ""
@@ -84,12 +87,19 @@ def _agent(graph: Graph, plan: Plan, agent: Agent, rounds: Sequence[str]) -> Ite
     yield {"title": "User", "prompt": _prompt(agent.user)}
     for activation in rounds:
         yield {"title": f"Activation {activation}", "rows": _turn(plan.turn(activation))}
-    reached = [
-        (loss.output, f"column {loss.column}")
-        for loss in plan.losses
-        if any(_trains(reach, plan.agent(agent.name)) for reach in loss.reaches)
-    ]
+    reached = _reached(agent, plan)
+    if not reached:
+        for until, then in opened.items():
+            only = f"only in the first {until} steps of training, while a channel is open"
+            reached = [(output, f"{column}, {only}") for output, column in _reached(agent, then)] or reached
     yield {"title": "Losses that reach it", "rows": reached or [("none", "nothing trains this agent")]}
+
+
+def _reached(agent: Agent, plan: Plan) -> Rows:
+    """The losses that reach something of an agent's."""
+    own = plan.agent(agent.name)
+    losses = [loss for loss in plan.losses if any(_trains(reach, own) for reach in loss.reaches)]
+    return [(loss.output, f"column {loss.column}") for loss in losses]
 
 
 def _trains(reach: Reach | LatentMap | Across, agent: PlanAgent) -> bool:

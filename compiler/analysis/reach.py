@@ -45,6 +45,12 @@ def with_reach(plan: Plan, layers: Mapping[str, int], step: int | None = None) -
     )
 
 
+def while_open(plan: Plan, layers: Mapping[str, int]) -> dict[int, Plan]:
+    """By a step at which channels close, earliest first: the plan with the `reaches` of the step before."""
+    closing = sorted({view.until for turn in plan.turns for view in turn.sees if view.until is not None})
+    return {until: with_reach(plan, layers, step=until - 1) for until in closing}
+
+
 @dataclass
 class _Search:
     turns: dict[str, Turn]

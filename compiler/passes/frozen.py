@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from masc.compiler.analysis.reach import with_reach
+from masc.compiler.analysis.reach import while_open
 from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.graph import Edge, Graph
 from masc.compiler.ir.plan import Plan, Reach, agent_of
@@ -65,6 +65,6 @@ def _reached(plan: Plan) -> set[str]:
 def _last_steps(plan: Plan, layers: Mapping[str, int]) -> dict[str, int]:
     """By agent that a loss reaches while a channel is open: for how many steps of training."""
     found: dict[str, int] = {}
-    for until in sorted({view.until for turn in plan.turns for view in turn.sees if view.until is not None}):
-        found |= dict.fromkeys(_reached(with_reach(plan, layers, step=until - 1)), until)
+    for until, opened in while_open(plan, layers).items():
+        found |= dict.fromkeys(_reached(opened), until)
     return found

@@ -119,6 +119,17 @@ def test_every_kind_of_edge_tells_its_options() -> None:
     assert arrivals["reads a#1"] == "its text"
 
 
+def test_an_adapter_that_is_reached_only_while_a_channel_is_open_is_told_so() -> None:
+    narrow = "b -> c : kv(carry = own, layers = 0..0, open = 10 as trace)"
+    panels = told(team_graph("a b c!", "a -> b : kv", narrow))["panels"]
+    said = {name: facts(panels[f"agent {name}"], "Losses that reach it") for name in "abc"}
+    ((output, column),) = said["c"]
+    assert said["b"] == said["c"]
+    assert said["a"] == [(output, f"{column}, only in the first 10 steps of training, while a channel is open")]
+    never = told(team_graph("a b c!", "a -> b : kv", narrow.replace("10", "0")))["panels"]
+    assert facts(never["agent a"], "Losses that reach it") == [("none", "nothing trains this agent")]
+
+
 def test_unrolled_every_round_has_its_node() -> None:
     graph = graph_of(EXAMPLES / "debate" / "debate.mas")
     drawn = unrolled(graph)

@@ -119,7 +119,12 @@ def test_non_finite_loss_stops_and_keeps_the_checkpoint(tiny: Path, tmp_path: Pa
 
     with pytest.raises(MascError) as error:
         train(program, ROWS, steps=8, batch=2, save_every=2, directory=tmp_path, listen=poison)
-    assert error.value.diagnostics[0].code == "E0701"
+    (told,) = error.value.diagnostics
+    assert told.code == "E0701"
+    assert all(word in str(told.hint) for word in ("diverged", "--resume", "base model"))
+    with pytest.raises(MascError) as error:  # a run that begins with what diverged
+        train(program, ROWS, steps=1, batch=2)
+    assert all(word in str(error.value.diagnostics[0].hint) for word in ("diverged", "base model"))
     kept = load_file(tmp_path / "checkpoints" / "step-000002" / "weights.safetensors")
     assert all(bool(t.isfinite().all()) for t in kept.values())
 
