@@ -18,9 +18,10 @@ from graphs import GRAPHS, pair
 from masc.backends.torch.engine import walk
 from masc.backends.torch.engine.opening import gate_draws, opening_at
 from masc.backends.torch.model.attention import Columns, block_mask
-from masc.backends.torch.model.gates import Gate
+from masc.backends.torch.model.gates import Gate, votes
 from masc.backends.torch.model.prompts import answer_ids, prompt_of
 from masc.backends.torch.model.segments import Opening
+from masc.backends.torch.training.schedule import data_order
 from masc.backends.torch.training.train import train
 from masc.compiler.channels.gate import BETA, GAMMA, SHUT, START, ZETA, gate_of
 from support import ROWS, chain, make_program
@@ -287,6 +288,49 @@ def test_sparsity_closes_and_is_told(tiny: Path, tmp_path: Path) -> None:
     assert all(0 < one["loss"] < 7 for one in history)
     assert set(history[0]["grad_norms"]) == {"a", "b", "kv(a, b)"}
     assert program.openness() == {"kv(a, b)": 0.0}
+
+
+def test_samples_vote_also_where_a_loss_is_a_step() -> None:
+    """A receiver that looks hard enough loses only where a gate is all but closed: next to no sample says so by the
+    gradient of its own gate, yet opening the gate lowers the mean loss."""
+    gate = Gate()
+    gate.log_alpha.data.fill_(0.3)
+    draws = ((torch.arange(4000) + 0.5) / 4000).double()
+
+    def mean(alpha: float) -> float:
+        moved = torch.sigmoid((draws.logit() + alpha) / BETA) * (ZETA - GAMMA) + GAMMA
+        return float((2.0 * (moved < 1e-3)).double().mean())
+
+    slope = (mean(0.4) - mean(0.2)) / 0.2
+    losses = 2.0 * (gate(draws) < 1e-3).double()
+    assert slope < -0.2
+    assert float(votes(draws[None], losses)[0] / 4000) == pytest.approx(slope, rel=2e-2)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_step_gives_gates_what_samples_say(accumulate: int, tiny: Path) -> None:
+    options: dict[str, Any] = {"batch": 4 // accumulate, "accumulate": accumulate, "rate": 1e-3, "warmup": 0.0}
+    (told,) = train(make_program(CHAIN, tiny), ROWS, steps=1, **options)
+    program = make_program(CHAIN, tiny)
+    order = data_order(0, len(ROWS))
+    opening = opening_at(0, 0, len(ROWS), program.gates())
+    with torch.no_grad():
+        out = program([ROWS[next(order)] for _ in ROWS], opening=opening).outputs["answer"]
+    losses, tokens = out.losses.double(), out.labels >= 0
+    excess = (losses.sum(1) - losses.sum() / tokens.sum() * tokens.sum(1)) / tokens.sum()
+    for name, draws in opening.gates.items():
+        wanted = float(((2 * draws.double() - 1) * excess).sum())
+        assert abs(wanted) > 1e-4
+        assert told["grad_norms"][name] == pytest.approx(abs(wanted), rel=1e-3)
+
+
+def test_gates_alone_can_be_trained(tiny: Path) -> None:
+    """Nothing else of the team has a gradient."""
+    program = make_program(chain(("a", 0, "norm"), ("b", 0, "norm"), edge="kv(gate = learned)", adapt="none"), tiny)
+    assert set(program.trainable()) == {"across.kv(a, b).gate.log_alpha"}
+    before = program.openness()
+    train(program, ROWS, steps=2, batch=4, warmup=0.0)
+    assert program.openness() != before
 
 
 def test_without_sparsity_nothing_pulls(tiny: Path) -> None:

@@ -83,7 +83,8 @@ class Walk:
         self.labels: dict[str, Block] = {}
         self.sights = sights(self.plan)
         draws = {} if opening is None else opening.gates
-        self.gates = {name: gate(draws.get(name)) for name, gate in modules.gates().items()}
+        with torch.no_grad() if opening is not None and opening.judged else nullcontext():
+            self.gates = {name: gate(draws.get(name)) for name, gate in modules.gates().items()}
         """How far the gates of edges are open in this pass, by the edge's name: [B] or [1]."""
         self.plain = plain(self.gates)
         # Without the edge that is probed a gate may have a say that has none beside it.

@@ -50,10 +50,21 @@ class Gate(nn.Module):
         return (self.log_alpha - SHUT).clamp_min(0) / (START - SHUT)
 
 
+def votes(draws: Tensor, losses: Tensor) -> Tensor:
+    """What samples say of gates: the gradient of their losses' expected sum by each log_alpha, [G], of the draws [G, n]
+    and losses [n] of n samples.
+
+    log_alpha is where a logistic distribution has its middle, and 2 u - 1 is how its log-density changes with that:
+    so what counts is whether samples whose gate was drawn low lose more. The gradient through the gate itself has the
+    same mean, and is of little use: a receiver makes up for a small z by looking harder, and loses all of a sudden
+    where z is next to 0. Few samples are drawn there, and each has a gradient as large as 1 / z."""
+    return (2 * draws - 1).to(losses) @ losses
+
+
 def plain(values: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
     """Gates without those that are wide open for all samples, and None for those that are closed for all: where no
     gradient is wanted, the former are edges without gates, and the latter edges that are not there, to the bit."""
-    if torch.is_grad_enabled() and any(value.requires_grad for value in values.values()):
+    if torch.is_grad_enabled():  # what is reached does not hang on what is drawn, nor differ between processes
         return dict(values)
     if not values:
         return {}

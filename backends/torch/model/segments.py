@@ -7,7 +7,7 @@ tokens it decoded (right-padded). Keys are stored after rotary embedding, at the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -70,11 +70,13 @@ class Opening:
     Over its N steps a view that goes away is there for a shrinking share of the samples: sample b sees it at a step if
     draws[b] >= step / N. draws: float [B], uniform in [0, 1). gates: by the name of an edge (`kv(a, b)`) what its gate
     is drawn from, float [B], uniform in (0, 1); an edge that is missing has the gate that it has when the graph is run.
+    judged: the trainer gives gates their gradient by what samples lose (`votes`), and none is wanted through them.
     """
 
     step: int
     draws: Tensor
     gates: Mapping[str, Tensor] = field(default_factory=dict)
+    judged: bool = False
 
     def rows(self, until: int) -> Tensor:
         """bool [B]: the samples for which a view with this `until` exists now."""
@@ -83,7 +85,7 @@ class Opening:
     def of(self, part: slice, device: torch.device) -> Opening:
         """The same for some of the samples."""
         gates = {name: draws[part].to(device) for name, draws in self.gates.items()}
-        return Opening(self.step, self.draws[part].to(device), gates)
+        return replace(self, draws=self.draws[part].to(device), gates=gates)
 
 
 def start_of(ends: Sequence[End], segments: Mapping[str, Segment], like: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ set (mixed precision, the device) nor what the environment says (`ACCELERATE_GRA
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -31,15 +32,23 @@ class Processes:
         """Whether this is the one that writes files."""
         return self.rank == 0
 
-    def wrapped(self, module: nn.Module) -> nn.Module:
-        """The module to call in training: one whose gradients are the mean over the processes'."""
+    def wrapped(self, module: nn.Module, apart: Collection[nn.Parameter] = ()) -> nn.Module:
+        """The module to call in training: one whose gradients are the mean over the processes'. apart: parameters that
+        no backward pass reaches; torch fails where all that it would exchange together are such."""
         if self.accelerator is None:
             return module
         module.to(self.accelerator.device)
         device = self.accelerator.device
-        return nn.parallel.DistributedDataParallel(
-            module, device_ids=None if device.type == "cpu" else [device], find_unused_parameters=True
-        )
+        ids = None if device.type == "cpu" else [device]
+        for parameter in apart:  # what has no gradient when it is made is not exchanged
+            parameter.requires_grad_(False)
+        try:
+            if not any(parameter.requires_grad for parameter in module.parameters()):
+                return module
+            return nn.parallel.DistributedDataParallel(module, device_ids=ids, find_unused_parameters=True)
+        finally:
+            for parameter in apart:
+                parameter.requires_grad_(True)
 
     def exchanging(self, module: nn.Module, last: bool) -> AbstractContextManager[None]:
         """Within it gradients are exchanged only if it is the last batch of a step."""

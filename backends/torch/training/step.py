@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -14,7 +14,10 @@ from torch import Tensor, nn
 from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.labels import label_of
 from masc.backends.torch.engine.opening import opening_at
+from masc.backends.torch.engine.outputs import Output
 from masc.backends.torch.model.adapters import derive, tensors
+from masc.backends.torch.model.gates import votes
+from masc.backends.torch.model.segments import Opening
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.metrics import Metrics
 from masc.backends.torch.training.processes import Processes
@@ -49,11 +52,12 @@ class Stepper:
         rounds: Rounds | None = {} if self._by_round else None
         # None of what somebody else's backward pass has left.
         self.clear()
-        whole = opening_at(settings.seed, step, len(batch), self.program.gates())
+        whole = replace(opening_at(settings.seed, step, len(batch), self.program.gates()), judged=True)
         # The mean is over the answer tokens of the whole optimiser batch, not of each micro-batch.
         total = self.program.forward_tokens(batch)
         summed = torch.zeros((), dtype=torch.float64, device=self.program.device)
         positions = 0
+        judged: list[_Judged] = []
         for micro in range(settings.accumulate):
             at = (micro * world + rank) * settings.batch
             part = slice(at, at + settings.batch)
@@ -68,12 +72,19 @@ class Stepper:
                 )
                 # The exchange takes the mean over processes, hence the factor.
                 with named("backward"):
-                    (out.loss * (out.tokens * world / total)).backward()
+                    if out.loss.requires_grad:  # not where gates alone are trained
+                        (out.loss * (out.tokens * world / total)).backward()
             summed += out.loss.detach().double() * out.tokens
             positions += out.positions
+            if opening.gates:
+                judged.append(_judged(opening, out))
         with named("norms"):
-            pull = self._pull(step)
-            loss, norms, by_round = self._measured(self.processes.reduced(summed, "sum"), rounds or {})
+            summed = self.processes.reduced(summed, "sum")
+            pull = 0.0
+            if judged:
+                self._judge(judged, summed / total if len(batch) > 1 else torch.zeros_like(summed), total)
+                pull = self._pull(step)
+            loss, norms, by_round = self._measured(summed, rounds or {})
         loss /= total
         norm = math.sqrt(sum(n * n for n in norms.values()))
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -106,12 +117,20 @@ class Stepper:
             "seconds": round(seconds, 4),
         }
 
+    def _judge(self, judged: Sequence[_Judged], mean: Tensor, total: int) -> None:
+        """Give gates the gradient of the loss, by the losses of all samples (`votes`). mean: the loss, scalar float64,
+        which is taken off that of each token: whether a row is hard and long says nothing of a gate. It is 0 for a
+        batch of one sample, of which nothing would be left."""
+        draws = torch.cat([one.draws for one in judged], 1)
+        losses = torch.cat([one.losses - mean * one.tokens for one in judged])
+        found = self.processes.reduced(votes(draws, losses) / total, "sum")
+        for gate, vote in zip(self.program.gates().values(), found, strict=True):
+            gate.log_alpha.grad = vote.to(gate.log_alpha)
+
     def _pull(self, step: int) -> float:
         """Add the gradient of what open gates cost at a step; returns that price, which `loss` leaves out. It is the
         same in all processes, so that nothing of it is exchanged."""
         gates = self.program.gates().values()
-        if not gates:
-            return 0.0
         weight = sparsity_at(self.settings, step)
         price = weight * torch.stack([gate.price for gate in gates]).sum()
         if weight and price.requires_grad:
@@ -179,16 +198,37 @@ class Stepper:
             torch._foreach_mul_(gradients, factors)
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """What gates are judged by. draws: [G, B], in the order of the gates; losses: of each sample, summed over its
+    answer tokens, [B], float64; tokens: how many those are, [B], float64."""
+
+    draws: Tensor
+    losses: Tensor
+    tokens: Tensor
+
+
+def _judged(opening: Opening, out: Output) -> _Judged:
+    scored = out.outputs.values()
+    losses = torch.stack([one.losses.detach().double().sum(1) for one in scored]).sum(0)
+    tokens = torch.stack([(one.labels >= 0).double().sum(1) for one in scored]).sum(0)
+    return _Judged(torch.stack(list(opening.gates.values())), losses, tokens)
+
+
 def _way_out(step: int, saved: int) -> str:
     """What to do about a loss that is no number at a step, counted from 0."""
+    model = "the weights of a base model are damaged, or its numbers are too large for the dtype (try `float32`)"
     if saved:
         return (
-            "go on from the last checkpoint with a lower rate: --resume --set rate=...; or start over with a longer "
-            "`warmup`"
+            "if training has diverged, go on from the last checkpoint with a lower rate, --resume --set rate=..., or "
+            f"start over with a longer `warmup`; if that ends alike, {model}"
         )
     if step:
-        return "start over with a lower `rate` or a longer `warmup`"
+        return (
+            "if training has diverged, start over with a lower `rate` or a longer `warmup`; if that ends alike, "
+            f"{model}"
+        )
     return (
-        "nothing has been trained yet, so that it is no matter of `rate`: the weights of a base model, or those that "
-        "training begins with, are damaged, or the numbers are too large for the dtype (try `float32`)"
+        "this run has changed no weights yet, so that it is no matter of its `rate`: either the adapters that it "
+        f"begins with are damaged or have diverged in an earlier training, or {model}"
     )

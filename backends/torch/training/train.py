@@ -248,7 +248,8 @@ class Run:
 
     def _go(self) -> list[Metrics]:
         settings = self.settings
-        module = self.processes.wrapped(self.program)
+        alphas = [gate.log_alpha for gate in self.program.gates().values()]
+        module = self.processes.wrapped(self.program, [alpha for alpha in alphas if alpha.requires_grad])
         asked: Any = {"lr": settings.rate, "weight_decay": settings.weight_decay, "foreach": True}
         optimizer = torch.optim.AdamW(self._groups(), **asked)  # not `fused`: going on ends with other bits
         self._make_room()
