@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,6 +19,7 @@ import torch
 from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.fast.live import Answer, Growth, Live, News
 from masc.backends.torch.engine.fast.rows import Job
+from masc.backends.torch.engine.walking import Walking
 from masc.backends.torch.model import applying
 from masc.backends.torch.program import Program
 from masc.compiler.analysis.decoding import Decoding
@@ -65,7 +66,7 @@ class Worker:
     def __init__(self, program: Program, size: int, most: int) -> None:
         """size: rows decoded together; most: rows that may wait beside them."""
         self.size, self.most = size, most
-        self._make: Callable[[], Live] = lambda: Live(program, size, program.plan.outputs[-1])
+        self._program = program
         self._numbers = itertools.count()
         self._open: dict[int, tuple[Inbox, int]] = {}
         self._added: list[tuple[Job, bool]] = []
@@ -128,9 +129,13 @@ class Worker:
 
     # -- the thread ------------------------------------------------------------------------------------------------
 
+    def _fresh(self) -> Live | Walking:
+        output = self._program.plan.outputs[-1]
+        return Live(self._program, self.size, output) if self._program.flows else Walking(self._program, output)
+
     @torch.no_grad()
     def _run(self) -> None:
-        live = self._make()
+        live = self._fresh()
         with applying.still():
             while True:
                 with self._changed:
@@ -150,7 +155,7 @@ class Worker:
                 except Exception as error:  # whoever is there has failed; the next begin anew
                     traceback.print_exc()
                     news = [(number, error) for number in live.open]
-                    live = self._make()
+                    live = self._fresh()
                 if news:
                     assert self._loop is not None
                     self._loop.call_soon_threadsafe(self._deliver, news)

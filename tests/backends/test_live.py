@@ -11,6 +11,7 @@ import torch
 from graphs import GRAPHS
 from masc.backends.torch.engine.fast.live import Answer, Growth, Live
 from masc.backends.torch.engine.fast.rows import Job
+from masc.backends.torch.engine.walking import Walking
 from masc.compiler.analysis.decoding import Decoding
 from masc.dsl.diagnostics import MascError
 from support import make_program
@@ -37,7 +38,26 @@ def live(program: Any, size: int = 4) -> Live:
     return Live(program, size, program.plan.outputs[0])
 
 
-def drained(running: Live, found: dict[int, Any]) -> dict[int, Any]:
+def test_the_exact_engine_answers_the_same(program: Any) -> None:
+    """One row after the other, and a stream of what is watched."""
+    fast, exact = live(program), Walking(program, program.plan.outputs[0])
+    for number in range(4):
+        for running in (fast, exact):
+            running.add(Job(number, {"q": f"{number} "}, 0, decoding=HOW[number]), watched=False)
+    exact.add(Job(4, {"q": "x"}, 0), watched=True)
+    exact.drop(1)
+    exact.add(Job(5, {"q": "b" * 3000}, 0), watched=False)
+    want, found = drained(fast, {}), drained(exact, {})
+    assert sorted(found) == [0, 2, 3, 4, 5]
+    assert isinstance(found[5], MascError)
+    for number in (0, 2, 3):
+        assert found[number].prompt == want[number].prompt
+        for output, said in found[number].said.items():
+            other = want[number].said[output]
+            assert (said.text, said.ids, said.cut) == (other.text, other.ids, other.cut)
+
+
+def drained(running: Live | Walking, found: dict[int, Any]) -> dict[int, Any]:
     with torch.no_grad():
         while running.open:
             found |= {number: news for number, news in running.advance() if not isinstance(news, Growth)}

@@ -301,11 +301,15 @@ class Walk:
 
     def finish(self, turn: Turn) -> list[Decoded]:
         """Decode a turn's answer to its end; other agents read it from `texts`."""
-        assert turn.answer is not None
         *_, said = self.decode(turn)
-        base = self.modules.base(turn.agent)
+        return self.finished(turn, said)
+
+    def finished(self, turn: Turn, said: list[Decoded]) -> list[Decoded]:
+        """What `finish` gives, for whoever has decoded the answer to its end: the last of `decode`."""
+        assert turn.answer is not None
+        base, sampling = self.modules.base(turn.agent), self.decoding.of(turn.answer).sampling
         whole = [base.text(one.ids) for one in said]
-        self.texts[turn.activation] = [cut_at_stop(text, turn.answer.sampling) for text in whole]
+        self.texts[turn.activation] = [cut_at_stop(text, sampling) for text in whole]
         for one, text, kept in zip(said, whole, self.texts[turn.activation], strict=True):
             one.cut = one.end is None and text == kept
         return said
