@@ -2,7 +2,7 @@
 reader by edges with gates. Two of the letters, in their order, are what the reader is asked for; the others are drawn
 at random.
 
-python benchmarks/topology.py [--seeds 0,1,2] [--steps 320] [--sparsity 0.1] [--out planted]
+python benchmarks/topology.py [--seeds 0,1,2] [--steps 160] [--sparsity 0.3] [--out planted]
 
 For each seed the team is trained, evaluated on pairs of letters that were never trained on, pruned (`masc prune`) and
 evaluated again. The model is a tiny random one that stays frozen but for adapters (three layers, 64 wide, a token a
@@ -31,9 +31,9 @@ from support import make_model
 
 NAMES = ("ash", "birch", "cedar", "fir", "oak", "pine")
 VITAL = ("birch", "oak")
-LETTERS = "abcdefghijklmnop"
-HELD_OUT = 56
-"""Of the 256 pairs of letters."""
+LETTERS = "abcdefgh"
+HELD_OUT = 16
+"""Of the 64 pairs of letters."""
 
 
 def source(steps: int, sparsity: float) -> str:
@@ -47,7 +47,7 @@ def source(steps: int, sparsity: float) -> str:
     inputs = ", ".join(f"{name}_has" for name in NAMES)
     edge = f"[{', '.join(NAMES)}] -> reader : kv(carry = own, gate = learned)"
     lines.append(f"graph planted({inputs}) -> answer {{ {edge} }}")
-    settings = f"batch 16 steps {steps} rate 3e-3 warmup 0.05 sparsity {sparsity} gate_rate 0.3 save_every 50"
+    settings = f"batch 64 steps {steps} rate 3e-3 warmup 0.05 sparsity {sparsity} save_every 50"
     return "\n".join([*lines, f"train {{ answer <- answer {settings} }}", ""])
 
 
@@ -121,8 +121,8 @@ def run(folder: Path, seed: int, steps: int, sparsity: float) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=320)
-    parser.add_argument("--sparsity", type=float, default=0.1)
+    parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--sparsity", type=float, default=0.3)
     parser.add_argument("--out", type=Path, default=Path("planted"))
     options = parser.parse_args()
     torch.set_num_threads(1)
