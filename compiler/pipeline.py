@@ -15,7 +15,7 @@ from masc.compiler.analysis.keep import keep
 from masc.compiler.analysis.reach import with_reach
 from masc.compiler.analysis.verify import verify_graph, verify_plan, verify_resolved, verify_tree
 from masc.compiler.files.artifacts import is_artifact
-from masc.compiler.ir.graph import Graph
+from masc.compiler.ir.graph import Graph, Model
 from masc.compiler.ir.plan import Mode, Plan
 from masc.compiler.ir.resolved import Resolved
 from masc.compiler.models.facts import ModelFacts
@@ -141,13 +141,17 @@ def _check(state: State) -> State:
     facts: dict[str, ModelFacts] = {}
     found: list[Diagnostic] = []
     for model in state.resolved.models:
-        known, complaints = check_model(model.target, state.base, model.span) if model.target else (None, [])
+        known, complaints = _look(model, state.base) if model.target else (None, [])
         found += complaints
         if known is not None:
             facts[model.name] = known
     found += [*check(state.resolved, state.graph, facts), *started(state.resolved, facts, state.base)]
     found += [] if state.file is None else idle_settings(state.resolved, state.file)
     return replace(state, facts=facts).noting(found + _check_cut(state.resolved, state.cut))
+
+
+def _look(model: Model, base: Path) -> tuple[ModelFacts | None, list[Diagnostic]]:
+    return check_model(model.target, base, model.span, model.loading)
 
 
 def _check_models(state: State) -> list[Diagnostic]:

@@ -18,6 +18,7 @@ from masc.compiler.language.agents import ANSWER, THINK
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.language.bounds import MOST, Bounds
 from masc.compiler.language.declare import Option
+from masc.compiler.language.models import LOADS, MODEL
 from masc.compiler.language.train import TRAIN
 from masc.compiler.models.families import FAMILIES, Family
 
@@ -34,6 +35,8 @@ def language(text: str) -> str:
     text = within(text, "alignments", alignments())
     text = within(text, "adapters", adapters())
     text = within(text, "entries", entries())
+    text = within(text, "models", table(("option", "means", "default"), map(told, MODEL.values())))
+    text = within(text, "loads", loads())
     text = within(text, "limits", limits())
     choices = ", ".join(f"{o.name} = {' | '.join(o.reads.words)}" for o in THINK.values())
     lora = ", ".join(f"{o.name} = {o.shown_default}" for o in LORA.values())
@@ -98,6 +101,10 @@ def adapters() -> str:
     return table(("option", "means", "default", "in PEFT"), ((*told(o), f"`{o.peft}`") for o in LORA.values()))
 
 
+def loads() -> str:
+    return table(("load", "its weights are held"), ((f"`{load.name}`", load.help) for load in LOADS.values()))
+
+
 def entries() -> str:
     return table(("entry", "means", "default"), map(told, TRAIN.values()))
 
@@ -153,7 +160,7 @@ def once(pattern: str, made: str, text: str) -> str:
 
 def colours(text: str) -> str:
     """The TextMate grammar: the words in the groups that its patterns have for them."""
-    options = [THINK, *(adapter.options for adapter in ADAPTERS.values()), ANSWER]
+    options = [MODEL, THINK, *(adapter.options for adapter in ADAPTERS.values()), ANSWER]
     options += [channel.options for channel in CHANNELS.values()]
     text = once(r'(?<="match": "\(:\)\\\\s\*\()[a-z_|]+(?=\))', "|".join(CHANNELS), text)
     text = once(r"(?<=\(adapt\)\\\\b\(\?:\\\\s\+\()[a-z_|]+(?=\))", "|".join(ADAPTERS), text)

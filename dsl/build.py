@@ -40,8 +40,8 @@ class Builder:
     def _import(self, span: Span, path: Token, names: Kid) -> s.Import:
         return s.Import(span, self._string(path), self._names(names))
 
-    def _model(self, span: Span, name: Token, target: Token) -> s.Model:
-        return s.Model(span, self._name(name), self._string(target))
+    def _model(self, span: Span, name: Token, target: Token, options: Kid) -> s.Model:
+        return s.Model(span, self._name(name), self._string(target), self._options(options))
 
     def _param(self, span: Span, name: Token, type: Token, default: Kid) -> s.Param:
         return s.Param(span, self._name(name), self._name(type), self._value(default))
@@ -76,6 +76,9 @@ class Builder:
 
     def _answer(self, span: Span, options: Kid) -> s.Answer:
         return s.Answer(span, self._options(options))
+
+    def _variables(self, span: Span, table: Kid) -> s.Variables:
+        return s.Variables(span, self._options(table))
 
     # statements of a graph
 
@@ -138,6 +141,8 @@ class Builder:
                     return s.Range(span, first, last)
                 self.diagnostics.append(Diagnostic("E0109", "the ends of a range are whole numbers", span))
                 return s.Range(span, 0, 0)
+            case "table":
+                return s.Table(span, self._options(kid))
             case _:
                 return s.List(span, tuple(map(self._value, kid.children)))
 

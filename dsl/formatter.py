@@ -43,9 +43,11 @@ from masc.dsl.syntax import (
     Setting,
     Statement,
     Supervise,
+    Table,
     Think,
     Train,
     Value,
+    Variables,
 )
 
 INDENT = "  "
@@ -81,6 +83,8 @@ def format_value(value: Value) -> str:
             return f"{value.first}..{value.last}"
         case List():
             return f"[{', '.join(map(format_value, value.items))}]"
+        case Table():
+            return format_options(value.entries)
         case Literal(value=bool() as truth):
             return "true" if truth else "false"
         case Literal(value=str() as text):
@@ -179,7 +183,7 @@ def _declaration(item: Declaration) -> list[str]:
         case Import():
             return _line(item, f"import {format_value(item.path)} ({_names(item.names)})")
         case Model():
-            return _line(item, f"model {item.name.text} = {format_value(item.target)}")
+            return _line(item, f"model {item.name.text} = {format_value(item.target)}{_spaced(item.options)}")
         case Param():
             return _line(item, f"param {item.name.text}: {item.type.text} = {format_value(item.default)}")
         case Agent():
@@ -206,6 +210,8 @@ def _member(member: Member) -> list[str]:
             return _line(member, f"adapt  {member.kind.text}{of}{format_options(member.options)}{start}")
         case Answer():
             return _line(member, f"answer{_spaced(member.options)}")
+        case Variables():
+            return _line(member, f"template{_spaced(member.options)}")
 
 
 def _say(say: Say) -> list[str]:

@@ -12,6 +12,7 @@ from masc.dsl.known import ALIGNMENT, CHANNELS
 
 _CHANNELS = f"{', '.join(f'`{kind}`' for kind in CHANNELS[:-1])} or `{CHANNELS[-1]}`"
 _MODEL = '`model small = "smollm2-135m"`'
+_OPTIONS = 'options of a model stand in parentheses: `model small = "smollm2-135m" (load = nf4)`'
 _PROMPT = 'a prompt is a text in double quotes: `user "{question}"`'
 _TRAIN = "an entry and its value stand side by side, `steps 20`; a label is `output <- column`"
 _GRAPH = "a graph is `graph name(question) -> answer { ... }`"
@@ -25,6 +26,7 @@ _SEEN: tuple[tuple[str | None, str, str], ...] = (
     (None, r"agent\s+\w+\s*(\(.*\)\s*)?on\s+(?!\w+\s*[({]|\w+\s*$)",
      f"name a model that is declared: {_MODEL}, then `on small`"),
     (None, r"model\s+\w+\s*=\s*[^\"'\s]", 'the name of a model stands in quotes: `model small = "smollm2-135m"`'),
+    (None, r"model\s+\w+\s*=\s*\"[^\"]*\"\s*[\w{\[,]", _OPTIONS),
     (None, r"--|/\*", "a comment starts with `#`"),
     (None, r"adapt.*\b(all-linear|linear)", "all linear projections are `targets = all`"),
     (None, r"(agent|graph|model|param)\s+\w+-\w", "a name has no hyphen, write `_`"),
@@ -80,6 +82,7 @@ _KINDS = {
     "think": f"latent steps are `think 10` or `think 10 (align = {ALIGNMENT})`",
     "adapt": "an adapter is `adapt lora(rank = 8)`, none `adapt none`",
     "answer": "what an agent says is `answer` or `answer (max_tokens = 128)`",
+    "template": "variables of the chat template are `template (enable_thinking = false)`",
     "repeat": "rounds are `repeat 2 { a -> b : kv }`",
 }  # fmt: skip
 _BLOCKS = {"graph": _EDGE, "train": _TRAIN}

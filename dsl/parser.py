@@ -90,6 +90,12 @@ def _in_order(diagnostics: list[Diagnostic]) -> list[Diagnostic]:
     return [d for d in ordered if d.code not in ("E0103", "E0110") or not d.span or spoiled.get(d.span.line, d) is d]
 
 
+def _alike(token: str, words: list[str]) -> list[str]:
+    """The keyword that a word is a misspelling of, if any: not one of quite another length (`temperature`)."""
+    near = get_close_matches(token, words, n=1)
+    return [word for word in near if abs(len(word) - len(token)) <= 2 or token.startswith(word)]
+
+
 class _Run:
     """One pass over the tokens of a text."""
 
@@ -198,7 +204,7 @@ class _Run:
                 self._close()
             return position
         words = sorted(KEYWORDS[kind] for kind in expected if kind in KEYWORDS)
-        near = get_close_matches(token, words, n=1) if token.type == "NAME" or token.type in KEYWORDS else []
+        near = _alike(token, words) if token.type == "NAME" or token.type in KEYWORDS else []
         if near:
             self._report("E0104", f"unknown keyword `{token}`", token, did_you_mean(token, near))
             self._feed(Token.new_borrow_pos(near[0].upper(), near[0], token))

@@ -46,8 +46,15 @@ class List(Node):
     items: tuple[Value, ...]
 
 
+@dataclass(frozen=True)
+class Table(Node):
+    """`(name = value, ...)` as the value of an option: names that the user chose, with plain values."""
+
+    entries: tuple[Option, ...]
+
+
 # A bare identifier (Name) as a value is either an option's word (`stop`) or a parameter's name: resolving decides.
-Value = Name | Literal | Range | List
+Value = Name | Literal | Range | List | Table
 
 
 @dataclass(frozen=True)
@@ -102,10 +109,11 @@ class Import(Item):
 
 @dataclass(frozen=True)
 class Model(Item):
-    """`model small = "smollm2-135m"`: registry name, Hugging Face id or local folder."""
+    """`model small = "smollm2-135m" (load = nf4)`: registry name, Hugging Face id or local folder."""
 
     name: Name
     target: Literal
+    options: tuple[Option, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,7 +159,14 @@ class Answer(Item):
     options: tuple[Option, ...]
 
 
-Member = Say | Think | Adapt | Answer
+@dataclass(frozen=True)
+class Variables(Item):
+    """`template (enable_thinking = true)`: variables of the model's chat template."""
+
+    options: tuple[Option, ...]
+
+
+Member = Say | Think | Adapt | Answer | Variables
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from masc.dsl.strings import HALF, half_alone, is_closed, is_name
 
 DEEPEST = 64
 _WORDS = ("mas", "import", "model", "param", "agent", "on", "system", "user", "think", "adapt", "answer", "graph")
-KEYWORDS = {word.upper(): word for word in (*_WORDS, "repeat", "train", "as", "from")}
+KEYWORDS = {word.upper(): word for word in (*_WORDS, "repeat", "train", "as", "from", "template")}
 _MARKS = {
     "LPAR": "(",
     "RPAR": ")",

@@ -23,6 +23,7 @@ _CUT = re.compile(r"[ \t]+(#[\d{][^\n\r]*)")
 FORMS = {
     "an import": "`imports: [{from: roles.mas, names: [critic]}]`",
     "models": '`models: {small: "smollm2-135m"}`',
+    "a model": '`big: {from: "Qwen/Qwen3-8B", load: nf4}`',
     "params": "`params: {latents: 10}`",
     "a param": "`latents: {type: int, default: 10}`",
     "agents": '`agents: {solver: {on: small, user: "{question}"}}`',
@@ -32,6 +33,7 @@ FORMS = {
     "a graph": "`graph: {name: team, inputs: [question], outputs: [answer], body: [planner -> solver]}`",
     "`repeat`": "`{repeat: 2, body: [a -> b, b -> a]}`",
     "options": "names and values: `{max_tokens: 128}`, `{lora: {rank: 8}}`",
+    "variables": "names and values: `{enable_thinking: false}`",
     "`train`": "`train: {data: train.jsonl, steps: 200}`",
     "outputs": "`supervise: {answer: solution}`",
 }

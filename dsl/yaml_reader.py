@@ -2,7 +2,9 @@
 
     mas: 1
     imports: [{from: roles.mas, names: [critic]}]
-    models: {small: smollm2-135m}
+    models:
+      small: smollm2-135m
+      big: {from: Qwen/Qwen3-8B, load: nf4, template: {enable_thinking: false}}
     params:
       latents: 10                         # short for {type: int, default: 10}
     agents:
@@ -13,6 +15,7 @@
         think: 10                         # or {steps: latents, gradient: stop}
         adapt: {lora: {rank: 8}}          # or none
         answer: {max_tokens: 128}         # or nothing, for the defaults
+        template: {enable_thinking: true} # variables of the chat template
         fields: {field: text}             # makes it a template
     graph:
       name: relay
@@ -35,34 +38,26 @@ string can stand (prompts, `data`, a model) both are. Aliases are refused. Comme
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
 
 import yaml
 
 from masc.dsl import strings
 from masc.dsl import syntax as s
-from masc.dsl.build import bad_number
 from masc.dsl.comments import Comment, attach
-from masc.dsl.diagnostics import Diagnostic, Faults, Label, did_you_mean, errors
+from masc.dsl.diagnostics import Diagnostic, errors
 from masc.dsl.excerpt import Excerpt
 from masc.dsl.parser import VERSION, parse_statements
 from masc.dsl.source import Source, Span
-from masc.dsl.yaml_meant import CALLED, FORMS, adapter_of, cut_off, escapes_meant, in_quotes, is_null
-from masc.dsl.yaml_text import comments, compose, excerpt, node_span
+from masc.dsl.yaml_meant import adapter_of, cut_off, escapes_meant, in_quotes, is_null
+from masc.dsl.yaml_text import comments, compose, excerpt
+from masc.dsl.yaml_values import Pair, Values, each
 
-_RANGE = re.compile(r"(-?[0-9]+)\.\.(-?[0-9]+)")
-_NUMERIC = re.compile(r"-?[0-9.]+([eE][+-]?[0-9]+)?")
 _LED_BY = re.compile(r"""(supervise:[ \t]*\r?\n[ \t]*|(- *)+["']?|["'])\Z""")
 TOP = ("mas", "imports", "models", "params", "agents", "graph", "train")
 IMPORT, PARAM = ("from", "names"), ("type", "default")
-AGENT = ("on", "fields", "system", "user", "think", "adapt", "answer")
+AGENT = ("on", "fields", "system", "user", "think", "adapt", "answer", "template")
 GRAPH, GRAPH_NEEDS = ("name", "inputs", "outputs", "body"), ("name", "outputs")
 REPEAT = ("repeat", "body")
-
-Pair = tuple[yaml.ScalarNode, yaml.Node]
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 
 def parse_yaml(source: Source) -> tuple[s.File | None, list[Diagnostic]]:
@@ -78,12 +73,10 @@ def parse_yaml(source: Source) -> tuple[s.File | None, list[Diagnostic]]:
     return attach(file, [*comments(source), *reader.comments], reader.line_start), diagnostics
 
 
-class _Reader:
+class _Reader(Values):
     def __init__(self, source: Source) -> None:
-        self.source = source
-        self.diagnostics = Faults()
+        super().__init__(source)
         self.comments: list[Comment] = []
-        self.meant: list[str] = []  # keys that the last mapping has, misspelt: nobody is told that they are missing
 
     def file(self, root: yaml.Node | None) -> s.File:
         start = Span(self.source, 0, 0)
@@ -104,21 +97,17 @@ class _Reader:
         for key, node in entries:
             match key.value:
                 case "imports":
-                    declarations += _each(self._items(node), self._import)
+                    declarations += each(self._items(node), self._import)
                 case "models":
-                    declarations += [
-                        s.Model(self._across(key, target), name, literal)
-                        for key, target, name in self._named(node, "models")
-                        if (literal := self._text(target))
-                    ]
+                    declarations += each(self._named(node, "models"), self._model)
                 case "params":
-                    declarations += _each(self._named(node, "params"), self._param)
+                    declarations += each(self._named(node, "params"), self._param)
                 case "agents":
-                    declarations += _each(self._named(node, "agents"), self._agent)
+                    declarations += each(self._named(node, "agents"), self._agent)
                 case "graph":
-                    declarations += _each([(key, node)], self._graph)
+                    declarations += each([(key, node)], self._graph)
                 case "train":
-                    declarations += _each([(key, node)], self._train)
+                    declarations += each([(key, node)], self._train)
         return s.File(span, VERSION, tuple(declarations))
 
     def line_start(self, start: int) -> int:
@@ -137,6 +126,18 @@ class _Reader:
         if entries is None or not (path := self._text(entries["from"])):
             return None
         return s.Import(self._span(node), path, self._names(entries["names"]))
+
+    def _model(self, entry: tuple[yaml.ScalarNode, yaml.Node, s.Name]) -> s.Model | None:
+        key, node, name = entry
+        span = self._across(key, node)
+        options: tuple[s.Option, ...] = ()
+        if isinstance(node, yaml.MappingNode):
+            entries = {key.value: value for key, value in self._entries(node, "a model", None)}
+            if not self._has(node, entries, "a model", ("from",), at=key):
+                return None
+            node, options = entries["from"], self._options(node, besides="from")
+        target = self._text(node)
+        return s.Model(span, name, target, options) if target else None
 
     def _param(self, entry: tuple[yaml.ScalarNode, yaml.Node, s.Name]) -> s.Param | None:
         key, node, name = entry
@@ -168,7 +169,7 @@ class _Reader:
             for field, type, word in (self._named(by_key["fields"], "fields") if "fields" in by_key else ())
             if (kind := self._name(type))
         )
-        members: tuple[s.Member, ...] = tuple(_each(entries, self._member))
+        members: tuple[s.Member, ...] = tuple(each(entries, self._member))
         return s.Agent(self._across(key, node), name, fields, model, members) if model else None
 
     def _member(self, entry: Pair) -> s.Member | None:
@@ -207,6 +208,9 @@ class _Reader:
                 return None
             case "answer":
                 return s.Answer(span, self._options(node))
+            case "template":
+                table = self._table(node)
+                return s.Variables(span, table.entries) if table else None
         return None
 
     def _graph(self, entry: Pair) -> s.Graph | None:
@@ -272,149 +276,3 @@ class _Reader:
         self.comments += found
         self.diagnostics += diagnostics
         return statements
-
-    # values
-
-    def _value(self, node: yaml.Node) -> s.Value | None:
-        span = self._span(node)
-        if isinstance(node, yaml.SequenceNode):
-            return s.List(span, tuple(_each(node.value, self._value)))
-        if not isinstance(node, yaml.ScalarNode) or is_null(node):
-            self._wrong(node, "a value")
-            return None
-        text = node.value
-        if node.style is not None:
-            self.diagnostics += escapes_meant(self.source, node)
-            return s.Literal(span, text)
-        if text in strings.TRUTHS:
-            return s.Literal(span, text == "true")
-        if strings.is_name(text):
-            return s.Name(span, text)
-        if ends := _RANGE.fullmatch(text):
-            first, last = strings.number(ends[1]), strings.number(ends[2])
-            if isinstance(first, int) and isinstance(last, int):
-                return s.Range(span, first, last)
-        number = strings.number(text)
-        if number is None and _NUMERIC.fullmatch(text):
-            self.diagnostics.append(bad_number(text, span))
-            return None
-        if number is None:
-            self.diagnostics += escapes_meant(self.source, node)
-        return s.Literal(span, text if number is None else number)
-
-    def _text(self, node: yaml.Node) -> s.Literal | None:
-        """A scalar where only a string can stand."""
-        if isinstance(node, yaml.ScalarNode) and not is_null(node):
-            return s.Literal(self._span(node), node.value)
-        self._wrong(node, "text", in_quotes(node, self._span(node).text))
-        return None
-
-    def _name(self, node: yaml.Node, hint: str | None = None) -> s.Name | None:
-        if not isinstance(node, yaml.ScalarNode) or is_null(node):
-            self._wrong(node, "a name")
-            return None
-        if not strings.is_name(node.value) or node.value in strings.TRUTHS:
-            hint = hint or "a name is made of the letters a to z, digits and `_`; `true` and `false` are values"
-            self._report("E0111", f"`{node.value[:40]}` cannot be a name", node, hint)
-            return None
-        return s.Name(self._span(node), node.value)
-
-    def _names(self, node: yaml.Node) -> tuple[s.Name, ...]:
-        """A list of names; one alone may stand without brackets."""
-        one = isinstance(node, yaml.ScalarNode) and not is_null(node)
-        return tuple(_each([node] if one else self._items(node), self._name))
-
-    def _options(self, node: yaml.Node, besides: str | None = None) -> tuple[s.Option, ...]:
-        return tuple(
-            s.Option(self._across(key, value), name, read)
-            for key, value, name in self._named(node, "options")
-            if name.text != besides and (read := self._value(value))
-        )
-
-    # YAML's collections
-
-    def _items(self, node: yaml.Node) -> list[yaml.Node]:
-        if isinstance(node, yaml.SequenceNode):
-            return list(node.value)
-        if not is_null(node):
-            self._wrong(node, "a list", "a list is `[a, b]`, or lines that begin with `- `")
-        return []
-
-    def _entries(self, node: yaml.Node, what: str, known: Sequence[str] | None) -> list[Pair]:
-        """The entries of a mapping whose keys are scalars; with `known`, only those that are known."""
-        self.meant = []
-        if not isinstance(node, yaml.MappingNode):
-            if not is_null(node):
-                self._wrong(node, "a mapping: `key: value`", FORMS.get(what))
-            return []
-        entries: dict[str, Pair] = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                self._wrong(key, "a key")
-            elif key.value in entries:
-                label = Label(self._span(entries[key.value][0]), "first written here")
-                message = f"the key `{key.value}` stands here twice"
-                self.diagnostics.append(Diagnostic("E0122", message, self._span(key), (label,)))
-            elif known is not None and key.value not in known:
-                called = CALLED.get(key.value.lower())
-                near = f"did you mean `{called}`?" if called in known else did_you_mean(key.value, known)
-                hint = near or f"{what} has {', '.join(f'`{word}`' for word in known)}"
-                self.meant += [word for word in known if near and f"`{word}`" in near]
-                self._report("E0121", f"unknown key `{key.value[:40]}`", key, hint)
-            else:
-                entries[key.value] = key, value
-        return list(entries.values())
-
-    def _by_key(
-        self,
-        node: yaml.Node,
-        what: str,
-        known: Sequence[str],
-        needed: Sequence[str],
-        at: yaml.Node | None = None,
-    ) -> dict[str, yaml.Node] | None:
-        entries = {key.value: value for key, value in self._entries(node, what, known)}
-        return entries if self._has(node, entries, what, needed, at) else None
-
-    def _has(
-        self, node: yaml.Node, entries: dict[str, yaml.Node], what: str, needed: Sequence[str], at: yaml.Node | None
-    ) -> bool:
-        missing = [key for key in needed if key not in entries and key not in self.meant]
-        if missing and (isinstance(node, yaml.MappingNode) or is_null(node)):
-            words = " and ".join(f"`{key}`" for key in missing)
-            first = node.value[0][0] if isinstance(node, yaml.MappingNode) and node.value else node
-            self._report("E0124", f"{what} needs {words}", at or first, FORMS.get(what))
-        return all(key in entries for key in needed)
-
-    def _named(self, node: yaml.Node, what: str) -> Iterator[tuple[yaml.ScalarNode, yaml.Node, s.Name]]:
-        """The entries of a mapping from names that the user chose."""
-        for key, value in self._entries(node, what, None):
-            if name := self._name(key):
-                yield key, value, name
-
-    # places and reports
-
-    def _span(self, node: yaml.Node) -> Span:
-        return node_span(self.source, node)
-
-    def _across(self, key: yaml.Node, value: yaml.Node) -> Span:
-        span, end = self._span(key), self._span(value).end
-        return Span(self.source, span.start, max(span.end, end))
-
-    def _wrong(self, node: yaml.Node, wanted: str, hint: str | None = None) -> None:
-        found = "nothing" if is_null(node) else f"`{str(node.value)[:40]}`"
-        if isinstance(node, yaml.CollectionNode):
-            found = "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
-        self._report("E0123", f"expected {wanted}, found {found}", node, hint)
-
-    def _report(self, code: str, message: str, node: yaml.Node, hint: str | None = None) -> None:
-        span = self._span(node)
-        if isinstance(node, yaml.CollectionNode):
-            first = self.source.text.find("\n", span.start, span.end)
-            span = Span(self.source, span.start, span.end if first < 0 else first)
-        self.diagnostics.append(Diagnostic(code, message, span, hint=hint))
-
-
-def _each(items: Iterable[In], read: Callable[[In], Out | None]) -> list[Out]:
-    """What could be read of each."""
-    return [made for item in items if (made := read(item)) is not None]

@@ -55,9 +55,11 @@ from masc.dsl.syntax import (
     Setting,
     Statement,
     Supervise,
+    Table,
     Think,
     Train,
     Value,
+    Variables,
 )
 
 _ORDER: tuple[type[Declaration], ...] = (Import, Model, Param, Agent, Graph, Train)
@@ -185,6 +187,9 @@ def _declaration(item: Declaration) -> list[str]:
         case Import():
             names = ", ".join(map(_name, item.names))
             return _line(item, f"- {{from: {_text(item.path.value)}, names: [{names}]}}")
+        case Model() if item.options:
+            target = f"from: {_text(item.target.value)}"
+            return _line(item, f"{_name(item.name)}: {{{target}, {_options(item.options)}}}")
         case Model():
             return _line(item, f"{_name(item.name)}: {_text(item.target.value)}")
         case Param():
@@ -231,6 +236,8 @@ def _member(member: Member) -> list[str]:
             return _line(member, f"adapt: {_name(member.kind)}")
         case Answer():
             return _line(member, f"answer: {{{_options(member.options)}}}")
+        case Variables():
+            return _line(member, f"template: {{{_options(member.options)}}}")
 
 
 def _statements(body: Sequence[Statement]) -> list[str]:
@@ -296,6 +303,8 @@ def _value(value: Value) -> str:
             return _quoted(text)
         case List():
             return f"[{', '.join(map(_value, value.items))}]"
+        case Table():
+            return f"{{{_options(value.entries)}}}"
         case _:
             return format_value(value)
 

@@ -18,11 +18,13 @@ from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.adapter import Lora, adapter_text, parse_adapter
 from masc.compiler.ir.graph import Edge
 from masc.compiler.ir.lines import Line
+from masc.compiler.ir.model import Loading, parse_loading, parse_told, told_text
 from masc.compiler.ir.plan import Sampling, TrainSettings
 from masc.compiler.language.adapters import ADAPTERS, LORA
 from masc.compiler.language.agents import ANSWER
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.language.declare import AdapterOption, Form
+from masc.compiler.language.models import LOADS, MODEL
 from masc.compiler.language.train import TRAIN
 from masc.dsl.source import Source
 
@@ -67,6 +69,24 @@ def test_the_defaults_of_adapters_and_answers_are_what_is_declared() -> None:
     assert {f.name: f.default for f in fields(Lora)} == said | {"targets": (said["targets"],), "start": None}
     said = {name: option.default for name, option in ANSWER.items()}
     assert {f.name: f.default for f in fields(Sampling)} == said | {"stop": ()}
+
+
+def test_how_a_model_is_loaded_is_what_is_declared() -> None:
+    """What the chat template is told is each agent's in the end; all else that a model says is of `Loading`."""
+    assert [f.name for f in fields(Loading)] == [name for name in MODEL if name != "template"]
+    assert all(f.default is None and MODEL[f.name].default is None for f in fields(Loading))
+    for load in LOADS.values():
+        assert (load.library is None) != (load.dtype is None), load.name
+
+
+def test_how_a_model_is_loaded_is_read_back() -> None:
+    told = (("a", 1), ("b", 1.0), ("c", False), ("d", 'x "y" = z'), ("e", -2e-9))
+    for loading in (Loading(), Loading("v1.0", "nf4", "cuda:1"), *(Loading(load=name) for name in LOADS)):
+        line = Line(Source("<plan>", loading.text), 0, loading.text)
+        assert parse_loading(line) == loading
+        line.done()
+    found = parse_told(Line(Source("<plan>", told_text(told)), 0, told_text(told)))
+    assert [(name, value, type(value)) for name, value in found] == [(n, v, type(v)) for n, v in told]
 
 
 @pytest.mark.parametrize("kind", CHANNELS)

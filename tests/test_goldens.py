@@ -37,6 +37,7 @@ from masc.compiler.ir.plan import Plan
 from masc.compiler.language.adapters import ADAPTERS, LORA
 from masc.compiler.language.agents import ANSWER, THINK
 from masc.compiler.language.declare import Option
+from masc.compiler.language.models import MODEL
 from masc.compiler.language.train import TRAIN
 from masc.compiler.resolve.params import FIELD_TYPES, TYPES
 from masc.dsl import syntax
@@ -105,6 +106,8 @@ def values_of(schema: Mapping[str, Any]) -> Iterator[str]:
     kind = schema.get("type")
     if kind == "array":
         yield from ("a list", *values_of(schema["items"]))
+    if kind == "object":
+        yield "a table"
     if kind == "boolean":
         yield from ("true", "false")
     if kind in ("integer", "number"):
@@ -121,6 +124,10 @@ def values_in(value: syntax.Value) -> Iterator[str]:
         yield "a list"
         for item in value.items:
             yield from values_in(item)
+    elif isinstance(value, syntax.Table):
+        yield "a table"
+        for entry in value.entries:
+            yield from values_in(entry.value)
     elif isinstance(value, syntax.Range):
         yield "a range"
     elif isinstance(value.value, str):
@@ -164,6 +171,7 @@ def everything_written() -> Iterator[syntax.Node]:
 
 def test_every_option_of_the_language() -> None:
     tables: dict[str, Mapping[str, Option]] = {"think": THINK, "lora": LORA, "answer": ANSWER, "train": TRAIN}
+    tables["model"] = MODEL
     tables |= {kind: channel.options for kind, channel in CHANNELS.items()}
     declared = {
         (owner, name, value)

@@ -14,6 +14,7 @@ from masc.compiler.channels import CHANNELS
 from masc.compiler.forms.plan_text import gate_text
 from masc.compiler.ir.adapter import adapter_text
 from masc.compiler.ir.graph import Agent, Edge, Graph
+from masc.compiler.ir.model import told_text
 from masc.compiler.ir.plan import (
     Across,
     LatentMap,
@@ -75,8 +76,11 @@ def _panel(title: str, sections: Iterable[Section]) -> dict[str, Any]:
 def _agent(
     graph: Graph, plan: Plan, opened: Mapping[int, Plan], agent: Agent, rounds: Sequence[str]
 ) -> Iterator[Section]:
-    target = next(m.target for m in graph.models if m.name == agent.model)
-    rows = [("model", f"{agent.model} = {quote(target)}"), ("adapter", adapter_text(agent.lora, agent.shares, "panel"))]
+    model = next(m for m in graph.models if m.name == agent.model)
+    rows = [("model", f"{agent.model} = {quote(model.target)}{model.loading.text}")]
+    rows += [("adapter", adapter_text(agent.lora, agent.shares, "panel"))]
+    if agent.variables:
+        rows.append(("template", told_text(tuple((one.name, one.value) for one in agent.variables))))
     stop = ", no gradient from step to step" if agent.gradient == "stop" else ""
     rows.append(("latents", f"{agent.steps}, align = {agent.align}{stop}" if agent.steps else "none"))
     rows.append(("answers", _sampling(agent)))

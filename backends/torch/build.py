@@ -14,7 +14,7 @@ from masc.backends.torch.program import Program
 from masc.compiler.ir.plan import Plan
 from masc.compiler.language.bounds import SEED
 from masc.compiler.models.locate import check_plan, look_into
-from masc.dsl.diagnostics import MascError, errors, fail
+from masc.dsl.diagnostics import MascError, errors, fail, first_line
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
@@ -28,6 +28,19 @@ def fast_dtype(device: str | None = None) -> str:
         return "bfloat16"
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return "bfloat16" if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16")) else "float32"
+
+
+def check_device(device: str | None, target: str) -> None:
+    """E0559 where a model says a device that this machine does not have."""
+    if device is None:
+        return
+    try:
+        torch.zeros(1, device=device).cpu()
+    except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError, as it happens
+        message = f"the model `{target}` cannot be put on `{device}`: {first_line(error)}"
+        raise fail(
+            "E0559", message, hint="name another device, or take the option out: `--device` then says where"
+        ) from None
 
 
 def build(
@@ -53,18 +66,24 @@ def build(
         raise ValueError(wrong_seed)
     if dtype not in DTYPES:
         raise fail("E0405", f"unknown dtype `{dtype}`", hint=f"known are {', '.join(DTYPES)}")
-    folders = {model.name: resolve(model.target, here) for model in plan.models}
+    folders = {model.name: resolve(model.target, here, revision=model.loading.revision) for model in plan.models}
     starting = [(a.name, a.own.start) for a in plan.agents if begin and a.own is not None and a.own.start is not None]
     starts = {name: resolve_adapter(start, here) for name, start in starting}
     targets = {model.name: model.target for model in plan.models}
-    looks = {name: look_into(folder, targets[name]) for name, folder in folders.items()}
+    said = {model.name: model.loading for model in plan.models}
+    looks = {name: look_into(folder, targets[name], loading=said[name]) for name, folder in folders.items()}
     found = {name: facts for name, (facts, _) in looks.items() if facts is not None}
     wrong = errors([said for _, whole in looks.values() for said in whole] + check_plan(plan, found))
     if wrong:
         raise MascError(dict.fromkeys(wrong))
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    for name, loading in said.items():
+        check_device(loading.device, targets[name])
     with usual_tensors(), torch.inference_mode(False):  # else nothing could ever be trained
-        bases = {name: Base(folder, DTYPES[dtype]).to(place) for name, folder in folders.items()}
+        bases = {
+            name: Base(folder, DTYPES[dtype], said[name].load, said[name].device or place)
+            for name, folder in folders.items()
+        }
         program = Program(plan, bases, plan.train.seed if seed is None else int(seed), history)
         for name, folder in starts.items():
             program.begin(name, folder)

@@ -114,7 +114,7 @@ class Program(Modules):
                 walk.check_numbers(turn.agent, broken)
             tokens += sum(label.lengths)
             outputs[turn.said] = scored
-        total = torch.stack([scored.losses.sum() for scored in outputs.values()]).sum()
+        total = torch.stack([scored.losses.sum().to(self.device) for scored in outputs.values()]).sum()
         return Output(outputs, total / tokens, tokens, walk.positions), walk
 
     def _opened(self, opening: Opening | None, step: int | None, count: int) -> Opening | None:

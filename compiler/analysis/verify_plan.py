@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from masc.compiler.analysis.keep import keep
 from masc.compiler.analysis.reach import with_reach
 from masc.compiler.channels import ARRIVALS, PLAIN
+from masc.compiler.ir.model import well_told
 from masc.compiler.ir.plan import (
     Across,
     Answer,
@@ -70,6 +71,8 @@ def _promises(plan: Plan) -> Iterator[Promise]:
     for group in (plan.inputs, plan.outputs, [m.name for m in plan.models], [a.name for a in plan.agents]):
         yield _different(group), "inputs, outputs, models and agents have different names"
     models = {model.name for model in plan.models}
+    for model in plan.models:
+        yield from model.loading.promises()
     for agent in plan.agents:
         yield agent.model in models, "every agent's model is in the plan"
         yield from _agent(agent)
@@ -81,8 +84,9 @@ def _promises(plan: Plan) -> Iterator[Promise]:
     renamed = [name for name, _ in plan.columns]
     yield set(renamed) <= set(plan.inputs) and _different(renamed), "inputs have one other name in the data"
     yield from _train(plan.train)
-    targets = {model.name: model.target for model in plan.models}  # two names of one model are one model in the end
-    agents = {agent.name: replace(agent, model=targets[agent.model]) for agent in plan.agents}
+    first = {model.base: model.name for model in reversed(plan.models)}
+    same = {model.name: first[model.base] for model in plan.models}  # two names of one model are one model in the end
+    agents = {agent.name: replace(agent, model=same[agent.model]) for agent in plan.agents}
     state = _State(agents, plan.outputs)
     for turn in plan.turns:
         yield from state.turn(turn)
@@ -96,6 +100,7 @@ def _agent(agent: PlanAgent) -> Iterator[Promise]:
     for template in (agent.system, agent.user):
         yield template is None or _normal(template), "prompts are texts and placeholders, no two texts side by side"
     yield from agent.lora.promises() if agent.lora is not None else ()
+    yield well_told(agent.variables), "what a chat template is told has names, each once and in order"
 
 
 def _normal(template: Template) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from masc.compiler.files.reading import read_json
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.models.facts import ModelFacts, Shapes
+from masc.compiler.models.folder.headers import weight_files
 from masc.compiler.models.folder.tensors import expected
 from masc.compiler.models.peft import projections_of
 from masc.compiler.models.size import projections
@@ -21,7 +22,8 @@ WIDTHS = {"bfloat16": 2, "float32": 4, "float64": 8}
 class Anatomy:
     """A decoder as far as its cost goes. parameters: all that it holds, tied embeddings once. projections: the linear
     maps of one layer. norms: how many norms as wide as the hidden states a layer has; normed: whether queries and keys
-    have norms of their own. windowed: how many layers see only the last `window` positions."""
+    have norms of their own. windowed: how many layers see only the last `window` positions. packed: bytes of a weight
+    of these projections in a checkpoint that is quantised (None: they are numbers)."""
 
     parameters: int
     layers: int
@@ -35,6 +37,7 @@ class Anatomy:
     normed: bool = False
     window: int | None = None
     windowed: int = 0
+    packed: float | None = None
 
     @property
     def layer(self) -> int:
@@ -70,9 +73,11 @@ def anatomy(folder: Path, facts: ModelFacts) -> Anatomy | None:
         tensors = expected(read_json(folder / "config.json"), facts)
     except (OSError, ValueError):
         return None
+    blocks = facts.layers * sum(into * out for into, out in shapes.values())
+    numbers = sum(prod(shape) for shape in tensors.values())
     first = [name for name in tensors if name.startswith("model.layers.0.")]
     return Anatomy(
-        parameters=sum(prod(shape) for shape in tensors.values()),
+        parameters=numbers,
         layers=facts.layers,
         hidden=facts.hidden,
         heads=facts.heads,
@@ -84,7 +89,14 @@ def anatomy(folder: Path, facts: ModelFacts) -> Anatomy | None:
         normed=any(name.endswith("q_norm.weight") for name in first),
         window=facts.window,
         windowed=len(facts.windowed),
+        packed=None if facts.method is None else _packed(folder, numbers, blocks),
     )
+
+
+def _packed(folder: Path, numbers: int, blocks: int) -> float:
+    """By the size of its files, in which all but the projections of its blocks are numbers of two bytes."""
+    stored = sum((folder / name).stat().st_size for name in weight_files(folder))
+    return max(0.0, stored - 2 * (numbers - blocks)) / blocks
 
 
 def ranks_of(lora: Lora | None, shapes: Shapes) -> dict[str, int]:

@@ -15,8 +15,9 @@ from masc.compiler.cost.memory import Memory, kept_of, memory_of
 from masc.compiler.cost.passes import Doing, Written, written
 from masc.compiler.cost.work import Adapted, Work, total, work_of
 from masc.compiler.ir.arrival import Arrival
-from masc.compiler.ir.plan import Plan, Turn, agent_of
+from masc.compiler.ir.plan import BaseModel, Plan, Turn, agent_of
 from masc.compiler.language.alignments import ALIGNMENTS
+from masc.compiler.language.models import LOADS
 from masc.compiler.models.size import lora_size
 
 Links = Mapping[tuple[str, str, str], int]
@@ -39,8 +40,28 @@ class Team:
 
     @property
     def weights(self) -> int:
-        """Numbers in the base models, each of which is there once."""
-        return sum(self.anatomies[model.name].parameters for model in self.plan.models)
+        """Bytes of the base models, each of which is there once."""
+        return sum(self._bytes(model, self.anatomies[model.name].parameters) for model in self.plan.models)
+
+    def read(self, agent: str) -> int:
+        """Bytes of an agent's model that are read for one more token."""
+        name = self.plan.agent(agent).model
+        model = next(model for model in self.plan.models if model.name == name)
+        return self._bytes(model, self.anatomies[name].read)
+
+    def _bytes(self, model: BaseModel, numbers: int) -> int:
+        """Of so many numbers of a model, the projections of its blocks among them: these may be quantised."""
+        sizes, load = self.anatomies[model.name], LOADS.get(model.loading.load or "")
+        width = self.width if load is None or load.dtype is None else WIDTHS[load.dtype]
+        each = sizes.packed or (width if load is None or load.library is None else load.bytes)
+        blocks = sizes.layers * sizes.layer
+        return round(blocks * each) + (numbers - blocks) * width
+
+    def plain(self, model: str) -> bool:
+        """Whether the weights of a model are numbers, into which an adapter can be folded."""
+        return self.anatomies[model].packed is None and not any(
+            one.loading.quantised for one in self.plan.models if one.name == model
+        )
 
     @property
     def trained(self) -> int:
@@ -63,7 +84,7 @@ class Team:
         found, alone = 0, folded(self.plan)
         for agent in self.plan.agents:
             sizes = self.anatomies[agent.model]
-            if agent.own is not None and agent.adapter in alone:
+            if agent.own is not None and agent.adapter in alone and self.plain(agent.model):
                 own = ranks_of(agent.own, sizes.projections)
                 found += sizes.layers * sum(prod(sizes.projections[name]) for name in own)
         return found
@@ -171,7 +192,7 @@ def memory(team: Team, rows: Sequence[Lengths], doing: Doing, batch: int) -> Mem
     """Bytes at the peak, at a batch as wide as there can be."""
     made = written(team.plan, widest(rows), doing)
     who = team.computing(doing)
-    fixed = Memory(weights=team.weights * team.width, adapters=team.trained * 4, folded=team.folded * team.width)
+    fixed = Memory(weights=team.weights, adapters=team.trained * 4, folded=team.folded * team.width)
     return memory_of(team.plan, who, made, doing, batch, team.width, fixed)
 
 
@@ -251,5 +272,5 @@ def _token_bytes(team: Team, running: Side) -> float:
         if one.written.answer:
             sizes = team.of(turn).anatomy
             cache = running.batch * (one.written.seen + one.written.columns) * sizes.cached
-            found = max(found, (sizes.read + cache) * team.width)
+            found = max(found, team.read(turn.agent) + cache * team.width)
     return found

@@ -17,7 +17,8 @@ def essence(plan: Plan, decoding: bool = False) -> str:
     called in the data and how answers are decoded. decoding: with that, too: then it is all that decides what is said.
 
     `reaches` is left out as well: it follows from the rest, and from how many layers the model has, which is not known
-    before the model is fetched. So are `keeps` and `gradient`, which follow from the turns. Of a local model only
+    before the model is fetched. So are `keeps` and `gradient`, which follow from the turns, and where a model is
+    computed and in which dtype. Of a local model only
     the folder's name counts, and of what an adapter begins with the last part of its name, so that a project can be
     moved; that the model is still the same one is what the artifact's content hash is for.
     """
@@ -33,13 +34,18 @@ def without_later(text: str) -> str:
 
 def bare(plan: Plan, decoding: bool = False) -> Plan:
     """The plan without what its essence leaves out."""
-    models = tuple(replace(m, target=m.target.rpartition("/")[2]) if m.target[:1] == "/" else m for m in plan.models)
+    models = tuple(replace(m, target=_last(m.target), loading=m.loading.of_weights) for m in plan.models)
     turns = (_bare(turn, decoding) for turn in plan.turns)
     losses = tuple(replace(loss, reaches=()) for loss in plan.losses)
     agents = tuple(replace(agent, lora=_named(agent.lora)) for agent in plan.agents)
     return replace(
         plan, models=models, agents=agents, turns=tuple(turns), losses=losses, train=TrainSettings(), columns=()
     )
+
+
+def _last(target: str) -> str:
+    """Of a folder only its own name."""
+    return target.rpartition("/")[2] if target[:1] == "/" else target
 
 
 def _named(lora: Lora | None) -> Lora | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.adapter import adapter_text
 from masc.compiler.ir.graph import Agent, Edge, Graph, Loop
+from masc.compiler.ir.model import told_text
 from masc.compiler.ir.words import quote
 from masc.dsl.formatter import format_column
 
@@ -20,7 +21,7 @@ def _lines(graph: Graph) -> Iterator[str]:
     outputs = f" -> {', '.join(output for output, _ in graph.outputs)}" if graph.outputs else ""
     yield f"graph {graph.name}({', '.join(graph.inputs)}){outputs}"
     for model in graph.models:
-        yield f"  model {model.name} = {quote(model.target)}"
+        yield f"  model {model.name} = {quote(model.target)}{model.loading.text}"
     for agent in graph.agents:
         yield f"  agent {_agent(agent)}"
     for activation in graph.activations:
@@ -42,6 +43,9 @@ def _agent(agent: Agent) -> str:
     if agent.steps:
         words.append(f"think {agent.steps} align={agent.align}" + " stop" * (agent.gradient == "stop"))
     words.append(adapter_text(agent.lora, agent.shares, "graph"))
+    if agent.variables:
+        told = told_text(tuple((one.name, one.value) for one in agent.variables))
+        words.append(f"template {told}")
     if agent.answer is not None:
         words.append(f"answer {agent.answer.max_tokens}")
     return " ".join(words)

@@ -17,10 +17,13 @@ from masc.compiler.channels import ARRIVALS
 from masc.compiler.files.reading import parse_json
 from masc.compiler.ir import plan as plan_module
 from masc.compiler.ir.arrival import Arrival
+from masc.compiler.ir.model import Loading
 from masc.compiler.ir.plan import Plan
 from masc.dsl.diagnostics import fail
 
-FORMAT = 3
+FORMAT = 4
+_BEFORE = 3
+"""Without what models are loaded with, and what chat templates are told."""
 _HINT = "compile the program again with this version of masc"
 
 
@@ -44,16 +47,25 @@ def decode_plan(text: str, path: str = "plan.json") -> Plan:
         raise fail("E0511", f"`{path}` is not JSON: {error}") from None
     if not isinstance(data, dict) or "format" not in data:
         raise fail("E0511", f"`{path}` is not a plan: it says no `format`")
-    if type(data["format"]) is not int or data["format"] != FORMAT:
+    if type(data["format"]) is not int or data["format"] not in (_BEFORE, FORMAT):
         raise fail(
             "E0512", f"`{path}` has format {_short(data['format'])}, and this version reads {FORMAT}", hint=_HINT
         )
     try:
+        if data["format"] == _BEFORE:
+            _bring_up(data["plan"])
         plan = _decode(Plan, data.get("plan"), "plan")
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (KeyError, AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise fail("E0511", f"`{path}` is not a plan: {error}") from None
     assert isinstance(plan, Plan)
     return plan
+
+
+def _bring_up(plan: Any) -> None:
+    """Put what a plan of the format before does not hold into its JSON: the defaults."""
+    for name, key, default in (("models", "loading", _encode(Loading())), ("agents", "variables", [])):
+        for each in plan[name]:
+            each.setdefault(key, default)
 
 
 def _short(value: Any) -> str:
@@ -115,7 +127,7 @@ def _union(kinds: tuple[Any, ...], value: Any, where: str) -> Any:
     plain = [kind for kind in kinds if not is_dataclass(kind)]
     if not plain:
         raise TypeError(f"{where} is {_short(value)}, not an object")
-    return _decode(plain[0], value, where)
+    return _decode(type(value) if type(value) in plain else plain[0], value, where)
 
 
 def _object(wanted: type, value: Any, where: str) -> Any:

@@ -12,6 +12,7 @@ from masc.compiler.channels import ARRIVALS, PLAIN
 from masc.compiler.ir.adapter import Lora, parse_adapter
 from masc.compiler.ir.arrival import Arrival, Kept
 from masc.compiler.ir.lines import Line
+from masc.compiler.ir.model import Told, parse_loading, parse_told
 from masc.compiler.ir.plan import (
     Across,
     Answer,
@@ -109,7 +110,7 @@ class _Reader:
         line.need("model")
         name = line.name()
         line.need("=")
-        return BaseModel(name, line.text())
+        return BaseModel(name, line.text(), parse_loading(line))
 
     def agent(self, line: Line) -> PlanAgent:
         line.need("agent")
@@ -117,13 +118,14 @@ class _Reader:
         line.need("on")
         model = line.name()
         adapters = self.many(_adapter, "adapter")
+        told = self.one(_told, "template") or ()
         systems = self.many(lambda row: _prompt(row, "system"), "system")
         users = self.many(lambda row: _prompt(row, "user"), "user")
         if len(adapters) != 1 or len(systems) > 1 or len(users) != 1:
             end = self.lines[self.at] if self.at < len(self.lines) else line
             raise end.error("one `adapter`, at most one `system` and one `user` line of an agent")
         lora, shares = adapters[0]
-        return PlanAgent(name, model, lora, systems[0] if systems else None, users[0], shares)
+        return PlanAgent(name, model, lora, systems[0] if systems else None, users[0], shares, told)
 
     def turn(self, line: Line) -> Turn:
         line.need("turn")
@@ -181,6 +183,11 @@ def _shared(agents: tuple[PlanAgent, ...]) -> tuple[PlanAgent, ...]:
 def _adapter(line: Line) -> tuple[Lora | None, str | None]:
     line.need("adapter")
     return parse_adapter(line)
+
+
+def _told(line: Line) -> Told:
+    line.need("template")
+    return parse_told(line)
 
 
 def _prompt(line: Line, role: str) -> Template:

@@ -1,9 +1,10 @@
 r"""The plan as text: stable, complete, and it parses back to an equal plan.
 
     plan relay(question) -> answer
-      model small = "smollm2-135m"
+      model small = "smollm2-135m" revision="main" load=nf4 device="cuda:1"
       agent planner on small
         adapter lora(rank=8, alpha=16, targets=all, dropout=0)
+        template depth=3 enable_thinking=false tone="dry"
         system "You plan before you compute."
         user "{question}\nWrite a short plan."
       agent solver on small
@@ -50,6 +51,8 @@ reaches   `planner`: all of its adapter; `critic.kv(29)`: of layer 29 only keys 
 adapter   `targets` is one word, or names of projections joined by `+`; options that are true stand as their names
           alone, behind the others; `from "folder"`: what it begins with; `as planner`: that of `planner`, which has
           one of its own
+template  variables of the model's chat template, in the order of their names; a number that is not whole has a point
+          or an exponent
 column    of an input that files of rows have under another name
 train     one entry a line; an entry that is not set is left out
 """
@@ -61,6 +64,7 @@ from dataclasses import fields
 
 from masc.compiler.channels import ARRIVALS, PLAIN
 from masc.compiler.ir.adapter import adapter_text
+from masc.compiler.ir.model import told_text
 from masc.compiler.ir.plan import (
     Across,
     Answer,
@@ -99,10 +103,12 @@ def _header(plan: Plan) -> str:
 
 def _body(plan: Plan) -> Iterator[str]:
     for model in plan.models:
-        yield f"model {model.name} = {quote(model.target)}"
+        yield f"model {model.name} = {quote(model.target)}{model.loading.text}"
     for agent in plan.agents:
         yield f"agent {agent.name} on {agent.model}"
         yield f"  adapter {adapter_text(agent.lora, agent.shares, 'plan')}"
+        if agent.variables:
+            yield f"  template {told_text(agent.variables)}"
         if agent.system is not None:
             yield f"  system {template_text(agent.system)}"
         yield f"  user {template_text(agent.user)}"

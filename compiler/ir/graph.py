@@ -13,7 +13,9 @@ from typing import Literal
 import networkx as nx
 
 from masc.compiler.ir.adapter import Lora
+from masc.compiler.ir.model import PLAIN, Loading
 from masc.compiler.ir.plan import Sampling, Template, TrainSettings
+from masc.compiler.language.models import Variable
 from masc.dsl.source import Span
 
 Carry = Literal["trace", "own", "latents"]
@@ -26,18 +28,26 @@ Gated = Literal["none", "learned"] | float
 
 @dataclass(frozen=True)
 class Model:
-    """A base model. `target` as written (a local folder: resolved against the file's folder)."""
+    """A base model. `target` as written (a local folder: resolved against the file's folder). variables: of its chat
+    template, for all agents on it."""
 
     name: str
     target: str
     span: Span = field(compare=False, repr=False)
+    loading: Loading = PLAIN
+    variables: tuple[Variable, ...] = ()
+
+    @property
+    def base(self) -> tuple[str, Loading]:
+        """What is in memory once, whatever it is called."""
+        return self.target, self.loading
 
 
 @dataclass(frozen=True)
 class Agent:
     """An agent, parameters put in. gradient: whether one passes from a latent step to the one before. `lora` None: the
     agent is frozen. `answer` None: it never decodes. `shares`: the agent whose adapter it has; None: one of its own, if
-    any."""
+    any. variables: of the chat template, its model's and its own, in the order of their names."""
 
     name: str
     model: str
@@ -50,6 +60,7 @@ class Agent:
     answer: Sampling | None
     span: Span = field(compare=False, repr=False)
     shares: str | None = None
+    variables: tuple[Variable, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.arrival import Arrival, Kept
+from masc.compiler.ir.model import PLAIN, Loading, Told
 from masc.compiler.ir.ranges import Layers
 
 
@@ -47,12 +48,19 @@ class Sampling:
 class BaseModel:
     name: str
     target: str
+    loading: Loading = PLAIN
+
+    @property
+    def base(self) -> tuple[str, Loading]:
+        """What is in memory once, whatever it is called."""
+        return self.target, self.loading
 
 
 @dataclass(frozen=True)
 class PlanAgent:
     """What of an agent does not change from round to round. lora: None: it is frozen; shares: the agent on the same
-    model whose adapter it has (None: one of its own), which `lora` then is."""
+    model whose adapter it has (None: one of its own), which `lora` then is; variables: what the chat template is told.
+    """
 
     name: str
     model: str
@@ -60,6 +68,7 @@ class PlanAgent:
     system: Template | None
     user: Template
     shares: str | None = None
+    variables: Told = ()
 
     @property
     def adapter(self) -> str | None:

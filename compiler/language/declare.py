@@ -107,7 +107,24 @@ class Adapter:
     forms: Mapping[Form, str] = field(default_factory=dict)
 
 
-_Named = TypeVar("_Named", bound="Option | Adapter | Alignment")
+@dataclass(frozen=True)
+class Load:
+    """How the weights of a model are held (`load = nf4`).
+
+    help     in a few words
+    bytes    of one weight of a linear projection in a block, with what belongs to it
+    dtype    of all numbers; None: the caller's, where some are not quantised
+    library  the package that quantises; None: the weights are plain numbers
+    """
+
+    name: str
+    help: str
+    bytes: float
+    dtype: str | None = None
+    library: str | None = None
+
+
+_Named = TypeVar("_Named", bound="Option | Adapter | Alignment | Load")
 
 
 def table(*declared: _Named) -> dict[str, _Named]:

@@ -37,7 +37,14 @@ _CALLED = {
     "sparsity": "l0 l0_lambda lambda l0_penalty gate_penalty prune pruning sparse sparsity_weight",
     "gate_rate": "gate_lr gate_learning_rate mask_lr lr_gate",
     "learned": "learnable trained trainable train hard_concrete on true yes",
+    "revision": "branch commit tag version rev",
+    "load": "quantization quantize quant quantized dtype torch_dtype precision load_in bits load_in_4bit load_in_8bit",
+    "template": "chat_template_kwargs template_kwargs chat_template variables kwargs enable_thinking",
+    "device": "device_map gpu place on to",
     # words
+    "nf4": "4bit int4 fp4 q4 bnb bitsandbytes qlora four true",
+    "int8": "8bit q8 eight i8 llm_int8",
+    "float8": "fp8 e4m3 f8 float8_e4m3fn",
     "bfloat16": "bf16 fp16 float16 half f16 mixed amp auto",
     "float32": "fp32 f32 full single float",
     "agent": "true gradient full all on yes",
@@ -90,6 +97,10 @@ _NOTES |= dict.fromkeys(
     "an answer is sampled with `temperature` and `top_p` alone",
 )
 _NOTES |= {name: f"write `lora({name} = true)`" for name in ("rslora", "dora")}
+_NOTES |= dict.fromkeys(
+    ("attention", "attn_implementation", "attn", "flash_attention", "flash_attention_2"),
+    "masc computes attention by one function of its own, since every layer may see other columns",
+)
 _NOTES["gate"] = "words take no gradient, so that no gate on them could learn: all other channels have one"
 _NOTES |= dict.fromkeys(("resume", "resume_from_checkpoint"), "go on with `masc train --resume`")
 _NOTES |= dict.fromkeys(("device", "gpus", "num_gpus", "devices"), "choose it with `masc train --device`")

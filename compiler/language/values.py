@@ -14,7 +14,7 @@ from masc.dsl.diagnostics import Diagnostic, Label, did_you_mean
 from masc.dsl.formatter import format_value
 from masc.dsl.limits import ALIKE
 from masc.dsl.source import Span
-from masc.dsl.syntax import List, Literal, Name, Range, Value
+from masc.dsl.syntax import List, Literal, Name, Range, Table, Value
 
 
 class BadValueError(Exception):
@@ -105,6 +105,8 @@ def show(value: object) -> str:
         return f'the text "{value}"'
     if isinstance(value, List):
         return "a list"
+    if isinstance(value, Table):
+        return "names and values in parentheses"
     if isinstance(value, Range):
         return f"the range {value.first}..{value.last}"
     return str(value)
@@ -123,7 +125,7 @@ def plain(value: Value) -> str:
     return value.value if isinstance(value, Literal) and isinstance(value.value, str) else format_value(value)
 
 
-def _mismatch(
+def mismatch(
     scope: Scope, name: str, wants: str, got: object, value: Value, labels: Sequence[Label], hint: str | None = None
 ) -> BadValueError:
     scope.complain(
@@ -138,7 +140,7 @@ def numeric(bounds: Bounds, hint: str | None = None) -> Reader:
     def read(scope: Scope, name: str, value: Value) -> int | float:
         got, labels = scope.constant(value)
         if not bounds.fits(got):
-            raise _mismatch(scope, name, bounds.kind, got, value, labels)
+            raise mismatch(scope, name, bounds.kind, got, value, labels)
         if not bounds.holds(got):
             message = f"`{name}` is {got}: it must be {bounds.limit(got)}"
             scope.complain("E0404", message, value.span, hint, *labels)
@@ -169,7 +171,7 @@ def word(*words: str) -> Reader:
             hint = (
                 f"without the quotes: `{got}`" if isinstance(got, str) and got in words else meant(plain(value), words)
             )
-            raise _mismatch(scope, name, wants, got, value, labels, hint)
+            raise mismatch(scope, name, wants, got, value, labels, hint)
         return str(got)
 
     return Reader(read, {"enum": list(words)}, words=words)
@@ -179,7 +181,7 @@ def _truth(scope: Scope, name: str, value: Value) -> bool:
     got, labels = scope.constant(value)
     if not isinstance(got, bool):
         hint = meant(plain(value), ("true", "false"))
-        raise _mismatch(scope, name, "true or false", got, value, labels, hint)
+        raise mismatch(scope, name, "true or false", got, value, labels, hint)
     return got
 
 
@@ -190,7 +192,7 @@ truth = Reader(_truth, {"type": "boolean"}, words=("false", "true"), type="bool"
 def _text(scope: Scope, name: str, value: Value) -> str:
     got, labels = scope.constant(value)
     if not isinstance(got, str):
-        raise _mismatch(scope, name, "a text in quotes", got, value, labels)
+        raise mismatch(scope, name, "a text in quotes", got, value, labels)
     return got
 
 
@@ -225,7 +227,7 @@ def _targets(scope: Scope, name: str, value: Value) -> tuple[str, ...]:
     alone = plain(value)
     if alone in PROJECTIONS and alone not in scope.params:
         wants = "`all`, `attention`, `mlp` or a list of projections"
-        raise _mismatch(scope, name, wants, f"{alone}", value, (), f"write `[{alone}]`")
+        raise mismatch(scope, name, wants, f"{alone}", value, (), f"write `[{alone}]`")
     if not isinstance(value, List):
         return (_GROUPS(scope, name, value),)
     if not value.items:
@@ -254,7 +256,7 @@ def _layers(scope: Scope, name: str, value: Value) -> tuple[int, int] | None:
         hint = f"`{got}..{got}` is the one layer" if isinstance(got, int) and not isinstance(got, bool) else None
         if isinstance(value, List) and value.items:
             hint = f"write `{format_value(value.items[0])}..{format_value(value.items[-1])}`"
-        raise _mismatch(scope, name, "`all` or a range such as `0..9`", got, value, labels, hint)
+        raise mismatch(scope, name, "`all` or a range such as `0..9`", got, value, labels, hint)
     if value.first < 0 or value.last < value.first:
         message = f"`{name}` is {value.first}..{value.last}: it must run upwards, from 0 or more"
         hint = f"did you mean `{value.last}..{value.first}`?" if 0 <= value.last < value.first else None

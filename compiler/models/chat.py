@@ -15,6 +15,8 @@ from functools import cached_property
 from itertools import chain, islice, product
 from typing import Any, Literal
 
+from masc.compiler.ir.model import Told
+from masc.compiler.language.models import GIVEN, Plain
 from masc.compiler.models.refusal import RefusalError
 from masc.dsl.diagnostics import first_line
 
@@ -23,21 +25,25 @@ TODAY = datetime(2024, 7, 26)
 templates write where they can ask no clock."""
 
 Message = tuple[Literal["system", "user", "assistant"], str]
+DEFAULTS: Mapping[str, Plain] = {"enable_thinking": False}
+"""What templates are told where nobody says otherwise. Models that reason in words (Qwen3 and its like) would think
+first: a team thinks in latent steps, and what is trained is that the answer begins at once."""
 Form = Literal["text", "parts"]
 """How a message's content is given: as a string, or as a list of parts of which one is text."""
 
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A template's text, and the tokens that it may name (`bos_token`)."""
+    """A template's text, the tokens that it may name (`bos_token`), and what else it is told."""
 
     text: str
     tokens: Mapping[str, str] = field(default_factory=dict)
     clock: Callable[[str], str] = TODAY.strftime
+    told: Told = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What jinja has made of the text can be neither copied nor pickled; it is made anew."""
-        return ChatTemplate, (self.text, self.tokens, self.clock)
+        return ChatTemplate, (self.text, self.tokens, self.clock, self.told)
 
     def render(self, messages: Sequence[Message], form: Form, asking: bool = True) -> str:
         """The messages as one text; asking: with the beginning of the assistant's answer. RefusalError."""
@@ -46,13 +52,22 @@ class ChatTemplate:
 
         given = {"messages": told, "tools": None, "documents": None, "add_generation_prompt": asking}
         try:
-            variables = {**self.tokens, **given, "strftime_now": self.clock}
+            variables = {**DEFAULTS, **dict(self.told), **self.tokens, **given, "strftime_now": self.clock}
             return chat_sandbox.rendered(self._compiled, variables, sum(len(text) for _, text in messages))
         except RefusalError:
             raise
         except Exception as error:  # a template fails with whatever Python raises in it
             verb = "refuses" if type(error).__name__ == "TemplateError" else "fails"
             raise RefusalError(f"{verb}: {first_line(error)}") from None
+
+    @cached_property
+    def variables(self) -> tuple[str, ...]:
+        """What it asks for that the caller may set, in the order of the names. RefusalError where it cannot be read."""
+        from masc.compiler.models import chat_sandbox
+
+        self._compiled  # noqa: B018 - which says what is wrong with it
+        asked = chat_sandbox.asked(self.text)
+        return tuple(sorted(name for name in asked if name not in GIVEN and not name.endswith("_token")))
 
     @cached_property
     def _compiled(self) -> Any:
@@ -118,13 +133,15 @@ def _content(text: str, form: Form) -> object:
 @dataclass(frozen=True)
 class Chat:
     """What a template makes of conversations. form: how contents are given to it; alone, led: why it cannot be used for
-    an agent without, or with, a system text (None: it can); dated: it writes the date; start: how a prompt begins."""
+    an agent without, or with, a system text (None: it can); dated: it writes the date; start: how a prompt begins;
+    variables: what else it asks for."""
 
     form: Form
     alone: str | None
     led: str | None
     dated: bool
     start: str
+    variables: tuple[str, ...] = ()
 
 
 def _probe(role: str) -> str:
@@ -159,4 +176,11 @@ def look(template: ChatTemplate) -> Chat:
     alone, led = found[form]
     whole = next((m for m, why in ((_ALONE, alone), (_LED, led)) if why is None), None)
     start = "" if whole is None else template.render(whole, form)[:200]
-    return Chat(form, alone, led, bool(asked), start)
+    return Chat(form, alone, led, bool(asked), start, _variables(template))
+
+
+def _variables(template: ChatTemplate) -> tuple[str, ...]:
+    try:
+        return template.variables
+    except RefusalError:  # which has been found already
+        return ()

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Sized
 from typing import Any
 
-from jinja2 import nodes, pass_context
+from jinja2 import meta, nodes, pass_context
 from jinja2.environment import Template
 from jinja2.exceptions import TemplateError
 from jinja2.ext import Extension, loopcontrols
@@ -81,6 +81,12 @@ def compiled(text: str) -> Template:
     tree = _Metered().visit(sandbox.parse(text))
     tree.set_environment(sandbox)
     return Template.from_code(sandbox, sandbox.compile(tree), sandbox.make_globals(None))
+
+
+def asked(text: str) -> set[str]:
+    """The names that a template reads and does not set itself."""
+    sandbox = environment()
+    return meta.find_undeclared_variables(sandbox.parse(text)) - sandbox.globals.keys()
 
 
 def rendered(template: Template, variables: dict[str, Any], told: int) -> str:

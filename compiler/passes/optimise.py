@@ -15,11 +15,12 @@ def optimise(plan: Plan) -> Plan:
 
 
 def merge_models(plan: Plan) -> Plan:
-    """Models with one target are one model (one base in memory); models that no agent runs on are left out."""
-    first: dict[str, str] = {}
+    """Models with one target that are loaded alike are one model (one base in memory); models that no agent runs on are
+    left out."""
+    first: dict[object, str] = {}
     for model in plan.models:
-        first.setdefault(model.target, model.name)
-    name = {model.name: first[model.target] for model in plan.models}
+        first.setdefault(model.base, model.name)
+    name = {model.name: first[model.base] for model in plan.models}
     agents = tuple(replace(agent, model=name[agent.model]) for agent in plan.agents)
     used = {agent.model for agent in agents}
     return replace(plan, models=tuple(m for m in plan.models if m.name in used), agents=agents)

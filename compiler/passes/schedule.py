@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from masc.compiler.channels import CHANNELS
-from masc.compiler.ir.graph import Graph
+from masc.compiler.ir.graph import Agent, Graph
 from masc.compiler.ir.plan import Answer, BaseModel, Loss, Plan, PlanAgent, Think, Turn
 from masc.compiler.passes.order import order
+
+
+def _agent(agent: Agent) -> PlanAgent:
+    told = tuple((one.name, one.value) for one in agent.variables)
+    return PlanAgent(agent.name, agent.model, agent.lora, agent.system, agent.user, agent.shares, told)
 
 
 def schedule(graph: Graph) -> Plan:
@@ -30,8 +35,8 @@ def schedule(graph: Graph) -> Plan:
         name=graph.name,
         inputs=graph.inputs,
         outputs=tuple(output for output, _ in graph.outputs),
-        models=tuple(BaseModel(model.name, model.target) for model in graph.models),
-        agents=tuple(PlanAgent(a.name, a.model, a.lora, a.system, a.user, a.shares) for a in graph.agents),
+        models=tuple(BaseModel(model.name, model.target, model.loading) for model in graph.models),
+        agents=tuple(map(_agent, graph.agents)),
         turns=tuple(turns),
         losses=tuple(losses),
         train=graph.train,

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from masc.compiler.ir.adapter import Lora
+from masc.compiler.ir.graph import Model
 from masc.compiler.ir.resolved import Resolved
 from masc.compiler.models.content import model_hash
 from masc.compiler.models.facts import ModelFacts
-from masc.compiler.models.locate import HUB_ID, locate_model
+from masc.compiler.models.locate import HUB_ID, Location, locate_model
 from masc.compiler.models.peft import AdapterFacts, differences, locate_adapter, read_adapter, wrong_tensors
 from masc.compiler.models.size import projections
 from masc.dsl import syntax
@@ -20,17 +21,17 @@ from masc.dsl.source import Span
 def started(resolved: Resolved, facts: Mapping[str, ModelFacts], base: Path) -> Iterator[Diagnostic]:
     """What speaks against the adapters that agents in the graph begin with. facts: by model's name, as far as known;
     base: what relative folders are relative to."""
-    targets = {model.name: model.target for model in resolved.models}
+    models = {model.name: model for model in resolved.models}
     for name in resolved.mentions:
         agent = resolved.agent(name)
-        if agent.lora is None or agent.lora.start is None or agent.shares or agent.model not in targets:
+        if agent.lora is None or agent.lora.start is None or agent.shares or agent.model not in models:
             continue
         adapts = (m for m in resolved.written[name].members if isinstance(m, syntax.Adapt) and m.start is not None)
         span = next((member.start.span for member in adapts if member.start is not None), agent.span)
-        yield from _of(name, agent.lora, targets[agent.model], facts.get(agent.model), base, span)
+        yield from _of(name, agent.lora, models[agent.model], facts.get(agent.model), base, span)
 
 
-def _of(agent: str, lora: Lora, target: str, facts: ModelFacts | None, base: Path, span: Span) -> Iterator[Diagnostic]:
+def _of(agent: str, lora: Lora, on: Model, facts: ModelFacts | None, base: Path, span: Span) -> Iterator[Diagnostic]:
     assert lora.start is not None
     located = locate_adapter(lora.start, base)
     folder = located[1] if located else None
@@ -42,8 +43,8 @@ def _of(agent: str, lora: Lora, target: str, facts: ModelFacts | None, base: Pat
         return  # which has been told
     if differences(lora, says):
         return  # so has that
-    yield from _base(agent, lora.start, says, target, base, span)
-    model = locate_model(target, base)
+    target, model = on.target, locate_model(on.target, base, on.loading.revision)
+    yield from _base(agent, lora.start, says, target, model, base, span)
     shapes = projections(model.folder, facts) if model and model.folder and facts else None
     if facts is None or shapes is None:
         return
@@ -56,11 +57,12 @@ def _of(agent: str, lora: Lora, target: str, facts: ModelFacts | None, base: Pat
         yield Diagnostic("E0556", message, span, hint="name an adapter that was trained on this model")
 
 
-def _base(agent: str, start: str, says: AdapterFacts, target: str, base: Path, span: Span) -> Iterator[Diagnostic]:
+def _base(
+    agent: str, start: str, says: AdapterFacts, target: str, own: Location | None, base: Path, span: Span
+) -> Iterator[Diagnostic]:
     """Whether the base model that an adapter names is the agent's: by content where both are on disk, else by name."""
     hint = "name an adapter that was trained on this model"
     named = says.base
-    own = locate_model(target, base)
     theirs = locate_model(named, base) if named else None
     if own and own.folder and theirs and theirs.folder and theirs.folder.is_dir():
         same = own.folder.resolve() == theirs.folder.resolve() or model_hash(own.folder) == model_hash(theirs.folder)

@@ -11,6 +11,7 @@ from masc.compiler.ir.graph import Agent, Gradient
 from masc.compiler.ir.plan import Sampling, Slot, Template
 from masc.compiler.language.adapters import ADAPTERS
 from masc.compiler.language.agents import ANSWER, STEPS, THINK
+from masc.compiler.language.models import read_variables
 from masc.compiler.language.options import read_options
 from masc.compiler.language.other_names import meant
 from masc.compiler.language.values import Constant, Scope, duplicate, read_value
@@ -29,11 +30,11 @@ def read_agent(
     """
     name = agent.name.text
     prompts: dict[str, Template] = {}
-    found: dict[str, Any] = {"steps": 0, "lora": Lora(), "answer": None, "shares": None}
+    found: dict[str, Any] = {"steps": 0, "lora": Lora(), "answer": None, "shares": None, "variables": ()}
     found |= {name: option.default for name, option in THINK.items()}
     first: dict[str, syntax.Member] = {}
     for member in agent.members:
-        word_of = member.role.text if isinstance(member, syntax.Say) else type(member).__name__.lower()
+        word_of = _word(member)
         if word_of in first:
             duplicate(scope, f"`{word_of}` of `{name}`", member.span, first[word_of].span)
             continue
@@ -46,6 +47,8 @@ def read_agent(
         elif isinstance(member, syntax.Adapt):
             found["lora"] = _adapt(scope, called.text, member, here)
             found["shares"] = member.of.text if member.of else None
+        elif isinstance(member, syntax.Variables):
+            found["variables"] = read_variables(scope, member.options)
         else:
             found["answer"] = Sampling(**read_options(scope, member.options, ANSWER, "`answer`"))
     if "user" not in prompts:
@@ -65,7 +68,15 @@ def read_agent(
         answer=found["answer"],
         span=called.span,
         shares=found["shares"],
+        variables=found["variables"],
     )
+
+
+def _word(member: syntax.Member) -> str:
+    """The keyword that a member begins with."""
+    if isinstance(member, syntax.Say):
+        return member.role.text
+    return "template" if isinstance(member, syntax.Variables) else type(member).__name__.lower()
 
 
 def _steps(scope: Scope, member: syntax.Think) -> int:

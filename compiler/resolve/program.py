@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from masc.compiler.ir.graph import Agent, Model
+from masc.compiler.ir.model import told_of
 from masc.compiler.ir.resolved import Resolved
 from masc.compiler.language.values import Scope, duplicate
 from masc.compiler.resolve.graph_block import resolve_graph
@@ -168,7 +169,9 @@ def _models(main: Unit, crew: list[_Member]) -> tuple[tuple[Model, ...], tuple[A
     agents = []
     for member in crew:
         model, agent = member.home.model, member.agent
-        agents.append(agent if model is None else replace(agent, model=_name_of(taken, model)))
+        if model is not None:
+            agent = replace(agent, model=_name_of(taken, model), variables=told_of(model.variables, agent.variables))
+        agents.append(agent)
     return tuple(taken.values()), tuple(agents)
 
 
@@ -176,7 +179,8 @@ def _name_of(taken: dict[str, Model], model: Model) -> str:
     """The name of a model among those that are taken, where it is put if it is not there yet."""
     stem = re.sub(r"\W", "_", PurePath(model.span.source.path).stem)
     for name in _names(model.name, stem):
-        if taken.setdefault(name, replace(model, name=name)).target == model.target:
+        named = replace(model, name=name)
+        if taken.setdefault(name, named) == named:
             return name
     raise AssertionError("there is always another name")
 

@@ -12,6 +12,7 @@ from typing import Any
 from masc.compiler.language.adapters import ADAPTERS, LORA
 from masc.compiler.language.agents import ANSWER, ROUNDS, STEPS, THINK
 from masc.compiler.language.declare import Option
+from masc.compiler.language.models import MODEL, variables
 from masc.compiler.language.train import TRAIN
 from masc.compiler.language.values import Reader
 from masc.compiler.resolve.params import FIELD_TYPES, TYPES
@@ -30,7 +31,7 @@ def schema() -> Schema:
     entries: dict[str, Schema] = {
         "mas": {"const": VERSION, "description": "The version of the language."},
         "imports": _list({"$ref": "#/$defs/import"}, "Agents, templates, models and params of other files."),
-        "models": _named(_TEXT, "Base models: a registry name, a Hugging Face id or a folder."),
+        "models": _named({"$ref": "#/$defs/model"}, "Base models: a registry name, a Hugging Face id or a folder."),
         "params": _named({"$ref": "#/$defs/param"}, "What `--set` can change."),
         "agents": _named({"$ref": "#/$defs/agent"}, "Agents, and templates of agents (those with `fields`)."),
         "graph": {"$ref": "#/$defs/graph"},
@@ -43,6 +44,7 @@ def schema() -> Schema:
         "$defs": {
             "name": _NAME,
             "import": _object(IMPORT, {"from": _TEXT, "names": _NAMES}, needed=IMPORT),
+            "model": {"anyOf": [_TEXT, _object(("from", *MODEL), {"from": _TEXT} | _options(MODEL), needed=("from",))]},
             "param": {"anyOf": [_literal(), _object(PARAM, _param(), needed=PARAM)]},
             "agent": _object(AGENT, _agent(), needed=("on",)),
             "graph": _object(GRAPH, _graph(), needed=GRAPH_NEEDS),
@@ -82,6 +84,7 @@ def _agent() -> dict[str, Schema]:
             "description": "The adapter; `none` freezes the agent, `as` shares another agent's.",
         },
         "answer": _object(ANSWER, _options(ANSWER)) | _nullable() | {"description": "The agent answers in words."},
+        "template": dict(variables.schema) | {"description": "Variables of the chat template, for this agent."},
     }
 
 

@@ -60,7 +60,7 @@ def _owner(main: Unit, members: Members, name: str, named: set[str]) -> str | Di
         return Diagnostic("E0550", message, said.span, (label,), hint)
     if home.model is None or other.model is None:
         return None
-    if (home.model.name, home.model.target) != (other.model.name, other.model.target):
+    if (home.model.name, home.model.base) != (other.model.name, other.model.base):
         pairs = ((name, home), (text, other))
         labels = (Label(at.written.model.span, f"`{who}` runs on `{at.written.model.text}`") for who, at in pairs)
         message = f"`{name}` cannot share the adapter of `{text}`: they run on different models"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from masc.compiler.ir.graph import Agent
 from masc.compiler.language.values import BadValueError, Constant, Scope, duplicate, plain, show
@@ -179,6 +179,11 @@ def named_in(agent: syntax.Agent) -> set[str]:
         values = [option.value for option in member.options]
         values += [member.steps] if isinstance(member, syntax.Think) else []
         for value in values:
-            items = value.items if isinstance(value, syntax.List) else (value,)
-            names |= {item.text for item in items if isinstance(item, syntax.Name)}
+            names |= {item.text for item in _items(value) if isinstance(item, syntax.Name)}
     return names
+
+
+def _items(value: syntax.Value) -> Sequence[syntax.Value]:
+    if isinstance(value, syntax.Table):
+        return [entry.value for entry in value.entries]
+    return value.items if isinstance(value, syntax.List) else (value,)

@@ -9,7 +9,10 @@ from typing import Any
 
 from masc.compiler.files.artifacts import is_artifact
 from masc.compiler.ir.graph import Agent, Model
+from masc.compiler.ir.model import Loading
 from masc.compiler.ir.plan import TrainSettings
+from masc.compiler.language.models import MODEL
+from masc.compiler.language.options import read_options
 from masc.compiler.language.values import Scope, duplicate
 from masc.compiler.models.locate import resolve_target
 from masc.compiler.resolve.agents import read_agent
@@ -174,8 +177,11 @@ def _param(unit: Unit, param: syntax.Param, settings: Mapping[str, str]) -> None
 
 def _model(unit: Unit, model: syntax.Model) -> None:
     name, target = model.name.text, model.target
+    said = read_options(unit.scope, model.options, MODEL, "a model")
+    variables = said.pop("template", ())
     if isinstance(target.value, str) and target.value:
-        unit.models[name] = Model(name, resolve_target(target.value, unit.module.folder), target.span)
+        found = resolve_target(target.value, unit.module.folder)
+        unit.models[name] = Model(name, found, target.span, Loading(**said), variables)
         return
     unit.scope.complain("E0403", f"the model `{name}` takes a name in quotes", target.span)
     unit.models[name] = Model(name, "", model.name.span)

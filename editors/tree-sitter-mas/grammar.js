@@ -21,7 +21,7 @@ module.exports = grammar({
 
     import: ($) => seq("import", field("path", $.string), $.names),
 
-    model: ($) => seq("model", field("name", $.name), "=", field("target", $.string)),
+    model: ($) => seq("model", field("name", $.name), "=", field("target", $.string), optional($.options)),
 
     param: ($) =>
       seq("param", field("name", $.name), ":", field("type", $.name), "=", field("default", $._value)),
@@ -42,7 +42,7 @@ module.exports = grammar({
 
     field: ($) => seq(field("name", $.name), ":", field("type", $.name)),
 
-    _member: ($) => choice($.say, $.think, $.adapt, $.answer),
+    _member: ($) => choice($.say, $.think, $.adapt, $.answer, $.variables),
 
     say: ($) => seq(field("role", choice("system", "user")), $.prompt),
 
@@ -55,6 +55,8 @@ module.exports = grammar({
       ),
 
     answer: ($) => seq("answer", optional($.options)),
+
+    variables: ($) => seq("template", $.table),
 
     graph: ($) =>
       seq("graph", field("name", $.name), $.names, "->", $.outputs, "{", repeat($._statement), "}"),
@@ -92,9 +94,13 @@ module.exports = grammar({
       seq(
         field("name", $.name),
         "=",
-        field("value", $._value),
+        field("value", choice($._value, $.table)),
         optional(seq("as", field("qualifier", $.name))),
       ),
+
+    table: ($) => seq("(", $.pair, repeat(seq(",", $.pair)), optional(","), ")"),
+
+    pair: ($) => seq(field("name", $.name), "=", field("value", $._value)),
 
     _value: ($) => choice($.name, $.number, $.string, $.true, $.false, $.range, $.list),
 

@@ -25,13 +25,17 @@ def models_list() -> None:
         print(f"{name}  {entry.licence}  {where}")
 
 
-def models_fetch(name: Annotated[str, typer.Argument(help="A short name or a Hugging Face id")]) -> None:
+def models_fetch(
+    name: Annotated[str, typer.Argument(help="A short name or a Hugging Face id")],
+    revision: Annotated[str | None, typer.Option(help="Which branch, tag or commit of a Hugging Face id")] = None,
+) -> None:
     """Fetch a model, check it, convert it once."""
     from masc.backends.torch.model.fetch import resolve
+    from masc.compiler.ir.model import Loading
     from masc.compiler.models.locate import check_model
 
-    folder = resolve(name, Path.cwd())
-    if wrong := errors(check_model(name, Path.cwd())[1]):
+    folder = resolve(name, Path.cwd(), revision=revision)
+    if wrong := errors(check_model(name, Path.cwd(), loading=Loading(revision))[1]):
         raise MascError(wrong)
     print(folder)
 

@@ -14,6 +14,7 @@ from masc.compiler.channels import CHANNELS
 from masc.compiler.files.sources import row_source
 from masc.compiler.language.adapters import ADAPTERS
 from masc.compiler.language.train import TRAIN
+from masc.compiler.models.locate import check_model
 from masc.compiler.models.registry import REGISTRY
 from masc.compiler.passes.data_files import columns_there
 from masc.compiler.resolve.params import TYPES
@@ -99,6 +100,8 @@ class _Offers:
             case "option":
                 for name, option in words.OPTIONS.get(at.owner, {}).items():
                     yield self.item(name, "option", option.reads.takes, option.about, f"{name} = ")
+            case "variable":
+                yield from self._variables()
             case "value":
                 yield from self._option_values()
             case "sender" | "receiver":
@@ -169,6 +172,15 @@ class _Offers:
             yield self.item(word, "word", about=words.about_word(owner, option, word))
         if found is not None and "path" not in found.reads.takes:
             yield from self._values()
+
+    def _variables(self) -> Iterator[Item]:
+        """What the chat template of the model asks for, where it is on disk."""
+        agents = (d for d in self.declarations if isinstance(d, syntax.Agent) and d.name.text == self.at.agent)
+        name = self.at.option or next((agent.model.text for agent in agents), "")
+        for model in (d for d in self.declarations if isinstance(d, syntax.Model) and d.name.text == name):
+            facts = check_model(str(model.target.value), Path(self.path).parent)[0]
+            for variable in (facts.variables if facts else None) or ():
+                yield self.item(variable, "option", "of the chat template", text=f"{variable} = ")
 
     def _columns(self) -> Iterator[str]:
         """The columns of the first row of the data to train on."""

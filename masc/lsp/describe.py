@@ -12,8 +12,10 @@ from masc.compiler.analysis.reach import with_reach
 from masc.compiler.forms.plan_text import view_text
 from masc.compiler.ir.adapter import adapter_text
 from masc.compiler.ir.graph import Agent, Graph
+from masc.compiler.ir.model import Loading
 from masc.compiler.ir.plan import Plan, Reach, Slot, Template, Turn
 from masc.compiler.language.alignments import ALIGNMENTS
+from masc.compiler.language.models import LOADS
 from masc.compiler.models.facts import ModelFacts
 from masc.compiler.models.locate import locate_model
 from masc.compiler.models.size import lora_size, projections
@@ -145,9 +147,11 @@ def _folder(target: str, base: Path) -> Path | None:
     return location.folder if location else None
 
 
-def describe_model(name: str, target: str, base: Path, facts: ModelFacts | None) -> str:
+def describe_model(name: str, target: str, loading: Loading, facts: ModelFacts | None) -> str:
     """Markdown for a base model."""
     head = f"**model `{name}`** = `{target}`"
+    if loading.load is not None:
+        head += f"\n\nIts weights are held {LOADS[loading.load].help}."
     if facts is None:
         return f"{head}\n\nIt is not on disk, or cannot be read: nothing is known about it yet."
     heads = f"{facts.heads} heads over {facts.kv_heads} of keys and values"
@@ -155,6 +159,9 @@ def describe_model(name: str, target: str, base: Path, facts: ModelFacts | None)
     rows.append("tied embeddings" if facts.tied else "untied embeddings")
     rows += [f"up to {facts.max_positions:,} positions"] if facts.max_positions else []
     rows += [f"{len(facts.windowed)} layers see {facts.window:,} positions"] if facts.window else []
+    rows += (
+        [f"its chat template asks for {', '.join(f'`{one}`' for one in facts.variables)}"] if facts.variables else []
+    )
     return f"{head}\n\n{'; '.join(rows)}."
 
 

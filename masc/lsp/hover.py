@@ -9,6 +9,7 @@ from pathlib import Path
 from masc.compiler.channels import CHANNELS
 from masc.compiler.channels.declare import Channel
 from masc.compiler.ir.graph import Agent, Edge, Graph
+from masc.compiler.ir.model import Loading
 from masc.compiler.ir.plan import Slot, agent_of
 from masc.compiler.language.adapters import ADAPTERS
 from masc.compiler.models.facts import ModelFacts
@@ -62,6 +63,14 @@ def _supervised(file: syntax.File) -> Iterator[syntax.Supervise]:
             yield from (entry for entry in train.entries if isinstance(entry, syntax.Supervise))
 
 
+def _model(compile: Compile, symbol: Symbol, target: str) -> str:
+    """A model as the file has it. In a file without a graph nothing is known of how it is loaded."""
+    graph, base = compile(symbol.path).graph, Path(symbol.path).parent
+    model = next((each for each in graph.models if each.name == symbol.name), None) if graph else None
+    loading = model.loading if model else Loading()
+    return describe_model(symbol.name, target, loading, check_model(target, base, loading=loading)[0])
+
+
 def _order(symbol: Symbol) -> tuple[str, str]:
     return symbol.kind, symbol.path
 
@@ -73,8 +82,7 @@ def _symbol(index: Index, compile: Compile, path: str, symbol: Symbol) -> str | 
         case "model":
             node = index.declaration(symbol)
             assert isinstance(node, syntax.Model)
-            base = Path(symbol.path).parent
-            return describe_model(symbol.name, str(node.target.value), base, _facts(str(node.target.value), base))
+            return _model(compile, symbol, str(node.target.value))
         case "param":
             node = index.declaration(symbol)
             assert isinstance(node, syntax.Param)

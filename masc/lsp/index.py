@@ -171,6 +171,7 @@ class _Walk:
             match item:
                 case syntax.Model():
                     yield self._defining("model", item.name)
+                    yield from self._options(item.options, "model")
                 case syntax.Param():
                     yield self._defining("param", item.name)
                 case syntax.Agent():
@@ -206,6 +207,8 @@ class _Walk:
                         yield from _mention(member.of.span, self._find("agent", member.of.text))
                 case syntax.Answer():
                     yield from self._options(member.options, "answer", agent)
+                case syntax.Variables():
+                    yield from self._options(member.options, "template", agent)
 
     def _prompt(self, agent: syntax.Agent, prompt: syntax.Prompt) -> Iterator[Mention]:
         here = Symbol("agent", agent.name.text, self.unit.path)
@@ -247,6 +250,8 @@ class _Walk:
         if isinstance(value, syntax.List):
             for item in value.items:
                 yield from self._value(item, own, agent)
+        elif isinstance(value, syntax.Table):
+            yield from self._options(value.entries, "template", agent)
         elif isinstance(value, syntax.Name) and value.text not in own:
             yield from _mention(value.span, self._field(agent, value.text) or self._find("param", value.text))
 

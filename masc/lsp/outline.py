@@ -8,7 +8,7 @@ from typing import Literal
 
 from masc.compiler.resolve.templates import instances
 from masc.dsl import syntax
-from masc.dsl.formatter import format_channel, format_column, format_stages, format_value
+from masc.dsl.formatter import format_channel, format_column, format_options, format_stages, format_value
 from masc.dsl.source import Span
 
 Sort = Literal["import", "model", "param", "agent", "template", "member", "graph", "edge", "repeat", "train", "setting"]
@@ -37,7 +37,8 @@ def _declaration(item: syntax.Declaration) -> Entry:
             names = ", ".join(name.text for name in item.names)
             return Entry(f"import {format_value(item.path)}", names, "import", item.span, item.path.span)
         case syntax.Model():
-            return Entry(item.name.text, format_value(item.target), "model", item.span, item.name.span)
+            detail = format_value(item.target) + (f" {format_options(item.options)}" if item.options else "")
+            return Entry(item.name.text, detail, "model", item.span, item.name.span)
         case syntax.Param():
             detail = f"{item.type.text} = {format_value(item.default)}"
             return Entry(item.name.text, detail, "param", item.span, item.name.span)
@@ -68,6 +69,8 @@ def _member(member: syntax.Member) -> Entry:
             return Entry("adapt", member.kind.text, "member", member.span, member.span)
         case syntax.Answer():
             return Entry("answer", "", "member", member.span, member.span)
+        case syntax.Variables():
+            return Entry("template", format_options(member.options), "member", member.span, member.span)
 
 
 def _statements(body: Sequence[syntax.Statement]) -> Iterator[Entry]:

@@ -33,6 +33,7 @@ Wanted = Literal[
     "number",  # a param or a field
     "adapter",
     "option",
+    "variable",  # template (...)
     "value",
     "sender",  # an agent that begins a statement, or stands in brackets
     "receiver",  # an agent or an output
@@ -243,6 +244,10 @@ def _in_brackets(tokens: Sequence[Token], opened: int, agent: str) -> Place:
     before, further = tokens[opened - 1], tokens[opened - 2] if opened > 1 else None
     if head == "IMPORT":
         return Place(0, 0, "import", option=str(tokens[1]).strip('"'), taken=_texts(tokens[opened + 1 :]))
+    if str(before) == "template" or (before.type == "EQUAL" and further is not None and str(further) == "template"):
+        return _in_table(tokens, opened, agent)
+    if head == "MODEL":
+        return _in_options(tokens, opened, "model", agent)
     if not any(token.type == "LBRACE" for token in tokens[:opened]):
         return Place(0, 0, "type", owner="fields") if head == "AGENT" and last.type == "COLON" else Place(0, 0)
     if head == "GRAPH" and further is not None and further.type == "EQUAL":
@@ -250,7 +255,19 @@ def _in_brackets(tokens: Sequence[Token], opened: int, agent: str) -> Place:
     owner = str(before)
     if head == "AGENT" and owner not in (*ADAPTERS, "answer"):
         owner = "think"
-    given = _given(tokens[opened + 1 :])
+    return _in_options(tokens, opened, owner, agent)
+
+
+def _in_table(tokens: Sequence[Token], opened: int, agent: str) -> Place:
+    """Variables of a chat template, of a model or of an agent; `option`: the model, where it is one's."""
+    model = str(tokens[1]) if tokens[0].type == "MODEL" else ""
+    if tokens[-1].type in ("LPAR", "COMMA"):
+        return Place(0, 0, "variable", option=model, agent=agent, taken=_given(tokens[opened + 1 :]))
+    return Place(0, 0, "number" if tokens[-1].type == "EQUAL" else "nothing", agent=agent)
+
+
+def _in_options(tokens: Sequence[Token], opened: int, owner: str, agent: str) -> Place:
+    last, given = tokens[-1], _given(tokens[opened + 1 :])
     if last.type in ("LPAR", "COMMA"):
         return Place(0, 0, "option", owner=owner, agent=agent, taken=given)
     if last.type == "EQUAL":

@@ -10,6 +10,7 @@ from masc.compiler.language.adapters import ADAPTERS
 from masc.compiler.language.agents import ANSWER, THINK
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.language.declare import Option
+from masc.compiler.language.models import LOADS, MODEL
 from masc.compiler.language.train import TRAIN
 
 KEYWORDS: dict[str, str] = {
@@ -18,6 +19,7 @@ KEYWORDS: dict[str, str] = {
     "model": "A base model: a registry name, a Hugging Face id or a local folder.",
     "param": "A value with a name and a type, set from outside with `--set name=value`.",
     "agent": "A role on a base model: its prompts, how it thinks, what of it is trained. With fields it is a template.",
+    "template": "Variables of the model's chat template, for this agent: `template (enable_thinking = true)`.",
     "on": "The base model of an agent.",
     "system": "The system message of the agent's prompt. `{name}` is an input or what a sender says; `{{` is a brace.",
     "user": "The user's message of the agent's prompt. `{name}` is an input or what a sender says; `{{` is a brace.",
@@ -40,6 +42,7 @@ TYPES: dict[str, str] = {
 }
 
 OPTIONS: Mapping[str, Mapping[str, Option]] = {
+    "model": MODEL,
     "think": THINK,
     **{name: adapter.options for name, adapter in ADAPTERS.items()},
     "answer": ANSWER,
@@ -58,4 +61,6 @@ def about(owner: str, option: str) -> str | None:
 def about_word(owner: str, option: str, word: str) -> str:
     """What is said of a word that an option takes."""
     found = OPTIONS[owner][option]
+    if found is MODEL["load"]:
+        return f"Its weights are held {LOADS[word].help}."
     return ALIGNMENTS[word].about if found is THINK["align"] else found.about

@@ -108,7 +108,7 @@ def _sizes(compilation: Compilation) -> dict[str, Anatomy]:
     """Of the plan's models, by name."""
     found: dict[str, Anatomy] = {}
     for model in compilation.require().models:
-        location = locate_model(model.target, compilation.base)
+        location = locate_model(model.target, compilation.base, model.loading.revision)
         folder = None if location is None else location.folder
         facts = compilation.facts.get(model.name)
         sizes = None if folder is None or facts is None else anatomy(folder, facts)
@@ -122,7 +122,7 @@ def _folders(compilation: Compilation) -> dict[str, Path | None]:
     """Where the models' tokenizers are, by name; None: there is none that can be read."""
     found: dict[str, Path | None] = {}
     for model in compilation.require().models:
-        location = locate_model(model.target, compilation.base)
+        location = locate_model(model.target, compilation.base, model.loading.revision)
         folder = None if location is None else location.folder
         found[model.name] = folder if tokenized(folder) else None
     return found

@@ -224,7 +224,7 @@ def weights_key(run: Run, task: Task) -> str:
         "plan": fingerprint(plan),
         "said": [repr((turn.activation, turn.answer)) for turn in plan.unsupervised()] if run.trains else [],
         "team": _team(run) if run.trains else None,
-        "models": [_content(model.target, str(run.compilation.base)) for model in plan.models],
+        "models": _models(run, plan),
         "train": [settings, _digest(task.train_rows)] if run.trains else settings["seed"],
         "output": task.output,
         "numbers": [task.dtype or run.settings.dtype or fast_dtype(task.device), task.device],
@@ -253,8 +253,16 @@ def _team(run: Run) -> list[Any]:
 
     plan, base = run.compilation.require(), run.compilation.base
     # Layers are read now: the models may not have been on disk at compile time.
-    layers = {model.name: read_config(resolve(model.target, base)).layers for model in plan.models}
-    return [_sizes(with_reach(plan, layers)), [_content(model.target, str(base)) for model in plan.models]]
+    folders = {model.name: resolve(model.target, base, revision=model.loading.revision) for model in plan.models}
+    layers = {name: read_config(folder).layers for name, folder in folders.items()}
+    return [_sizes(with_reach(plan, layers)), _models(run, plan)]
+
+
+def _models(run: Run, plan: Plan) -> list[str | None]:
+    """What each model is, and how it is loaded where anything is said of that."""
+    base = str(run.compilation.base)
+    found = [_content(model.target, base, model.loading.revision) for model in plan.models]
+    return [*found, *(f"{model.name}{model.loading.text}" for model in plan.models if model.loading.text)]
 
 
 def _sizes(plan: Plan) -> list[str]:
@@ -267,11 +275,11 @@ def _sizes(plan: Plan) -> list[str]:
 
 
 @cache
-def _content(target: str, base: str) -> str | None:
+def _content(target: str, base: str, revision: str | None) -> str | None:
     """A model's content hash, remembered because the files are large."""
     from masc.backends.torch.model.fetch import resolve
 
-    return model_hash(resolve(target, Path(base)))
+    return model_hash(resolve(target, Path(base), revision=revision))
 
 
 def _digest(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -140,7 +140,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "never looked for",
     ),
     "an adapter": (lambda f: edit(f, "adapter_config.json", base_model_name_or_path="x"), "E0532", "adapter"),
-    "quantised": (lambda f: edit(f, "config.json", quantization_config={"quant_method": "gptq"}), "E0533", "`gptq`"),
+    "quantised": (lambda f: edit(f, "config.json", quantization_config={"quant_method": "fp8"}), "E0533", "`fp8`"),
     "code": (lambda f: edit(f, "config.json", auto_map={"AutoModelForCausalLM": "x.Y"}), "E0534", "x.Y"),
     "quantised, and nobody knows how": (lambda f: edit(f, "config.json", quantization_config={}), "E0533", "is empty"),
     "code of the tokenizer": (

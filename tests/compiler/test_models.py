@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from folders import fill
+from masc.compiler.ir.model import Loading
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.models.facts import ALLOWED, Rope, check_facts, read_config
 from masc.compiler.models.locate import (
@@ -314,6 +315,23 @@ def test_hub_model_in_its_cache(tmp_path: Path) -> None:
     assert "E0532" not in [d.code for d in found]
     fill(location.folder or Path())
     assert check_model("org/name", Path())[1] == []
+
+
+def test_revision_of_a_hub_model_in_its_cache(tmp_path: Path) -> None:
+    """A branch or tag is what its entry says, a commit its own name; what is not there is fetched later."""
+    repository = tmp_path / "hub" / "models--org--name"
+    for commit in ("abc", "def"):
+        model(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    (repository / "refs" / "v1").write_text("def")
+    for revision, commit in ((None, "abc"), ("v1", "def"), ("def", "def"), ("v2", None)):
+        location = locate_model("org/name", Path(), revision)
+        assert location is not None
+        assert location.revision == commit
+    assert [d.code for d in check_model("org/name", Path(), loading=Loading("v2"))[1]] == ["I0501"]
+    folder = model(tmp_path / "here")
+    assert [d.code for d in check_model(str(folder), Path(), loading=Loading("v1"))[1]] == ["E0539"]
 
 
 def test_misspelt_registry_name() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from masc.compiler.channels import CHANNELS
 from masc.compiler.language.adapters import ADAPTERS, LORA
 from masc.compiler.language.agents import ANSWER, THINK
+from masc.compiler.language.models import MODEL
 from masc.compiler.language.train import TRAIN
 from masc.compiler.resolve.params import FIELD_TYPES
 from masc.dsl.tokens import KEYWORDS
@@ -49,7 +50,7 @@ def test_textmate_has_the_words_of_the_option_tables() -> None:
     assert set(coloured("entity.name.type.channel")) == set(CHANNELS)
     assert set(coloured("entity.name.type.adapter")) == set(ADAPTERS)
     assert set(coloured("variable.parameter.entry")) == set(TRAIN)
-    tables = [THINK, LORA, ANSWER, *(channel.options for channel in CHANNELS.values())]
+    tables = [MODEL, THINK, LORA, ANSWER, *(channel.options for channel in CHANNELS.values())]
     options = {name for table in tables for name in table}
     assert set(coloured("variable.parameter.option")) == options
 

@@ -172,7 +172,9 @@ values = st.recursive(
     max_leaves=5,
 )
 qualifiers = st.one_of(st.none(), names)
-options = st.lists(st.builds(s.Option, st.just(AT), names, values, qualifiers), max_size=3).map(tuple)
+pairs = st.lists(st.builds(s.Option, st.just(AT), names, values), min_size=1, max_size=3).map(tuple)
+tables = st.builds(s.Table, st.just(AT), pairs)
+options = st.lists(st.builds(s.Option, st.just(AT), names, values | tables, qualifiers), max_size=3).map(tuple)
 comments = st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=8).map(str.strip)
 some_comments = st.lists(st.one_of(comments, st.none()), max_size=3).map(tuple)
 item = {"span": st.just(AT), "leading": some_comments, "trailing": st.one_of(st.none(), comments)}
@@ -206,6 +208,7 @@ members = st.one_of(
     ),
     st.builds(s.Adapt, **item, kind=st.just(s.Name(AT, "as")), options=st.just(()), of=names),
     st.builds(s.Answer, **item, options=options),
+    st.builds(s.Variables, **item, options=pairs),
 )
 groups = st.lists(names, min_size=1, max_size=3).map(lambda found: s.Group(AT, tuple(found)))
 # `repeat` at the start of a statement is the keyword, and only there.
@@ -238,7 +241,7 @@ fields = _many(st.builds(s.Field, st.just(AT), names, names), 2)
 outputs = st.lists(names, min_size=1, max_size=2).map(tuple)
 declarations = st.one_of(
     st.builds(s.Import, **item, path=paths, names=some_names),
-    st.builds(s.Model, **item, name=names, target=paths),
+    st.builds(s.Model, **item, name=names, target=paths, options=options),
     st.builds(s.Param, **item, name=names, type=names, default=values),
     st.builds(s.Agent, **block, name=names, fields=fields, model=names, members=_many(members, 4)),
     st.builds(s.Graph, **block, name=names, inputs=some_names, outputs=outputs, body=_many(statements, 4)),

@@ -145,7 +145,7 @@ def _change(running: Running, turn: Turn, prompts: list[Prompt]) -> Change | Non
     """What is fused into an agent's prompt; samples whose prompts share no token get nothing."""
     found = []
     for one in turn.of(Fuse):
-        segment, altering = running.segments[one.segment], running.altering
+        segment, altering = running.segments[one.segment].to(running.base(turn.agent).device), running.altering
         if altering is not None and not altering.crosses(turn, one):
             altering = None
         pairs = [

@@ -6,6 +6,8 @@ A link is float32 (or whatever its parameters are made), over frozen models of a
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -92,7 +94,7 @@ def between(sender: Base, receiver: Base, seed: int) -> Tensor:
         size = output.shape[1], table.shape[1]
         return torch.randn(size, generator=generator, dtype=torch.float32, device="cpu").to(table.device)
     rows, columns = (torch.tensor(side, device=table.device) for side in zip(*pairs, strict=True))
-    return START(output[rows], table[columns])
+    return START(output[rows.to(output.device)].to(table.device), table[columns])
 
 
 def _plain(token: str) -> str:
@@ -102,7 +104,7 @@ def _plain(token: str) -> str:
 
 def _fill(running: Running, turn: Turn, splice: Splice, contents: Contents, first: int) -> Filled:
     altering = running.altering
-    segment = running.segments[splice.segment]
+    segment = _arrived(running, turn, splice)
     real = _sent(segment, splice)
     counts = real.sum(1)
     probed = altering is not None and altering.crosses(turn, splice)
@@ -116,6 +118,12 @@ def _fill(running: Running, turn: Turn, splice: Splice, contents: Contents, firs
     if altering is not None and probed:
         vectors = altering.vectors(vectors, splice.segment, splice.stop)
     return Filled(splice, real.shape[1], vectors, _gate(running, turn, splice, real))
+
+
+def _arrived(running: Running, turn: Turn, splice: Splice) -> Segment:
+    """What is sent of a segment, where the receiver is computed."""
+    segment = replace(running.segments[splice.segment], layers=())
+    return segment.to(running.base(turn.agent).device)
 
 
 def _free(name: str, content: dict[str, Content]) -> str:
@@ -132,7 +140,7 @@ def _sent(segment: Segment, splice: Splice) -> Tensor:
 def _gate(running: Running, turn: Turn, splice: Splice, real: Tensor) -> Tensor | None:
     """How far the vectors are open, [B, N] in their order: as far as the edge's gate, and as the sender's own columns
     that they are made of."""
-    segment = running.segments[splice.segment]
+    segment = _arrived(running, turn, splice)
     gate = running.gate(turn, splice)
     own: Tensor | None = None
     if splice.part == "all" and segment.gate is not None:

@@ -100,10 +100,15 @@ class Modules(nn.Module):
             if (make := BRINGING[arrival.kind].link) is not None and key not in self.across:
                 self.across[key] = make(arrival, self.base(sender), self.base(turn.agent), self.seed, key)
                 if arrival.gated:
-                    self.across[key].gate = Gate().to(self.device, self.base(turn.agent).wide)
+                    self.across[key].gate = self._gate(turn)
         for gate in (gate for entry in turn.sees for gate in entry.gates):
             if (key := gate_text(gate)) not in self.across:
-                self.across[key] = nn.ModuleDict({"gate": Gate().to(self.device, self.base(turn.agent).wide)})
+                self.across[key] = nn.ModuleDict({"gate": self._gate(turn)})
+
+    def _gate(self, turn: Turn) -> Gate:
+        """A fresh gate of an edge into a turn, where its agent is computed."""
+        base = self.base(turn.agent)
+        return Gate().to(base.device, base.wide)
 
     def link(self, kind: str, sender: str, receiver: str) -> nn.Module:
         """The trained link of an edge between two agents. kind: its channel."""
@@ -130,7 +135,7 @@ class Modules(nn.Module):
     def sparsity(self) -> Tensor:
         """How many gates of edges are open, as training counts them: a scalar with a gradient, for loops of one's own.
         What the trainer adds to the loss is `sparsity` times this."""
-        prices = [gate.price for gate in self.gates().values()]
+        prices = [gate.price.to(self.device) for gate in self.gates().values()]
         return torch.stack(prices).sum() if prices else torch.zeros((), dtype=torch.float32, device=self.device)
 
     def base(self, agent: str) -> Base:
@@ -147,6 +152,7 @@ class Modules(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the first model is computed, and what is summed over all of them."""
         return next(self.parameters()).device
 
     def begin(self, agent: str, folder: Path) -> None:
@@ -192,5 +198,5 @@ class Modules(nn.Module):
         for model in self.plan.models:
             base = self.bases[f"model_{model.name}"]
             assert isinstance(base, Base)
-            records.append(ModelRecord(model.name, model.target, hash=model_hash(base.folder)))
+            records.append(ModelRecord(model.name, model.target, model.loading.revision, model_hash(base.folder)))
         return tuple(records)

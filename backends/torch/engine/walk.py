@@ -45,6 +45,11 @@ from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.plan import Across, Think, Turn, agent_of
 
 
+def _beside(draws: Tensor | None, gate: nn.Module) -> Tensor | None:
+    """What a gate is drawn from, where it is."""
+    return None if draws is None else draws.to(next(gate.parameters()).device)
+
+
 class Walk:
     """One pass over the plan's turns for one batch of rows."""
 
@@ -84,7 +89,7 @@ class Walk:
         self.sights = sights(self.plan)
         draws = {} if opening is None else opening.gates
         with torch.no_grad() if opening is not None and opening.judged else nullcontext():
-            self.gates = {name: gate(draws.get(name)) for name, gate in modules.gates().items()}
+            self.gates = {name: gate(_beside(draws.get(name), gate)) for name, gate in modules.gates().items()}
         """How far the gates of edges are open in this pass, by the edge's name: [B] or [1]."""
         self.plain = plain(self.gates)
         # Without the edge that is probed a gate may have a say that has none beside it.
@@ -205,7 +210,7 @@ class Walk:
         crossed: Tensor | None = None
         views = self.sights[name]
         if self.probe is None:
-            past = look(views, self.segments, self.opening, base.layers, base.rotate, self.open)
+            past = look(views, self.segments, self._opened(base), base.layers, base.rotate, self.open)
         else:
             past, crossed = self.probe.look(name, views, self.segments, base.layers, base.rotate, self.open)
         self.pasts[name] = past
@@ -226,9 +231,13 @@ class Walk:
         steps = 0 if turn.think is None else turn.think.steps
         self.positions += sum(prompt.lengths) + steps * len(prompts) + (0 if label is None else sum(label.lengths))
 
+    def _opened(self, base: Base) -> Opening | None:
+        """Where training stands, on a model's device."""
+        return None if self.opening is None else self.opening.of(slice(None), base.device)
+
     def _crossing(self, turn: Turn, arrived: Arriving, prompts: Sequence[Prompt]) -> Tensor:
         """Which columns of the first row's prompt hold vectors that came through the probed edge, bool [P]."""
-        found = torch.zeros(len(prompts[0].ids), dtype=torch.bool, device=self.modules.device)
+        found = torch.zeros(len(prompts[0].ids), dtype=torch.bool, device=self.base(turn.agent).device)
         first = 0
         for part in arrived.parts:
             if part.width and self.probe is not None and self.probe.crosses(turn, part.arrival):

@@ -259,7 +259,7 @@ def evaluate(
         pass_at={k: _mean([pass_at(n, repeat, k) for n in rights]) for k in sizes(repeat)} if repeat > 1 else {},
         majority=_mean([_majority(how, found) for found in by_row]) if repeat > 1 and not how.runs_code else None,
         decoding=decodings_json(program.plan, decoding),
-        dtype=str(program.base(program.plan.agents[0].name).model.dtype).removeprefix("torch."),
+        dtype=program.base(program.plan.agents[0].name).held,
         device=str(program.device),
         engine=engine,
     )

@@ -47,7 +47,7 @@ def _targets(base: nn.Module, lora: Lora, agent: str) -> list[str]:
     present = {
         name.split(".")[-2 if name.endswith("base_layer") else -1]
         for name, module in decoder.named_modules()
-        if isinstance(module, nn.Linear) and ".lora_" not in name
+        if _is_linear(module) and ".lora_" not in name
     } - (_OF_EXPERTS if packed else set())
     wanted: set[str] = set()
     for target in lora.targets:
@@ -59,6 +59,11 @@ def _targets(base: nn.Module, lora: Lora, agent: str) -> list[str]:
             hint=f"it has {', '.join(sorted(present))}",
         )
     return sorted(wanted)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear map, of numbers or of quantised ones (GPTQ's and AWQ's are classes of their own)."""
+    return isinstance(module, nn.Linear) or hasattr(module, "qweight")
 
 
 def add(base: nn.Module, agent: str, lora: Lora, seed: int) -> None:

@@ -22,12 +22,14 @@ from masc.backends.torch.model.applying import Aliases, Projections, is_still, u
 from masc.backends.torch.model.attention import Columns, block_mask
 from masc.backends.torch.model.characters import Characters
 from masc.backends.torch.model.folded import Folded
-from masc.backends.torch.model.loading import load
+from masc.backends.torch.model.loading import load as read
+from masc.backends.torch.model.loading import method_of
 from masc.backends.torch.model.lora import groups_of, projections
 from masc.backends.torch.model.rotation import NEAR, Rotation, candidates, fitting
 from masc.backends.torch.model.segments import KeysValues, Past
 from masc.compiler.files.reading import read_json
 from masc.compiler.ir.adapter import Lora
+from masc.compiler.language.models import LOADS, QUANTISED
 from masc.compiler.models.chat import ChatTemplate, Form, look, unused
 from masc.compiler.models.families import family_of
 from masc.compiler.models.folder.templates import read_template
@@ -41,9 +43,14 @@ TOKENIZING = threading.RLock()
 class Base(nn.Module):
     """One frozen causal language model. It is in memory once, however many agents share it."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+    def __init__(
+        self, folder: Path, dtype: torch.dtype, load: str | None = None, device: torch.device | str | None = None
+    ) -> None:
+        """load: of `LOADS` (None: in the dtype); device: where it is put (None: on the CPU)."""
         super().__init__()
-        self.model, self.tokenizer = load(folder, dtype)
+        self.load = load
+        dtype = getattr(torch, (load and LOADS[load].dtype) or str(dtype).removeprefix("torch."))
+        self.model, self.tokenizer = read(folder, dtype, load if load in QUANTISED else None, device)
         path = folder / "tokenizer_config.json"
         self.tokens: dict[str, Any] = read_json(path) if path.exists() else {}
         """What `tokenizer_config.json` says."""
@@ -108,6 +115,14 @@ class Base(nn.Module):
     def device(self) -> torch.device:
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    @property
+    def held(self) -> str:
+        """In which numbers it is held, in words: its dtype, and what its projections are quantised to."""
+        own = str(self.model.dtype).removeprefix("torch.")
+        method = method_of(getattr(self.model.config, "quantization_config", None))
+        said = self.load if self.load in QUANTISED else method
+        return own if said is None else f"{own} and {said}"
 
     @property
     def width(self) -> int:

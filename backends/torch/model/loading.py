@@ -1,8 +1,12 @@
-"""Loading a base model and its tokenizer from a folder: what is loaded, and what is wrong when it cannot be."""
+"""Loading a base model and its tokenizer from a folder: what is loaded, how its weights are held, and what is wrong
+when it cannot be."""
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +29,13 @@ _NAMES_OF_TEXT = {
 _SENSES = re.compile(r"vision|visual|image|audio|speech|multi_modal|mm_proj|projector")
 
 
-def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+def load(
+    folder: Path, dtype: torch.dtype, quantised: str | None = None, device: torch.device | str | None = None
+) -> tuple[Any, Any]:
     """The model and the tokenizer of a folder, no code of the folder run, nothing asked of the network or the user.
+
+    quantised: how the projections of its blocks are held (`QUANTISED`); None: as they are stored, in the dtype if they
+    are numbers. device: where it is put; None: on the CPU.
 
     E0530 where the weights are not exactly the model's own: what a checkpoint lacks would be drawn at random. E0616 for
     whatever else speaks against it, E0702 where the memory is not enough.
@@ -41,6 +50,7 @@ def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
             attn_implementation=NAME,
             use_safetensors=True,
             output_loading_info=True,
+            **_quantisation(folder, dtype, quantised, device),
             **({} if text is None else {"config": text, "key_mapping": _NAMES_OF_TEXT}),
             **asked,
         )
@@ -53,6 +63,8 @@ def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     finally:
         transformers_logging.enable_progress_bar()
     model, info = loaded
+    if device is not None and not hasattr(model, "hf_quantizer"):
+        model.to(device)
     wrong = {what: sorted(map(str, info.get(f"{what}_keys") or ())) for what in ("missing", "mismatched", "unexpected")}
     if text is not None:  # what it sees and hears with is left out
         wrong["unexpected"] = [name for name in wrong["unexpected"] if not _SENSES.search(name)]
@@ -60,6 +72,57 @@ def load(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
         message = f"the weights in {folder} are not those of its config.json: {'; '.join(found)}"
         raise fail("E0530", message, hint="copy or fetch the model again")
     return model, tokenizer
+
+
+def _quantisation(folder: Path, dtype: torch.dtype, asked: str | None, device: Any) -> dict[str, Any]:
+    """What transformers is told of quantised weights: they are made, or read, where they are computed."""
+    if asked is None and method_of(read_json(folder / "config.json").get("quantization_config")) is None:
+        return {}
+    place = {"device_map": {"": device or "cpu"}}
+    return place if asked is None else place | {"quantization_config": _CONFIGS[asked](dtype)}
+
+
+def method_of(said: Any) -> str | None:
+    """What a `quantization_config`, a mapping or transformers' own object, says that weights are quantised by."""
+    if said is None:
+        return None
+    body = said if isinstance(said, dict) else said.to_dict()
+    found = body.get("quant_method")
+    return str(getattr(found, "value", found) or "bitsandbytes")
+
+
+def bytes_of(model: Any) -> int:
+    """Bytes that a model holds, the scales of bitsandbytes' weights included, tensors that are tied once."""
+    found = {}
+    for one in (*model.parameters(), *model.buffers()):
+        state = getattr(one, "quant_state", None)
+        for part in (one, getattr(state, "absmax", None), getattr(one, "SCB", None)):
+            if isinstance(part, torch.Tensor):
+                found[part.data_ptr()] = part.numel() * part.element_size()
+    return sum(found.values())
+
+
+def _bitsandbytes(dtype: torch.dtype, **said: Any) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    # It would say in every pass that int8 computes in float16.
+    logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
+    return BitsAndBytesConfig(**said, bnb_4bit_compute_dtype=dtype)
+
+
+def _torchao(dtype: torch.dtype) -> Any:
+    from torchao.quantization import Float8WeightOnlyConfig  # type: ignore[import-not-found, unused-ignore]
+    from transformers import TorchAoConfig
+
+    return TorchAoConfig(Float8WeightOnlyConfig())
+
+
+_CONFIGS: Mapping[str, Callable[[torch.dtype], Any]] = {
+    "nf4": partial(_bitsandbytes, load_in_4bit=True, bnb_4bit_quant_type="nf4"),
+    "int8": partial(_bitsandbytes, load_in_8bit=True),
+    "float8": _torchao,
+}
+"""What transformers is told, by way of holding weights; each takes the dtype that is computed in."""
 
 
 def no_memory(error: Exception) -> MascError | None:

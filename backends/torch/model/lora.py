@@ -54,7 +54,14 @@ def projections(
 
 def _plain(layer: LoraLayer, agent: str) -> bool:
     dropped = getattr(layer.lora_dropout[agent], "p", 0)
-    return type(layer.get_base_layer()) is nn.Linear and agent not in layer.lora_magnitude_vector and not dropped
+    return is_plain(layer) and agent not in layer.lora_magnitude_vector and not dropped
+
+
+def is_plain(layer: LoraLayer) -> bool:
+    """Whether what an adapter sits on is a matrix of numbers. Quantised weights are of other modules (bitsandbytes,
+    GPTQ), or of tensors of their own (torchao)."""
+    own: Any = layer.get_base_layer()
+    return type(own) is nn.Linear and type(own.weight.data) is Tensor
 
 
 @dataclass(frozen=True, eq=False)

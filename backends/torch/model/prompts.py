@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from masc.backends.torch.data.values import Row, names_of, text_of
@@ -146,7 +146,8 @@ def _render(base: Texts, agent: PlanAgent, without: Sequence[tuple[str, bool]]) 
     else:
         messages: list[Message] = [] if system is None else [("system", system)]
         try:
-            text = base.template.checked([*messages, ("user", user)], base.form)
+            template = replace(base.template, told=agent.variables) if agent.variables else base.template
+            text = template.checked([*messages, ("user", user)], base.form)
         except RefusalError as refusal:
             hint = "move the `system` text into `user`" if system is not None else None
             message = f"the prompt of agent `{agent.name}` cannot be written: the model's chat template {refusal}"

@@ -45,6 +45,16 @@ class Segment:
         """Real positions of each sample, long [B]."""
         return self.real.sum(1)
 
+    def to(self, device: torch.device) -> Segment:
+        """The same on another device; gradients come back. Nothing is copied where it is there already."""
+        if self.real.device == device:
+            return self
+        layers = tuple((keys.to(device), values.to(device)) for keys, values in self.layers)
+        hidden, gate = (None if one is None else one.to(device) for one in (self.hidden, self.gate))
+        return replace(
+            self, layers=layers, real=self.real.to(device), start=self.start.to(device), hidden=hidden, gate=gate
+        )
+
     def end(self, part: str) -> Tensor:
         """The position after the last one (of the latents, if `part` says so), long [B]."""
         real = self.real[:, : self.prompt + self.latents] if part == "latents" else self.real

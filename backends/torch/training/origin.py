@@ -128,7 +128,7 @@ def _kept(program: Program) -> str:
 
 
 def _dtype(program: Program) -> str:
-    return ", ".join(sorted({str(program.base(agent.name).model.dtype)[6:] for agent in program.plan.agents}))
+    return ", ".join(sorted({program.base(agent.name).held for agent in program.plan.agents}))
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

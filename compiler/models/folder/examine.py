@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from masc.compiler.files.reading import read_json
+from masc.compiler.language.models import METHODS
 from masc.compiler.models.chat import Chat
 from masc.compiler.models.facts import ModelFacts
 from masc.compiler.models.folder.finding import Finding, some
@@ -22,21 +23,25 @@ from masc.compiler.models.folder.tokens import Tokens, beyond, read_tokens, unem
 @dataclass(frozen=True)
 class Look:
     """What a folder holds. findings: what is to be said whatever the program; alone, led: why its chat template cannot
-    be used for agents without, or with, a system text; unembedded: added tokens that the embedding has no row for."""
+    be used for agents without, or with, a system text; unembedded: added tokens that the embedding has no row for;
+    variables: what its chat template may be told (None: it has none); method: what its weights are quantised by."""
 
     findings: tuple[Finding, ...] = ()
     alone: str | None = None
     led: str | None = None
     unembedded: tuple[str, ...] = ()
+    variables: tuple[str, ...] | None = None
+    method: str | None = None
 
 
 def examine(folder: Path, facts: ModelFacts) -> Look:
     """Look at a folder whose config.json could be read, and is of a supported type."""
     config = _of_text(_read(folder / "config.json"))
     tokenizer = _read(folder / "tokenizer_config.json")
-    found = [*_unreadable(folder), *_code(config, tokenizer), *_quantised(config), *_adapter(folder)]
+    method, unusable = _quantised(config)
+    found = [*_unreadable(folder), *_code(config, tokenizer), *unusable, *_adapter(folder)]
     if not found:
-        found += wrong_settings(config, facts) or _weights(folder, config, facts)
+        found += wrong_settings(config, facts) or _weights(folder, config, facts, method)
     found += wrong_beside(folder, tokenizer)
     tokens, wrong = read_tokens(folder, tokenizer)
     found += wrong
@@ -48,7 +53,7 @@ def examine(folder: Path, facts: ModelFacts) -> Look:
     chat, said = _chat(folder, tokenizer, tokens)
     found += said
     led, alone = (None, None) if chat is None else (chat.led, chat.alone)
-    return Look(tuple(found), alone, led, tuple(lost))
+    return Look(tuple(found), alone, led, tuple(lost), None if chat is None else chat.variables, method)
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -96,17 +101,25 @@ def _flat(item: object) -> Iterator[object]:
         yield item
 
 
-def _quantised(config: Mapping[str, Any]) -> Iterator[Finding]:
+def _quantised(config: Mapping[str, Any]) -> tuple[str | None, list[Finding]]:
+    """What its weights are quantised by, of `METHODS` (None: they are numbers), and what is wrong with that."""
     entries = ("quantization_config", "compression_config")
     settings = next((config[name] for name in entries if config.get(name) is not None), None)
     if settings == {}:
         message = "may be quantised or not: its `quantization_config` is empty"
-        yield Finding("E0533", message, "take the entry out of config.json if the weights are in floating point")
-    elif settings is not None:
-        method = settings.get("quant_method") if isinstance(settings, dict) else None
-        named = f"by `{method}`" if isinstance(method, str) else "(`quantization_config`)"
-        message = f"is quantised {named}; masc trains adapters over weights in floating point"
-        yield Finding("E0533", message, "use the model that this one was quantised from (bfloat16 or float32)")
+        return None, [
+            Finding("E0533", message, "take the entry out of config.json if the weights are in floating point")
+        ]
+    if settings is None:
+        return None, []
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    if isinstance(settings, dict) and (settings.get("load_in_4bit") or settings.get("load_in_8bit")):
+        method = "bitsandbytes"  # as its first versions wrote it
+    if isinstance(method, str) and method in METHODS:
+        return method, []
+    named = f"by `{method}`" if isinstance(method, str) else "(`quantization_config`)"
+    message = f"is quantised {named}, and masc trains adapters over {', '.join(f'`{one}`' for one in METHODS)} alone"
+    return None, [Finding("E0533", message, "use the model that this one was quantised from, with `load = nf4`")]
 
 
 def _adapter(folder: Path) -> Iterator[Finding]:
@@ -115,8 +128,8 @@ def _adapter(folder: Path) -> Iterator[Finding]:
         yield Finding("E0532", message, "name the model that it was trained on, or merge them (`merge_and_unload`)")
 
 
-def _weights(folder: Path, config: Mapping[str, Any], facts: ModelFacts) -> Iterator[Finding]:
-    if facts.model_type not in KNOWN or isinstance(config.get("text_config"), dict):
+def _weights(folder: Path, config: Mapping[str, Any], facts: ModelFacts, method: str | None) -> Iterator[Finding]:
+    if method is not None or facts.model_type not in KNOWN or isinstance(config.get("text_config"), dict):
         yield from read_headers(folder)[1]
         return
     try:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from masc.compiler.files.reading import read_json
 from masc.compiler.models.facts import ModelFacts
@@ -34,7 +35,10 @@ def look_at(folder: Path, facts: ModelFacts) -> Look:
         known = read_json(path)
         if known["state"] == state:
             found = tuple(Finding(**each) for each in known["look"].pop("findings"))
-            return Look(findings=found, **known["look"] | {"unembedded": tuple(known["look"]["unembedded"])})
+            rest: dict[str, Any] = {
+                name: tuple(one) if isinstance(one, list) else one for name, one in known["look"].items()
+            }
+            return Look(findings=found, **rest)
     seen = examine(folder, facts)
     with suppress(OSError):
         _write(path, json.dumps({"state": state, "look": asdict(seen)}))

@@ -2,7 +2,7 @@
 
 ["mas" "import"] @keyword.import
 ["model" "param" "agent" "graph" "train" "on"] @keyword
-["system" "user" "think" "adapt" "answer" "as" "from"] @keyword
+["system" "user" "think" "adapt" "answer" "template" "as" "from"] @keyword
 "repeat" @keyword.repeat
 
 (number) @number
@@ -31,6 +31,7 @@
 (adapt agent: (name) @type)
 (channel kind: (name) @function.builtin)
 (option name: (name) @property)
+(pair name: (name) @property)
 (setting name: (name) @property)
 
 (graph name: (name) @namespace)

@@ -8,6 +8,7 @@ import pytest
 
 from editor import MAIN, ROLES, desk
 from masc.compiler.language.alignments import ALIGNMENTS
+from masc.compiler.language.models import LOADS
 from masc.lsp.completion import Item, complete
 
 DECLARATIONS = {"import", "model", "param", "agent", "graph", "train"}
@@ -30,6 +31,8 @@ graph relay(question, hint) -> answer {
 }
 """
 
+MEMBERS = {"system", "user", "think", "adapt", "answer", "template"}
+
 
 def offered(folder: Path, text: str, **others: str) -> list[Item]:
     at = desk(folder, text, **others)
@@ -50,8 +53,10 @@ def labels(folder: Path, text: str, **others: str) -> set[str]:
         (HEAD + "‸" + GRAPH, DECLARATIONS),
         (HEAD + "agent a on ‸" + GRAPH, {"small"}),
         (HEAD + "agent a on sm‸ {\n}" + GRAPH, {"small"}),
-        (HEAD + "agent a on small {\n  ‸\n}" + GRAPH, {"system", "user", "think", "adapt", "answer"}),
-        (HEAD + "agent a on small {\n  thnk 3\n  ‸\n}" + GRAPH, {"system", "user", "think", "adapt", "answer"}),
+        (HEAD + "agent a on small {\n  ‸\n}" + GRAPH, MEMBERS),
+        (HEAD + "agent a on small {\n  thnk 3\n  ‸\n}" + GRAPH, MEMBERS),
+        ('mas 1\nmodel m = "x" (load = nf4, ‸)', {"revision", "template", "device"}),
+        ('mas 1\nmodel m = "x" (load = ‸)', {*LOADS}),
         (HEAD + "agent a on small {\n  think ‸\n}" + GRAPH, {"many", "told", "depth"}),
         (HEAD + "agent a(deep: int) on small {\n  think ‸\n}" + GRAPH, {"deep", "many", "told", "depth"}),
         (HEAD + "agent a(deep: ‸) on small {\n}" + GRAPH, {"int", "float", "bool", "text", "input"}),

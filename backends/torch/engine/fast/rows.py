@@ -104,12 +104,17 @@ class SideBySide:
         self.texts = {name: [row.texts[name] for row in rows] for name in sent if name in rows[0].texts}
         self.prompts = {name: [row.prompts[name] for row in rows] for name in sent if name in rows[0].prompts}
         self.segments = {
-            name: _padded([row.stretches[name] for row in rows], plan.turn(name).changed, self.device) for name in sent
+            name: _padded([row.stretches[name] for row in rows], plan.turn(name).changed, self._place(name))
+            for name in sent
         }
 
     @property
     def device(self) -> torch.device:
         return self.modules.device
+
+    def _place(self, segment: str) -> torch.device:
+        """Where a segment was written."""
+        return self.base(agent_of(segment)).device
 
     def base(self, agent: str) -> Base:
         return self.modules.base(agent)
