@@ -88,7 +88,10 @@ def _nothing(folder: Path) -> Finding:
         save = "in an environment that you trust: `AutoModelForCausalLM.from_pretrained(d).save_pretrained(d)`"
         return Finding("E0532", message, f"use a version of it with `{ONE}`, or write one {save}")
     if others := [n for n in names if n.endswith((".gguf", ".ggml", ".h5", ".msgpack", ".onnx", ".npz"))]:
-        return Finding("E0532", f"has its weights in {some(others)}, which masc does not read", f"it reads `{ONE}`")
+        hint = f"it reads `{ONE}`"
+        if (name := others[0]).endswith(".gguf"):
+            hint += f', which transformers writes: `from_pretrained(d, gguf_file="{name}").save_pretrained(d)`'
+        return Finding("E0532", f"has its weights in {some(others)}, which masc does not read", hint)
     if shards := [n for n in names if n.endswith(".safetensors")]:
         message = f"has weights under names that are never looked for: {some(shards)}"
         return Finding("E0532", message, f"weights lie in `{ONE}`, or in files that `{INDEX}` names")
