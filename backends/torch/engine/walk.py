@@ -233,7 +233,10 @@ class Walk:
 
     def _opened(self, base: Base) -> Opening | None:
         """Where training stands, on a model's device."""
-        return None if self.opening is None else self.opening.of(slice(None), base.device)
+        opening = self.opening
+        return (
+            opening if opening is None or opening.draws.device == base.device else opening.of(slice(None), base.device)
+        )
 
     def _crossing(self, turn: Turn, arrived: Arriving, prompts: Sequence[Prompt]) -> Tensor:
         """Which columns of the first row's prompt hold vectors that came through the probed edge, bool [P]."""
