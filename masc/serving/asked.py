@@ -5,7 +5,6 @@ A parameter that would change the answer and is not known is refused, so that no
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
@@ -16,6 +15,7 @@ from masc.compiler.analysis.decoding import Decoding
 from masc.compiler.language.agents import DECODING
 from masc.dsl.diagnostics import did_you_mean
 from masc.serving.errors import wrong
+from masc.serving.names import fresh_seed
 
 Messages = list[dict[str, Any]]
 
@@ -123,7 +123,7 @@ class Body(BaseModel):
             decoding = Decoding(**given, stop=self.stop)  # type: ignore[arg-type]
         except ValueError as error:  # numbers have been looked at
             raise wrong("stop", str(error)) from None
-        return decoding if self.seed is not None else replace(decoding, seed=secrets.randbelow(1 << 31))
+        return decoding if self.seed is not None else replace(decoding, seed=fresh_seed())
 
 
 def only_chosen(param: str, count: int | None) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hmac
 import re
 import time
-import uuid
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from masc.serving.errors import RefusalError
 from masc.serving.metrics import Metrics
+from masc.serving.names import fresh_id
 from masc.terminal.console import say
 
 _ID = re.compile(rb"[!-~]{1,128}")
@@ -36,7 +36,7 @@ class Door:
             return
         headers: dict[bytes, bytes] = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        name = given if _ID.fullmatch(given) else uuid.uuid4().hex.encode()
+        name = given if _ID.fullmatch(given) else fresh_id().encode()
         begun, status, size = time.monotonic(), 499, 0  # 499: nobody was there any more
 
         async def sending(message: Message) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from masc.serving.asked import Question
 from masc.serving.choices import Choice, Token
 from masc.serving.errors import RefusalError
+from masc.serving.names import fresh_id
 
 
 def event(data: dict[str, Any], name: str | None = None) -> str:
@@ -34,7 +34,7 @@ class Reply(ABC):
 
     def __init__(self, question: Question) -> None:
         self.question = question
-        self.id = f"{self.prefix}{uuid.uuid4().hex}"
+        self.id = f"{self.prefix}{fresh_id()}"
         self.created = int(time.time())
 
     @abstractmethod
@@ -159,7 +159,7 @@ class ResponseReply(Reply):
 
     def __init__(self, question: Question) -> None:
         super().__init__(question)
-        self.item = f"msg_{uuid.uuid4().hex}"
+        self.item = f"msg_{fresh_id()}"
         self._number = 0
 
     def whole(self, choices: Sequence[Choice]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from courier import Command
 from masc.serving import listening
 from support import make_program
 
@@ -192,6 +193,15 @@ def test_a_full_queue_a_timeout_a_key_and_a_server_that_goes_down(
         assert told["error"]["code"] == "timeout"
         door.draining = True
         assert client.post("/v1/chat/completions", json=ASK).status_code == 503
+
+
+def test_wrong_usage(masc: Command, folder: Path) -> None:
+    assert "courier" in masc("serve", "courier.mas", "courier.mas").err
+    (folder / "empty").write_text("\n")
+    assert masc("serve", "courier.mas", "--api-key-file", "empty").code == 2
+    assert masc("serve", "courier.mas", "--api-key-file", "none").code == 2
+    with listening.bound(listening.LOOPBACK, 0, 1) as place:
+        assert masc("serve", "courier.mas", "--port", place.getsockname()[1]).code == 2
 
 
 # -- over sockets ------------------------------------------------------------------------------------------------------
