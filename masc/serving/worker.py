@@ -23,7 +23,7 @@ from masc.backends.torch.engine.walking import Walking
 from masc.backends.torch.model import applying
 from masc.backends.torch.program import Program
 from masc.compiler.analysis.decoding import Decoding
-from masc.serving.errors import RefusalError, refusal_of
+from masc.serving.errors import RefusalError, refusal_of, wrong
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,12 @@ class Worker:
 
     @contextmanager
     def asking(self, wishes: Sequence[Wish]) -> Iterator[Inbox]:
-        """Within it these rows are answered; what is not done at its end is dropped. RefusalError (429) where too many
-        wait."""
-        if self._open and len(self._open) + len(wishes) > self.size + self.most:
+        """Within it these rows are answered; what is not done at its end is dropped. RefusalError where they are too
+        many (400), or too many wait (429)."""
+        room = self.size + self.most
+        if len(wishes) > room:
+            raise wrong("n", f"{len(wishes)} answers are asked for at once: at most {room} can be")
+        if len(self._open) + len(wishes) > room:
             raise RefusalError(429, "too many requests wait already: try again later", headers={"Retry-After": "1"})
         inbox = Inbox()
         jobs = [(Job(next(self._numbers), wish.row, 0, wish.sample, wish.decoding), wish.watched) for wish in wishes]
