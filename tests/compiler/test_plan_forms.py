@@ -41,6 +41,7 @@ from masc.compiler.ir.ranges import intersection, union, within
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.pipeline import compile_source
 from masc.dsl.diagnostics import MascError
+from masc.dsl.source import Source
 from teams import source, team
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
@@ -266,3 +267,20 @@ def test_ranges_are_sets(a: Any, b: Any) -> None:
     assert members(union(a, b)) == members(a) | members(b)
     assert members(intersection(a, b)) == members(a) & members(b)
     assert within(a, b) == (members(a) <= members(b))
+
+
+def test_a_plan_of_the_format_before_is_read() -> None:
+    """It does not say how models are loaded, nor what chat templates are told: the defaults."""
+    known = 'mas 1 model m = "org/name" agent a on m { user "{q}" answer } graph g(q) -> answer { a }'
+    plan = compile_source(Source("x.mas", known)).require()
+    body = json.loads(dump_plan(plan))
+    body["format"] = 3
+    for model in body["plan"]["models"]:
+        del model["loading"]
+    for agent in body["plan"]["agents"]:
+        del agent["variables"]
+    assert load_plan(json.dumps(body)) == plan
+    body["plan"]["models"] = None
+    with pytest.raises(MascError) as caught:
+        load_plan(json.dumps(body))
+    assert [d.code for d in caught.value.diagnostics] == ["E0511"]
