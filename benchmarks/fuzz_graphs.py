@@ -17,8 +17,8 @@ import hashlib
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -29,8 +29,6 @@ from draw_graphs import Team, draw
 from graph_hooks import held, watched
 from graph_oracle import Atom, Oracle
 from torch import Tensor
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
-from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
 
 import masc
 from masc.backends.torch.build import build
@@ -106,24 +104,6 @@ def _built(plan: Plan, folder: Path, dtype: str = "float64") -> Program:
             elif name.startswith("links."):  # off the ridge, where the map is singled out
                 parameter.add_(drawn * 0.05)
     return program
-
-
-@contextmanager
-def double_norms() -> Iterator[None]:
-    """RMSNorm computes in float32 whatever comes in; within it, in float64."""
-
-    def forward(self: Any, hidden: Tensor) -> Tensor:
-        return self.weight * hidden * torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
-
-    kinds: tuple[Any, ...] = (LlamaRMSNorm, Qwen3RMSNorm)
-    before = [kind.forward for kind in kinds]
-    for kind in kinds:
-        kind.forward = forward
-    try:
-        yield
-    finally:
-        for kind, own in zip(kinds, before, strict=True):
-            kind.forward = own
 
 
 # -- what is held -----------------------------------------------------------------------------------------------------
@@ -409,7 +389,7 @@ def run(count: int, seed: int, only: int | None = None) -> int:
     torch.set_num_threads(1)
     kinds: Counter[str] = Counter()
     failed = 0
-    with tempfile.TemporaryDirectory() as temporary, double_norms():
+    with tempfile.TemporaryDirectory() as temporary:
         folder = models(Path(temporary))
         for number in range(count) if only is None else [only]:
             try:

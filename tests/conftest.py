@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads are slow beside other work
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -41,18 +40,3 @@ def smollm2() -> Path:
     from masc.backends.torch.model.fetch import fetch
 
     return fetch("smollm2-135m")
-
-
-@pytest.fixture
-def double_norms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """RMSNorm computes in float32 whatever comes in; where rounding would hide what is wrong let it stay in float64."""
-    import torch
-    from transformers.models.llama.modeling_llama import LlamaRMSNorm
-    from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
-
-    def forward(self: Any, hidden: Any) -> Any:
-        scale = torch.rsqrt(hidden.pow(2).mean(-1, keepdim=True) + self.variance_epsilon)
-        return self.weight * hidden * scale
-
-    monkeypatch.setattr(LlamaRMSNorm, "forward", forward)
-    monkeypatch.setattr(Qwen3RMSNorm, "forward", forward)

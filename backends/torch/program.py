@@ -296,7 +296,7 @@ class Program(Modules):
             growing = self._walked(row, decoding, last)
         else:
             source = Source([Job(0, row, 0, decoding=decoding)])
-            growing = Pipeline(self, source, 1, 1).writing(last.said).growing(last.said)
+            growing = Pipeline(self, source, 1, 1).growing(last.said)
         assert last.answer is not None
         pieces = self._pieces(self.base(last.agent), decoding.of(last.answer).sampling, growing)
         while True:

@@ -54,8 +54,8 @@ class Team:
     # -- running -----------------------------------------------------------------------------------------------------
 
     def token(self, batch: int, bandwidth: float, rate: float) -> Row:
-        """Milliseconds of a decoded token: a longer answer less a shorter one."""
-        given, few, many = rows(batch), 2, 2 + self.tokens
+        """Milliseconds of a decoded token: a longer answer less a shorter one. In both the passes are recorded."""
+        given, few, many = rows(batch), 2 + self.tokens, 2 + 2 * self.tokens
         ours = self._difference(
             lambda: self.made.generate(given, max_tokens=many), lambda: self.made.generate(given, max_tokens=few)
         )
@@ -65,6 +65,17 @@ class Team:
         numbers = self.layers + self.head
         floor = 1000 * max(2 * numbers / bandwidth, 2 * numbers * batch / rate)
         return compared(ours / self.tokens, theirs / self.tokens, floor)
+
+    def answer(self, batch: int, bandwidth: float) -> Row:
+        """Milliseconds of a whole answer, from prompts to text; plain: a model that reads as many positions, and says
+        as many tokens. Floor: that of the tokens and latent steps."""
+        given, many = rows(batch), 2 + self.tokens
+        ours = self.device.median(lambda: self.made.generate(given, max_tokens=many), self.times, 2)
+        plain = PlainDecoder(self.model, batch, seen(self.made, given[0]), many)
+        theirs = self.device.median(lambda: plain.decode(plain.prefill(), many - 1), self.times)
+        steps = self.latents * (AGENTS - 1)
+        floor = 2000 * (self.layers * (many + steps) + self.head * many) / bandwidth
+        return compared(ours, theirs, floor)
 
     def latent(self, batch: int, bandwidth: float, rate: float) -> Row:
         """Milliseconds of a latent step: a team with more of them less one with fewer."""
@@ -103,6 +114,7 @@ class Team:
         """Milliseconds of a step of the optimiser, and how much memory it takes beside the weights. checkpoint: as the
         `train` entry."""
         given = rows(batch, ANSWER)
+        self.made.free()
         with torch.no_grad():
             positions = self.made(given[:1]).positions
         taken: list[float] = []
@@ -152,8 +164,9 @@ def parts(ceilings: Mapping[str, float]) -> Iterator[tuple[str, Callable[[Team],
     """What is measured of a team, the most important figures first."""
     both = ceilings["bandwidth"], ceilings["rate"]
     yield "token, batch 1", lambda team: team.token(1, *both)
-    yield "training step, batch 8", lambda team: team.training(8, ceilings["rate"], "none")
     yield "token, batch 32", lambda team: team.token(32, *both)
+    yield "answer, batch 1", lambda team: team.answer(1, ceilings["bandwidth"])
     yield "latent step, batch 1", lambda team: team.latent(1, *both)
+    yield "training step, batch 8", lambda team: team.training(8, ceilings["rate"], "none")
     yield "training step, batch 8, recomputed", lambda team: team.training(8, ceilings["rate"], "agent")
     yield "launched a token, batch 1", lambda team: team.launched(1)

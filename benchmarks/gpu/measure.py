@@ -95,7 +95,7 @@ def measure(parts: Parts, device: Device, shapes: Mapping[str, Shape], toy: bool
         parts.run(f"identity: {name}", part)
     if "rate" in parts.found.get(CEILINGS, {}):
         for name, shape in shapes.items():
-            team_parts(parts, device, name, shape, 2 if toy else 7)
+            team_parts(parts, device, name, shape, 2 if toy else 3)
     for name, part in identities.further(device, toy):
         parts.run(f"identity: {name}", part)
 
@@ -148,6 +148,7 @@ def main() -> None:
     if name != "cpu" and not torch.cuda.is_available():
         raise SystemExit("torch sees no GPU here; --toy tries the script on the CPU")
     warnings.simplefilter("ignore")
+    warnings.filterwarnings("always", message="what runs on the GPU could not be recorded")
     transformers.utils.logging.disable_progress_bar()
     known = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     parts = Parts(options.json, known, options.only, options.seconds, began)

@@ -247,7 +247,6 @@ def test_recomputing_draws_nothing_anew(name: str, tiny: Path) -> None:
     assert all(torch.equal(gradients[0][name], gradients[1][name]) for name in gradients[0])
 
 
-@pytest.mark.usefixtures("double_norms")
 def test_the_gradient_of_drawn_gates_is_that_of_central_differences(tiny: Path) -> None:
     """With a channel that is still open, row by row."""
     text = chain(

@@ -327,7 +327,6 @@ DIFFERENTIABLE = {
 }
 
 
-@pytest.mark.usefixtures("double_norms")
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 def test_f_gradients_match_central_differences(name: str, tmp_path: Path) -> None:
     folder = make_model(tmp_path / "two", num_hidden_layers=2, initializer_range=0.05)

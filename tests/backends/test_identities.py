@@ -39,7 +39,6 @@ def dtype_of(name: str) -> str:
     return "float64" if "rounds" in name else "float32"
 
 
-@pytest.mark.usefixtures("double_norms")
 @pytest.mark.parametrize("name", GRAPHS)
 def test_b_a_batch_equals_batches_of_one(name: str, tiny: Path) -> None:
     check_batch(make_program(GRAPHS[name], tiny, dtype="float64").double(), 1e-8)

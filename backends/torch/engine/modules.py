@@ -18,6 +18,7 @@ from masc.backends.torch.model import adapters
 from masc.backends.torch.model.align import START
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.gates import Gate
+from masc.backends.torch.model.spaces import Spaces
 from masc.compiler.artifact import ModelRecord, model_hash
 from masc.compiler.channels.gate import gate_of
 from masc.compiler.forms.plan_text import gate_text, reach_text
@@ -38,6 +39,7 @@ class Modules(nn.Module):
         self._plan = plan
         self._history = history
         self._threads = Threads()
+        self.spaces = Spaces()
         self._trainer = Claim()
         # The prefix keeps names such as `train` or `keys` apart from the module's own attributes.
         self.bases = nn.ModuleDict({f"model_{name}": base for name, base in bases.items()})
@@ -145,10 +147,21 @@ class Modules(nn.Module):
         return base
 
     @property
+    def models(self) -> list[Base]:
+        """The base models."""
+        return [base for base in self.bases.values() if isinstance(base, Base)]
+
+    def free(self) -> None:
+        """Give back the memory that is kept to run faster: copies of adapters, slots, what was recorded."""
+        self.spaces.clear()
+        for base in self.models:
+            base.folded.clear()
+
+    @property
     def flows(self) -> bool:
         """Whether the fast engine runs it: caches of all its models have one shape in all layers, and no gate is half
         open or closed, for that engine knows what is seen and what is not, and nothing between."""
-        return self.wide_open and all(base.even for base in self.bases.values() if isinstance(base, Base))
+        return self.wide_open and all(base.even for base in self.models)
 
     @property
     def device(self) -> torch.device:

@@ -74,6 +74,11 @@ def still(quiet: bool = True) -> Iterator[None]:
         yield
 
 
+def applied() -> Applied:
+    """What this thread's passes run under."""
+    return _APPLIED.get()
+
+
 def is_still() -> bool:
     return _APPLIED.get().still
 

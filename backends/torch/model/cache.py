@@ -6,7 +6,7 @@ and then its own. What a slot does not hold, or a row does not see, is hidden by
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import Cache
 
 from masc.backends.torch.model.base import Base
+from masc.backends.torch.model.capture import Captures
 from masc.compiler.ir.ranges import Layers
 
 STEP = 64
@@ -79,6 +80,14 @@ class Slots:
         self.bias = torch.full((slots, deep, 1, 0), HIDDEN, dtype=self.dtype, device=self.device)
         self.place = torch.zeros(slots, 0, dtype=torch.long, device=self.device)
         self.length, self.position = [0] * slots, [0] * slots
+        self.rows = torch.arange(slots, device=self.device)[:, None]
+        self.captures = Captures.on(self.device)
+
+    def fits(self, base: Base, count: int, by_layer: bool) -> bool:
+        """Whether they may be used in the place of new ones."""
+        there = (self.dtype, self.device, self.bias.shape[1])
+        asked = (base.weight.dtype, base.device, base.layers if by_layer else 1)
+        return self.base is base and there == asked and count <= self.count
 
     def _empty(self, shape: tuple[int, ...]) -> Tensor:
         # Zeros: what nobody sees has the weight 0, and 0 times what memory held before need not be 0.
@@ -93,6 +102,7 @@ class Slots:
         """See to it that each slot has so many columns."""
         if columns <= self.room:
             return
+        self.captures.clear()
         more = rounded(max(columns, self.room * 3 // 2)) - self.room
         self.kv = torch.cat([self.kv, self._empty((*self.kv.shape[:4], more, self.kv.shape[5]))], 4)
         wider = torch.full((*self.bias.shape[:3], more), HIDDEN, dtype=self.dtype, device=self.device)
@@ -189,17 +199,19 @@ class Slots:
 
 class Steps:
     """Passes of one new column in each of the slots first..last, one behind the other. Nothing is asked of the device,
-    shapes stay as they are for many columns, and only what changes is made anew: what a captured or compiled step would
-    take the place of is `__call__`."""
+    shapes stay as they are for many columns, and only what changes is made anew: on a GPU a pass is recorded once and
+    then replayed (`capture.Captures`)."""
 
-    def __init__(self, slots: Slots, first: int, last: int) -> None:
+    def __init__(self, slots: Slots, first: int, last: int, expected: int, rows: Hashable = None) -> None:
+        """expected: how many passes there may be; rows: under which adapters the rows run, where passes differ in
+        that."""
         self.slots, self.first, self.last = slots, first, last
+        self.expected, self.rows = expected, rows
         device = slots.device
         length = slots.length[first:last]
         self._same = min(length) == max(length)
         self._column = torch.tensor(length, device=device)[:, None]
         self._place = torch.tensor(slots.position[first:last], device=device)[:, None]
-        self._rows = torch.arange(last - first, device=device)[:, None]
         self._cache = InPlace([], 0)
         self._width = 0
         self._kv: Tensor | None = None
@@ -216,17 +228,26 @@ class Steps:
             self._bias = slots.bias[first:last]
             self._mask = self._bias[..., : self._width]
             self._written = slots.place[first:last]
-        index = self._column[:, None, None].expand(-1, self._bias.shape[1], -1, -1)
-        self._bias.scatter_(3, index, 0)
-        mask = self._mask
-        if slots.windows is not None:
-            self._written.scatter_(1, self._column, self._place)
-            mask = slots._near(mask, self._written[:, : self._width], self._place)
-        self._cache.at = self._column[0] if self._same else (self._rows, self._column)
-        hidden = slots.base.run(inputs, self._place, mask, self._cache)
-        self._column = self._column + 1
-        self._place = self._place + 1
+        left = min(self.expected, self._width - most + 1)
+        self.expected -= 1
+        key = (first, last, self._width, self._same, self.rows)
+        given = inputs, self._column, self._place
+        hidden, self._column, self._place = slots.captures.run(self._pass, given, key, left)
         for slot in range(first, last):
             slots.length[slot] += 1
             slots.position[slot] += 1
+        return hidden
+
+    def _pass(self, inputs: Tensor, column: Tensor, place: Tensor) -> Tensor:
+        """One pass. column and place, long [n, 1], are where it writes; they move on by one."""
+        slots, mask = self.slots, self._mask
+        index = column[:, None, None].expand(-1, self._bias.shape[1], -1, -1)
+        self._bias.scatter_(3, index, 0)
+        if slots.windows is not None:
+            self._written.scatter_(1, column, place)
+            mask = slots._near(mask, self._written[:, : self._width], place)
+        self._cache.at = column[0] if self._same else (slots.rows[: self.last - self.first], column)
+        hidden = slots.base.run(inputs, place, mask, self._cache)
+        column += 1
+        place += 1
         return hidden

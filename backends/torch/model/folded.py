@@ -67,6 +67,11 @@ class Folded:
             self._kept.move_to_end(adapter)
             return found.projections
 
+    def clear(self) -> None:
+        """Give the memory of all copies back."""
+        with self._lock:
+            self._kept.clear()
+
     def _room(self, size: int, beside: Collection[str], device: torch.device) -> bool:
         """Make room for a copy of so many bytes, of those that are not needed at the same time."""
         while size > SHARE * free_memory(device):
@@ -141,7 +146,7 @@ class Grouped:
     def __init__(self, layers: Sequence[LoraLayer], adapters: Sequence[str], dtype: torch.dtype) -> None:
         self._ranks: dict[tuple[tuple[str, int], ...], Tensor] = {}
         self._dtype = dtype
-        self._rows: list[str | None] = []
+        self._chosen: dict[tuple[str | None, ...], dict[tuple[tuple[str, int], ...], Tensor]] = {}
         self.projections = bare(layers)
         with torch.inference_mode(False), torch.no_grad():
             for layer in layers:
@@ -156,15 +161,16 @@ class Grouped:
                 self.projections[layer] = partial(self._compute, layer.get_base_layer(), ranks, down, up)
 
     def choose(self, rows: Sequence[str | None], device: torch.device) -> None:
-        """Which adapter each row of the passes that follow has (None: none)."""
-        if self._rows == list(rows):
-            return
-        self._rows = list(rows)
-        for ranks in self._ranks:
-            own = {name: [float(name == other) for other, size in ranks for _ in range(size)] for name, _ in ranks}
-            none = [0.0] * sum(size for _, size in ranks)
-            chosen = [none if row is None else own.get(row, none) for row in rows]
-            self._ranks[ranks] = torch.tensor(chosen, dtype=self._dtype, device=device)[:, None]
+        """Which adapter each row of the passes that follow has (None: none). The same tensors for the same rows."""
+        known = self._chosen.get(key := tuple(rows))
+        if known is None:
+            known = self._chosen[key] = {}
+            for ranks in self._ranks:
+                own = {name: [float(name == other) for other, size in ranks for _ in range(size)] for name, _ in ranks}
+                none = [0.0] * sum(size for _, size in ranks)
+                chosen = [none if row is None else own.get(row, none) for row in rows]
+                known[ranks] = torch.tensor(chosen, dtype=self._dtype, device=device)[:, None]
+        self._ranks |= known
 
     def _compute(self, base: Any, ranks: tuple[tuple[str, int], ...], down: Tensor, up: Tensor, x: Tensor) -> Tensor:
         own: Tensor = base(x)

@@ -49,6 +49,7 @@ class Stepper:
         rank, world = self.processes.rank, self.processes.count
         torch.manual_seed(derive(settings.seed, "dropout", step, rank))
         self.program.train()
+        self.program.free()  # what runs adapters as they are now
         rounds: Rounds | None = {} if self._by_round else None
         # None of what somebody else's backward pass has left.
         self.clear()

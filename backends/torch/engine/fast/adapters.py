@@ -16,17 +16,19 @@ Adapting = Callable[[Sequence[str | None]], AbstractContextManager[None]]
 
 
 def adapting(base: Base, names: Collection[str | None], beside: Collection[str], fold: bool = True) -> Adapting:
-    """How rows run whose adapters are among these. One is folded where there is memory for a copy of the projections;
-    several are applied in one batch (DoRA is run alone). beside: all adapters that are needed in turn. fold: False: no
-    copies, whose rounding takes something from an adapter that is small beside its weights; in a long block what they
-    save is little."""
+    """How rows run whose adapters are among these. One is folded where there is memory for a copy of the projections,
+    else applied beside them; several are applied in one batch (DoRA is run alone). beside: all adapters that are needed
+    in turn. fold: False: no copies, whose rounding takes something from an adapter that is small beside its weights; in
+    a long block what they save is little."""
     layers = base.adapted
     own = [name for name in dict.fromkeys(names) if name is not None]
     if not own:
-        return _fixed(base, lambda: projecting(bare(layers)))
+        plain = bare(layers)
+        return _fixed(base, lambda: projecting(plain))
     if fold and len(own) == 1 and len(set(names)) == 1:
-        found = base.folded.of(layers, own[0], beside)
-        if found is not None:
+        with torch.no_grad():
+            found = base.folded.of(layers, own[0], beside) or base.projections(own[0])
+        if found:
             return _fixed(base, lambda: projecting(found))
     if any(name in layer.lora_magnitude_vector for layer in layers for name in own):
         assert len(own) == 1 == len(set(names)), "DoRA is run alone"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor
@@ -103,16 +104,15 @@ class Pool:
     def __init__(
         self,
         writer: Writer,
-        size: int,
+        slots: Slots,
         adapting: Adapting,
         cuts: bool,
-        fail: Callable[[Travelling, MascError], None],
+        fail: WeakMethod[Callable[[Travelling, MascError], None]],
     ) -> None:
-        """size: rows at once. cuts: an answer that reaches the model's last position ends there (else E0606). fail:
-        told of a row whose answer cannot go on."""
-        self.writer, self.adapting, self.cuts, self.fail = writer, adapting, cuts, fail
+        """slots: for the answers of as many rows as there may be at once. cuts: an answer that reaches the model's last
+        position ends there (else E0606). fail: told of a row whose answer cannot go on."""
+        self.writer, self.slots, self.adapting, self.cuts, self._fail = writer, slots, adapting, cuts, fail
         self.base = writer.base
-        self.slots = Slots(self.base, size * len(writer.turns), writer.by_layer)
         self.seats: list[Seat] = []
         self.decoded = self.wanted = 0
         self._pending = torch.zeros(0, 1, dtype=torch.long, device=self.base.device)
@@ -146,13 +146,15 @@ class Pool:
 
     def step(self, look: int = LOOK) -> list[Seat]:
         """Decode up to `look` tokens of everybody who is there. Returns who is through by that."""
+        adapters = tuple(self.writer.adapter(seat.one.turn) for seat in self.seats)
         if self._steps is None:
-            self._steps = Steps(self.slots, 0, len(self.seats))
+            most = max(seat.wants for seat in self.seats)
+            self._steps = Steps(self.slots, 0, len(self.seats), most, adapters)
             self._table = settings([seat.sampling for seat in self.seats], self._pending)
         count = max(1, min(look, *(seat.wants for seat in self.seats)))
         draws = self._draws(self.seats, count)
         tokens, values = [], []
-        with self.adapting([self.writer.adapter(seat.one.turn) for seat in self.seats]):
+        with self.adapting(adapters):
             for number in range(count):
                 hidden = self._steps(self._pending)
                 choice, value = self._chosen(hidden, self._table, draws, number)
@@ -182,7 +184,9 @@ class Pool:
                 try:
                     seat.record(self.base, int(token), score, self.cuts)
                 except MascError as error:
-                    self.fail(seat.one.row, error)
+                    fail = self._fail()
+                    assert fail is not None, "whoever runs a pool holds its stage"
+                    fail(seat.one.row, error)
 
     def leave(self) -> list[Seat]:
         """Take out who is through; the last ones move into the free slots. A row keeps what it wrote and said."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Protocol
+from weakref import WeakMethod, ref
 
 import torch
 
@@ -48,14 +49,24 @@ class Source:
 
 
 class Stage:
-    """Turns that run in one batch."""
+    """Turns that run in one batch. It does not keep its pipeline: a circle would hold the memory of both for long."""
 
     def __init__(self, flow: Pipeline, upstream: Upstream, turns: Sequence[Turn]) -> None:
-        self.flow, self.upstream = flow, upstream
+        self._flow, self.upstream = ref(flow), upstream
         self.writer = Writer(flow.modules, flow.plan, turns, flow.sights, flow.needs, flow.rows)
         self.turns = self.writer.turns
         self.last_of: list[str] = []
         """The turns of which no later stage reads anything."""
+
+    @property
+    def flow(self) -> Pipeline:
+        flow = self._flow()
+        assert flow is not None, "whoever runs a stage holds its pipeline"
+        return flow
+
+    def fail(self, row: Travelling, error: MascError) -> None:
+        """A row cannot be answered."""
+        self.flow.fail(row, error)
 
     @cached_property
     def adapting(self) -> Adapting:
@@ -110,7 +121,8 @@ class Answering(Stage):
     @cached_property
     def pool(self) -> Pool:
         flow = self.flow
-        return Pool(self.writer, flow.size, self.adapting, flow.cuts, flow.fail)
+        slots = flow.slots(self.writer, flow.size * len(self.turns))
+        return Pool(self.writer, slots, self.adapting, flow.cuts, WeakMethod(self.fail))
 
     def take(self, count: int) -> list[Travelling]:
         while not self.flow.live and len(self.done) < count and self.advance():
@@ -179,6 +191,7 @@ class Pipeline:
         self.sights = sights(self.plan)
         self.needs = needed(self.plan, self.sights)
         self._spaces: dict[str, Slots] = {}
+        self._taken: list[Slots] = []
         before = source
         self.stages: list[Stage] = []
         for turns in stages(self.plan):
@@ -194,8 +207,24 @@ class Pipeline:
     def results(self) -> Iterator[tuple[int, dict[str, Said]]]:
         """What was said for each row, by the row's number, as rows come through."""
         count = 1 if isinstance(self._last, Answering) else self.size
-        while rows := self._last.take(count):
-            yield from ((row.job.number, self.said(row)) for row in rows)
+        try:
+            while rows := self._last.take(count):
+                yield from ((row.job.number, self.said(row)) for row in rows)
+        finally:
+            self.close()
+
+    def growing(self, said: str) -> Iterator[tuple[Sequence[int], bool]]:
+        """Of a single row: the tokens of an answer as they are decoded, and whether it is done."""
+        try:
+            yield from self.writing(said).growing(said)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give back the slots: nothing will be run any more."""
+        for slots in self._taken:
+            self.modules.spaces.give(slots)
+        self._taken.clear()
 
     def admit(self, rows: Sequence[Travelling], enter: Callable[[Sequence[Travelling]], None]) -> None:
         """Let rows into a stage."""
@@ -214,7 +243,13 @@ class Pipeline:
         found = self._spaces.get(name)
         if found is None or found.count < slots or (writer.by_layer and found.bias.shape[1] == 1):
             deep = writer.by_layer or (found is not None and found.bias.shape[1] > 1)
-            found = self._spaces[name] = Slots(writer.base, max(slots, found.count if found else 0), deep)
+            found = self._spaces[name] = self.slots(writer, max(slots, found.count if found else 0), deep)
+        return found
+
+    def slots(self, writer: Writer, count: int, by_layer: bool | None = None) -> Slots:
+        """Slots for as long as it runs."""
+        found = self.modules.spaces.take(writer.base, count, writer.by_layer if by_layer is None else by_layer)
+        self._taken.append(found)
         return found
 
     def writing(self, output: str) -> Answering:

@@ -243,11 +243,13 @@ class Writer:
         """Take the latent steps of all rows that have some."""
         thoughts: list[Tensor] = []
         steps: Steps | None = None
-        for step in range(_steps(self.turns[0])):
+        whole = _steps(self.turns[0])
+        for step in range(whole):
             many = sum(_steps(one.turn) > step for one in found)
+            adapters = tuple(self.adapter(one.turn) for one in found[:many])
             if steps is None or steps.last != at + many:
-                steps = Steps(slots, at, at + many)
-            with adapting([self.adapter(one.turn) for one in found[:many]]):
+                steps = Steps(slots, at, at + many, whole - step, adapters)
+            with adapting(adapters):
                 parts = last[:many].chunk(many // (len(found) // len(self.turns)))
                 turns = zip(self.turns, parts, strict=False)
                 fed = torch.cat([self.embeds[turn.activation](part) for turn, part in turns])

@@ -1,0 +1,94 @@
+"""RMS norms as one operation: transformers writes each as eight, and as many again for the gradient.
+
+What a norm module computes is found by trying: where it is `w x / sqrt(mean(x^2) + eps)`, it is computed so here. The
+weight is frozen.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+
+def _computed(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The norm, and 1 / sqrt(mean(x^2) + eps) [..., 1], which its gradient needs."""
+    if x.is_cuda:
+        out, scale = torch.ops.aten._fused_rms_norm(x, [x.shape[-1]], weight, eps)
+        return out, scale
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True).add_(eps))
+    return (wide * scale).mul_(weight).to(x.dtype), scale
+
+
+class _Norm(torch.autograd.Function):
+    """x [..., d] and a weight [d] to w x / sqrt(mean(x^2) + eps), computed in float32 or wider and rounded once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        out, scale = _computed(x, weight, eps)
+        ctx.save_for_backward(x, weight, scale)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
+        x, weight, scale = ctx.saved_tensors
+        if x.is_cuda:
+            found = torch.ops.aten._fused_rms_norm_backward(
+                gradient.contiguous(), x, [x.shape[-1]], scale, weight, [True, False]
+            )
+            return found[0], None, None
+        unit = x * scale
+        back = gradient.to(unit.dtype) * weight
+        along = (back * unit).mean(-1, keepdim=True)
+        return back.addcmul_(unit, along, value=-1).mul_(scale).to(x.dtype), None, None
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """w x / sqrt(mean(x^2) + eps) over the last dimension, differentiable in x [..., d]."""
+    if not torch.is_grad_enabled():
+        return functional.rms_norm(x, weight.shape, weight, eps)
+    out: Tensor = _Norm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
+    return out
+
+
+def simplify(model: nn.Module) -> int:
+    """Let the norms of a model that are RMS norms be computed as one operation. Returns how many are."""
+    found = [module for module in model.modules() if _is_rms_norm(module)]
+    for module in found:
+        module.__class__ = _simple(type(module))  # type: ignore[arg-type]
+    return len(found)
+
+
+def _eps(module: nn.Module) -> float | None:
+    named = (getattr(module, name, None) for name in ("variance_epsilon", "eps"))
+    return next((float(eps) for eps in named if isinstance(eps, float)), None)
+
+
+@torch.no_grad()
+def _is_rms_norm(module: nn.Module) -> bool:
+    """Whether a module is seen to compute it, on numbers of its own."""
+    weight, eps = getattr(module, "weight", None), _eps(module)
+    if not type(module).__name__.endswith("RMSNorm") or weight is None or eps is None or weight.dim() != 1:
+        return False
+    if getattr(type(module), "simple", False) or weight.is_meta or list(module.parameters()) != [weight]:
+        return False
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(4, len(weight), generator=generator).to(weight.device, weight.dtype)
+    theirs, ours = module(x), rms_norm(x, weight, eps)
+    # Theirs is computed in float32 even in float64.
+    close = 4 * max(torch.finfo(each).eps for each in (weight.dtype, torch.float32)) * theirs.abs().max()
+    return theirs.dtype == ours.dtype and bool((theirs - ours).abs().max() <= close)
+
+
+@cache
+def _simple(kind: type[nn.Module]) -> type[nn.Module]:
+    def forward(self: Any, hidden_states: Tensor) -> Tensor:
+        return rms_norm(hidden_states, self.weight, _eps(self) or 0.0)
+
+    return type(kind.__name__, (kind,), {"forward": forward, "simple": True, "__module__": kind.__module__})
