@@ -18,6 +18,7 @@ from masc.backends.torch.data.rows import rows_of
 from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.fast.pipeline import Pipeline, Source
 from masc.backends.torch.engine.fast.rows import Job
+from masc.backends.torch.engine.given import Tokens, check_given
 from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.opening import opening_at, without_step
 from masc.backends.torch.engine.outputs import Output, Said, Scored, said_of, scored_by
@@ -70,8 +71,12 @@ class Program(Modules):
         texts: bool = True,
         probe: Probe | None = None,
         step: int | None = None,
+        answers: Mapping[str, Tokens] | None = None,
     ) -> Output:
         """Teacher-forced pass over rows. Every loss column must be there (E0604).
+
+        answers: by output (by activation: what agents tell each other) the token ids of each row's answer; they alone
+        are scored, and no column is read. See `score`.
 
         step: of training, from 0, in a loop of one's own: channels with `open = N` are as far open as they are then,
         for the rows that the trainer would draw were these its batch. Without it they are as they are in the end
@@ -83,7 +88,27 @@ class Program(Modules):
         numbers in the data, for errors. probe: what is done to an edge (`masc audit`).
         """
         rows = rows_of(rows, "rows")
+        if answers is not None:
+            check_given(self.plan, answers, len(rows), lambda agent: self.base(agent).rows)
+            return self._forward(rows, opening, recompute, indices, texts, probe, answers=answers)[0]
         return self._forward(rows, self._opened(opening, step, len(rows)), recompute, indices, texts, probe)[0]
+
+    def score(self, rows: Sequence[Row], token_ids: Tokens | Mapping[str, Tokens], output: str | None = None) -> Tensor:
+        """The log-probabilities of given tokens as the answers to rows: float32 [B, A], natural log, 0 where padded,
+        differentiable. Nothing is told as text, and no answer column is read.
+
+        token_ids: of each row's answer as they were decoded (`Said.tokens`: the token that ended it, where one did,
+        comes last), or by output, where there are several; by activation what agents tell each other, which is decoded
+        anew where it is not given. output: which one is scored (None: the first). Channels with `open = N` are closed,
+        and dropout is on in training mode alone. ValueError: other answers than rows, one without a token, a name of
+        none; E0606.
+        """
+        name = output or self.plan.outputs[0]
+        given = token_ids if isinstance(token_ids, Mapping) else {name: token_ids}
+        if name not in given:
+            raise ValueError(f"there are no token ids for `{name}`")
+        found: Output = self(rows, answers=given)
+        return -found.outputs[name].losses
 
     def _forward(
         self,
@@ -94,13 +119,16 @@ class Program(Modules):
         texts: bool = True,
         probe: Probe | None = None,
         graph: bool = False,
+        answers: Mapping[str, Tokens] | None = None,
     ) -> tuple[Output, Walk]:
         if not rows:
             raise ValueError("a forward pass needs at least one row")
         columns = {name: column for name, (_, column) in answer_columns(self.plan).items()}
-        if not texts:
+        if answers is not None:
+            columns = {}
+        elif not texts:
             columns = {name: column for name, column in columns.items() if name in self.plan.outputs}
-        walk = Walk(self, rows, opening, recompute, columns, indices, probe, graph=graph)
+        walk = Walk(self, rows, opening, recompute, columns, indices, probe, graph=graph, given=answers)
         outputs: dict[str, Scored] = {}
         tokens = 0
         for turn in walk.steps():
@@ -240,7 +268,7 @@ class Program(Modules):
     def _finish(self, walk: Walk, turn: Turn) -> list[Said]:
         state = walk.finish(turn)
         texts = walk.texts[turn.activation]
-        return [said_of(text, one.ids, one.scores, one.cut) for text, one in zip(texts, state, strict=True)]
+        return [said_of(text, one.ids, one.scores, one.cut, one.end) for text, one in zip(texts, state, strict=True)]
 
     @overload
     def generate(

@@ -68,7 +68,7 @@ class Output:
 class Said:
     """One decoded answer. ids: its tokens, without the one that ended it; logprob over `scored` tokens (that one
     included), natural log; cut: it was cut off by `max_tokens`, or at the model's last position; scores: the part of
-    each of these tokens."""
+    each of these tokens; end: the token that ended it, if one did."""
 
     text: str
     ids: tuple[int, ...]
@@ -76,7 +76,13 @@ class Said:
     scored: int
     cut: bool = False
     scores: tuple[float, ...] = ()
+    end: int | None = None
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """All that was decoded, the token that ended it included: what `scores` are of."""
+        return self.ids if self.end is None else (*self.ids, self.end)
 
 
-def said_of(text: str, ids: Sequence[int], scores: Sequence[float], cut: bool) -> Said:
-    return Said(text, tuple(ids), math.fsum(scores), len(scores), cut, tuple(scores))
+def said_of(text: str, ids: Sequence[int], scores: Sequence[float], cut: bool, end: int | None) -> Said:
+    return Said(text, tuple(ids), math.fsum(scores), len(scores), cut, tuple(scores), end)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from masc.backends.torch.channels.arrivals import Arriving, arriving, change_of
 from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.fast.adapters import adapting
+from masc.backends.torch.engine.given import Tokens
 from masc.backends.torch.engine.labels import Label, label_of
 from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.patches import patched_segment, patched_texts, patched_thinking
@@ -66,16 +67,19 @@ class Walk:
         samples: Sequence[int] | None = None,
         cuts: bool = False,
         graph: bool = False,
+        given: Mapping[str, Tokens] | None = None,
     ) -> None:
         """columns: by answer (`Turn.said`) the data column that supervises it, for teacher forcing; None: decode.
         probe: what is done to an edge, to find out whether it matters. samples: which sample of its row each one is,
         from 0 (None: the first of each); others are drawn with other seeds. cuts: an answer that reaches the model's
         last position ends there, which is told (`Decoded.cut`), instead of being an error (E0606). graph: every turn
-        keeps its gradient graph, also one that no loss is behind."""
+        keeps its gradient graph, also one that no loss is behind. given: by answer its token ids, for teacher forcing
+        without a text; they win over `columns`."""
         self.modules, self.rows, self.opening, self.recompute = modules, rows, opening, recompute
         self.here = modules.here
         self.plan = modules.plan
         self.columns = columns
+        self.given = given or {}
         self.probe, self.decoding, self.cuts, self.graph = probe, decoding, cuts, graph
         self.samples = [0] * len(rows) if samples is None else list(samples)
         self.indices = list(range(len(rows))) if indices is None else list(indices)
@@ -271,13 +275,9 @@ class Walk:
         assert self.columns is not None
         assert turn.answer is not None
         name = turn.activation
-        if (column := self.columns.get(turn.said)) is not None:
-            texts = [value(row, column, i) for row, i in zip(self.rows, self.indices, strict=True)]
-            for text, i in zip(texts, self.indices, strict=True):
-                check_size(base, [text], self._limit(base), f"row {i + 1}")
-            full = padded(base, [answer_ids(base, text) for text in texts])
-            self.labels[turn.said] = full
-            self.texts[name] = texts
+        if (told := self._told(base, turn)) is not None:
+            ids, self.texts[name] = told
+            full = self.labels[turn.said] = padded(base, ids)
             width = full.inputs.shape[1] - (not turn.read_to_end)
             lengths = tuple(min(length, width) for length in full.lengths)
             return Block(full.inputs[:, :width], full.real[:, :width], lengths)
@@ -290,6 +290,20 @@ class Walk:
         if not turn.read_to_end:
             return None
         return padded(base, [[*one.ids, *([] if one.end is None else [one.end])] for one in said])
+
+    def _told(self, base: Base, turn: Turn) -> tuple[Tokens, list[str]] | None:
+        """The tokens, the end included, and the texts that an answer is to be; None: it is not told."""
+        assert self.columns is not None
+        assert turn.answer is not None
+        if (ids := self.given.get(turn.said)) is not None:
+            said = [one[:-1] if one[-1] in base.stop_ids else one for one in ids]
+            return ids, [cut_at_stop(base.text(one), turn.answer.sampling) for one in said]
+        if (column := self.columns.get(turn.said)) is None:
+            return None
+        texts = [value(row, column, i) for row, i in zip(self.rows, self.indices, strict=True)]
+        for text, i in zip(texts, self.indices, strict=True):
+            check_size(base, [text], self._limit(base), f"row {i + 1}")
+        return [answer_ids(base, text) for text in texts], texts
 
     def _thinking(self, base: Base, turn: Turn, think: Think, batch: int) -> Thinking:
         embed = embedding(base, think.align, self.modules.links.get(turn.agent))

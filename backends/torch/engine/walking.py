@@ -61,5 +61,6 @@ class Walking:
                 if turn.said == self._output:
                     yield Growth(tuple(state[0].ids), tuple(state[0].scores))
             (one,) = walk.finished(turn, state)
-            said[turn.said] = said_of(walk.texts[turn.activation][0], one.ids, one.scores, one.cut)
+            text = walk.texts[turn.activation][0]
+            said[turn.said] = said_of(text, one.ids, one.scores, one.cut, one.end)
         return Answer(said, sum(len(prompts[0].ids) for prompts in walk.prompts.values()))

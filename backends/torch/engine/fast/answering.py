@@ -92,7 +92,7 @@ class Seat:
         whole = base.text(self.ids)
         text = cut_at_stop(whole, self.sampling)
         cut = self.end is None and text == whole
-        return said_of(text, self.ids, self.scores, cut)
+        return said_of(text, self.ids, self.scores, cut, self.end)
 
 
 class Pool:
