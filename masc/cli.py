@@ -11,7 +11,20 @@ from typing import Annotated
 
 import typer
 
-from masc.commands import comparison, cost, formatting, init, language, lsp, models, pictures, running, serving, teams
+from masc.commands import (
+    comparison,
+    cost,
+    formatting,
+    init,
+    language,
+    lsp,
+    models,
+    pictures,
+    running,
+    serving,
+    sharing,
+    teams,
+)
 from masc.commands.once import let_once
 from masc.dsl.diagnostics import fail
 from masc.terminal import streams
@@ -41,6 +54,8 @@ app.command()(comparison.compare)
 app.command()(comparison.audit)
 app.command()(pictures.draw)
 app.command()(teams.export)
+app.command()(sharing.push)
+app.command()(sharing.pull)
 app.command()(language.explain)
 app.command()(language.schema)
 app.command()(lsp.lsp)

@@ -17,11 +17,21 @@ from masc.compiler.artifact.find import locate
 from masc.compiler.artifact.gates import gates_of, with_gates
 from masc.compiler.artifact.layout import Layout, is_weights
 from masc.compiler.artifact.lock import is_other_rank, writing
-from masc.compiler.artifact.manifest import Manifest, ModelRecord, Training, known_manifest, read_manifest, versions
+from masc.compiler.artifact.manifest import (
+    Manifest,
+    ModelRecord,
+    Training,
+    dump_manifest,
+    known_manifest,
+    portable,
+    read_manifest,
+    versions,
+)
 from masc.compiler.artifact.of_training import checkpoint_above, describe_training
 from masc.compiler.artifact.read import (
     Artifact,
     base_of,
+    check_files,
     is_written,
     read_artifact,
     read_consistently,
@@ -50,9 +60,11 @@ __all__ = [
     "artifact_of",
     "atomic_write",
     "base_of",
+    "check_files",
     "check_overwrite",
     "checkpoint_above",
     "describe_training",
+    "dump_manifest",
     "gates_of",
     "has_adapters",
     "has_checkpoints",
@@ -64,6 +76,7 @@ __all__ = [
     "known_manifest",
     "locate",
     "model_hash",
+    "portable",
     "read_artifact",
     "read_consistently",
     "read_manifest",

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -79,8 +79,8 @@ class Manifest:
     """What `manifest.json` says.
 
     source       the file name of the source's copy
-    base         the folder that paths in the source are relative to; `way`: the path from the artifact to that folder,
-                 which still leads there if the whole project is moved
+    base         the folder that paths in the source are relative to (empty: it was on another machine); `way`: the path
+                 from the artifact to that folder, which still leads there if the whole project is moved
     set          what `--set` said
     files        path and sha256 of every file that masc wrote, but for checkpoints and metrics
     training     how the weights were trained; None: there are none, or it is not known
@@ -105,6 +105,19 @@ class Manifest:
         """One sha256 over the paths and checksums of all weights; None: there are none."""
         lines = [f"{name}\n{digest}\n" for name, digest in sorted(self.files) if is_weights(name)]
         return hashlib.sha256("".join(lines).encode()).hexdigest() if self.trained else None
+
+
+def portable(manifest: Manifest) -> Manifest:
+    """The same, for other machines: paths in the source are relative to the folder beside the artifact, and of the
+    folders of this machine nothing is said but their last names."""
+    training = manifest.training
+    if training is not None:
+        training = replace(training, data=_last(training.data), init_from=_last(training.init_from))
+    return replace(manifest, base="", way="..", training=training, init_from=_last(manifest.init_from))
+
+
+def _last(path: str | None) -> str | None:
+    return Path(path).name if path is not None and Path(path).is_absolute() else path
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 from masc.compiler.artifact.install import finish_install
 from masc.compiler.artifact.layout import MANIFEST, PLAN, Layout, is_weights
 from masc.compiler.artifact.manifest import Manifest, made_for, read_manifest, versions
-from masc.compiler.files.reading import read_regular
+from masc.compiler.files.reading import digest_of, read_regular
 from masc.compiler.forms.plan_json import load_plan
 from masc.compiler.ir.plan import Plan
 from masc.compiler.pipeline import Compilation
@@ -167,11 +167,28 @@ def _checked(layout: Layout, name: str, digest: str) -> bytes:
     return data
 
 
+def check_files(folder: Path, manifest: Manifest, shown: str, hint: str) -> None:
+    """Whether a folder holds every file that a manifest lists, with the content that it was written for. E0617 for one
+    of weights, E0511 for another; both call the artifact what `shown` says."""
+    for name, digest in manifest.files:
+        code = "E0617" if is_weights(name) else "E0511"
+        try:
+            found = digest_of(folder / name)
+        except OSError as error:
+            raise fail(code, f"`{shown}` is damaged: `{name}`: {error.strerror or error}", hint=hint) from None
+        if found != digest:
+            message = f"`{shown}` is damaged: `{name}` is not the file that the manifest was written for"
+            raise fail(code, message, hint=hint)
+
+
 def base_of(artifact: Artifact) -> Path:
     """The folder that paths in an artifact's source are relative to: the folder from which it was compiled. If that is
     gone because the project was moved: the folder that is now in the same place relative to the artifact."""
     root, manifest = artifact.layout.root.absolute(), artifact.manifest
-    candidates = [Path(manifest.base), *([Path(os.path.normpath(root / manifest.way))] if manifest.way else [])]
+    candidates = [
+        *([Path(manifest.base)] if manifest.base else []),
+        *([Path(os.path.normpath(root / manifest.way))] if manifest.way else []),
+    ]
     return next((folder for folder in candidates if folder.is_dir()), root.parent)
 
 
