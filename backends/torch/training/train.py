@@ -261,13 +261,12 @@ class Run:
         size = settings.batch * settings.accumulate * self.processes.count
         order = data_order(settings.seed, len(self.rows), self.done * size)
         history = []
-        trackers = self.trackers if self.processes.main else ()
-        count = self.profile if self.processes.main else None
         with (
-            Trackers(trackers, self.folder, settings, self.program.device) as tracked,
-            profiling(self.program, count, self.folder, self.show) as within,
+            Trackers(self.trackers if self.processes.main else (), self.folder, settings, self.program) as tracked,
+            profiling(self.program, self.profile if self.processes.main else None, self.folder, self.show) as within,
         ):
-            self._make_up_for()
+            tracked.draw(self.done)
+            self._make_up_for(tracked)
             for step in range(self.done, settings.steps):
                 indices = [next(order) for _ in range(size)]
                 with within():
@@ -282,7 +281,7 @@ class Run:
                 if due(settings.save_every, self.done, settings.steps):
                     self._save(optimizer)
                 if due(settings.eval_every, self.done, settings.steps):
-                    metrics.update(self._evaluated())
+                    metrics.update(self._evaluated(tracked))
         if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
             raise fail("E0701", "the weights are no longer numbers", hint="start over with a lower `rate`")
         self.program.note(dataclasses.replace(self.program.history, trained_by=self._record()))
@@ -337,14 +336,14 @@ class Run:
             message = f"`{self._metrics.path}` has no line that can be read of {what}"
             self._tell([Diagnostic("W0604", f"{message}: the weights are whole, the record is not")])
 
-    def _make_up_for(self) -> None:
+    def _make_up_for(self, tracked: Trackers) -> None:
         """Run the evaluation that a kill has cut off after the checkpoint."""
         if self.found is None or self.before is None or not due(self.before.eval_every, self.done, self.before.steps):
             return
         if not self._metrics.evaluated(self.done):
-            self._evaluated()
+            self._evaluated(tracked)
 
-    def _evaluated(self) -> Metrics:
+    def _evaluated(self, tracked: Trackers) -> Metrics:
         """Evaluate, and note what is found."""
         self.program.eval()
         try:
@@ -355,6 +354,7 @@ class Run:
         found.pop("step", None)
         if found and self.folder is not None and self.processes.main:
             self._metrics.append({"step": self.done, **found})
+        tracked.log(found, self.done)
         return found
 
     def _kept(self, diagnostic: Diagnostic) -> Diagnostic:
@@ -383,7 +383,7 @@ class Run:
             return
         if self.folder is not None:
             self._metrics.append(metrics)
-        tracked.log(metrics)
+        tracked.log(metrics, metrics["step"])
         if self.listen is not None:
             self.listen(metrics)
 
