@@ -22,6 +22,7 @@ from masc.commands.options import (
     Seed,
     Temperature,
     TopP,
+    Tracker,
     Weights,
     check_place,
     read_columns,
@@ -143,6 +144,7 @@ def audit(
     max_tokens: MaxTokens = None,
     seed: Seed = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Also write it as JSON, for `masc draw`")] = None,
+    tracker: Tracker = None,
     checkpoint: Checkpoint = None,
     weights: Weights = None,
     dtype: Dtype = None,
@@ -156,6 +158,8 @@ def audit(
     from masc.studies import auditing, provenance
 
     require(checks.scorer_problem(scorer, code=False), "--scorer")
+    for name in tracker or []:
+        require(checks.tracker_problem(name), "--tracker")
     decoding = read_decoding(temperature, top_p, max_tokens, seed)
     check_place(dtype, device)
     outputs.check_outputs({"-o": out}, locate(file, Path()), {"--data": data})
@@ -172,5 +176,7 @@ def audit(
         about["decoding"] = decodings_json(program.plan, decoding)
         atomic_write(out, auditing.to_json(result, about))
     print(auditing.text_table(result))
+    if tracker:
+        auditing.track(result, found, program, tracker, {"rows": len(rows), "scorer": scorer, "output": output})
     if out is not None:
         say(f"-> {out}")

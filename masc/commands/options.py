@@ -32,6 +32,9 @@ Checkpoint = Annotated[
     str | None, typer.Option(metavar="last|STEP", help="Take the weights of a checkpoint, not those of the last run")
 ]
 Weights = Annotated[Path | None, typer.Option(help="Take the weights of this artifact, where they fit the file")]
+Tracker = Annotated[
+    list[str] | None, typer.Option(help="Also log to tensorboard, trackio, wandb, ... (through accelerate)")
+]
 Temperature = Annotated[float | None, typer.Option(help="Of the outputs; 0: greedy \\[default: the graph's]")]
 TopP = Annotated[float | None, typer.Option("--top-p", help="Of the outputs \\[default: the graph's]")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", help="Of the outputs \\[default: the graph's]")]

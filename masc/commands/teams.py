@@ -15,6 +15,7 @@ from masc.commands.options import (
     Device,
     File,
     Sets,
+    Tracker,
     check_place,
     read_columns,
     read_sets,
@@ -64,9 +65,7 @@ def train(
         Path | None, typer.Option("--init-from", metavar="ARTIFACT", help="Begin with another artifact's adapters")
     ] = None,
     scorer: Annotated[str, typer.Option(help=f"For evaluation during training: {scorer_names(code=False)}")] = "exact",
-    tracker: Annotated[
-        list[str] | None, typer.Option(help="Also log to tensorboard, wandb, ... (through accelerate)")
-    ] = None,
+    tracker: Tracker = None,
     profile: Annotated[
         int | None,
         typer.Option("--profile", min=1, metavar="\\[N]", help=f"Profile N steps ({STEPS} if no number follows)"),

@@ -75,8 +75,24 @@ def weights_of(path: Path) -> dict[tuple[str, str], float]:
         carried = {(str(e["sender"]), str(e["receiver"])): max(0.0, float(e["carries"])) for e in edges}
     except (ValueError, KeyError, TypeError):
         raise fail("E0602", f"{path} is not what `masc audit -o` writes") from None
+    return _shares(carried)
+
+
+def _shares(carried: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], float]:
     most = max(carried.values(), default=0.0)
     return {pair: share / most if most else 0.0 for pair, share in carried.items()}
+
+
+def track(audit: Audit, found: Found, program: Program, names: Sequence[str], about: Mapping[str, Any]) -> None:
+    """Send an audit to trackers, beside what they know of the training: what each edge carries as numbers, the table,
+    and the graph with edges as thick as what they carry."""
+    from masc.backends.torch.training.trackers import Trackers
+
+    with Trackers(names, found.artifact.layout.root, about, program) as tracked:
+        numbers = {"audit/accuracy": audit.accuracy, "audit/log_likelihood": audit.log_likelihood}
+        tracked.send(numbers | {f"audit/carries/{e.sender} -> {e.receiver}": e.carries for e in audit.edges}, 0)
+        tracked.tell("audit/edges", COLUMNS, _rows(audit))
+        tracked.draw(0, "audit/graph", _shares({(e.sender, e.receiver): max(0.0, e.carries) for e in audit.edges}))
 
 
 COLUMNS = ("edge", "condition", "accuracy", "change", "log-likelihood", "change")
@@ -84,7 +100,14 @@ COLUMNS = ("edge", "condition", "accuracy", "change", "log-likelihood", "change"
 
 def text_table(audit: Audit) -> str:
     """A line for the unchanged team, a line for each edge and condition, and below them what each edge carries."""
-    lines = [list(COLUMNS), ["", "as it is", f"{audit.accuracy:.1%}", "", f"{audit.log_likelihood:.3f}", ""]]
+    lines = [list(COLUMNS), *_rows(audit)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
+    shown = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*shown, "", *map(_summary, audit.edges)])
+
+
+def _rows(audit: Audit) -> list[list[str]]:
+    lines = [["", "as it is", f"{audit.accuracy:.1%}", "", f"{audit.log_likelihood:.3f}", ""]]
     for edge in audit.edges:
         for i, (name, outcome) in enumerate(edge.conditions.items()):
             lines.append(
@@ -97,9 +120,7 @@ def text_table(audit: Audit) -> str:
                     _interval(outcome.log_likelihood_change, 1, 3),
                 ]
             )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
-    shown = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*shown, "", *map(_summary, audit.edges)])
+    return lines
 
 
 def _interval(change: tuple[float, float, float], scale: float, digits: int) -> str:

@@ -18,8 +18,8 @@ reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumu
 
 def written(folder: Path) -> Any:
     """What TensorBoard shows of the run itself; settings lie in a folder of their own."""
-    (events,) = folder.glob("masc/events.*")
-    found = reading.EventAccumulator(str(events))
+    newest = max(folder.glob("masc/events.*"), key=lambda path: path.stat().st_mtime_ns)
+    found = reading.EventAccumulator(str(newest))
     found.Reload()
     return found
 
@@ -44,6 +44,14 @@ def test_tensorboard_shows_what_the_metrics_say(masc: Command, folder: Path) -> 
     drawn = Image.open(io.BytesIO(picture.encoded_image_string))
     assert (picture.step, drawn.size) == (0, (picture.width, picture.height))
     assert len(drawn.convert("L").getcolors()) > 10, "something is drawn"
+
+    out = ("--tracker", "tensorboard", "-o", "audit.json")
+    assert masc("audit", "courier.masc", *out).code == 0
+    found, audit = written(root), json.loads((folder / "audit.json").read_text())
+    assert found.Scalars("audit/carries/sender -> receiver")[0].value == pytest.approx(audit["edges"][0]["carries"])
+    (table,) = found.Tensors("audit/edges/text_summary")
+    assert "| sender -> receiver | cut |" in table.tensor_proto.string_val[0].decode()
+    assert found.Images("audit/graph")[0].width == picture.width
 
 
 def test_names() -> None:

@@ -5,18 +5,17 @@ Names are those that people look for: `train/loss`, `train/grad_norm/solver`, `e
 
 from __future__ import annotations
 
-import dataclasses
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masc.backends.torch.training.metrics import Metrics
-from masc.compiler.ir.plan import TrainSettings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from masc.backends.diagram import Weights
     from masc.backends.torch.program import Program
 
 _NAMES = {"rate": "learning_rate"}
@@ -43,7 +42,7 @@ def _named(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 class Trackers:
     """A context in which metrics can be logged; it closes what it has opened, whatever happens."""
 
-    def __init__(self, names: Sequence[str], folder: Path | None, settings: TrainSettings, program: Program) -> None:
+    def __init__(self, names: Sequence[str], folder: Path | None, config: Mapping[str, Any], program: Program) -> None:
         self._program = program
         self._accelerator: Accelerator | None = None
         if names:
@@ -54,8 +53,7 @@ class Trackers:
                 log_with=list(names),
                 project_dir=None if folder is None else str(folder),
             )
-            config = {key: str(value) for key, value in dataclasses.asdict(settings).items()}
-            self._accelerator.init_trackers("masc", config=config)
+            self._accelerator.init_trackers("masc", config={key: str(value) for key, value in config.items()})
 
     def __enter__(self) -> Trackers:
         return self
@@ -66,11 +64,30 @@ class Trackers:
 
     def log(self, metrics: Metrics, step: int) -> None:
         """Send the numbers of a step, or of an evaluation after it, on."""
-        if self._accelerator is not None:
-            self._accelerator.log(named(metrics), step=step)
+        self.send(named(metrics), step)
 
-    def draw(self, step: int) -> None:
-        """Send the picture of the program's graph to those trackers that take pictures."""
+    def send(self, numbers: Mapping[str, float], step: int) -> None:
+        """Send numbers on under the names that they have."""
+        if self._accelerator is not None:
+            self._accelerator.log(dict(numbers), step=step)
+
+    def tell(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Send a table to those trackers that take tables: to TensorBoard as Markdown."""
+        for tracker in self._accelerator.trackers if self._accelerator is not None else ():
+            match tracker.name:
+                case "tensorboard":
+                    lines = [columns, ["---"] * len(columns), *rows]
+                    tracker.log({name: "\n".join(f"| {' | '.join(line)} |" for line in lines)}, step=0)
+                case "trackio":
+                    import trackio
+
+                    tracker.log({name: trackio.Table(columns=list(columns), data=list(map(list, rows)))}, step=0)
+                case "wandb" | "clearml":
+                    tracker.log_table(name, columns=list(columns), data=list(map(list, rows)), step=0)
+
+    def draw(self, step: int, name: str = "graph", weights: Weights | None = None) -> None:
+        """Send the picture of the program's graph, with what its edges carry if it is known, to those trackers that
+        take pictures."""
         made = self._program.history.compilation
         if self._accelerator is None or made is None or made.graph is None:
             return
@@ -79,16 +96,16 @@ class Trackers:
 
         from masc.backends.diagram import FORMATS
 
-        drawn = FORMATS["png"](made.graph, None)
+        drawn = FORMATS["png"](made.graph, weights)
         assert isinstance(drawn, bytes)
         picture = np.asarray(Image.open(io.BytesIO(drawn)).convert("RGB"))
         for tracker in self._accelerator.trackers:
             match tracker.name:
                 case "tensorboard":
-                    tracker.log_images({"graph": picture[None]}, step=step, dataformats="NHWC")
+                    tracker.log_images({name: picture[None]}, step=step, dataformats="NHWC")
                 case "trackio":  # accelerate has no pictures for it
                     import trackio
 
-                    tracker.log({"graph": trackio.Image(picture)}, step=step)
+                    tracker.log({name: trackio.Image(picture)}, step=step)
                 case "wandb" | "aim" | "clearml" | "swanlab":
-                    tracker.log_images({"graph": [picture]}, step=step)
+                    tracker.log_images({name: [picture]}, step=step)

@@ -262,11 +262,11 @@ class Run:
         order = data_order(settings.seed, len(self.rows), self.done * size)
         history = []
         with (
-            Trackers(self.trackers if self.processes.main else (), self.folder, settings, self.program) as tracked,
+            Trackers(self.trackers if self.processes.main else (), self.folder, vars(settings), self.program) as told,
             profiling(self.program, self.profile if self.processes.main else None, self.folder, self.show) as within,
         ):
-            tracked.draw(self.done)
-            self._make_up_for(tracked)
+            told.draw(self.done)
+            self._make_up_for(told)
             for step in range(self.done, settings.steps):
                 indices = [next(order) for _ in range(size)]
                 with within():
@@ -275,13 +275,13 @@ class Run:
                 self.done = step + 1
                 # Metrics before the checkpoint: then no step can be missing from them after a kill. Evaluation last:
                 # one that fails costs nothing, and one that was killed is made up for.
-                self._note(metrics, tracked)
+                self._note(metrics, told)
                 if self.stop is not None:
                     raise self.stop
                 if due(settings.save_every, self.done, settings.steps):
                     self._save(optimizer)
                 if due(settings.eval_every, self.done, settings.steps):
-                    metrics.update(self._evaluated(tracked))
+                    metrics.update(self._evaluated(told))
         if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
             raise fail("E0701", "the weights are no longer numbers", hint="start over with a lower `rate`")
         self.program.note(dataclasses.replace(self.program.history, trained_by=self._record()))
