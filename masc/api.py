@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from masc.backends.torch.evaluation.evaluate import Report
     from masc.backends.torch.probing.audit import Audit
     from masc.backends.torch.program import Program
+    from masc.backends.torch.training.grpo import Grpo
     from masc.compiler.analysis.decoding import Engine
     from masc.compiler.ir.graph import Graph
     from masc.compiler.pipeline import Compilation
@@ -102,6 +103,7 @@ def train(
     evaluate: Callable[[Program], dict[str, Any]] | None = None,
     trackers: Sequence[str] = (),
     profile: int | None = None,
+    reward: str | Function | Grpo | None = None,
     **settings: Any,
 ) -> list[dict[str, Any]]:
     """Train a program in place, end to end; returns each step's metrics. rows: an iterable of dicts, a data frame or a
@@ -110,7 +112,9 @@ def train(
     step's metrics. evaluate: called every `eval_every` steps and at the end, in place of the loss over eval_rows.
     trackers: accelerate's names. init_from: an artifact whose adapters are the beginning (see `Program.init_from`).
     profile: so many steps are profiled, after two to warm up; `profile.json.gz` in the directory, and a printed table.
-    What may surprise on going on is a Python warning."""
+    reward: train on it, by GRPO, instead of on what columns tell: the name of a scorer, a function of (said, gold, row)
+    that gives a number, or what `masc.grpo` makes of one. What may surprise on going on is a Python warning."""
+    from masc.backends.torch.training.grpo import Grpo
     from masc.backends.torch.training.train import train as run
 
     if init_from is not None and resume:
@@ -127,8 +131,20 @@ def train(
         evaluate=evaluate,
         trackers=trackers,
         profile=profile,
+        objective=reward if reward is None or isinstance(reward, Grpo) else Grpo(reward),
         **settings,
     )
+
+
+def grpo(reward: str | Function, *, group: int = 8, clip: float = 0.2, kl: float = 0.02, updates: int = 1) -> Grpo:
+    """How to train on a reward (docs/semantics.md, section 10.6). reward: the name of a scorer that runs no code, or a
+    function of (said, gold, row) that gives a finite number. group: answers to each row, at least 2. clip: how far the
+    ratio of a token's probability to what it was when it was sampled counts, beside 1. kl: the weight of the distance
+    to the weights that training began with; 0: none. updates: steps of the optimiser on one batch of answers.
+    ValueError out of range, E0611 no such scorer, E0661 a function that cannot score."""
+    from masc.backends.torch.training.grpo import Grpo
+
+    return Grpo(reward, group, clip, kl, updates)
 
 
 def evaluate(

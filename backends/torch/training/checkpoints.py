@@ -216,8 +216,9 @@ def _state(data: bytes) -> dict[str, Any]:
     return state
 
 
-def check(found: Checkpoint, parameters: Mapping[str, nn.Parameter]) -> None:
-    """E0608 where weights and moments are not those of these parameters. Shapes must be equal: nothing is broadcast."""
+def check(found: Checkpoint, parameters: Mapping[str, nn.Parameter], updates: int = 1) -> None:
+    """E0608 where weights and moments are not those of these parameters. Shapes must be equal: nothing is broadcast.
+    updates: of the optimiser in a step."""
 
     def wrong(what: str) -> Exception:
         return fail(
@@ -239,7 +240,7 @@ def check(found: Checkpoint, parameters: Mapping[str, nn.Parameter]) -> None:
         if have:
             own += [moments.pop(f"{name}:exp_avg"), moments.pop(f"{name}:exp_avg_sq")]
             count = moments.pop(f"{name}:step")
-            if count.numel() != 1 or not 0 < float(count) <= found.step:
+            if count.numel() != 1 or not 0 < float(count) <= found.step * updates:
                 raise wrong(f"the moments of `{name}` were not made in {found.step} steps")
         for tensor in own:
             if tensor.shape != parameter.shape or tensor.dtype != parameter.dtype:

@@ -30,7 +30,7 @@ from masc.dsl.diagnostics import Diagnostic
 class Origin:
     """plan: its essence; models, bases: hashes of their files and of their weights, by name; data: a hash of what the
     plan reads of the rows; kept: one of the adapters and links that are not trained (`requires_grad` switched off);
-    dtype: of the base models."""
+    dtype: of the base models; objective: what is made better, as a text."""
 
     plan: str
     models: Mapping[str, str]
@@ -43,6 +43,7 @@ class Origin:
     accumulate: int
     processes: int
     dtype: str
+    objective: str = "supervised"
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,9 @@ class Around:
     eval_data: str | None
 
 
-def origin_of(program: Program, rows: Sequence[Row], settings: TrainSettings, processes: int) -> Origin:
+def origin_of(
+    program: Program, rows: Sequence[Row], settings: TrainSettings, processes: int, objective: str = "supervised"
+) -> Origin:
     return Origin(
         plan=_essence(program.plan),
         models={record.name: record.hash or "" for record in program.model_records()},
@@ -69,6 +72,7 @@ def origin_of(program: Program, rows: Sequence[Row], settings: TrainSettings, pr
         accumulate=settings.accumulate,
         processes=processes,
         dtype=_dtype(program),
+        objective=objective,
     )
 
 
@@ -144,15 +148,21 @@ def read(state: Mapping[str, Any]) -> tuple[Origin, Around, dict[str, Any]]:
     settings = state.get("settings")
     if not isinstance(settings, dict):
         raise ValueError("`settings` is not an object")
-    origin = Origin(**_fields(state, "belongs", Origin))
+    origin = Origin(**_fields(_brought_up(state), "belongs", Origin))
     near = Around(**_fields(state, "around", Around))
-    types = {"plan": str, "models": dict, "bases": dict, "data": str, "kept": str, "dtype": str}
+    types = {"plan": str, "models": dict, "bases": dict, "data": str, "kept": str, "dtype": str, "objective": str}
     for name, found in asdict(origin).items():
         if type(found) is not types.get(name, int):
             raise ValueError(f"`{name}` is {found!r:.40}")
     if not isinstance(near.versions, dict):
         raise ValueError(f"`versions` is {near.versions!r:.40}")
     return origin, near, settings
+
+
+def _brought_up(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What was noted before there was more than one objective is that of a supervised run."""
+    belongs = state.get("belongs")
+    return {**state, "belongs": {"objective": "supervised", **belongs}} if isinstance(belongs, dict) else state
 
 
 def _fields(state: Mapping[str, Any], key: str, kind: type[Origin] | type[Around]) -> dict[str, Any]:
@@ -187,6 +197,8 @@ def _refusals(path: str, before: Origin, now: Origin) -> Iterator[Diagnostic]:
             yield Diagnostic("E0615", message, hint=f"put the model back, {over}")
     if before.dtype != now.dtype:
         yield other(f"was trained with dtype {before.dtype}, not {now.dtype}", f"say dtype = {before.dtype}")
+    if before.objective != now.objective:
+        yield other(f"was trained by {before.objective}, not {now.objective}", "give the same objective")
     if before.data != now.data:
         count = "" if before.rows == now.rows else f": {before.rows} rows, not {now.rows}"
         yield other(f"was trained on other data{count}", "give the same rows in the same order")

@@ -1,11 +1,11 @@
-"""One step of the optimiser: the loss over a batch of rows, its gradients, their norms, AdamW."""
+"""One step of training: the gradients of its objective over a batch of rows, their norms, AdamW."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -13,25 +13,22 @@ from torch import Tensor, nn
 
 from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.labels import label_of
-from masc.backends.torch.engine.opening import opening_at
-from masc.backends.torch.engine.outputs import Output
 from masc.backends.torch.model.adapters import derive, tensors
 from masc.backends.torch.model.gates import votes
-from masc.backends.torch.model.segments import Opening
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.metrics import Metrics
+from masc.backends.torch.training.objective import Around, Batch, Judged, Objective, Rounds
 from masc.backends.torch.training.processes import Processes
 from masc.backends.torch.training.schedule import rate_at, sparsity_at
+from masc.backends.torch.training.supervised import Supervised
 from masc.compiler.ir.plan import TrainSettings, agent_of
 from masc.dsl.diagnostics import fail
-
-Rounds = dict[str, dict[str, Tensor]]
 
 
 @dataclass
 class Stepper:
     """Takes steps. module: the program, or what exchanges its gradients between processes; parameters: what is trained,
-    by name."""
+    by name; start: what that was when training began, for an objective that looks at it."""
 
     program: Program
     module: nn.Module
@@ -39,51 +36,38 @@ class Stepper:
     optimizer: torch.optim.Optimizer
     settings: TrainSettings
     processes: Processes
+    objective: Objective = field(default_factory=Supervised)
+    start: Mapping[str, Tensor] = field(default_factory=dict)
 
     def take(self, step: int, batch: Sequence[Row], indices: Sequence[int], saved: int = 0) -> Metrics:
         """One step (counted from 0) on the rows of all processes; returns its metrics. indices: the rows' numbers, for
         errors. saved: the step of the newest checkpoint (0: there is none), for a hint. E0701 where the loss or a
         gradient is no longer a number: nothing is changed then."""
         began = time.perf_counter()
-        settings, named = self.settings, label_of(self.program.here.profiled)
-        rank, world = self.processes.rank, self.processes.count
-        torch.manual_seed(derive(settings.seed, "dropout", step, rank))
-        self.program.train()
+        settings = self.settings
+        torch.manual_seed(derive(settings.seed, "dropout", step, self.processes.rank))
         self.program.free()  # what runs adapters as they are now
-        rounds: Rounds | None = {} if self._by_round else None
         # None of what somebody else's backward pass has left.
         self.clear()
-        whole = replace(opening_at(settings.seed, step, len(batch), self.program.gates()), judged=True)
-        # The mean is over the answer tokens of the whole optimiser batch, not of each micro-batch.
-        total = self.program.forward_tokens(batch)
-        summed = torch.zeros((), dtype=torch.float64, device=self.program.device)
-        positions = 0
-        judged: list[_Judged] = []
-        for micro in range(settings.accumulate):
-            at = (micro * world + rank) * settings.batch
-            part = slice(at, at + settings.batch)
-            opening = whole.of(part, self.program.device)
-            last = micro == settings.accumulate - 1
-            with self.processes.exchanging(self.module, last), self.program.holding(rounds=rounds):
-                out = self.module(
-                    batch[part],
-                    opening=opening,
-                    recompute=settings.checkpoint == "agent",
-                    indices=indices[part],
-                )
-                # The exchange takes the mean over processes, hence the factor.
-                with named("backward"):
-                    if out.loss.requires_grad:  # not where gates alone are trained
-                        (out.loss * (out.tokens * world / total)).backward()
-            summed += out.loss.detach().double() * out.tokens
-            positions += out.positions
-            if opening.gates:
-                judged.append(_judged(opening, out))
+        around = Around(self.program, self.module, self.parameters, settings, self.processes, self.start)
+        ready = self.objective.begin(around, step, batch, indices)
+        found = [self._update(ready, step, saved) for _ in range(self.objective.updates)]
+        seconds = time.perf_counter() - began
+        return {**found[0], "seconds": round(seconds, 4)}
+
+    def _update(self, ready: Batch, step: int, saved: int) -> Metrics:
+        """One step of the optimiser; of several on one batch the first is told, which is at the weights that it was
+        made ready for."""
+        settings, named = self.settings, label_of(self.program.here.profiled)
+        rounds: Rounds | None = {} if self._by_round else None
+        work = ready.gradients(rounds)
+        summed, total = work.summed, work.total
         with named("norms"):
             summed = self.processes.reduced(summed, "sum")
             pull = 0.0
-            if judged:
-                self._judge(judged, summed / total if len(batch) > 1 else torch.zeros_like(summed), total)
+            if work.judged:
+                several = sum(len(one.tokens) for one in work.judged) * self.processes.count > 1
+                self._judge(work.judged, summed / total if several else torch.zeros_like(summed), total)
                 pull = self._pull(step)
             loss, norms, by_round = self._measured(summed, rounds or {})
         loss /= total
@@ -104,21 +88,20 @@ class Stepper:
         for gate in self.program.gates().values():
             gate.hold()
         self.clear()
-        seconds = time.perf_counter() - began
         return {
             "step": step + 1,
             "loss": loss,
+            **work.told,
             "rate": rate,
-            "tokens": total,
-            "positions": positions * world,
+            "tokens": work.tokens,
+            "positions": work.positions * self.processes.count,
             "grad_norm": norm,
             "grad_norms": norms,
             **({"grad_norms_by_round": by_round} if by_round else {}),
             **({"sparsity_loss": pull, "gates": self.program.openness()} if self.program.gates() else {}),
-            "seconds": round(seconds, 4),
         }
 
-    def _judge(self, judged: Sequence[_Judged], mean: Tensor, total: int) -> None:
+    def _judge(self, judged: Sequence[Judged], mean: Tensor, total: int) -> None:
         """Give gates the gradient of the loss, by the losses of all samples (`votes`). mean: the loss, scalar float64,
         which is taken off that of each token: whether a row is hard and long says nothing of a gate. It is 0 for a
         batch of one sample, of which nothing would be left."""
@@ -197,23 +180,6 @@ class Stepper:
                 factors.append(factor)
         if gradients:
             torch._foreach_mul_(gradients, factors)
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """What gates are judged by. draws: [G, B], in the order of the gates; losses: of each sample, summed over its
-    answer tokens, [B], float64; tokens: how many those are, [B], float64."""
-
-    draws: Tensor
-    losses: Tensor
-    tokens: Tensor
-
-
-def _judged(opening: Opening, out: Output) -> _Judged:
-    scored = out.outputs.values()
-    losses = torch.stack([one.losses.detach().double().sum(1) for one in scored]).sum(0)
-    tokens = torch.stack([(one.labels >= 0).double().sum(1) for one in scored]).sum(0)
-    return _Judged(torch.stack(list(opening.gates.values())), losses, tokens)
 
 
 def _way_out(step: int, saved: int) -> str:

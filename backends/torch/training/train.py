@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from masc.backends.memory import out_of_memory
 from masc.backends.torch.data.rows import rows_of
 from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.torch_defaults import as_it_was, usual_training
 from masc.backends.torch.program import Program
-from masc.backends.torch.training import checkpoints, origin
+from masc.backends.torch.training import checkpoints, origin, start
 from masc.backends.torch.training.checkpoints import Checkpoint
 from masc.backends.torch.training.checks import (
     check_rows,
@@ -36,10 +37,12 @@ from masc.backends.torch.training.checks import (
     parameters_of,
 )
 from masc.backends.torch.training.metrics import Metrics, MetricsFile
+from masc.backends.torch.training.objective import Objective
 from masc.backends.torch.training.processes import Processes, processes
 from masc.backends.torch.training.profile import check_profile, profiling
 from masc.backends.torch.training.schedule import data_order, due
 from masc.backends.torch.training.step import Stepper
+from masc.backends.torch.training.supervised import Supervised
 from masc.backends.torch.training.trackers import Trackers
 from masc.compiler.artifact import Training, versions, writing
 from masc.compiler.artifact.layout import PROFILE
@@ -65,6 +68,7 @@ def train(
     trackers: Sequence[str] = (),
     profile: int | None = None,
     tell: Teller | None = None,
+    objective: Objective | None = None,
     **settings: Any,
 ) -> list[Metrics]:
     """Train a program in place; returns the metrics of each step that ran.
@@ -75,7 +79,8 @@ def train(
     step's metrics. evaluate: called every `eval_every` steps and at the end; without it, eval_rows are scored by loss.
     trackers: accelerate's names ("tensorboard", "wandb", ...). profile: so many steps are profiled, after two to warm
     up; a trace goes into the directory, and a table is printed (`profile.py`). tell: called with warnings (None:
-    Python's). settings: `train` entries that differ from the graph's.
+    Python's). objective: what is made better (None: the likelihood of what columns tell, `Supervised`). settings:
+    `train` entries that differ from the graph's.
 
     The program is left in the mode in which it was, without gradients. Errors: TypeError and ValueError for settings
     that are none, and where the program is being trained already; E0604/E0607 a bad row; E0608 nothing to resume, a
@@ -104,9 +109,10 @@ def train(
         trackers=trackers,
         profile=profile,
         tell=tell,
+        objective=objective,
     )
     run.init_from = None if init_from is None else Path(init_from)
-    if told := never_closed(program, chosen.steps):
+    if objective is None and (told := never_closed(program, chosen.steps)):
         (tell or _warn)(told)
     return run.go()
 
@@ -126,6 +132,7 @@ def prepare(
     profile: int | None = None,
     tell: Teller | None = None,
     show: Callable[[str], None] = print,
+    objective: Objective | None = None,
 ) -> Run:
     """Check all that a run needs, and read the checkpoint that it goes on from; nothing is changed, in the program or
     on the disk. show: called with the table of a profile. Arguments and errors as of `train`."""
@@ -135,6 +142,8 @@ def prepare(
     known, known_eval = rows_of(rows, "rows"), None if eval_rows is None else rows_of(eval_rows, "eval_rows")
     check_rows(program, known, known_eval, evaluate is None, settings.max_length)
     parameters = parameters_of(program)
+    objective = objective or Supervised()
+    objective.check(program)
     run = Run(
         program=program,
         rows=known,
@@ -149,6 +158,7 @@ def prepare(
         tell=tell or _warn,
         profile=profile,
         show=show,
+        objective=objective,
     )
     if folder is not None:
         check_folder(folder / "checkpoints")
@@ -184,6 +194,7 @@ class Run:
     tell: Teller
     profile: int | None = None
     show: Callable[[str], None] = print
+    objective: Objective = field(default_factory=Supervised)
     found: Checkpoint | None = None
     damaged: Mapping[Path, str] = field(default_factory=dict)
     before: TrainSettings | None = None
@@ -194,6 +205,8 @@ class Run:
     """Steps that the weights in memory have seen."""
     saved: int = 0
     """Steps that the newest checkpoint has seen; 0: there is none."""
+    start: str | None = None
+    """The sha256 of the weights that it began with, where the objective looks at them."""
     stop: BaseException | None = None
     """What a signal's handler has raised. It is raised again after a step: in a finaliser Python loses it."""
 
@@ -211,7 +224,7 @@ class Run:
             ) from None
         if wrong := origin.refusals(path, known, self._origin):
             raise MascError(wrong)
-        checkpoints.check(self.found, self.parameters)
+        checkpoints.check(self.found, self.parameters, self.objective.updates)
         step, steps = self.found.step, self.settings.steps
         if step > steps:
             message = f"`{path}` has seen {step} steps already, and steps = {steps}"
@@ -257,7 +270,10 @@ class Run:
             checkpoints.restore(self.found, self.parameters, optimizer)
             self.done = self.saved = self.found.step
         self.processes.wait()
-        stepper = Stepper(self.program, module, self.parameters, optimizer, settings, self.processes)
+        known = self._began() if self.objective.anchored else {}
+        stepper = Stepper(
+            self.program, module, self.parameters, optimizer, settings, self.processes, self.objective, known
+        )
         size = settings.batch * settings.accumulate * self.processes.count
         order = data_order(settings.seed, len(self.rows), self.done * size)
         history = []
@@ -286,6 +302,15 @@ class Run:
             raise fail("E0701", "the weights are no longer numbers", hint="start over with a lower `rate`")
         self.program.note(dataclasses.replace(self.program.history, trained_by=self._record()))
         return history
+
+    def _began(self) -> dict[str, Tensor]:
+        """The weights that this run began with, or the one that it goes on from."""
+        folder = None if self.folder is None else self.folder / "checkpoints"
+        if self.found is not None and folder is not None:
+            self.start = self.found.state.get(start.KEY)
+            return start.read(folder, self.found.state, self.parameters)
+        kept, self.start = start.keep(folder if self.processes.main else None, self.parameters)
+        return kept
 
     def _groups(self) -> list[dict[str, Any]]:
         """What is trained, for the optimiser. Gates have a rate of their own (`share`: of the schedule's), and none of
@@ -391,6 +416,7 @@ class Run:
         if self.folder is not None and self.processes.main:
             self._metrics.sync()
             state = origin.as_json(self._origin, self._around, self.settings)
+            state |= {} if self.start is None else {start.KEY: self.start}
             checkpoints.write(
                 self.folder / "checkpoints", self.done, self.parameters, optimizer, state, self.settings.keep
             )
@@ -407,7 +433,7 @@ class Run:
 
     @cached_property
     def _origin(self) -> origin.Origin:
-        return origin.origin_of(self.program, self.rows, self.settings, self.processes.count)
+        return origin.origin_of(self.program, self.rows, self.settings, self.processes.count, self.objective.text())
 
     @cached_property
     def _around(self) -> origin.Around:

@@ -1,0 +1,234 @@
+"""Training on rewards: GRPO, group relative policy optimisation (DeepSeekMath, arXiv 2402.03300).
+
+What is maximised is in docs/semantics.md, section 10.6. Each row is answered by a group of samples, drawn by the fast
+engine; their log-probabilities are computed by the exact one, so that how the fast one rounds enters nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from masc.backends.scoring.registry import Function, Scorer, scorer_of
+from masc.backends.torch.data.check import answer_columns
+from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.labels import label_of
+from masc.backends.torch.engine.outputs import Said
+from masc.backends.torch.model.adapters import derive
+from masc.backends.torch.model.prompts import value
+from masc.backends.torch.program import Program
+from masc.backends.torch.training.metrics import Metrics
+from masc.backends.torch.training.objective import Around, Rounds, Work, zero
+from masc.compiler.analysis.decoding import Decoding
+from masc.compiler.language.bounds import Bounds, whole
+from masc.dsl.diagnostics import fail
+
+SMALL = 1e-4
+"""Added to a group's spread, by which its advantages are divided."""
+_BOUNDS = {
+    "group": whole(2, 4096),
+    "clip": Bounds(1e-6, 1e3),
+    "kl": Bounds(1e-12, 1e3, zero=True),
+    "updates": whole(1, 4096),
+}
+
+
+@dataclass(frozen=True)
+class Grpo:
+    """reward: the name of a scorer, or a function of (said, gold, row) that gives any finite number; group: answers to
+    each row; clip: how far the ratio to the probability when it was sampled counts, beside 1; kl: the weight of the
+    distance to the weights that training began with; updates: steps of the optimiser on one batch of answers. Errors:
+    ValueError for a number out of range, E0611 no such scorer, E0661 a function that cannot score."""
+
+    reward: str | Function
+    group: int = 8
+    clip: float = 0.2
+    kl: float = 0.02
+    updates: int = 1
+    scorer: Scorer = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, limits in _BOUNDS.items():
+            if wrong := limits.complaint(name, getattr(self, name)):
+                raise ValueError(wrong)
+        object.__setattr__(self, "scorer", scorer_of(self.reward, code=False))
+
+    @property
+    def anchored(self) -> bool:
+        return self.kl > 0
+
+    def text(self) -> str:
+        named = ", ".join(f"{name} = {getattr(self, name)}" for name in _BOUNDS)
+        return f"grpo(reward = {self.scorer.name}{self.scorer.mark and ' ' + self.scorer.mark[:12]}, {named})"
+
+    def check(self, program: Program) -> None:
+        plan = program.plan
+        if len(plan.outputs) != 1:
+            raise ValueError(f"a reward is of one output, and this graph has {len(plan.outputs)}")
+        if told := [loss.output for loss in plan.losses if loss.output not in plan.outputs]:
+            raise ValueError(f"with a reward no column supervises what agents say: take `{told[0]} <- ...` out")
+        if program.gates():
+            raise ValueError("gates (`gate = learned`) are judged by the loss of told answers: a reward trains none")
+
+    def begin(self, around: Around, step: int, batch: Sequence[Row], indices: Sequence[int]) -> Drawn:
+        program, settings, processes = around.program, around.settings, around.processes
+        program.eval()  # what was sampled is what is scored: nothing is dropped
+        named = label_of(program.here.profiled)
+        parts = [(micro * processes.count + processes.rank) * settings.batch for micro in range(settings.accumulate)]
+        own = [at + i for at in parts for i in range(settings.batch) for _ in range(self.group)]
+        rows, numbers = [batch[i] for i in own], [indices[i] for i in own]
+        # A sample is drawn with the seed of its step, row and number: the same row twice in a batch is not drawn alike.
+        copies = [self.group * i + n % self.group for n, i in enumerate(own)]
+        decoding = Decoding(temperature=1.0, top_p=1.0, seed=derive(settings.seed, "samples", step))
+        with named("sample"):
+            found = dict(program.say_each(rows, len(rows), numbers, decoding, copies, cuts=True))
+        said = [found[number] for number in range(len(rows))]
+        (output,) = program.plan.outputs
+        column = answer_columns(program.plan)[output][1]
+        rewards = [
+            self._reward(one[output].text, value(row, column, i), row, i)
+            for one, row, i in zip(said, rows, numbers, strict=True)
+        ]
+        groups = torch.tensor(rewards, dtype=torch.float64, device="cpu").view(-1, self.group)
+        return Drawn(self, around, rows, numbers, said, output, groups)
+
+    def _reward(self, said: str, gold: str, row: Row, index: int) -> float:
+        """E0661 where a function gives something else than a finite number."""
+        given = self.scorer.function(said, gold, row)
+        try:
+            found = float(given)
+        except (TypeError, ValueError):
+            found = math.nan
+        if not math.isfinite(found):
+            told = f"the reward `{self.scorer.name}` gave {str(given)[:80]!r} for row {index + 1}"
+            raise fail("E0661", told, hint="a reward is a finite number, True or False")
+        return found
+
+
+def advantages(rewards: Tensor) -> Tensor:
+    """How much better each answer is than its group, in spreads of the group. rewards: [N, G]; the same shape."""
+    spread = rewards.std(1, correction=0, keepdim=True)
+    return (rewards - rewards.mean(1, keepdim=True)) / (spread + SMALL)
+
+
+def losses(now: Tensor, then: Tensor, start: Tensor | None, gains: Tensor, clip: float, kl: float) -> Tensor:
+    """Of each token, [B, A]. now, then, start: its log-probability under the weights as they are, as they were when it
+    was sampled, and as training began with them, [B, A]; gains: the advantage of each answer, [B]."""
+    ratio = (now - then).exp()
+    gain = gains[:, None].to(now.dtype)
+    found = -torch.minimum(ratio * gain, ratio.clamp(1 - clip, 1 + clip) * gain)
+    return found if start is None else found + kl * distance(now, start)
+
+
+def distance(now: Tensor, start: Tensor) -> Tensor:
+    """An estimate, never negative, of the KL divergence from `start`, token by token (k3: exp(d) - d - 1)."""
+    apart = start - now
+    return apart.exp() - apart - 1
+
+
+@dataclass
+class Drawn:
+    """The sampled answers of one step, group by group. rewards: [N, G], float64, on the CPU; then: log-probabilities
+    when they were sampled, pass by pass; they are those of the first `gradients`."""
+
+    objective: Grpo
+    around: Around
+    rows: Sequence[Row]
+    numbers: Sequence[int]
+    said: Sequence[Mapping[str, Said]]
+    output: str
+    rewards: Tensor
+    then: list[Tensor] = field(default_factory=list)
+
+    def gradients(self, rounds: Rounds | None) -> Work:
+        objective, program, processes = self.objective, self.around.program, self.around.processes
+        named, settings = label_of(program.here.profiled), self.around.settings
+        gains = advantages(self.rewards).flatten().to(program.device)
+        first, count = not self.then, len(self.rows)
+        total = count * processes.count
+        start = self._from_start() if objective.anchored else [None] * len(self._parts())
+        summed, apart, positions = zero(program), zero(program), 0
+        for number, (part, beginning) in enumerate(zip(self._parts(), start, strict=True)):
+            last = part.stop >= count
+            with processes.exchanging(self.around.module, last), program.holding(rounds=rounds):
+                out = self.around.module(
+                    self.rows[part],
+                    recompute=settings.checkpoint == "agent",
+                    indices=self.numbers[part],
+                    answers=self._answers(part),
+                )
+                now = -out.outputs[self.output].losses
+                real = out.outputs[self.output].labels >= 0
+                if first:
+                    self.then.append(now.detach())
+                each = losses(now, self.then[number], beginning, gains[part], objective.clip, objective.kl)
+                loss = ((each * real).sum(1) / real.sum(1)).sum()
+                with named("backward"):
+                    (loss * (processes.count / total)).backward()
+            summed += loss.detach().double()
+            if beginning is not None:
+                own = (distance(now.detach(), beginning) * real).sum(1) / real.sum(1)
+                apart += own.sum().double()
+            positions += out.positions
+        told = self._told(apart, total)
+        return Work(summed, total, int(told.pop("tokens")), positions, told=told)
+
+    def _parts(self) -> list[slice]:
+        """As many answers in a forward pass as the settings say."""
+        size = self.around.settings.batch
+        return [slice(at, min(at + size, len(self.rows))) for at in range(0, len(self.rows), size)]
+
+    def _answers(self, part: slice) -> dict[str, list[tuple[int, ...]]]:
+        """The tokens of some rows, by what said them: also what agents told each other, which was sampled with them."""
+        said = self.said[part]
+        return {name: [one[name].tokens for one in said] for name in said[0]}
+
+    @torch.no_grad()
+    def _from_start(self) -> list[Tensor | None]:
+        """The log-probabilities under the weights that training began with, pass by pass."""
+        program = self.around.program
+        with swapped(self.around.parameters, self.around.start):
+            return [
+                -program(self.rows[part], indices=self.numbers[part], answers=self._answers(part))
+                .outputs[self.output]
+                .losses
+                for part in self._parts()
+            ]
+
+    def _told(self, apart: Tensor, total: int) -> Metrics:
+        """Metrics over all processes."""
+        spreads = self.rewards.std(1, correction=0)
+        tokens = sum(len(one[self.output].tokens) for one in self.said)
+        groups = len(self.rewards)
+        sums = [self.rewards.sum(), spreads.sum(), (spreads == 0).double().sum()]
+        own = torch.tensor([*map(float, sums), float(tokens), groups], dtype=torch.float64, device=apart.device)
+        found = self.around.processes.reduced(torch.cat([own, apart[None]]), "sum").tolist()
+        reward, spread, silent, tokens_, groups_, kl = found
+        return {
+            "reward": reward / total,
+            "reward_std": spread / groups_,
+            "without_signal": silent / groups_,
+            **({"kl": kl / total} if self.objective.anchored else {}),
+            "length": tokens_ / total,
+            "tokens": tokens_,
+        }
+
+
+@contextmanager
+def swapped(parameters: Mapping[str, torch.nn.Parameter], others: Mapping[str, Tensor]) -> Iterator[None]:
+    """Within it the parameters hold other numbers; behind it their own, to the bit."""
+    own = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    try:
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(others[name])
+        yield
+    finally:
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(own[name])

@@ -1,0 +1,153 @@
+"""Training on rewards: what it computes, and that a run goes on exactly."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from graphs import GRAPHS
+from masc.backends.torch.proving.wide import widened
+from masc.backends.torch.training import grpo
+from masc.backends.torch.training.grpo import Grpo, advantages
+from masc.backends.torch.training.objective import Around
+from masc.backends.torch.training.processes import Processes
+from masc.backends.torch.training.train import train
+from masc.compiler.ir.plan import Reach, TrainSettings
+from masc.dsl.diagnostics import MascError
+from support import ROWS, chain, make_program
+
+TEXT = chain(("a", 2, "norm"), ("b", 1, "norm"), ("c", 0, "norm"))
+SETTINGS: dict[str, Any] = {"steps": 4, "batch": 2, "rate": 1e-2, "clip": 0.0}
+
+
+def letters(said: str, gold: str, row: Any) -> float:
+    """A reward of which every group has a spread."""
+    return sum(map(ord, said)) % 7 - 2.5
+
+
+def drawn(program: Any, objective: Grpo, **start: torch.Tensor) -> Any:
+    parameters = program.trainable()
+    begun = {name: p.detach() + start["moved"] for name, p in parameters.items()} if start else {}
+    settings = TrainSettings(batch=2, seed=3)
+    around = Around(program, program, parameters, settings, Processes(), begun)
+    return objective.begin(around, 5, ROWS[:2], [0, 1])
+
+
+@pytest.mark.parametrize("text", [TEXT, GRAPHS["rounds"], GRAPHS["text beside keys and values"]])
+def test_its_gradient_is_the_one_written_by_hand(text: str, tiny: Path) -> None:
+    program = make_program(text, tiny)
+    ready = drawn(program, Grpo(letters, group=3, kl=0.0))
+    with widened(program):
+        held_against_a_plain_loop(program, ready)
+
+
+def held_against_a_plain_loop(program: Any, ready: Any) -> None:
+    """The gradient is the sum over samples of the advantage times that of the mean of their log-probabilities."""
+    work = ready.gradients(None)
+    found = {name: p.grad.clone() for name, p in program.trainable().items() if p.grad is not None}
+    program.zero_grad()
+    for number, (row, said) in enumerate(zip(ready.rows, ready.said, strict=True)):
+        rewards = [letters(one["answer"].text, "", row) for one in ready.said[number // 3 * 3 :][:3]]
+        mean = sum(rewards) / 3
+        spread = (sum((reward - mean) ** 2 for reward in rewards) / 3) ** 0.5
+        advantage = (rewards[number % 3] - mean) / (spread + 1e-4)
+        scores = program.score([row], {name: [one.tokens] for name, one in said.items()})
+        (-advantage * scores.sum() / len(said["answer"].tokens) / 6).backward()
+    wanted = {name: p.grad for name, p in program.trainable().items() if p.grad is not None}
+    assert found.keys() == wanted.keys()
+    assert all(torch.allclose(found[name], wanted[name], rtol=1e-8, atol=1e-12) for name in wanted)
+    reached = {program.owner(name) for name in wanted if bool(wanted[name].any())}
+    assert reached >= {reach.agent for reach in program.plan.losses[0].reaches if isinstance(reach, Reach)}
+    assert work.told["without_signal"] == 0.0
+    assert work.told["reward"] == pytest.approx(float(ready.rewards.mean()))
+
+
+def test_the_distance_to_the_start_has_its_gradient(tiny: Path) -> None:
+    """All answers are as good. The distance is left: its gradient by a log-probability is 1 - p0 / p."""
+    program = make_program(TEXT, tiny)
+    before = {name: p.detach().double() for name, p in program.trainable().items()}
+    ready = drawn(program, Grpo(lambda said, gold, row: 1, group=2, kl=0.5), moved=torch.tensor(0.05))
+    with widened(program):
+        work = ready.gradients(None)
+        assert all(torch.equal(p, before[name]) for name, p in program.trainable().items())
+        found = {name: p.grad.clone() for name, p in program.trainable().items()}
+        program.zero_grad()
+        for row, said in zip(ready.rows, ready.said, strict=True):
+            tokens = [said["answer"].tokens]
+            with torch.no_grad(), grpo.swapped(program.trainable(), ready.around.start):
+                start = program.score([row], tokens)
+            now = program.score([row], tokens)
+            (0.5 * ((1 - (start - now.detach()).exp()) * now).sum() / len(tokens[0]) / 4).backward()
+        assert all(
+            torch.allclose(found[name], p.grad, rtol=1e-8, atol=1e-12) for name, p in program.trainable().items()
+        )
+        assert work.told["without_signal"] == 1.0
+        assert work.told["kl"] > 0
+
+
+def test_a_ratio_beyond_the_clip_has_no_gradient() -> None:
+    now = torch.tensor([[0.5, 0.1], [-0.5, 0.1]], requires_grad=True)
+    grpo.losses(now, torch.zeros(2, 2), None, torch.tensor([1.0, -1.0]), 0.2, 0.0).sum().backward()
+    assert now.grad is not None
+    assert (now.grad != 0).tolist() == [[False, True], [False, True]]
+
+
+def test_advantages_of_a_group_without_a_signal_are_nothing() -> None:
+    found = advantages(torch.tensor([[1.0, 1.0], [0.0, 1.0]], dtype=torch.float64))
+    assert found[0].tolist() == [0, 0]
+    assert found[1].tolist() == pytest.approx([-1, 1], abs=1e-3)
+
+
+@pytest.mark.parametrize("kl", [0.0, 0.1])
+def test_a_run_goes_on_to_the_same_bits(kl: float, tiny: Path, tmp_path: Path) -> None:
+    objective = Grpo(letters, group=2, kl=kl, updates=2)
+    whole, part = make_program(TEXT, tiny), make_program(TEXT, tiny)
+    told = train(whole, ROWS, directory=tmp_path / "run", objective=objective, save_every=2, **SETTINGS)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-000004")
+    again = train(part, ROWS, directory=tmp_path / "run", resume=True, objective=objective, save_every=2, **SETTINGS)
+    assert [{**line, "seconds": 0} for line in again] == [{**line, "seconds": 0} for line in told[2:]]
+    assert all(torch.equal(p, dict(whole.trainable())[name]) for name, p in part.trainable().items())
+    assert ("kl" in told[0]) == (kl > 0)
+
+
+def test_what_it_goes_on_with_must_be_the_same(tiny: Path, tmp_path: Path) -> None:
+    few = {**SETTINGS, "steps": 1}
+    train(make_program(TEXT, tiny), ROWS, directory=tmp_path, objective=Grpo(letters, group=2), **few)
+    with pytest.raises(MascError, match=r"group = 2.* not supervised"):
+        train(make_program(TEXT, tiny), ROWS, directory=tmp_path, resume=True, **SETTINGS)
+    (tmp_path / "checkpoints" / "start.safetensors").unlink()
+    with pytest.raises(MascError, match="began with"):
+        train(make_program(TEXT, tiny), ROWS, directory=tmp_path, resume=True, objective=Grpo(letters, group=2), **few)
+
+
+def test_it_learns_from_right_and_wrong_alone(tiny: Path) -> None:
+    program = make_program(TEXT.replace("max_tokens = 6", "max_tokens = 1"), tiny)
+    low = Grpo(lambda said, gold, row: bool(said) and ord(said[0]) < 100, group=8, kl=0.0)
+    told = train(program, ROWS, objective=low, **{**SETTINGS, "steps": 12, "batch": 4, "rate": 3e-2})
+    assert told[-1]["reward"] > told[0]["reward"] + 0.3
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"group": 1}, "`group` is 1"), ({"clip": 0}, "`clip` is 0"), ({"kl": -1.0}, "`kl` is -1"), ({"updates": 0}, "0")],
+)
+def test_numbers_out_of_range(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Grpo("exact", **options)
+
+
+@pytest.mark.parametrize("name", ["text, supervised", "gates"])
+def test_a_graph_in_which_it_means_nothing(name: str, tiny: Path) -> None:
+    with pytest.raises(ValueError, match="reward"):
+        train(make_program(GRAPHS[name], tiny), ROWS, objective=Grpo("exact"))
+
+
+def test_a_reward_is_a_number(tiny: Path) -> None:
+    with pytest.raises(MascError, match="gave 'nan' for row"):
+        train(make_program(TEXT, tiny), ROWS, objective=Grpo(lambda said, gold, row: float("nan")), **SETTINGS)
+    with pytest.raises(MascError, match="runs what a model wrote"):
+        Grpo("code")
