@@ -32,7 +32,7 @@ from masc.backends.torch.model import adapters, applying
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import answer_ids, value
 from masc.backends.torch.model.segments import Opening
-from masc.backends.torch.model.stored import pack, unpack
+from masc.backends.torch.model.stored import file_of, pack, unpack
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding, Engine, decoding_of
 from masc.compiler.artifact import (
     Layout,
@@ -95,14 +95,9 @@ class Program(Modules):
 
     def score(self, rows: Sequence[Row], token_ids: Tokens | Mapping[str, Tokens], output: str | None = None) -> Tensor:
         """The log-probabilities of given tokens as the answers to rows: float32 [B, A], natural log, 0 where padded,
-        differentiable. Nothing is told as text, and no answer column is read.
-
-        token_ids: of each row's answer as they were decoded (`Said.tokens`: the token that ended it, where one did,
-        comes last), or by output, where there are several; by activation what agents tell each other, which is decoded
-        anew where it is not given. output: which one is scored (None: the first). Channels with `open = N` are closed,
-        and dropout is on in training mode alone. ValueError: other answers than rows, one without a token, a name of
-        none; E0606.
-        """
+        differentiable. No column is read. token_ids: of each row's answer (`Said.tokens`), or by output; by activation
+        what agents tell each other, decoded anew where it is not given. output: which is scored (None: the first).
+        Channels with `open = N` are closed. ValueError: what is no answer to each row; E0606."""
         name = output or self.plan.outputs[0]
         given = token_ids if isinstance(token_ids, Mapping) else {name: token_ids}
         if name not in given:
@@ -410,24 +405,16 @@ class Program(Modules):
                 place = f"adapters/{agent.name}"
                 model = self.base(agent.name).model
                 try:
-                    files = (_file(source, f"{place}/{name}") for name in (CONFIG, WEIGHTS))
+                    files = (file_of(source, f"{place}/{name}") for name in (CONFIG, WEIGHTS))
                     read = adapters.read(model, agent.name, *files)
                 except (OSError, ValueError) as error:
                     raise fail("E0617", f"cannot use the adapter of `{agent.name}`, {place}: {error}") from None
                 found |= {model.get_parameter(name): tensor for name, tensor in read.items()}
         if channels := self.channels():
             try:
-                links = unpack(_file(source, "channels.safetensors"), channels)
+                links = unpack(file_of(source, "channels.safetensors"), channels)
             except (OSError, ValueError) as error:
                 raise fail("E0617", f"cannot use the links, channels.safetensors: {error}") from None
             found |= {channels[name]: tensor for name, tensor in links.items()}
         for parameter, tensor in found.items():
             parameter.copy_(tensor)
-
-
-def _file(source: Path | Mapping[str, bytes], name: str) -> bytes:
-    if isinstance(source, Path):
-        return (source / name).read_bytes()
-    if name not in source:
-        raise ValueError(f"there is no `{name}`")
-    return source[name]

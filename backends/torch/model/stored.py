@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from safetensors.torch import load, save
@@ -50,3 +51,12 @@ def check_tensor(name: str, tensor: Tensor, wanted: Tensor) -> None:
 
 def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
+
+
+def file_of(source: Path | Mapping[str, bytes], name: str) -> bytes:
+    """One of some files: in a folder, or by its path. OSError, ValueError where it is not there."""
+    if isinstance(source, Path):
+        return (source / name).read_bytes()
+    if name not in source:
+        raise ValueError(f"there is no `{name}`")
+    return source[name]

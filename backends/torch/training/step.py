@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -180,6 +181,19 @@ class Stepper:
                 factors.append(factor)
         if gradients:
             torch._foreach_mul_(gradients, factors)
+
+
+def optimizer_of(
+    program: Program, parameters: Mapping[str, nn.Parameter], settings: TrainSettings
+) -> torch.optim.Optimizer:
+    """AdamW over what is trained. Gates have a rate of their own (`share`: of the schedule's), and none of them decays:
+    half open is no natural state of an edge."""
+    gates = {gate.log_alpha for gate in program.gates().values()}
+    groups: list[dict[str, Any]] = [{"params": [p for p in parameters.values() if p not in gates]}]
+    if own := [p for p in parameters.values() if p in gates]:
+        groups.append({"params": own, "share": settings.gate_rate / settings.rate, "weight_decay": 0.0})
+    asked: Any = {"lr": settings.rate, "weight_decay": settings.weight_decay, "foreach": True}
+    return torch.optim.AdamW(groups, **asked)  # not `fused`: going on ends with other bits
 
 
 def _way_out(step: int, saved: int) -> str:

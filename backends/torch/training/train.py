@@ -9,7 +9,6 @@ weights that it would have had.
 from __future__ import annotations
 
 import dataclasses
-import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -40,11 +39,12 @@ from masc.backends.torch.training.metrics import Metrics, MetricsFile
 from masc.backends.torch.training.objective import Objective
 from masc.backends.torch.training.processes import Processes, processes
 from masc.backends.torch.training.profile import check_profile, profiling
+from masc.backends.torch.training.record import record_of
 from masc.backends.torch.training.schedule import data_order, due
-from masc.backends.torch.training.step import Stepper
+from masc.backends.torch.training.step import Stepper, optimizer_of
 from masc.backends.torch.training.supervised import Supervised
 from masc.backends.torch.training.trackers import Trackers
-from masc.compiler.artifact import Training, versions, writing
+from masc.compiler.artifact import writing
 from masc.compiler.artifact.layout import PROFILE
 from masc.compiler.files.writing import check_file, check_folder, sweep
 from masc.compiler.ir.plan import TrainSettings
@@ -263,8 +263,7 @@ class Run:
         settings = self.settings
         alphas = [gate.log_alpha for gate in self.program.gates().values()]
         module = self.processes.wrapped(self.program, [alpha for alpha in alphas if alpha.requires_grad])
-        asked: Any = {"lr": settings.rate, "weight_decay": settings.weight_decay, "foreach": True}
-        optimizer = torch.optim.AdamW(self._groups(), **asked)  # not `fused`: going on ends with other bits
+        optimizer = optimizer_of(self.program, self.parameters, settings)
         self._make_room()
         if self.found is not None:
             checkpoints.restore(self.found, self.parameters, optimizer)
@@ -300,7 +299,9 @@ class Run:
                     metrics.update(self._evaluated(told))
         if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
             raise fail("E0701", "the weights are no longer numbers", hint="start over with a lower `rate`")
-        self.program.note(dataclasses.replace(self.program.history, trained_by=self._record()))
+        self.program.note(
+            dataclasses.replace(self.program.history, trained_by=record_of(self.program, self._origin, self.settings))
+        )
         return history
 
     def _began(self) -> dict[str, Tensor]:
@@ -311,34 +312,6 @@ class Run:
             return start.read(folder, self.found.state, self.parameters)
         kept, self.start = start.keep(folder if self.processes.main else None, self.parameters)
         return kept
-
-    def _groups(self) -> list[dict[str, Any]]:
-        """What is trained, for the optimiser. Gates have a rate of their own (`share`: of the schedule's), and none of
-        them decays: half open is no natural state of an edge."""
-        gates = {gate.log_alpha for gate in self.program.gates().values()}
-        groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters.values() if p not in gates]}]
-        own = [p for p in self.parameters.values() if p in gates]
-        share = self.settings.gate_rate / self.settings.rate
-        return [*groups, {"params": own, "share": share, "weight_decay": 0.0}] if own else groups
-
-    def _record(self) -> Training:
-        """What an artifact says of how its weights were trained."""
-        return Training(
-            rows=len(self.rows),
-            data_hash=self._origin.data,
-            settings=tuple((name, json.dumps(value)) for name, value in dataclasses.asdict(self.settings).items()),
-            processes=self.processes.count,
-            versions=versions(),
-            init_from=self.program.history.initialised_from,
-            starts=self._starts(),
-        )
-
-    def _starts(self) -> tuple[tuple[str, str], ...]:
-        """What adapters began with: as it was read; of a run that was gone on with, as the graph says it."""
-        history, plan = self.program.history, self.program.plan
-        if history.starts or history.initialised_from:
-            return history.starts
-        return tuple((a.name, a.own.start) for a in plan.agents if a.own is not None and a.own.start is not None)
 
     def _make_room(self) -> None:
         """Make the folder that of this run: without what ran before, or with it up to the checkpoint."""
