@@ -132,5 +132,5 @@ def test_the_script_for_a_gpu_runs_on_the_cpu_and_goes_on(tmp_path: Path) -> Non
     parts = json.loads(found.read_text())
     assert not [name for name, part in parts.items() if part.get("failed") or part.get("wrong")], said
     assert parts["identity: text, bfloat16"]["known"]
-    assert sum("floor / masc" in part for part in parts.values()) == 5
+    assert sum("floor / masc" in part for part in parts.values()) == 6
     assert "\n3 of 3 identities hold" in said

@@ -13,7 +13,7 @@ again, against two (FlashAttention, arXiv 2205.14135)."""
 GATED_BACKWARD = 2.0
 """The same where half open gates are in the mask: products one by one, the scores kept."""
 WIDE = 4
-"""Bytes of what is computed in float32 whatever the base model's dtype is: adapters, norms, logits."""
+"""Bytes of what is computed in float32 whatever the base model's dtype is: adapters, logits."""
 OPTIMISER = 3
 """Numbers beside each trained one: its gradient, and AdamW's two means."""
 MLP_KEPT = 3
@@ -28,8 +28,10 @@ def kept_layer(
     sample. width: bytes of a number of the base model; masked: a mask is given, so that keys and values are repeated
     for every head; dropped: the adapters have dropout."""
     heads = anatomy.queries if masked and q > 1 else anatomy.kv_heads * anatomy.head_dim
-    norms = anatomy.norms * q * (anatomy.hidden + 1) * WIDE
-    normed = q * (anatomy.queries + anatomy.kv_heads * anatomy.head_dim) * WIDE if anatomy.normed else 0
+    # A norm keeps what it reads, and a float32 number for each vector (`model/norms.py`).
+    norms = anatomy.norms * q * (anatomy.hidden * width + WIDE)
+    heads_normed = anatomy.heads + anatomy.kv_heads
+    normed = q * heads_normed * (anatomy.head_dim * width + WIDE) if anatomy.normed else 0
     attention = q * (2 * anatomy.queries * width + anatomy.heads * WIDE) + 2 * k * heads * width
     mask = q * k * width if masked else 0
     mlp = MLP_KEPT * q * anatomy.inner * width

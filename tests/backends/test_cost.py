@@ -173,7 +173,7 @@ def kept(program: Program, rows: Any) -> int:
 def test_what_is_kept_for_the_backward_pass(name: str, batch: int, dtype: str, tmp_path: Path) -> None:
     compilation, program = made(KEPT[name], make_model(tmp_path / "m", **LARGER), dtype)
     rows = rows_of(compilation, batch)
-    assert _said(compilation, rows, dtype) == pytest.approx(kept(program, rows), rel=0.05)
+    assert _said(compilation, rows, dtype) == pytest.approx(kept(program, rows), rel=0.06)
 
 
 @pytest.mark.parametrize("kind", ["mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo2"])
@@ -181,7 +181,7 @@ def test_what_other_types_keep(kind: str, tmp_path: Path) -> None:
     heads = {"num_key_value_heads": 8} if kind == "olmo2" else {}
     compilation, program = made(KEPT["latents"], make_model(tmp_path / "m", kind, **LARGER, **heads))
     rows = rows_of(compilation, 2)
-    assert _said(compilation, rows, "float32") == pytest.approx(kept(program, rows), rel=0.05)
+    assert _said(compilation, rows, "float32") == pytest.approx(kept(program, rows), rel=0.06)
 
 
 def _said(compilation: Compilation, rows: Any, dtype: str) -> float:

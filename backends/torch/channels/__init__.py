@@ -1,1 +1,3 @@
-"""What crosses each channel, as tensors: segments and how they are seen, and what edges bring into a prompt."""
+"""What an edge brings into a prompt, as tensors, a file for each channel that brings something: text, hidden states, a
+fused cache. `kv` brings nothing: what is seen of a cache is in `model/segments.py`.
+"""

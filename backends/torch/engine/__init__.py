@@ -1,3 +1,3 @@
-"""Runs a plan for a batch of rows, differentiably: which columns of whom an agent sees, how it writes its own
-(`rollout.py`), one pass over all agents (`walk.py`).
+"""Runs a plan for a batch of rows. Exactly and differentiably: how an agent writes its segment (`rollout.py`), one pass
+over all agents (`walk.py`). Fast, without gradients: `fast`.
 """

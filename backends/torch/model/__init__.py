@@ -1,3 +1,3 @@
-"""A frozen base model: loading it, prompts to tokens, adapters, the attention mask that hides padding (`attention.py`),
-alignment of latent steps (`align.py`).
+"""A frozen base model: loading it, prompts to tokens, adapters, alignment of latent steps (`align.py`). What agents see
+of each other's segments (`segments.py`), and the attention mask that hides padding (`attention.py`).
 """

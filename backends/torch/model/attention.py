@@ -153,7 +153,7 @@ def opened(*parts: tuple[Tensor | None, Tensor]) -> Tensor | None:
 
 def block_mask(
     past: Columns | None,
-    new: Tensor,
+    real: Tensor,
     place: Tensor,
     windows: Tensor | None = None,
     gate: Tensor | None = None,
@@ -161,7 +161,7 @@ def block_mask(
 ) -> Tensor | None:
     """The mask for a block of new positions that see a past and, causally, each other.
 
-    past: None: there is none. new: bool [B, Q], which new columns are real; place: long [B, Q], their positions.
+    past: None: there is none. real: bool [B, Q], which new columns are; place: long [B, Q], their positions.
     windows: long [L], how many positions each layer sees, its own included (None: no layer is limited). Windows go by
     position, not by column: columns of siblings that overlap share positions.
     gate: [B, Q], how far new columns are open to those behind them, from 0 to 1 (None: all are). whole: whether all
@@ -171,8 +171,10 @@ def block_mask(
     A padded column sees at least itself, as every column sees itself whole: a row of a softmax must not be empty.
     """
     before = () if past is None else ((past.open, past.seen),)
-    gated = opened(*before, (None if gate is None else gate[:, None], new[:, None]))
-    mask = _block_mask(past, new, windows is not None or gated is not None, bool(new.all()) if whole is None else whole)
+    gated = opened(*before, (None if gate is None else gate[:, None], real[:, None]))
+    mask = _padding_hidden(
+        past, real, windows is not None or gated is not None, bool(real.all()) if whole is None else whole
+    )
     if mask is None:
         return None
     if windows is not None:
@@ -201,14 +203,15 @@ def _biased(mask: Tensor, gated: Tensor) -> Tensor:
     return bias.where(seen, float("-inf"))
 
 
-def _block_mask(past: Columns | None, new: Tensor, explicit: bool, whole: bool) -> Tensor | None:
-    """`block_mask` before windows: this is where padding is hidden. past: padded columns are not seen in it already
-    (`segments.seen_of`). explicit: never None. whole: whether all new columns are real."""
-    batch, width = new.shape
+def _padding_hidden(past: Columns | None, real: Tensor, explicit: bool, whole: bool) -> Tensor | None:
+    """`block_mask` before windows: this is where padding is hidden. real: bool [B, Q], which new columns are. past:
+    padded columns are not seen in it already, those of others (`segments.seen_of`) and those that the agent itself has
+    written (`Columns.grow`). explicit: never None. whole: whether all new columns are real."""
+    batch, width = real.shape
     if whole and not explicit and (past is None or (width == 1 and past.asked().whole)):
         return None
-    causal = torch.ones(width, width, dtype=torch.bool, device=new.device).tril()
-    own = (causal & new[:, None, :]) | torch.eye(width, dtype=torch.bool, device=new.device)
+    causal = torch.ones(width, width, dtype=torch.bool, device=real.device).tril()
+    own = (causal & real[:, None, :]) | torch.eye(width, dtype=torch.bool, device=real.device)
     own = own[:, None]
     if past is None:
         return own

