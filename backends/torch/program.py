@@ -24,7 +24,6 @@ from masc.backends.torch.engine.opening import opening_at, without_step
 from masc.backends.torch.engine.outputs import Output, Said, Scored, said_of, scored_by
 from masc.backends.torch.engine.patches import Patches
 from masc.backends.torch.engine.probe import Probe
-from masc.backends.torch.engine.stopping import Shown
 from masc.backends.torch.engine.trace import Trace, patches_of, trace_of
 from masc.backends.torch.engine.walk import Walk
 from masc.backends.torch.init_from import Taken, init_from
@@ -33,6 +32,7 @@ from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import answer_ids, value
 from masc.backends.torch.model.segments import Opening
 from masc.backends.torch.model.stored import file_of, pack, unpack
+from masc.backends.torch.streaming import stream_of
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding, Engine, decoding_of
 from masc.compiler.artifact import (
     Layout,
@@ -43,7 +43,7 @@ from masc.compiler.artifact import (
     save_artifact,
     writing,
 )
-from masc.compiler.ir.plan import Sampling, Turn
+from masc.compiler.ir.plan import Turn
 from masc.compiler.models.peft import CONFIG, WEIGHTS
 from masc.compiler.models.registry import REGISTRY
 from masc.dsl.diagnostics import fail
@@ -290,44 +290,11 @@ class Program(Modules):
         if stream:
             if len(rows) != 1:
                 raise ValueError("stream=True takes exactly one row")
-            return self._stream(rows[0], chosen, engine)
+            return stream_of(self, rows[0], chosen, engine)
         said = self.say(rows, decoding=chosen, engine=engine) if rows else []
         if len(self.plan.outputs) == 1:
             return [item[self.plan.outputs[0]].text for item in said]
         return [{name: item[name].text for name in self.plan.outputs} for item in said]
-
-    def _pieces(self, base: Base, sampling: Sampling, growing: Iterator[tuple[Sequence[int], bool]]) -> Iterator[str]:
-        """Pieces of a text. growing: its tokens so far, and whether it is done."""
-        shown = Shown(sampling)
-        for ids, done in growing:
-            if piece := shown.piece(base.text(ids), done):
-                yield piece
-
-    def _walked(self, row: Row, decoding: Decoding, last: Turn) -> Iterator[tuple[Sequence[int], bool]]:
-        """The tokens of an answer as the exact engine decodes them."""
-        walk = Walk(self, [row], None, False, None, decoding=decoding)
-        for turn in walk.steps():
-            if turn is last:
-                yield from ((state[0].ids, state[0].done) for state in walk.decode(turn))
-                return
-            self._finish(walk, turn)
-
-    def _stream(self, row: Row, decoding: Decoding, engine: Engine) -> Iterator[str]:
-        # A generator's frame must not leave gradients or dropout switched off for its caller between pieces.
-        last = dict(self._answers())[self.plan.outputs[-1]]
-        if engine == "exact" or self.here.patches is not None or not self.flows:
-            growing = self._walked(row, decoding, last)
-        else:
-            source = Source([Job(0, row, 0, decoding=decoding)])
-            growing = Pipeline(self, source, 1, 1).growing(last.said)
-        assert last.answer is not None
-        pieces = self._pieces(self.base(last.agent), decoding.of(last.answer).sampling, growing)
-        while True:
-            with torch.no_grad(), applying.still():
-                piece = next(pieces, None)
-            if piece is None:
-                return
-            yield piece
 
     # -- copies ----------------------------------------------------------------------------------------------------
 
