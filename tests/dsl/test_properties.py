@@ -19,7 +19,21 @@ from masc.dsl.parser import parse
 from masc.dsl.read import read_source
 from masc.dsl.render import render, to_json
 from masc.dsl.source import Source, Span
-from masc.dsl.syntax import Agent, File, Graph, Import, Literal, Model, Prompt, Say, Setting, Supervise, Think, Train
+from masc.dsl.syntax import (
+    Agent,
+    File,
+    Graph,
+    Import,
+    Literal,
+    Model,
+    Prompt,
+    Say,
+    Setting,
+    Supervise,
+    Table,
+    Think,
+    Train,
+)
 from masc.dsl.yaml_reader import parse_yaml
 from masc.dsl.yaml_writer import format_yaml, in_yaml_order
 
@@ -138,9 +152,10 @@ def _beyond(node: object) -> bool:
             ]
             qualified = any(o.qualifier for m in node.members if not isinstance(m, Say) for o in m.options)
             return qualified or any(len(set(found)) < len(found) for found in (kinds, names, *options))
-        case Model():
-            names = [option.name.text for option in node.options]
-            return any(option.qualifier for option in node.options) or len(set(names)) < len(names)
+        case Model() | Table():
+            options_of = node.entries if isinstance(node, Table) else node.options
+            named = [option.name.text for option in options_of] + ["from"] * isinstance(node, Model)
+            return any(option.qualifier for option in options_of) or len(set(named)) < len(named)
         case Train():
             outputs = [entry.output.text for entry in node.entries if isinstance(entry, Supervise)]
             names = [entry.name.text for entry in node.entries if isinstance(entry, Setting)]
