@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
 from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.fast.pipeline import Pipeline, Source
 from masc.backends.torch.engine.fast.rows import Job
+from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.stopping import Shown
 from masc.backends.torch.engine.walk import Walk
 from masc.backends.torch.model import applying
@@ -17,24 +17,21 @@ from masc.backends.torch.model.base import Base
 from masc.compiler.analysis.decoding import Decoding, Engine
 from masc.compiler.ir.plan import Sampling, Turn
 
-if TYPE_CHECKING:
-    from masc.backends.torch.program import Program
-
 Growing = Iterator[tuple[Sequence[int], bool]]
 """The tokens of an answer so far, and whether it is done."""
 
 
-def stream_of(program: Program, row: Row, decoding: Decoding, engine: Engine) -> Iterator[str]:
+def stream_of(modules: Modules, row: Row, decoding: Decoding, engine: Engine) -> Iterator[str]:
     """Pieces of the text of the last output of one row."""
-    output = program.plan.outputs[-1]
-    last = next(turn for turn in program.plan.answering if turn.answer is not None and turn.answer.output == output)
-    if engine == "exact" or program.here.patches is not None or not program.flows:
-        growing = _walked(program, row, decoding, last)
+    output = modules.plan.outputs[-1]
+    last = next(turn for turn in modules.plan.answering if turn.answer is not None and turn.answer.output == output)
+    if engine == "exact" or modules.here.patches is not None or not modules.flows:
+        growing = _walked(modules, row, decoding, last)
     else:
         source = Source([Job(0, row, 0, decoding=decoding)])
-        growing = Pipeline(program, source, 1, 1).growing(last.said)
+        growing = Pipeline(modules, source, 1, 1).growing(last.said)
     assert last.answer is not None
-    pieces = _pieces(program.base(last.agent), decoding.of(last.answer).sampling, growing)
+    pieces = _pieces(modules.base(last.agent), decoding.of(last.answer).sampling, growing)
     while True:
         # A generator's frame must not leave gradients or dropout switched off for its caller between pieces.
         with torch.no_grad(), applying.still():
@@ -51,9 +48,9 @@ def _pieces(base: Base, sampling: Sampling, growing: Growing) -> Iterator[str]:
             yield piece
 
 
-def _walked(program: Program, row: Row, decoding: Decoding, last: Turn) -> Growing:
+def _walked(modules: Modules, row: Row, decoding: Decoding, last: Turn) -> Growing:
     """The tokens of an answer as the exact engine decodes them."""
-    walk = Walk(program, [row], None, False, None, decoding=decoding)
+    walk = Walk(modules, [row], None, False, None, decoding=decoding)
     for turn in walk.steps():
         if turn is last:
             yield from ((state[0].ids, state[0].done) for state in walk.decode(turn))
