@@ -90,8 +90,9 @@ class Program(Modules):
         rows = rows_of(rows, "rows")
         if answers is not None:
             check_given(self.plan, answers, len(rows), lambda agent: self.base(agent).rows)
-            return self._forward(rows, opening, recompute, indices, texts, probe, answers=answers)[0]
-        return self._forward(rows, self._opened(opening, step, len(rows)), recompute, indices, texts, probe)[0]
+        if answers is None or step is not None:  # what is scored as it was decoded has its channels closed: no W0310
+            opening = self._opened(opening, step, len(rows))
+        return self._forward(rows, opening, recompute, indices, texts, probe, answers=answers)[0]
 
     def score(self, rows: Sequence[Row], token_ids: Tokens | Mapping[str, Tokens], output: str | None = None) -> Tensor:
         """The log-probabilities of given tokens as the answers to rows: float32 [B, A], natural log, 0 where padded,

@@ -5,6 +5,7 @@ A parameter that would change the answer and is not known is refused, so that no
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
@@ -61,7 +62,7 @@ class StreamOptions(BaseModel):
     include_obfuscation: bool = False
 
 
-class Body(BaseModel):
+class Body(BaseModel, ABC):
     """What requests of all kinds hold."""
 
     model_config = ConfigDict(extra="allow", strict=True)
@@ -77,8 +78,8 @@ class Body(BaseModel):
     stop: str | list[str] | None = None
     inputs: dict[str, str | int | float | bool] | None = None
 
-    def conversations(self) -> Sequence[Messages]:
-        raise NotImplementedError
+    @abstractmethod
+    def conversations(self) -> Sequence[Messages]: ...
 
     def question(self) -> Question:
         """What is asked. RefusalError for a parameter that is not known or out of range."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from recorders import Again
 
 from graphs import GRAPHS
 from masc.backends.torch.model import capture
+from masc.backends.torch.model.cache import Slots
 from masc.backends.torch.model.capture import Captures
 from masc.compiler.analysis.decoding import Decoding
-from support import ROWS, make_program
+from support import ROWS, make_model, make_program
 
 SOME = ["trace", "soft latents", "stack", "hidden", "fuse", "rounds", "text"]
 
@@ -28,6 +30,33 @@ def test_recorded_passes_decode_the_same(name: str, tiny: Path, monkeypatch: pyt
     for i, (row,) in enumerate(wanted):
         assert {said: one.ids for said, one in found[i].items()} == {said: one.ids for said, one in row.items()}
     assert Again.replays > 0
+
+
+WINDOWS = ("qwen2", {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1})
+
+
+@pytest.mark.parametrize("windows", [False, True], ids=["all", "windows"])
+def test_slots_of_an_earlier_call_hide_what_it_left(
+    windows: bool, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slots and recorded passes are kept from call to call: for shorter rows, for others, and for other weights."""
+    model = make_model(tmp_path / "windows", WINDOWS[0], **WINDOWS[1]) if windows else tiny
+    program = make_program(GRAPHS["trace"], model)
+    monkeypatch.setattr(Captures, "on", lambda device: Captures(Again))
+    monkeypatch.setattr(capture, "WORTH", 1)
+    made, init = [], Slots.__init__
+    monkeypatch.setattr(Slots, "__init__", lambda self, *given: (made.append(1), init(self, *given))[1])
+    calls = [ROWS, [{"q": "b"}, *ROWS[::-1]][:4], [{"q": "no"}], ROWS]
+    for number, rows in enumerate(calls):
+        if number == len(calls) - 1:  # what was recorded under the adapters as they were is of no use
+            with torch.no_grad():
+                for parameter in program.trainable().values():
+                    parameter.mul_(1.5)
+        found, wanted = program.say(rows), program.say(rows, engine="exact")
+        assert [one["answer"].ids for one in found] == [one["answer"].ids for one in wanted]
+        for one, other in zip(found, wanted, strict=True):
+            assert one["answer"].logprob == pytest.approx(other["answer"].logprob, abs=1e-3)
+    assert len(made) == 2  # one for prompts and latents, one for answers
 
 
 def test_a_pass_is_recorded_where_it_pays(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

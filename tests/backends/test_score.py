@@ -47,6 +47,20 @@ def test_an_answer_that_ended_is_scored_with_its_end(tiny: Path) -> None:
     torch.testing.assert_close(found.sum(1), torch.tensor([one.logprob for one in said]), atol=1e-4, rtol=1e-4)
 
 
+def test_channels_are_as_far_open_as_at_a_step(tiny: Path) -> None:
+    """`score` has them closed; a pass of one's own says its step."""
+    text = GRAPHS["trace"].replace(": kv", ": kv(carry = latents, open = 9)")
+    program = make_program(text, tiny)
+    ids = {"answer": [answer_ids(program.base("c"), row["answer"]) for row in ROWS]}
+    with torch.no_grad():
+        for step in (0, 20):
+            told, given = program(ROWS, step=step), program(ROWS, step=step, answers=ids)
+            torch.testing.assert_close(given.outputs["answer"].losses, told.outputs["answer"].losses)
+        closed = program.score(ROWS, ids)
+        torch.testing.assert_close(-closed, told.outputs["answer"].losses)
+        assert not torch.allclose(-closed, program(ROWS, step=0).outputs["answer"].losses)
+
+
 def test_its_gradient_reaches_every_agent(tiny: Path) -> None:
     program = make_program(GRAPHS["trace"], tiny)
     program.score(ROWS, [[5, 6], [7], [8, 9, 2], [2]]).sum().backward()

@@ -1,7 +1,9 @@
-"""A recorder for machines without a GPU: to replay work is to do it again, and to leave what it makes in the same
-tensors."""
+"""A recorder for machines without a GPU: to replay work is to do it again, under the adapters under which it was
+recorded, and to leave what it makes in the same tensor."""
 
 from __future__ import annotations
+
+from contextvars import copy_context
 
 from masc.backends.torch.model.recording import Recorded, Work
 
@@ -12,12 +14,10 @@ class Again:
     replays = 0
 
     def record(self, work: Work) -> Recorded:
-        outputs = tuple(work())
+        made, applied = work(), copy_context()
 
         def replay() -> None:
             Again.replays += 1
-            for own, new in zip(outputs, work(), strict=True):
-                if own is not None and new is not None:
-                    own.data.copy_(new)
+            made.copy_(applied.run(work))
 
-        return Recorded(replay, outputs)
+        return Recorded(replay, made)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from masc.backends.torch.model.applying import applied
-from masc.backends.torch.model.recording import Recorder, attempt
+from masc.backends.torch.model.recording import Recorded, Recorder, attempt
 
 WORTH = 4
 """Passes that are to come, at least, for one to be recorded: that takes about as long as two that are not."""
@@ -25,11 +25,10 @@ Pass = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class _Captured:
-    """A recorded pass: what it reads, what it makes, and what computed the layers, which has to stay."""
+    """A recorded pass, what it reads, and what computed the layers, which has to stay."""
 
-    replay: Callable[[], None]
+    recorded: Recorded
     given: Given
-    made: Tensor
     by: object
 
 
@@ -83,18 +82,16 @@ class Captures:
         for own, now in zip(found.given, given, strict=True):
             if own is not now:
                 own.copy_(now)
-        found.replay()
-        return found.made.clone(), *found.given[1:]
+        found.recorded.replay()
+        return found.recorded.made.clone(), *found.given[1:]
 
     def _captured(self, one: Pass, given: Given, by: object) -> _Captured | None:
         """A pass, recorded; None where it cannot be."""
         assert self._make is not None
         self._recorder = self._recorder or self._make()
         own = given[0].clone(), given[1].clone(), given[2].clone()
-        recorded = attempt(self._recorder, lambda: (one(*own),))
+        recorded = attempt(self._recorder, lambda: one(*own))
         if recorded is None:
             self._make = None
             return None
-        (made,) = recorded.outputs
-        assert made is not None
-        return _Captured(recorded.replay, own, made, by)
+        return _Captured(recorded, own, by)

@@ -1,7 +1,7 @@
 """RMS norms as one operation: transformers writes each as eight, and as many again for the gradient.
 
-What a norm module computes is found by trying: where it is `w x / sqrt(mean(x^2) + eps)`, it is computed so here. The
-weight is frozen.
+What a norm module computes is found by trying: where it is `w x / sqrt(mean(x^2) + eps)`, it is computed so here. Its
+weight is frozen; one that is not is left to torch, for this gradient has no part for it.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class _Norm(torch.autograd.Function):
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """w x / sqrt(mean(x^2) + eps) over the last dimension, differentiable in x [..., d]."""
-    if not torch.is_grad_enabled():
+    """w x / sqrt(mean(x^2) + eps) over the last dimension, differentiable: of x [..., d] and w [d]."""
+    if not torch.is_grad_enabled() or weight.requires_grad:
         return functional.rms_norm(x, weight.shape, weight, eps)
     out: Tensor = _Norm.apply(x, weight, eps)  # type: ignore[no-untyped-call]
     return out
@@ -61,7 +61,7 @@ def simplify(model: nn.Module) -> int:
     """Let the norms of a model that are RMS norms be computed as one operation. Returns how many are."""
     found = [module for module in model.modules() if _is_rms_norm(module)]
     for module in found:
-        module.__class__ = _simple(type(module))  # type: ignore[arg-type]
+        module.__class__ = _simple(type(module), _eps(module) or 0.0)  # type: ignore[arg-type]
     return len(found)
 
 
@@ -87,8 +87,10 @@ def _is_rms_norm(module: nn.Module) -> bool:
 
 
 @cache
-def _simple(kind: type[nn.Module]) -> type[nn.Module]:
+def _simple(kind: type[nn.Module], eps: float) -> type[nn.Module]:
+    """A class of norms that is computed here."""
+
     def forward(self: Any, hidden_states: Tensor) -> Tensor:
-        return rms_norm(hidden_states, self.weight, _eps(self) or 0.0)
+        return rms_norm(hidden_states, self.weight, eps)
 
     return type(kind.__name__, (kind,), {"forward": forward, "simple": True, "__module__": kind.__module__})

@@ -8,22 +8,23 @@ they are, and shapes are the same.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Work = Callable[[], Sequence[Tensor | None]]
+Work = Callable[[], Tensor]
+"""What launches the same kernels each time, and makes one tensor."""
 
 
 @dataclass(frozen=True)
 class Recorded:
-    """replay: does the work again, on what stands now in the tensors that it reads; outputs: where it leaves what it
-    makes."""
+    """replay: does the work again, on what stands now in the tensors that it reads; made: where it leaves
+    what it makes, until the next replay."""
 
     replay: Callable[[], None]
-    outputs: tuple[Tensor | None, ...]
+    made: Tensor
 
 
 def attempt(recorder: Recorder, work: Work) -> Recorded | None:
@@ -38,12 +39,12 @@ def attempt(recorder: Recorder, work: Work) -> Recorded | None:
 
 
 class Recorder:
-    """Records work on a GPU. What it records in turn shares memory: it may be replayed in the order in which it was
-    recorded, and none of it is looked at after the next one but its outputs."""
+    """Records work on a GPU. All that it records shares memory: of what a replay has computed nothing but what it made
+    is there after the next one."""
 
     def __init__(self) -> None:
         self._memory = torch.cuda.graph_pool_handle()
-        self._aside = torch.cuda.Stream()  # the backward pass of what ran on a stream runs there, too
+        self._aside = torch.cuda.Stream()  # the usual one cannot be recorded
 
     def record(self, work: Work) -> Recorded:
         """Record work; nothing is computed yet. It must have run before, outside: what it sets up the first time cannot
@@ -53,8 +54,8 @@ class Recorder:
         with torch.cuda.stream(self._aside):
             graph.capture_begin(pool=self._memory, capture_error_mode="thread_local")
             try:
-                outputs = tuple(work())
+                made = work()
             finally:
                 graph.capture_end()
         here.wait_stream(self._aside)
-        return Recorded(graph.replay, outputs)
+        return Recorded(graph.replay, made)

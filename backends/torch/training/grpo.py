@@ -87,6 +87,7 @@ class Grpo:
         decoding = Decoding(temperature=1.0, top_p=1.0, seed=derive(settings.seed, "samples", step))
         with named("sample"):
             found = dict(program.say_each(rows, len(rows), numbers, decoding, copies, cuts=True))
+        program.free()  # memory that the gradients want
         said = [found[number] for number in range(len(rows))]
         (output,) = program.plan.outputs
         column = answer_columns(program.plan)[output][1]

@@ -115,9 +115,8 @@ class Stepper:
     def _pull(self, step: int) -> float:
         """Add the gradient of what open gates cost at a step; returns that price, which `loss` leaves out. It is the
         same in all processes, so that nothing of it is exchanged."""
-        gates = self.program.gates().values()
         weight = sparsity_at(self.settings, step)
-        price = weight * torch.stack([gate.price for gate in gates]).sum()
+        price = weight * self.program.sparsity()
         if weight and price.requires_grad:
             price.backward()
         return float(price.detach())

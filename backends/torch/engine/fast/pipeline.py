@@ -7,6 +7,7 @@ time there are at most `size` rows in each stage that answers, and as many on th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Protocol
@@ -48,7 +49,7 @@ class Source:
         return [Travelling(job) for _, job in zip(range(count), self._jobs, strict=False)]
 
 
-class Stage:
+class Stage(ABC):
     """Turns that run in one batch. It does not keep its pipeline: a circle would hold the memory of both for long."""
 
     def __init__(self, flow: Pipeline, upstream: Upstream, turns: Sequence[Turn]) -> None:
@@ -78,8 +79,8 @@ class Stage:
         for name in self.last_of:
             row.drop(name)
 
-    def take(self, count: int) -> list[Travelling]:
-        raise NotImplementedError
+    @abstractmethod
+    def take(self, count: int) -> list[Travelling]: ...
 
 
 class Silent(Stage):
