@@ -25,6 +25,7 @@ from masc.compiler.passes.data_files import data_remarks
 from masc.compiler.passes.extent import too_large
 from masc.compiler.passes.frozen import frozen_out
 from masc.compiler.passes.idle_settings import idle_settings
+from masc.compiler.passes.objectives import objectives
 from masc.compiler.passes.optimise import optimise
 from masc.compiler.passes.place import place
 from masc.compiler.passes.schedule import schedule
@@ -146,7 +147,8 @@ def _check(state: State) -> State:
         if known is not None:
             facts[model.name] = known
     found += [*check(state.resolved, state.graph, facts), *started(state.resolved, facts, state.base)]
-    found += [] if state.file is None else idle_settings(state.resolved, state.file)
+    if state.file is not None:
+        found += [*idle_settings(state.resolved, state.file), *objectives(state.resolved, state.file)]
     return replace(state, facts=facts).noting(found + _check_cut(state.resolved, state.cut))
 
 

@@ -19,6 +19,7 @@ from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.language.bounds import MOST, Bounds
 from masc.compiler.language.declare import Option
 from masc.compiler.language.models import LOADS, MODEL
+from masc.compiler.language.objectives import GRPO, OBJECTIVES
 from masc.compiler.language.train import TRAIN
 from masc.compiler.models.families import FAMILIES, Family
 
@@ -35,6 +36,7 @@ def language(text: str) -> str:
     text = within(text, "alignments", alignments())
     text = within(text, "adapters", adapters())
     text = within(text, "entries", entries())
+    text = within(text, "grpo", table(("option", "means", "default"), map(told, GRPO.values())))
     text = within(text, "models", table(("option", "means", "default"), map(told, MODEL.values())))
     text = within(text, "loads", loads())
     text = within(text, "limits", limits())
@@ -115,8 +117,9 @@ def told(option: Option) -> tuple[str, str, str]:
 
 
 def limits() -> str:
-    found = {name: o.reads.bounds for options in (LORA, ANSWER, TRAIN) for name, o in options.items()}
-    return table(("number", "from and to"), ((f"`{name}`", span(bounds)) for name, bounds in found.items() if bounds))
+    found = {f"`{name}`": o.reads.bounds for options in (LORA, ANSWER, TRAIN) for name, o in options.items()}
+    found |= {f"`{name}` of `grpo`": o.reads.bounds for name, o in GRPO.items()}
+    return table(("number", "from and to"), ((name, span(bounds)) for name, bounds in found.items() if bounds))
 
 
 def span(bounds: Bounds) -> str:
@@ -162,9 +165,15 @@ def colours(text: str) -> str:
     """The TextMate grammar: the words in the groups that its patterns have for them."""
     options = [MODEL, THINK, *(adapter.options for adapter in ADAPTERS.values()), ANSWER]
     options += [channel.options for channel in CHANNELS.values()]
+    options += [aim.options for aim in OBJECTIVES.values()]
     text = once(r'(?<="match": "\(:\)\\\\s\*\()[a-z_|]+(?=\))', "|".join(CHANNELS), text)
     text = once(r"(?<=\(adapt\)\\\\b\(\?:\\\\s\+\()[a-z_|]+(?=\))", "|".join(ADAPTERS), text)
     text = once(r'(?<="match": "\\\\b\()[a-z_|]+(?=\)\\\\b\(\?=\\\\s\*=\))', "|".join(names(options)), text)
+    text = once(
+        r'(?<=objective\.mas",\n)(\s+"match": "\\\\b\()[a-z_|]+',
+        f'{" " * 14}"match": "\\\\b({"|".join(OBJECTIVES)}',
+        text,
+    )
     return once(
         r'(?<=entry\.mas",\n)(\s+"match": "\\\\b\()[a-z_|]+', f'{" " * 14}"match": "\\\\b({"|".join(TRAIN)}', text
     )

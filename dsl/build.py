@@ -143,6 +143,9 @@ class Builder:
                 return s.Range(span, 0, 0)
             case "table":
                 return s.Table(span, self._options(kid))
+            case "call":
+                name, given = kid.children
+                return s.Call(span, self._name(name), self._options(given))
             case _:
                 return s.List(span, tuple(map(self._value, kid.children)))
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import fields
 
 from masc.dsl.formatter import format_column
-from masc.dsl.syntax import File, List, Literal, Name, Node, Placeholder, Prompt, Range, Table
+from masc.dsl.syntax import Call, File, List, Literal, Name, Node, Placeholder, Prompt, Range, Table
 
 
 def dump(file: File, *, spans: bool = True) -> str:
@@ -47,6 +47,9 @@ def _short(value: object) -> str | None:
             return f"[{' '.join(str(_short(item)) for item in value.items)}]"
         case Table():
             return f"({' '.join(f'{entry.name.text}={_short(entry.value)}' for entry in value.entries)})"
+        case Call():
+            given = " ".join(f"{option.name.text}={_short(option.value)}" for option in value.options)
+            return f"{value.name.text}({given})"
         case Prompt():
             parts = (f"{{{part.name}}}" if isinstance(part, Placeholder) else json.dumps(part) for part in value.parts)
             return f"[{' '.join(parts)}]"

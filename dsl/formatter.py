@@ -17,6 +17,7 @@ from masc.dsl.syntax import (
     Agent,
     Answer,
     Block,
+    Call,
     Channel,
     Comments,
     Declaration,
@@ -75,7 +76,7 @@ def _apart(item: Declaration) -> str:
 
 
 def format_value(value: Value) -> str:
-    """A value as it is written: `10`, `"text"`, `0..9`, `[a, b]`."""
+    """A value as it is written: `10`, `"text"`, `0..9`, `[a, b]`, `grpo(group = 8)`."""
     match value:
         case Name():
             return value.text
@@ -85,6 +86,8 @@ def format_value(value: Value) -> str:
             return f"[{', '.join(map(format_value, value.items))}]"
         case Table():
             return format_options(value.entries)
+        case Call():
+            return value.name.text + (format_options(value.options) or "()")
         case Literal(value=bool() as truth):
             return "true" if truth else "false"
         case Literal(value=str() as text):

@@ -53,7 +53,11 @@ _PHRASES = (
 
 def parse(source: Source) -> tuple[File | None, list[Diagnostic]]:
     """The tree of a `.mas` file and what is wrong with it. After errors it holds what could be read, or is None."""
-    excerpt = Excerpt(source, source.text)
+    return parse_excerpt(Excerpt(source, source.text))
+
+
+def parse_excerpt(excerpt: Excerpt) -> tuple[File | None, list[Diagnostic]]:
+    """The same of a text that stands in a source in another form."""
     tokens = tokenize(excerpt)
     if tokens.unreadable:
         return None, list(tokens.diagnostics)
@@ -61,7 +65,7 @@ def parse(source: Source) -> tuple[File | None, list[Diagnostic]]:
     tree = run.parse(run.version())
     builder = Builder(excerpt)
     file = builder.file(tree)
-    swallowed = _place(tokens.tokens[-2])[0] if tokens.open_string else len(source.text)
+    swallowed = _place(tokens.tokens[-2])[0] if tokens.open_string else len(excerpt.text)
     built = [d for d in builder.diagnostics if d.span is None or d.span.start < swallowed]
     diagnostics = _in_order([*run.hinted(tokens), *run.diagnostics, *built])
     if errors(diagnostics) and not file.declarations:

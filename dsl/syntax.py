@@ -53,8 +53,16 @@ class Table(Node):
     entries: tuple[Option, ...]
 
 
+@dataclass(frozen=True)
+class Call(Node):
+    """`grpo(reward = number)` as the value of an entry of `train`: one of the entry's own words, with options."""
+
+    name: Name
+    options: tuple[Option, ...]
+
+
 # A bare identifier (Name) as a value is either an option's word (`stop`) or a parameter's name: resolving decides.
-Value = Name | Literal | Range | List | Table
+Value = Name | Literal | Range | List | Table | Call
 
 
 @dataclass(frozen=True)
@@ -258,7 +266,8 @@ class Supervise(Item):
 
 @dataclass(frozen=True)
 class Setting(Item):
-    """`steps 500` in `train`; several may share a line, the comments then belong to the first."""
+    """`steps 500` or `objective grpo(reward = number)` in `train`; several may share a line, the comments then belong
+    to the first."""
 
     name: Name
     value: Value

@@ -30,6 +30,7 @@
       data: train.jsonl
       supervise: {answer: solution}       # output: column
       batch: 8
+      objective: {grpo: {reward: number}} # or supervised
 
 A value without quotes that looks like a name is a name (`gradient: stop`), one in quotes is a string. Where only a
 string can stand (prompts, `data`, a model) both are. Aliases are refused. Comments become comments of the nodes.
@@ -236,7 +237,8 @@ class _Reader(Values):
                         made_of = s.Name(target.span, str(target.value))
                         made.append(s.Supervise(self._across(output, column), word, made_of))
                 continue
-            setting, read = self._name(name), self._text(value) if name.value == "data" else self._value(value)
+            read = self._text(value) if name.value == "data" else self._entry_value(value)
+            setting = self._name(name)
             if setting and read:
                 made.append(s.Setting(self._across(name, value), setting, read))
         return s.Train(self._across(key, node), tuple(made))

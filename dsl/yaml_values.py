@@ -92,6 +92,17 @@ class Values:
         """The value of an option, which alone may be a table."""
         return self._table(node) if isinstance(node, yaml.MappingNode) else self._value(node)
 
+    def _entry_value(self, node: yaml.Node) -> s.Value | None:
+        """The value of an entry of `train`, which alone may be a word with options: `{grpo: {reward: number}}`."""
+        if not isinstance(node, yaml.MappingNode):
+            return self._value(node)
+        if len(node.value) != 1:
+            self._wrong(node, "one word with its options", "such as `{grpo: {reward: number}}`")
+            return None
+        ((key, options),) = node.value
+        name = self._name(key)
+        return s.Call(self._span(node), name, self._options(options)) if name else None
+
     def _table(self, node: yaml.Node) -> s.Table | None:
         entries = tuple(
             s.Option(self._across(key, value), name, read)

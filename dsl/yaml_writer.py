@@ -33,6 +33,7 @@ from masc.dsl.syntax import (
     Agent,
     Answer,
     Block,
+    Call,
     Comments,
     Declaration,
     Edge,
@@ -305,6 +306,8 @@ def _value(value: Value) -> str:
             return f"[{', '.join(map(_value, value.items))}]"
         case Table():
             return f"{{{_options(value.entries)}}}"
+        case Call():
+            return f"{{{_name(value.name)}: {{{_options(value.options)}}}}}"
         case _:
             return format_value(value)
 

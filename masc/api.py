@@ -112,13 +112,16 @@ def train(
     step's metrics. evaluate: called every `eval_every` steps and at the end, in place of the loss over eval_rows.
     trackers: accelerate's names. init_from: an artifact whose adapters are the beginning (see `Program.init_from`).
     profile: so many steps are profiled, after two to warm up; `profile.json.gz` in the directory, and a printed table.
-    reward: train on it, by GRPO, instead of on what columns tell: the name of a scorer, a function of (said, gold, row)
-    that gives a number, or what `masc.grpo` makes of one. What may surprise on going on is a Python warning."""
+    reward: train on it, by GRPO, instead of as the file says (`objective`): the name of a scorer, a function of (said,
+    gold, row) that gives a number (rows then need no answers, and gold is empty where one has none), or what
+    `masc.grpo` makes of one. What may surprise on going on is a Python warning."""
     from masc.backends.torch.training.grpo import Grpo
     from masc.backends.torch.training.train import train as run
 
     if init_from is not None and resume:
         raise ValueError("a run that is resumed has begun already: give either resume or init_from")
+    if "objective" in settings:
+        raise TypeError("train does not read 'objective': a reward is `reward`; without one the graph says what counts")
     return run(
         program,
         rows,

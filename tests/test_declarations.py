@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import runpy
 from collections.abc import Iterator, Mapping
@@ -11,9 +12,10 @@ from typing import get_args
 
 import pytest
 
+import masc
 from masc.backends.diagram.styles import KINDS
 from masc.backends.torch.model.align import EMBEDS
-from masc.backends.torch.training import origin
+from masc.backends.torch.training import grpo, origin
 from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.adapter import Lora, adapter_text, parse_adapter
 from masc.compiler.ir.graph import Edge
@@ -25,6 +27,7 @@ from masc.compiler.language.agents import ANSWER
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.language.declare import AdapterOption, Form
 from masc.compiler.language.models import LOADS, MODEL
+from masc.compiler.language.objectives import GRPO, Grpo
 from masc.compiler.language.train import TRAIN
 from masc.dsl.source import Source
 
@@ -56,6 +59,15 @@ def test_every_alignment_is_computed() -> None:
 
 def test_train_settings_are_what_is_declared() -> None:
     assert {f.name: f.default for f in fields(TrainSettings)} == {name: o.default for name, o in TRAIN.items()}
+
+
+def test_the_options_of_a_reward_are_what_is_declared() -> None:
+    """In what is read of a file, in what trains, and in what Python is given."""
+    declared = {name: option.default for name, option in GRPO.items() if name != "reward"}
+    for said in (Grpo, grpo.Grpo):
+        assert {f.name: f.default for f in fields(said) if f.init and f.name != "reward"} == declared
+    given = inspect.signature(masc.grpo).parameters.values()
+    assert {one.name: one.default for one in given if one.name != "reward"} == declared
 
 
 def test_what_a_run_that_goes_on_makes_of_a_setting_is_decided() -> None:

@@ -38,6 +38,7 @@ from masc.compiler.language.adapters import ADAPTERS, LORA
 from masc.compiler.language.agents import ANSWER, THINK
 from masc.compiler.language.declare import Option
 from masc.compiler.language.models import MODEL
+from masc.compiler.language.objectives import OBJECTIVES
 from masc.compiler.language.train import TRAIN
 from masc.compiler.resolve.params import FIELD_TYPES, TYPES
 from masc.dsl import syntax
@@ -128,6 +129,8 @@ def values_in(value: syntax.Value) -> Iterator[str]:
         yield "a table"
         for entry in value.entries:
             yield from values_in(entry.value)
+    elif isinstance(value, syntax.Call):
+        yield value.name.text
     elif isinstance(value, syntax.Range):
         yield "a range"
     elif isinstance(value.value, str):
@@ -156,7 +159,8 @@ def options_in(node: syntax.Node) -> Iterator[tuple[str, str, str]]:
     if isinstance(node, syntax.Setting):
         yield from (("train", node.name.text, value) for value in values_in(node.value))
     for option in getattr(node, "options", ()):
-        owner = node.kind.text if isinstance(node, syntax.Channel | syntax.Adapt) else type(node).__name__.lower()
+        kind = node.name if isinstance(node, syntax.Call) else getattr(node, "kind", None)
+        owner = type(node).__name__.lower() if kind is None else kind.text
         yield from ((owner, option.name.text, value) for value in values_in(option.value))
         if option.qualifier is not None:
             yield owner, option.name.text, f"as {option.qualifier.text}"
@@ -171,6 +175,7 @@ def everything_written() -> Iterator[syntax.Node]:
 
 def test_every_option_of_the_language() -> None:
     tables: dict[str, Mapping[str, Option]] = {"think": THINK, "lora": LORA, "answer": ANSWER, "train": TRAIN}
+    tables |= {name: aim.options for name, aim in OBJECTIVES.items()}
     tables["model"] = MODEL
     tables |= {kind: channel.options for kind, channel in CHANNELS.items()}
     declared = {

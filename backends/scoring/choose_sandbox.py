@@ -7,8 +7,7 @@ import shutil
 from functools import cache
 
 from masc.backends.scoring.code_run import SECONDS, run
-from masc.backends.scoring.declarations import SANDBOXES
-from masc.backends.scoring.sandbox import PROCESSES, Sandbox, bare, bubblewrap, container
+from masc.backends.scoring.sandbox import PROCESSES, SANDBOXES, Sandbox, bare, bubblewrap, container
 from masc.dsl.diagnostics import fail
 
 # What walls must hold: each tries to get out, and fails inside.

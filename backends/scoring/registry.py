@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any
 
 from masc.backends.scoring.choices import choice, option_of
-from masc.backends.scoring.declarations import DECLARED, scorer_problem
 from masc.backends.scoring.exact import answer_text, exact
 from masc.backends.scoring.mathematics import expression_of, plain_number
 from masc.backends.scoring.mathematics import math as mathematics
 from masc.backends.scoring.numbers import Number, number, number_of
+from masc.compiler.language.scorers import DECLARED, scorer_problem
 from masc.dsl.diagnostics import fail
 
 Row = Mapping[str, Any]

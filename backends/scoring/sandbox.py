@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+SANDBOXES = ("auto", "bwrap", "docker", "podman", "none")
+"""What may be asked for; `auto`: the first that works (`choose_sandbox.py`)."""
 PROCESSES = 16
 """Processes and threads at once."""
 MEMORY = 1 << 30

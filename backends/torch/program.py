@@ -156,9 +156,10 @@ class Program(Modules):
             warnings.warn("{0.code}: {0.message}".format(without_step(opens)), stacklevel=4)
         return opening
 
-    def check_lengths(self, rows: Sequence[Row]) -> None:
-        """E0606 for the first row that will not fit, before anything is run. Lengths alone: no model is called."""
-        columns = {output: column for output, (_, column) in answer_columns(self.plan).items()}
+    def check_lengths(self, rows: Sequence[Row], labels: bool = True) -> None:
+        """E0606 for the first row that will not fit, before anything is run. Lengths alone: no model is called. labels:
+        with the answers that columns tell."""
+        columns = {output: column for output, (_, column) in answer_columns(self.plan).items()} if labels else {}
         for i, row in enumerate(rows):
             Walk(self, [row], None, False, columns, [i]).measure()
 

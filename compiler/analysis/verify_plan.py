@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 
 from masc.compiler.analysis.keep import keep
 from masc.compiler.analysis.reach import with_reach
@@ -32,6 +32,7 @@ from masc.compiler.ir.ranges import in_order
 from masc.compiler.ir.views import distinct
 from masc.compiler.ir.words import NAME, SEGMENT
 from masc.compiler.language.alignments import ALIGNMENTS
+from masc.compiler.language.objectives import GRPO, Grpo
 
 _MOST = 2**63
 Promise = tuple[bool, str]
@@ -122,6 +123,11 @@ def _train(train: TrainSettings) -> Iterator[Promise]:
     yield all(0 <= n < _MOST for n in others), "no train setting is negative"
     yield 0 <= train.rate <= 1e3 and 0 <= train.warmup <= 1, "rate and warmup are in range"
     yield 0 <= train.sparsity < math.inf and 0 < train.gate_rate < math.inf, "what is said of gates is in range"
+    if isinstance(train.objective, Grpo):
+        held = (option.reads.bounds for option in GRPO.values())
+        numbers = zip(held, astuple(train.objective), strict=True)
+        yield all(b is None or b.holds(n) for b, n in numbers), "the numbers of an objective are in range"
+        yield train.objective.reward in GRPO["reward"].reads.words, "a reward is a scorer that runs nothing"
     yield 0 <= train.clip < math.inf and 0 <= train.weight_decay < math.inf, "clip and weight_decay are in range"
 
 

@@ -10,6 +10,7 @@ from masc.compiler.channels.gate import GATE
 from masc.compiler.ir.graph import Edge, Open
 from masc.compiler.language.bounds import whole
 from masc.compiler.language.declare import table
+from masc.compiler.language.objectives import SUPERVISED
 from masc.compiler.language.values import numeric, word
 from masc.compiler.models.facts import ModelFacts
 from masc.compiler.models.locate import window_note
@@ -27,7 +28,11 @@ def _check(between: Between) -> Iterator[Diagnostic]:
         hint = "`open` widens a narrow channel in the first steps: `kv(carry = latents, open = 40)`"
         labels = (Label(link.option("carry"), "here"),) if link.says("carry") else ()
         yield Diagnostic("W0302", message, link.option("open"), labels, hint)
-    elif edge.open is not None and edge.open.steps >= (steps := between.resolved.train.steps):
+    elif (
+        edge.open is not None
+        and (train := between.resolved.train).objective == SUPERVISED  # a reward finds it closed: W0315
+        and edge.open.steps >= (steps := train.steps)
+    ):
         message = f"this channel never closes: it is open for {edge.open.steps} steps, and training has {steps}"
         hint = "the graph runs with the channel closed, so train that too: open it for a third of `steps`"
         yield Diagnostic("W0304", message, link.option("open"), hint=hint)

@@ -9,7 +9,7 @@ from masc.compiler.forms.plan_text import print_plan
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.plan import Plan, Sampling, TrainSettings, Turn
 
-_LATER = ("    sparsity ", "    gate_rate ")
+_LATER = ("    sparsity ", "    gate_rate ", "    objective ")
 
 
 def essence(plan: Plan, decoding: bool = False) -> str:

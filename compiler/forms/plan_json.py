@@ -19,11 +19,12 @@ from masc.compiler.ir import plan as plan_module
 from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.model import Loading
 from masc.compiler.ir.plan import Plan
+from masc.compiler.language.objectives import SUPERVISED
 from masc.dsl.diagnostics import fail
 
-FORMAT = 4
-_BEFORE = 3
-"""Without what models are loaded with, and what chat templates are told."""
+FORMAT = 5
+_BEFORE = (3, 4)
+"""3: without what models are loaded with, and what chat templates are told; both without an objective."""
 _HINT = "compile the program again with this version of masc"
 
 
@@ -47,12 +48,12 @@ def decode_plan(text: str, path: str = "plan.json") -> Plan:
         raise fail("E0511", f"`{path}` is not JSON: {error}") from None
     if not isinstance(data, dict) or "format" not in data:
         raise fail("E0511", f"`{path}` is not a plan: it says no `format`")
-    if type(data["format"]) is not int or data["format"] not in (_BEFORE, FORMAT):
+    if type(data["format"]) is not int or data["format"] not in (*_BEFORE, FORMAT):
         raise fail(
             "E0512", f"`{path}` has format {_short(data['format'])}, and this version reads {FORMAT}", hint=_HINT
         )
     try:
-        if data["format"] == _BEFORE:
+        if data["format"] in _BEFORE:
             _bring_up(data["plan"])
         plan = _decode(Plan, data.get("plan"), "plan")
     except (KeyError, AttributeError, TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -62,10 +63,11 @@ def decode_plan(text: str, path: str = "plan.json") -> Plan:
 
 
 def _bring_up(plan: Any) -> None:
-    """Put what a plan of the format before does not hold into its JSON: the defaults."""
+    """Put what a plan of a format before does not hold into its JSON: the defaults."""
     for name, key, default in (("models", "loading", _encode(Loading())), ("agents", "variables", [])):
         for each in plan[name]:
             each.setdefault(key, default)
+    plan["train"].setdefault("objective", SUPERVISED)
 
 
 def _short(value: Any) -> str:

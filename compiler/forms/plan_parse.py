@@ -13,6 +13,7 @@ from masc.compiler.ir.adapter import Lora, parse_adapter
 from masc.compiler.ir.arrival import Arrival, Kept
 from masc.compiler.ir.lines import Line
 from masc.compiler.ir.model import Told, parse_loading, parse_told
+from masc.compiler.ir.objective import parse_objective
 from masc.compiler.ir.plan import (
     Across,
     Answer,
@@ -168,6 +169,8 @@ class _Reader:
                 found[name] = line.word("float32", "bfloat16")
             elif name == "checkpoint":
                 found[name] = line.word("none", "agent")
+            elif name == "objective":
+                found[name] = parse_objective(line)
             else:
                 found[name] = line.integer() if name in _INTEGER_FIELDS else line.real()
             line.done()

@@ -54,17 +54,20 @@ adapter   `targets` is one word, or names of projections joined by `+`; options 
 template  variables of the model's chat template, in the order of their names; a number that is not whole has a point
           or an exponent
 column    of an input that files of rows have under another name
-train     one entry a line; an entry that is not set is left out
+train     one entry a line; an entry that is not set is left out. `objective`: `supervised`, or `grpo(reward=number,
+          group=8, clip=0.2, kl=0.02, updates=1)`
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
+from typing import Any
 
 from masc.compiler.channels import ARRIVALS, PLAIN
 from masc.compiler.ir.adapter import adapter_text
 from masc.compiler.ir.model import told_text
+from masc.compiler.ir.objective import objective_text
 from masc.compiler.ir.plan import (
     Across,
     Answer,
@@ -119,8 +122,16 @@ def _body(plan: Plan) -> Iterator[str]:
     for field in fields(plan.train):
         value = getattr(plan.train, field.name)
         if value is not None:
-            shown = value if field.name in ("dtype", "checkpoint") else quote(value) if isinstance(value, str) else None
-            yield f"  {field.name} {number_text(value) if shown is None else shown}"
+            yield f"  {field.name} {_entry(field.name, value)}"
+
+
+def _entry(name: str, value: Any) -> str:
+    """The value of a train entry."""
+    if name == "objective":
+        return objective_text(value)
+    if isinstance(value, str):
+        return value if name in ("dtype", "checkpoint") else quote(value)
+    return number_text(value)
 
 
 def turn_text(turn: Turn) -> str:

@@ -15,6 +15,7 @@ from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.arrival import Arrival, Kept
 from masc.compiler.ir.model import PLAIN, Loading, Told
 from masc.compiler.ir.ranges import Layers
+from masc.compiler.language.objectives import SUPERVISED, Grpo
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ class TrainSettings:
     agent and edge, 0 = off; save_every, eval_every: steps, 0 = only at the end; keep: checkpoints kept; max_length:
     positions of one sample, 0 = the model's; dtype None: the caller decides (bfloat16 from the command, float32 from
     Python); sparsity: how strongly gates are pulled towards closed, 0 = not at all; gate_rate: AdamW's peak for
-    gates."""
+    gates; objective: what is made better."""
 
     data: str | None = None
     eval_data: str | None = None
@@ -283,6 +284,7 @@ class TrainSettings:
     checkpoint: Literal["none", "agent"] = "none"
     sparsity: float = 0.0
     gate_rate: float = 0.2
+    objective: Literal["supervised"] | Grpo = SUPERVISED
 
 
 @dataclass(frozen=True)

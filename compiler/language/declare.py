@@ -124,7 +124,23 @@ class Load:
     library: str | None = None
 
 
-_Named = TypeVar("_Named", bound="Option | Adapter | Alignment | Load")
+@dataclass(frozen=True)
+class Aim:
+    """What training makes better: `objective grpo(reward = number)`. needs: the options that must be given."""
+
+    name: str
+    help: str
+    options: Mapping[str, Option]
+    needs: tuple[str, ...] = ()
+
+    @property
+    def example(self) -> str:
+        """As it may be written."""
+        given = ", ".join(f"{name} = {self.options[name].reads.words[0]}" for name in self.needs)
+        return f"{self.name}({given})" if given else self.name
+
+
+_Named = TypeVar("_Named", bound="Option | Adapter | Alignment | Load | Aim")
 
 
 def table(*declared: _Named) -> dict[str, _Named]:

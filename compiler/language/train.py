@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from masc.compiler.language.bounds import SEED, Bounds, whole
 from masc.compiler.language.declare import Option, table
+from masc.compiler.language.objectives import SUPERVISED, objective
 from masc.compiler.language.values import numeric, text, word
 
 _PATH = replace(text, takes="a path in quotes")
@@ -76,6 +77,14 @@ TRAIN: Mapping[str, Option] = table(
         "AdamW's peak learning rate for gates",
         0.2,
         means="AdamW's peak learning rate for gates, which rises and falls as `rate` does",
+    ),
+    Option(
+        "objective",
+        objective,
+        "What is made better: the likelihood of told answers, or a reward",
+        SUPERVISED,
+        means="what is made better: `supervised`, the likelihood of the answers that the data tells, or "
+        "[`grpo(...)`](#rewards), a reward",
     ),
 )
 NUMBERS: Mapping[str, Bounds] = {name: entry.reads.bounds for name, entry in TRAIN.items() if entry.reads.bounds}

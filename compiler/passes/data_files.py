@@ -23,6 +23,7 @@ from masc.compiler.files.sources import (
 )
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Slot
+from masc.compiler.language.objectives import Grpo
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Diagnostic, did_you_mean
 from masc.dsl.regular import MEND_LINK, dangling, open_regular
@@ -87,7 +88,10 @@ def missing_columns(
             shown = ", ".join(f"`{each}`" for each in there[:12]) or "none"
             hint = did_you_mean(column, there) or f"the file has {shown}{' and more' if len(there) > 12 else ''}"
             name = source.written if source.split or source.path is None else source.path.name
-            found.append(Diagnostic(code, f"`{name}` has no column `{column}`", span, hint=hint))
+            message = f"`{name}` has no column `{column}`"
+            if isinstance(aim := graph.train.objective, Grpo) and column in answers:
+                message += f", which the reward `{aim.reward}` compares with"
+            found.append(Diagnostic(code, message, span, hint=hint))
     return found
 
 

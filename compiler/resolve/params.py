@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from masc.compiler.language.other_names import meant
 from masc.compiler.language.values import Constant, Scope, plain, show
 from masc.dsl.diagnostics import Diagnostic, did_you_mean
+from masc.dsl.one_value import parse_value
 from masc.dsl.source import Source, Span
 from masc.dsl.strings import HALF, half_alone
 from masc.dsl.syntax import Literal, Name, Param, Value
@@ -64,12 +65,14 @@ def argument(name: str, text: str, kind: str) -> Value:
     """The value of `--set name=text` as a syntax node that stands in a source of its own, so that carets can point at
     it.
 
-    `kind`: int, float, bool, text, or word (one of an option's own words). What does not fit becomes text, and whoever
-    reads the value complains.
+    `kind`: int, float, bool, text, word (one of an option's own words), or entry (as it would stand in `train`). What
+    does not fit becomes text, and whoever reads the value complains.
     """
     text = str(text)
     source = Source("--set", f"{name}={text}")
     span = Span(source, len(name) + 1, len(name) + 1 + len(text))
+    if kind == "entry":
+        return parse_value(source, name, span.start) or Name(span, text)
     if kind == "word":
         return Name(span, text)
     if kind == "bool" and text.lower() in _BOOLS:

@@ -13,6 +13,7 @@ from masc.compiler.language.adapters import ADAPTERS, LORA
 from masc.compiler.language.agents import ANSWER, ROUNDS, STEPS, THINK
 from masc.compiler.language.declare import Option
 from masc.compiler.language.models import MODEL, variables
+from masc.compiler.language.objectives import OBJECTIVES
 from masc.compiler.language.train import TRAIN
 from masc.compiler.language.values import Reader
 from masc.compiler.resolve.params import FIELD_TYPES, TYPES
@@ -106,9 +107,20 @@ def _statement() -> Schema:
 
 
 def _train() -> Schema:
-    entries = _options(TRAIN) | {"data": _TEXT | {"description": TRAIN["data"].about}}
+    entries = _options(TRAIN) | {"data": _TEXT | {"description": TRAIN["data"].about}, "objective": _objective()}
     columns = _named(_TEXT, "Which column of the data supervises which output, or is which input.")
     return _object((*TRAIN, "supervise"), entries | {"supervise": columns}) | _nullable()
+
+
+def _objective() -> Schema:
+    """A word, where it needs no options, or a mapping from it to those."""
+    alone = {"enum": [name for name, aim in OBJECTIVES.items() if not aim.needs]}
+    called = [
+        _object((name,), {name: _object(aim.options, _options(aim.options), aim.needs)}, needed=(name,))
+        for name, aim in OBJECTIVES.items()
+        if aim.options
+    ]
+    return {"anyOf": [alone, *called], "description": TRAIN["objective"].about}
 
 
 def _options(options: Mapping[str, Option]) -> dict[str, Schema]:

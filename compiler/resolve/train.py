@@ -52,7 +52,12 @@ def resolve_train(
             hint = meant(name.text, list(TRAIN)) or f"its entries are {', '.join(TRAIN)}"
             scope.complain("E0401", f"`train` has no entry `{name.text}`", name.span, hint)
         else:
-            found[name.text] = read_value(scope, TRAIN[name.text].reads, name.text, entry.value)
+            reader = TRAIN[name.text].reads
+            if isinstance(entry.value, syntax.Call) and reader.type != "entry":
+                message = f"`{name.text}` takes no options in parentheses"
+                scope.complain("E0403", message, entry.value.span, f"it takes {TRAIN[name.text].choices}")
+            else:
+                found[name.text] = read_value(scope, reader, name.text, entry.value)
     for key, value in settings.items():
         if key in TRAIN:
             reader = TRAIN[key].reads

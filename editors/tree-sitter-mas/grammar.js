@@ -86,7 +86,9 @@ module.exports = grammar({
 
     supervise: ($) => seq(field("output", $.name), "<-", field("column", choice($.name, $.string))),
 
-    setting: ($) => seq(field("name", $.name), field("value", $._value)),
+    setting: ($) => seq(field("name", $.name), field("value", choice($._value, $.call))),
+
+    call: ($) => seq(field("kind", $.name), $.options),
 
     options: ($) => seq("(", commaSep($.option), ")"),
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from masc.backends.scoring.declarations import scorer_names
 from masc.commands.options import (
     FORMATS,
     AllowCode,
@@ -30,6 +29,7 @@ from masc.commands.options import (
     read_sets,
     require,
 )
+from masc.compiler.language.scorers import scorer_names
 from masc.terminal.console import say
 
 

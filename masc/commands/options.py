@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from masc.backends.scoring.declarations import SANDBOXES
+from masc.backends.scoring.sandbox import SANDBOXES
 from masc.compiler.analysis.decoding import Decoding, Engine
 from masc.compiler.ir.plan import Mode
 

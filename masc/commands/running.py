@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from masc.backends.scoring.declarations import scorer_names
 from masc.commands.options import (
     FORMATS,
     AllowCode,
@@ -36,6 +35,7 @@ from masc.commands.options import (
     read_sets,
     require,
 )
+from masc.compiler.language.scorers import scorer_names
 from masc.terminal.console import table
 
 

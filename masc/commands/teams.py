@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from masc.backends.scoring.declarations import scorer_names
 from masc.commands.options import (
     FORMATS,
     Checkpoint,
@@ -22,6 +21,7 @@ from masc.commands.options import (
     require,
 )
 from masc.commands.valueless import STEPS
+from masc.compiler.language.scorers import scorer_names
 from masc.terminal.console import say
 from masc.terminal.streams import print_content
 

@@ -252,6 +252,8 @@ class _Walk:
                 yield from self._value(item, own, agent)
         elif isinstance(value, syntax.Table):
             yield from self._options(value.entries, "template", agent)
+        elif isinstance(value, syntax.Call):
+            yield from self._options(value.options, value.name.text, agent)
         elif isinstance(value, syntax.Name) and value.text not in own:
             yield from _mention(value.span, self._field(agent, value.text) or self._find("param", value.text))
 

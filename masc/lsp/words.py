@@ -11,6 +11,8 @@ from masc.compiler.language.agents import ANSWER, THINK
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.language.declare import Option
 from masc.compiler.language.models import LOADS, MODEL
+from masc.compiler.language.objectives import GRPO, OBJECTIVES
+from masc.compiler.language.scorers import DECLARED
 from masc.compiler.language.train import TRAIN
 
 KEYWORDS: dict[str, str] = {
@@ -48,6 +50,7 @@ OPTIONS: Mapping[str, Mapping[str, Option]] = {
     "answer": ANSWER,
     **{kind: channel.options for kind, channel in CHANNELS.items()},
     "train": TRAIN,
+    **{name: aim.options for name, aim in OBJECTIVES.items() if aim.options},
 }
 """The options of each thing, by what they stand behind; the entries of `train`."""
 
@@ -63,4 +66,8 @@ def about_word(owner: str, option: str, word: str) -> str:
     found = OPTIONS[owner][option]
     if found is MODEL["load"]:
         return f"Its weights are held {LOADS[word].help}."
+    if found is TRAIN["objective"]:
+        return OBJECTIVES[word].help
+    if found is GRPO["reward"]:
+        return f"A point for {next(one.help for one in DECLARED if one.name == word)}."
     return ALIGNMENTS[word].about if found is THINK["align"] else found.about

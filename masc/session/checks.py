@@ -32,7 +32,7 @@ def dtype_problem(name: str) -> str | None:
 
 def scorer_problem(name: str, code: bool) -> str | None:
     """code: whether the scorer `code` may be chosen."""
-    from masc.backends.scoring.declarations import scorer_problem as problem
+    from masc.compiler.language.scorers import scorer_problem as problem
 
     return problem(name, code)
 

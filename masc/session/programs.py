@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masc.backends.scoring.declarations import runs_code
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding, Engine
 from masc.compiler.artifact import (
     Artifact,
@@ -31,6 +30,7 @@ from masc.compiler.files.sources import RowSource, row_source
 from masc.compiler.forms.essence import fingerprint
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Mode, Plan, TrainSettings
+from masc.compiler.language.scorers import runs_code
 from masc.compiler.pipeline import Compilation, Cut, compile_file
 from masc.dsl.diagnostics import MascError, errors, fail
 from masc.session.checks import explained

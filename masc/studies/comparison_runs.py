@@ -14,7 +14,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from masc.backends.scoring.declarations import runs_code
 from masc.backends.scoring.registry import Function, declared
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.analysis.reach import with_reach
@@ -25,6 +24,7 @@ from masc.compiler.forms.essence import fingerprint
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Plan, TrainSettings, agent_of
+from masc.compiler.language.scorers import runs_code
 from masc.compiler.models.facts import read_config
 from masc.compiler.passes.controls import alone, is_latent_chain, pooled, stopped, unread
 from masc.compiler.passes.text_team import as_text

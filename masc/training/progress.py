@@ -105,6 +105,8 @@ def describe(run: Run, path: Path, dtype: str, resume: bool) -> None:
     say(f"{path}: {len(program.plan.agents)} agents, {count:,} trainable parameters, {len(run.rows)} rows")
     steps, rows = "step" if settings.steps == 1 else "steps", "row" if batch == 1 else "rows"
     say(f"{settings.steps} {steps} of {batch} {rows}, {dtype} on {program.device}")
+    if not run.objective.told:
+        say(f"on a reward: {run.objective.text()}")
     if run.found is not None:
         say(f"going on after step {run.found.step}")
     elif resume:
@@ -114,16 +116,17 @@ def describe(run: Run, path: Path, dtype: str, resume: bool) -> None:
 def go(run: Run) -> None:
     """Train, with a progress bar, or with ten lines where no terminal would show it."""
     settings = run.settings
-    with bar("loss {task.fields[loss]}", "{task.fields[speed]}") as progress:
+    shown = "loss" if run.objective.told else "reward"
+    with bar(f"{shown} {{task.fields[made]}}", "{task.fields[speed]}") as progress:
         done = 0 if run.found is None else run.found.step
-        task = progress.add_task("train", total=settings.steps, completed=done, loss="-", speed="")
+        task = progress.add_task("train", total=settings.steps, completed=done, made="-", speed="")
 
         def listen(metrics: dict[str, Any]) -> None:
-            step, loss = metrics["step"], f"{metrics['loss']:.4f}"
+            step, made = metrics["step"], f"{metrics[shown]:.4f}"
             speed = f"{metrics['positions'] / max(metrics['seconds'], 1e-9):,.0f} positions/s"
-            progress.update(task, completed=step, loss=loss, speed=speed)
+            progress.update(task, completed=step, made=made, speed=speed)
             if not progress.console.is_terminal and step % max(1, settings.steps // 10) == 0:  # a log file has no bar
-                say(f"step {step} of {settings.steps}: loss {loss}, {speed}{gates_told(metrics)}")
+                say(f"step {step} of {settings.steps}: {shown} {made}, {speed}{gates_told(metrics)}")
 
         run.listen = listen
         run.go()

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+import masc
 from graphs import GRAPHS
 from masc.backends.torch.proving.wide import widened
 from masc.backends.torch.training import grpo
 from masc.backends.torch.training.grpo import Grpo, advantages
 from masc.backends.torch.training.objective import Around
 from masc.backends.torch.training.processes import Processes
+from masc.backends.torch.training.supervised import Supervised
 from masc.backends.torch.training.train import train
 from masc.compiler.ir.plan import Reach, TrainSettings
 from masc.dsl.diagnostics import MascError
@@ -144,6 +146,25 @@ def test_numbers_out_of_range(options: dict[str, Any], says: str) -> None:
 def test_a_graph_in_which_it_means_nothing(name: str, tiny: Path) -> None:
     with pytest.raises(ValueError, match="reward"):
         train(make_program(GRAPHS[name], tiny), ROWS, objective=Grpo("exact"))
+
+
+def test_rows_need_answers_only_where_they_are_compared(tiny: Path) -> None:
+    bare = [{name: text for name, text in row.items() if name != "answer"} for row in ROWS]
+    seen: list[str] = []
+    program = make_program(TEXT, tiny)
+    train(program, bare, objective=Grpo(lambda said, gold, row: seen.append(gold) or len(said), group=2), **SETTINGS)
+    assert set(seen) == {""}
+    with pytest.raises(MascError, match=r"row 1 has no column `answer`, which grpo\(reward = exact.* compares with"):
+        train(program, bare, objective=Grpo("exact"), **SETTINGS)
+
+
+def test_a_program_is_trained_as_its_file_says(tiny: Path) -> None:
+    entry = "train { objective grpo(reward = exact, group = 2, kl = 0) steps 1 batch 2 }"
+    program = make_program(f"{TEXT}\n{entry}", tiny)
+    assert "reward" in train(program, ROWS)[0]
+    assert "reward" not in train(program, ROWS, objective=Supervised())[0]
+    with pytest.raises(TypeError, match="a reward is `reward`"):
+        masc.train(program, ROWS, objective="supervised")
 
 
 def test_a_reward_is_a_number(tiny: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two processes train as one does: the loss is the mean over the answer tokens of both.
+"""Two processes train as one does: the loss is the mean over the answer tokens of both, a reward's over their answers.
 
 In float64: the rounds of a random model enlarge a rounding error so much that float32 tells nothing.
 """
@@ -10,9 +10,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from masc.backends.torch.proving.wide import widened
+from masc.backends.torch.training.grpo import Grpo
 from masc.backends.torch.training.train import train
 from support import ROWS, make_program
 
@@ -29,40 +32,86 @@ graph g(q) -> answer {
 }
 """
 
+REWARDED = """
+mas 1
+model m = MODEL
+agent a on m { user "a {q}" think 1 adapt lora(rank = 4) }
+agent b on m { user "b {q}" adapt lora(rank = 4) answer (max_tokens = 3) }
+graph g(q) -> answer { repeat 2 { a -> b : kv  b -> a : kv(carry = own) } }
+"""
+
 RUN = """
 import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from support import ROWS, make_program
+from masc.backends.torch.proving.wide import widened
+from masc.backends.torch.training.grpo import Grpo
 from masc.backends.torch.training.train import train
-program = make_program(sys.argv[1], Path(sys.argv[2]), dtype="float64")
-train(program, ROWS, steps=3, batch=2, rate=1e-3, warmup=0.0, sparsity=0.5, directory=sys.argv[3])
+told, rewarded, tiny, out = sys.argv[1:]
+program = make_program(told, Path(tiny), dtype="float64")
+train(program, ROWS, steps=3, batch=2, rate=1e-3, warmup=0.0, sparsity=0.5, directory=out + "/told")
+program = make_program(rewarded, Path(tiny))
+reward = Grpo(lambda said, gold, row: sum(map(ord, said)) % 7, group=2, kl=0.1, updates=2)
+with widened(program):
+    train(program, ROWS, steps=2, batch=1, rate=1e-3, warmup=0.0, objective=reward, directory=out + "/rewarded")
 """
 
 
-def test_two_processes_equal_one(tiny: Path, tmp_path: Path) -> None:
-    script = tmp_path / "run.py"
+@pytest.fixture(scope="module")
+def two(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes have written: a run on told answers and one on a reward."""
+    out = tmp_path_factory.mktemp("two")
+    script = out / "run.py"
     script.write_text(RUN)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    paths = str(Path(__file__).parents[1] / "helpers")
     done = subprocess.run(
-        [*command, TEXT, str(tiny), str(tmp_path / "two")],
-        env={**os.environ, "PYTHONPATH": paths, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        [*command, TEXT, REWARDED, str(tiny), str(out)],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).parents[1] / "helpers"),
+            "ACCELERATE_USE_CPU": "true",
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
         timeout=240,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    return out
+
+
+def lines(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_equal_one(two: Path, tiny: Path) -> None:
     settings = {"steps": 3, "batch": 2, "accumulate": 2, "rate": 1e-3, "warmup": 0.0, "sparsity": 0.5}
     one = train(make_program(TEXT, tiny, dtype="float64"), ROWS, **settings)
-    assert [m["step"] for m in lines] == [1, 2, 3]
-    for two, single in zip(lines, one, strict=True):
-        assert two["loss"] == pytest.approx(single["loss"], rel=1e-6)
-        assert two["grad_norm"] == pytest.approx(single["grad_norm"], rel=1e-6)
-        assert two["tokens"] == single["tokens"]
-        assert two["sparsity_loss"] == pytest.approx(single["sparsity_loss"], rel=1e-6)
-        assert two["gates"] == pytest.approx(single["gates"], rel=1e-6)
-        assert two["grad_norms"] == pytest.approx(single["grad_norms"], rel=1e-6, abs=1e-9)
-        assert two["grad_norms_by_round"] == pytest.approx(single["grad_norms_by_round"], rel=1e-6, abs=1e-9)
+    found = lines(two / "told")
+    assert [m["step"] for m in found] == [1, 2, 3]
+    for both, single in zip(found, one, strict=True):
+        assert both["loss"] == pytest.approx(single["loss"], rel=1e-6)
+        assert both["grad_norm"] == pytest.approx(single["grad_norm"], rel=1e-6)
+        assert both["tokens"] == single["tokens"]
+        assert both["sparsity_loss"] == pytest.approx(single["sparsity_loss"], rel=1e-6)
+        assert both["gates"] == pytest.approx(single["gates"], rel=1e-6)
+        assert both["grad_norms"] == pytest.approx(single["grad_norms"], rel=1e-6, abs=1e-9)
+        assert both["grad_norms_by_round"] == pytest.approx(single["grad_norms_by_round"], rel=1e-6, abs=1e-9)
+
+
+def test_two_processes_equal_one_on_a_reward(two: Path, tiny: Path) -> None:
+    """They sample the same answers; the second step is taken with weights that two steps of the optimiser made.
+    Adapters are in float64 as well."""
+    reward = Grpo(lambda said, gold, row: sum(map(ord, said)) % 7, group=2, kl=0.1, updates=2)
+    program = make_program(REWARDED, tiny)
+    with widened(program):
+        one = train(program, ROWS, steps=2, batch=1, accumulate=2, rate=1e-3, warmup=0.0, objective=reward)
+    for both, single in zip(lines(two / "rewarded"), one, strict=True):
+        assert single["grad_norm"] > 0
+        for name in ("reward", "reward_std", "without_signal", "kl", "length", "loss", "grad_norm", "tokens"):
+            assert both[name] == pytest.approx(single[name], rel=1e-5, abs=1e-9), name
+        assert both["grad_norms"] == pytest.approx(single["grad_norms"], rel=1e-5, abs=1e-9)
+        assert both["grad_norms_by_round"] == pytest.approx(single["grad_norms_by_round"], rel=1e-5, abs=1e-9)
+    assert one[1]["kl"] > 0

@@ -12,10 +12,10 @@ import pytest
 
 from masc.backends.scoring import choices
 from masc.backends.scoring.claims import Found, rejected
-from masc.backends.scoring.declarations import DECLARED
 from masc.backends.scoring.mathematics import math
 from masc.backends.scoring.reasoning import BLOCKS
 from masc.backends.scoring.registry import SCORERS
+from masc.compiler.language.scorers import DECLARED
 
 CASES = [
     json.loads(line)

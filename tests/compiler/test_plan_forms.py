@@ -169,6 +169,7 @@ plan g(question) -> answer
     checkpoint none
     sparsity 0
     gate_rate 0.2
+    objective supervised
 """
 
 GOLDEN_GRAPH = """\

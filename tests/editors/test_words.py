@@ -12,6 +12,7 @@ from masc.compiler.channels import CHANNELS
 from masc.compiler.language.adapters import ADAPTERS, LORA
 from masc.compiler.language.agents import ANSWER, THINK
 from masc.compiler.language.models import MODEL
+from masc.compiler.language.objectives import OBJECTIVES
 from masc.compiler.language.train import TRAIN
 from masc.compiler.resolve.params import FIELD_TYPES
 from masc.dsl.tokens import KEYWORDS
@@ -50,7 +51,9 @@ def test_textmate_has_the_words_of_the_option_tables() -> None:
     assert set(coloured("entity.name.type.channel")) == set(CHANNELS)
     assert set(coloured("entity.name.type.adapter")) == set(ADAPTERS)
     assert set(coloured("variable.parameter.entry")) == set(TRAIN)
+    assert set(coloured("entity.name.type.objective")) == set(OBJECTIVES)
     tables = [MODEL, THINK, LORA, ANSWER, *(channel.options for channel in CHANNELS.values())]
+    tables += [aim.options for aim in OBJECTIVES.values()]
     options = {name for table in tables for name in table}
     assert set(coloured("variable.parameter.option")) == options
 

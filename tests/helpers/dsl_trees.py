@@ -228,7 +228,7 @@ statements = st.recursive(
 )
 entries = st.one_of(
     st.builds(s.Supervise, **item, output=names, column=columns),
-    st.builds(s.Setting, **item, name=names, value=values),
+    st.builds(s.Setting, **item, name=names, value=values | st.builds(s.Call, st.just(AT), names, options)),
 )
 
 

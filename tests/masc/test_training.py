@@ -91,6 +91,25 @@ def test_a_run_goes_on_in_its_dtype(masc: Command, folder: Path, monkeypatch: py
     assert "float32 on cpu" in again.err
 
 
+def test_a_reward_in_the_file(masc: Command, folder: Path) -> None:
+    """It is trained on, said, recorded and gone on with; another one is not, and rows must hold what is compared."""
+    text = GRAPH.replace("steps 6", "steps 2\n  objective grpo(reward = exact, group = 2)")
+    (folder / "courier.mas").write_text(text)
+    done = masc("train", *CPU)
+    assert done.code == 0, done.err
+    assert "on a reward: grpo(reward = exact, group = 2, clip = 0.2, kl = 0.02, updates = 1)" in done.out + done.err
+    lines = [json.loads(line) for line in (folder / "courier.masc/metrics.jsonl").read_text().splitlines()]
+    assert {"reward", "reward_std", "without_signal", "kl", "length"} <= lines[0].keys()
+    used = json.loads((folder / "courier.masc/manifest.json").read_text())["training"]["settings"]
+    assert json.loads(used["objective"]) == "grpo(reward = exact, group = 2, clip = 0.2, kl = 0.02, updates = 1)"
+    assert masc("train", "--resume", *CPU, "--set", "steps=3").code == 0
+    other = masc("train", "--resume", *CPU, "--set", "objective=supervised")
+    assert (other.code, "E0608" in other.err, "not supervised" in other.err) == (1, True, True), other.err
+    (folder / "bare.jsonl").write_text('{"code": "7"}\n')
+    bare = " ".join(masc("train", "--force", *CPU, "--data", "bare.jsonl").err.split())
+    assert "`bare.jsonl` has no column `word`, which the reward `exact` compares with" in bare
+
+
 def test_positions_are_not_called_tokens(masc: Command, folder: Path) -> None:
     said = masc("train", *CPU, "--set", "steps=1").err
     assert "positions/s" in said

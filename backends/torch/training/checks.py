@@ -10,10 +10,13 @@ from typing import Any
 import torch
 
 from masc.backends.torch.data.check import columns_of
-from masc.backends.torch.data.values import Row
+from masc.backends.torch.data.values import Row, names_of
 from masc.backends.torch.model.prompts import value
 from masc.backends.torch.program import Program
+from masc.backends.torch.training.objective import Objective
 from masc.compiler.ir.plan import TrainSettings, agent_of
+from masc.compiler.language.objectives import SUPERVISED
+from masc.compiler.language.objectives import Grpo as Said
 from masc.compiler.language.train import NUMBERS
 from masc.dsl.diagnostics import Diagnostic, MascError, fail
 
@@ -40,6 +43,7 @@ _ELSEWHERE = {
     "data": "the rows are the second argument",
     "eval_data": "rows to evaluate on are `eval_rows`",
     "dtype": "it is that of the base models: give it to `masc.compile`",
+    "objective": "a reward is `reward`; without one the graph says what counts",
 }
 """Entries of a `train` block that mean something to the command alone."""
 
@@ -64,22 +68,36 @@ def checked(settings: TrainSettings) -> TrainSettings:
     settings = dataclasses.replace(settings, **plain)
     if settings.checkpoint not in ("none", "agent"):
         raise ValueError(f"`checkpoint` is {settings.checkpoint!r}, which is neither 'none' nor 'agent'")
+    if isinstance(settings.objective, dict):  # of a checkpoint
+        settings = dataclasses.replace(settings, objective=Said(**settings.objective))
+    if not isinstance(settings.objective, Said) and settings.objective != SUPERVISED:
+        raise ValueError(f"`objective` is {settings.objective!r}, which is none")
     for name in ("data", "eval_data", "dtype"):
         if not isinstance(getattr(settings, name), str | None):
             raise ValueError(f"`{name}` takes a text, not {getattr(settings, name)!r}")
     return settings
 
 
-def check_rows(program: Program, rows: list[Row], eval_rows: list[Row] | None, texts: bool, max_length: int) -> None:
+def check_rows(
+    program: Program,
+    rows: list[Row],
+    eval_rows: list[Row] | None,
+    texts: bool,
+    max_length: int,
+    objective: Objective,
+) -> None:
     if not rows:
         raise fail("E0605", "there are no rows to train on")
-    for given, told in ((rows, True), (eval_rows or [], texts)):
-        columns = columns_of(program.plan, labels=True, texts=told)
+    for given, told, labels in ((rows, True, objective.compares), (eval_rows or [], texts, True)):
+        columns = columns_of(program.plan, labels=labels, texts=told)
         for i, row in enumerate(given):
             for column in columns:
+                if column not in row and given is rows and not objective.told and column not in program.plan.inputs:
+                    message = f"row {i + 1} has no column `{column}`, which {objective.text()} compares with"
+                    raise fail("E0604", message, hint=f"it has {names_of(row)}")
                 value(row, column, i)
     with program.holding(max_length=max_length):
-        program.check_lengths(rows)
+        program.check_lengths(rows, labels=objective.told)
         with of_evaluation():
             program.check_lengths(eval_rows or [])
 

@@ -25,24 +25,20 @@ from masc.backends.torch.program import Program
 from masc.backends.torch.training.metrics import Metrics
 from masc.backends.torch.training.objective import Around, Rounds, Work, zero
 from masc.compiler.analysis.decoding import Decoding
-from masc.compiler.language.bounds import Bounds, whole
+from masc.compiler.language.objectives import GRPO
 from masc.dsl.diagnostics import fail
 
 SMALL = 1e-4
 """Added to a group's spread, by which its advantages are divided."""
-_BOUNDS = {
-    "group": whole(2, 4096),
-    "clip": Bounds(1e-6, 1e3),
-    "kl": Bounds(1e-12, 1e3, zero=True),
-    "updates": whole(1, 4096),
-}
+_BOUNDS = {name: option.reads.bounds for name, option in GRPO.items() if option.reads.bounds is not None}
 
 
 @dataclass(frozen=True)
 class Grpo:
-    """reward: the name of a scorer, or a function of (said, gold, row) that gives any finite number; group: answers to
-    each row; clip: how far the ratio to the probability when it was sampled counts, beside 1; kl: the weight of the
-    distance to the weights that training began with; updates: steps of the optimiser on one batch of answers. Errors:
+    """reward: the name of a scorer, which compares with the answer in the row, or a function of (said, gold, row) that
+    gives any finite number (gold is empty where the row has no answer); group: answers to each row; clip: how far the
+    ratio to the probability when it was sampled counts, beside 1; kl: the weight of the distance to the weights that
+    training began with; updates: steps of the optimiser on one batch of answers. Errors:
     ValueError for a number out of range, E0611 no such scorer, E0661 a function that cannot score."""
 
     reward: str | Function
@@ -57,6 +53,12 @@ class Grpo:
             if wrong := limits.complaint(name, getattr(self, name)):
                 raise ValueError(wrong)
         object.__setattr__(self, "scorer", scorer_of(self.reward, code=False))
+
+    told = False
+
+    @property
+    def compares(self) -> bool:
+        return isinstance(self.reward, str)
 
     @property
     def anchored(self) -> bool:
@@ -92,7 +94,7 @@ class Grpo:
         (output,) = program.plan.outputs
         column = answer_columns(program.plan)[output][1]
         rewards = [
-            self._reward(one[output].text, value(row, column, i), row, i)
+            self._reward(one[output].text, value(row, column, i) if column in row else "", row, i)
             for one, row, i in zip(said, rows, numbers, strict=True)
         ]
         groups = torch.tensor(rewards, dtype=torch.float64, device="cpu").view(-1, self.group)

@@ -73,6 +73,16 @@ class Objective(Protocol):
         ...
 
     @property
+    def told(self) -> bool:
+        """Whether the model reads the answers that the data tells."""
+        ...
+
+    @property
+    def compares(self) -> bool:
+        """Whether every row must hold its answers."""
+        ...
+
+    @property
     def anchored(self) -> bool:
         """Whether it looks at the weights that training began with."""
         ...

@@ -98,11 +98,12 @@ def around(program: Program, eval_rows: Sequence[Row] | None, texts: bool) -> Ar
 
 
 def hash_of(plan: Plan, rows: Sequence[Row], texts: bool) -> str:
-    """sha256 over the texts of the columns that a plan reads, row by row."""
+    """sha256 over the texts of the columns that a plan reads, row by row; some objectives need no answers."""
     columns = columns_of(plan, labels=True, texts=texts)
     digest = hashlib.sha256(json.dumps(columns).encode())
     for i, row in enumerate(rows):
-        digest.update(json.dumps([value(row, column, i) for column in columns]).encode() + b"\n")
+        read = [value(row, column, i) if column in row else None for column in columns]
+        digest.update(json.dumps(read).encode() + b"\n")
     return digest.hexdigest()
 
 

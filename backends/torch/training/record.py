@@ -13,10 +13,11 @@ from masc.compiler.ir.plan import TrainSettings
 
 def record_of(program: Program, origin: Origin, settings: TrainSettings) -> Training:
     """Of a run that has ended."""
+    used = dataclasses.asdict(settings) | {"objective": origin.objective}  # also one that was given from Python
     return Training(
         rows=origin.rows,
         data_hash=origin.data,
-        settings=tuple((name, json.dumps(value)) for name, value in dataclasses.asdict(settings).items()),
+        settings=tuple((name, json.dumps(value)) for name, value in used.items()),
         processes=origin.processes,
         versions=versions(),
         init_from=program.history.initialised_from,

@@ -19,6 +19,7 @@ from masc.backends.torch.training.objective import Around, Judged, Rounds, Work,
 @dataclass(frozen=True)
 class Supervised:
     updates = 1
+    told = compares = True
     anchored = False
 
     def text(self) -> str:

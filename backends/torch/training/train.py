@@ -26,6 +26,7 @@ from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.torch_defaults import as_it_was, usual_training
 from masc.backends.torch.program import Program
 from masc.backends.torch.training import checkpoints, origin, start
+from masc.backends.torch.training.asked import asked_for
 from masc.backends.torch.training.checkpoints import Checkpoint
 from masc.backends.torch.training.checks import (
     check_rows,
@@ -79,8 +80,8 @@ def train(
     step's metrics. evaluate: called every `eval_every` steps and at the end; without it, eval_rows are scored by loss.
     trackers: accelerate's names ("tensorboard", "wandb", ...). profile: so many steps are profiled, after two to warm
     up; a trace goes into the directory, and a table is printed (`profile.py`). tell: called with warnings (None:
-    Python's). objective: what is made better (None: the likelihood of what columns tell, `Supervised`). settings:
-    `train` entries that differ from the graph's.
+    Python's). objective: what is made better (None: what the graph says). settings: `train` entries that differ from
+    the graph's.
 
     The program is left in the mode in which it was, without gradients. Errors: TypeError and ValueError for settings
     that are none, and where the program is being trained already; E0604/E0607 a bad row; E0608 nothing to resume, a
@@ -112,7 +113,7 @@ def train(
         objective=objective,
     )
     run.init_from = None if init_from is None else Path(init_from)
-    if objective is None and (told := never_closed(program, chosen.steps)):
+    if isinstance(run.objective, Supervised) and (told := never_closed(program, chosen.steps)):
         (tell or _warn)(told)
     return run.go()
 
@@ -140,9 +141,9 @@ def prepare(
         raise ValueError("resume=True needs the directory of the run that goes on")
     folder = None if directory is None else Path(directory)
     known, known_eval = rows_of(rows, "rows"), None if eval_rows is None else rows_of(eval_rows, "eval_rows")
-    check_rows(program, known, known_eval, evaluate is None, settings.max_length)
+    objective = objective or asked_for(settings)
+    check_rows(program, known, known_eval, evaluate is None, settings.max_length, objective)
     parameters = parameters_of(program)
-    objective = objective or Supervised()
     objective.check(program)
     run = Run(
         program=program,

@@ -30,6 +30,7 @@
 (adapt kind: (name) @function.builtin)
 (adapt agent: (name) @type)
 (channel kind: (name) @function.builtin)
+(call kind: (name) @function.builtin)
 (option name: (name) @property)
 (pair name: (name) @property)
 (setting name: (name) @property)

@@ -1,4 +1,5 @@
-"""The named scorers as they are told of: the command's help, its checks and docs/scoring.md come from here."""
+"""The named scorers as they are told of: options that take one, the commands' help and checks and docs/scoring.md come
+from here. What they compute is in `backends/scoring`."""
 
 from __future__ import annotations
 
@@ -23,8 +24,6 @@ DECLARED = (
     Declaration("choice", "the same option is chosen"),
     Declaration("code", "the code passes the row's tests", runs_code=True),
 )
-SANDBOXES = ("auto", "bwrap", "docker", "podman", "none")
-"""Behind which walls code is run (`sandbox.py`)."""
 
 
 def scorer_names(code: bool = True) -> str:
