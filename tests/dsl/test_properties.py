@@ -20,6 +20,7 @@ from masc.dsl.read import read_source
 from masc.dsl.render import render, to_json
 from masc.dsl.source import Source, Span
 from masc.dsl.syntax import (
+    Adapt,
     Agent,
     File,
     Graph,
@@ -39,7 +40,7 @@ from masc.dsl.yaml_writer import format_yaml, in_yaml_order
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").rglob("*.mas"))
 NOWHERE = Span(Source("nowhere.mas", ""), 0, 0)
-quick = settings(deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(deadline=None, max_examples=50, suppress_health_check=list(HealthCheck))
 
 
 def spans(node: object) -> list[Span]:
@@ -150,8 +151,9 @@ def _beyond(node: object) -> bool:
                 for m in node.members
                 if not isinstance(m, Say)
             ]
+            unknown = any(isinstance(m, Adapt) and m.kind.text == "from" for m in node.members)  # its file's key, too
             qualified = any(o.qualifier for m in node.members if not isinstance(m, Say) for o in m.options)
-            return qualified or any(len(set(found)) < len(found) for found in (kinds, names, *options))
+            return qualified or unknown or any(len(set(found)) < len(found) for found in (kinds, names, *options))
         case Model() | Table():
             options_of = node.entries if isinstance(node, Table) else node.options
             named = [option.name.text for option in options_of] + ["from"] * isinstance(node, Model)
