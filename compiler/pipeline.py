@@ -315,11 +315,11 @@ def _files(state: State) -> list[syntax.File]:
     return [] if state.file is None else [state.file]
 
 
-def lower(compilation: Compilation, graph: Graph) -> Plan:
-    """The plan of a graph that was made from a compilation's own (see `controls.py`): the passes after `channel`.
-    MascError where it cannot be placed."""
+def lower(compilation: Compilation, graph: Graph, cut: Cut = ()) -> Plan:
+    """The plan of a graph that was made from a compilation's own (see `controls.py`), with edges cut: the passes after
+    `channel`. MascError where it cannot be placed."""
     state = State(
-        Path(), compilation.source, compilation.base, {}, (), channel="text", facts=compilation.facts, graph=graph
+        Path(), compilation.source, compilation.base, {}, cut, channel="text", facts=compilation.facts, graph=graph
     )
     names = [name for name, _ in PASSES]
     for _name, run in PASSES[names.index("channel") + 1 :]:
@@ -328,6 +328,15 @@ def lower(compilation: Compilation, graph: Graph) -> Plan:
     if state.plan is None or state.broken:
         raise MascError(state.diagnostics)
     return state.plan
+
+
+def text_plan(compilation: Compilation, cut: Cut = ()) -> Plan:
+    """The plan of a compilation's graph where every agent talks in text (`channel = text`), with edges cut. MascError
+    where the team is too large for that."""
+    assert compilation.graph is not None
+    if (complaint := too_large(compilation.graph, listed=True)) is not None:
+        raise MascError([complaint])
+    return lower(compilation, as_text(compilation.graph, _cut_edges(compilation.graph, cut)), cut)
 
 
 def _said(set: Mapping[str, str] | None) -> dict[str, str]:

@@ -12,7 +12,7 @@ Importing this module is cheap: torch is imported when something runs.
 
 from __future__ import annotations
 
-from masc.api import audit, check, compare, compile, draw, evaluate, export, grpo, load, read_rows, train
+from masc.api import audit, check, compare, compile, draw, evaluate, export, grpo, inspect, load, read_rows, train
 from masc.dsl.diagnostics import Diagnostic, MascError
 from masc.version import __version__ as __version__
 
@@ -27,6 +27,7 @@ __all__ = [
     "evaluate",
     "export",
     "grpo",
+    "inspect",
     "load",
     "read_rows",
     "train",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from masc.backends.torch.data.values import Row
     from masc.backends.torch.evaluation.evaluate import Report
     from masc.backends.torch.probing.audit import Audit
+    from masc.backends.torch.probing.inspection import Inspection
     from masc.backends.torch.program import Program
     from masc.backends.torch.training.grpo import Grpo
     from masc.compiler.analysis.decoding import Engine
@@ -267,6 +268,39 @@ def audit(
     how = Decoding(temperature, top_p, max_tokens, seed)
     options: dict[str, Any] = {"batch": batch, "watched": watched, "output": output, "decoding": how}
     return auditing.audit_of(found, program, rows, scorer, **options)
+
+
+def inspect(
+    program: Program,
+    row: Row,
+    *,
+    out: Path_ | None = None,
+    layers: Sequence[int | str] = ("last",),
+    top: int = 5,
+    answer: str | None = None,
+    output: str | None = None,
+    text: bool = True,
+    temperature: float | None = None,
+    top_p: float | None = None,
+    max_tokens: int | None = None,
+    seed: int | None = None,
+) -> Inspection:
+    """Look inside a team that answers one row (docs/inspect.md): prompts token by token, the words that latent
+    positions are near to, attention by agent and layer, what each edge carried. out: where a page of it is written.
+    layers: behind which latent positions are read, numbers from 0 and `"last"`. top: how many words. answer: told
+    instead of said. output: whose answer counts (None: the first). text: the same team in text is looked at, too.
+    temperature, top_p, max_tokens, seed: of the outputs, where they are not those of the graph. ValueError for a
+    program that was not compiled from a file, or whose edges are cut."""
+    from masc.backends.torch.probing.inspect import inspect as run
+    from masc.compiler.analysis.decoding import Decoding
+    from masc.compiler.files.writing import atomic_write
+    from masc.studies.inspection_page import page
+
+    how = Decoding(temperature, top_p, max_tokens, seed)
+    found = run(program, row, layers=layers, top=top, answer=answer, output=output, text=text, decoding=how)
+    if out is not None:
+        atomic_write(Path(out), page(found))
+    return found
 
 
 def load_task(name: str, split: str | None = None) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ from masc.commands import (
     cost,
     formatting,
     init,
+    inside,
     language,
     lsp,
     models,
@@ -52,6 +53,7 @@ app.command("eval")(running.eval_)
 app.command()(serving.serve)
 app.command()(comparison.compare)
 app.command()(comparison.audit)
+app.command()(inside.inspect)
 app.command()(pictures.draw)
 app.command()(teams.export)
 app.command()(sharing.push)

@@ -1,1 +1,1 @@
-"""Experiments with a team: `masc compare` and `masc audit`."""
+"""Experiments with a team: `masc compare`, `masc audit` and `masc inspect`."""

@@ -11,6 +11,7 @@ import torch
 from families import MAKES, make_family
 
 from masc.backends.torch.model.base import Base
+from masc.backends.torch.model.depths import finished, noting
 from masc.backends.torch.proving import identities
 from masc.backends.torch.proving.plain import narrowed
 from masc.backends.torch.proving.prove import proof_of
@@ -32,6 +33,7 @@ def test_what_is_declared_of_a_type_is_proven(tmp_path: Path, kind: str) -> None
     facts = read_config(tmp_path / kind)
     assert check_facts(facts, kind) == []
     check_facts_of(base, facts, tmp_path / kind)
+    check_depths_of(base)
     proof = proof_of(base, "float32")
     shown = json.dumps([vars(one) for one in proof.identities], indent=1)
     assert [one.name for one in proof.identities] == list(MEANS)
@@ -55,6 +57,15 @@ def check_facts_of(base: Base, facts: Any, folder: Path) -> None:
         for block in base.model.get_decoder().layers:
             held = {n.rpartition(".")[2]: m for n, m in block.named_modules() if isinstance(m, torch.nn.Linear)}
             assert {n: (m.in_features, m.out_features) for n, m in held.items()} == dict(shapes)
+
+
+def check_depths_of(base: Base) -> None:
+    """Behind the last layer the logit lens reads what the model itself says."""
+    ids, place, kept = torch.arange(1, 8)[None], torch.arange(7)[None], []
+    mask = base.mask(None, torch.ones(1, 7, dtype=torch.bool), place)
+    with torch.no_grad(), base.applying(None), noting(base, [base.layers - 1], lambda _, states: kept.append(states)):
+        out = base.run(ids, place, mask, base.cache(None))
+        torch.testing.assert_close(finished(base, kept[0]), out, atol=1e-5, rtol=1e-5)
 
 
 def broken(base: Base, how: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from masc.backends.torch.engine.patches import Patches
-from masc.compiler.ir.plan import Plan
+from masc.compiler.ir.plan import Plan, Turn
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Here:
     """plan: what runs in the place of the program's own. rounds: by activation and parameter, what it contributes to
     the gradient is noted there (None: nowhere). max_length: positions of one sample (0: the model's). patches: what
     agents send instead of what they would. quick: teacher-forced passes without gradients apply adapters as
-    the fast engine does. profiled: kinds of work are named for a profiler."""
+    the fast engine does. profiled: kinds of work are named for a profiler. looked: what it makes of a walk and a turn
+    surrounds what is computed of that turn, for whoever looks inside (`masc inspect`)."""
 
     plan: Plan | None = None
     rounds: dict[str, dict[str, Tensor]] | None = None
@@ -27,6 +28,7 @@ class Here:
     patches: Patches | None = None
     quick: bool = False
     profiled: bool = False
+    looked: Callable[[Any, Turn], AbstractContextManager[None]] | None = None
 
 
 class Threads(threading.local):

@@ -90,6 +90,8 @@ class Walk:
         self.texts: dict[str, list[str]] = {}
         """By activation, what it said to other agents: a text for each row."""
         self.labels: dict[str, Block] = {}
+        self.decoded: dict[str, list[Decoded]] = {}
+        """By answer (`Turn.said`), what was said in a teacher-forced pass where nothing told it."""
         self.sights = sights(self.plan)
         draws = {} if opening is None else opening.gates
         with torch.no_grad() if opening is not None and opening.judged else nullcontext():
@@ -223,7 +225,8 @@ class Walk:
         self._check_end(base, agent, end if label is None else end + label.real.sum(1))
         adapter = spec.adapter
         watch = None if self.probe is None else self.probe.watch(turn, crossed, self._crossing(turn, arrived, prompts))
-        with nullcontext() if turn.gradient or self.graph else torch.no_grad(), watching(watch):
+        looked = nullcontext() if self.here.looked is None else self.here.looked(self, turn)
+        with nullcontext() if turn.gradient or self.graph else torch.no_grad(), watching(watch), looked:
             aliases = self._aliases(base, adapter, name)
             whole = replace(script, label=label)
             done = activate(
@@ -286,6 +289,7 @@ class Walk:
             self.activated[name] = activate(base, adapter, script, past)
             with self.named(turn)("decode"):
                 *_, said = self.decode(turn)
+        self.decoded[turn.said] = said
         self.texts[name] = [cut_at_stop(base.text(one.ids), turn.answer.sampling) for one in said]
         if not turn.read_to_end:
             return None

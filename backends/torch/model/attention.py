@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -74,6 +74,13 @@ def _weights(
     return torch.cat([scores, sinks], 3).softmax(-1)[..., :-1]
 
 
+class Noting(Protocol):
+    """What is told of attention while it is on (`watching`)."""
+
+    def note(self, layer: int, weights: Tensor) -> None:
+        """The attention weights of a pass in a layer, [B, H, Q, K]."""
+
+
 @dataclass
 class Watch:
     """How much attention goes to some columns while it is on (`watching`). columns: bool [L or 1, C], the cache's first
@@ -93,11 +100,11 @@ class Watch:
         self.queries[layer] = self.queries.get(layer, 0) + weights.shape[2]
 
 
-_WATCHING: ContextVar[Watch | None] = ContextVar("masc_watching", default=None)
+_WATCHING: ContextVar[Noting | None] = ContextVar("masc_watching", default=None)
 
 
 @contextmanager
-def watching(watch: Watch | None) -> Iterator[None]:
+def watching(watch: Noting | None) -> Iterator[None]:
     """Within it, the attention of this thread is noted (None: it is not)."""
     token = _WATCHING.set(watch)
     try:
