@@ -4,6 +4,7 @@ error."""
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -15,9 +16,15 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+def _first() -> bool:
+    """Whether this is the first of the processes that run the command together (`torchrun`): one of them tells."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def report(diagnostics: Iterable[Diagnostic], form: str = "text") -> None:
-    """Print diagnostics: as text to standard error, as JSON or SARIF to standard output."""
-    found = list(diagnostics)
+    """Print diagnostics: as text to standard error, as JSON or SARIF to standard output. Where several processes run
+    the command together, the first tells all, the others errors."""
+    found = [one for one in diagnostics if _first() or one.severity == "error"]
     if form == "sarif":
         from masc.dsl.sarif import to_sarif
         from masc.version import __version__
@@ -34,6 +41,8 @@ def report(diagnostics: Iterable[Diagnostic], form: str = "text") -> None:
 
 def say(text: str) -> None:
     """Tell lines on standard error. What they name, such as a file, cannot control the terminal."""
+    if not _first():
+        return
     from masc.dsl.render import visible
 
     print("\n".join(map(visible, text.split("\n"))), file=sys.stderr, flush=True)

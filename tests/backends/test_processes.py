@@ -10,13 +10,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from masc.backends.torch.proving.wide import widened
 from masc.backends.torch.training.grpo import Grpo
+from masc.backends.torch.training.sharding import asked, shard
 from masc.backends.torch.training.train import train
+from masc.dsl.diagnostics import MascError
 from support import ROWS, make_program
 
 TEXT = """
@@ -41,14 +45,17 @@ graph g(q) -> answer { repeat 2 { a -> b : kv  b -> a : kv(carry = own) } }
 """
 
 RUN = """
-import sys
+import json, os, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 from support import ROWS, make_program
 from masc.backends.torch.proving.wide import widened
 from masc.backends.torch.training.grpo import Grpo
+from masc.backends.torch.training.sharding import frozen_bytes
 from masc.backends.torch.training.train import train
+def of_blocks(base):
+    return sum(p.nbytes for p in base.model.get_decoder().layers.parameters() if not p.requires_grad)
 told, rewarded, tiny, out = sys.argv[1:]
 program = make_program(told, Path(tiny), dtype="float64")
 train(program, ROWS, steps=3, batch=2, rate=1e-3, warmup=0.0, sparsity=0.5, directory=out + "/told")
@@ -56,6 +63,17 @@ program = make_program(rewarded, Path(tiny))
 reward = Grpo(lambda said, gold, row: sum(map(ord, said)) % 7, group=2, kl=0.1, updates=2)
 with widened(program):
     train(program, ROWS, steps=2, batch=1, rate=1e-3, warmup=0.0, objective=reward, directory=out + "/rewarded")
+os.environ |= {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}  # as `accelerate launch` says it
+held = []
+for checkpoint in ("none", "agent"):
+    program = make_program(told, Path(tiny))
+    blocks, whole = sum(map(of_blocks, program.models)), sum(map(frozen_bytes, program.models))
+    settings = {"steps": 2, "batch": 2, "rate": 1e-3, "warmup": 0.0, "sparsity": 0.5, "checkpoint": checkpoint}
+    with widened(program):
+        train(program, ROWS, directory=f"{out}/shards-{checkpoint}", **settings)
+        held.append([whole - blocks, blocks, sum(map(frozen_bytes, program.models)) / 2])
+if os.environ["RANK"] == "0":
+    (Path(out) / "held.json").write_text(json.dumps(held))
 """
 
 
@@ -115,3 +133,36 @@ def test_two_processes_equal_one_on_a_reward(two: Path, tiny: Path) -> None:
         assert both["grad_norms"] == pytest.approx(single["grad_norms"], rel=1e-5, abs=1e-9)
         assert both["grad_norms_by_round"] == pytest.approx(single["grad_norms_by_round"], rel=1e-5, abs=1e-9)
     assert one[1]["kl"] > 0
+
+
+@pytest.mark.parametrize("checkpoint", ["none", "agent"])
+def test_a_base_in_shards_changes_nothing(checkpoint: str, two: Path, tiny: Path) -> None:
+    """Each process keeps half of the blocks, and gradients come to them through keys and values as well."""
+    program = make_program(TEXT, tiny)
+    settings = {"steps": 2, "batch": 2, "accumulate": 2, "rate": 1e-3, "warmup": 0.0, "sparsity": 0.5}
+    with widened(program):
+        one = train(program, ROWS, checkpoint=checkpoint, **settings)
+    for both, single in zip(lines(two / f"shards-{checkpoint}"), one, strict=True):
+        for name in ("loss", "grad_norm", "tokens", "sparsity_loss", "gates", "grad_norms", "grad_norms_by_round"):
+            assert both[name] == pytest.approx(single[name], rel=1e-6, abs=1e-9), name
+    for beside, blocks, held in json.loads((two / "held.json").read_text()):
+        assert held == pytest.approx(beside + blocks / 2, rel=0.01)
+
+
+def test_what_cannot_be_in_shards(tiny: Path) -> None:
+    plugin = SimpleNamespace(fsdp_version=2)
+    with pytest.raises(MascError, match=r"E0649.*`b` decodes an answer"):
+        shard(make_program(REWARDED, tiny), plugin, told=False)
+    program = make_program(REWARDED, tiny)
+    program.base("a").model.register_parameter("packed", torch.nn.Parameter(torch.zeros(1).int(), requires_grad=False))
+    with pytest.raises(MascError, match=r"E0649.*quantised"):
+        shard(program, plugin)
+    with pytest.raises(MascError, match=r"E0649.*DEEPSPEED"):
+        asked(SimpleNamespace(distributed_type=SimpleNamespace(value="DEEPSPEED")))
+
+
+def test_another_fsdp_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    state = SimpleNamespace(fsdp_plugin=SimpleNamespace(fsdp_version=1))
+    with pytest.raises(MascError, match=r"E0649.*version 1"):
+        asked(SimpleNamespace(distributed_type=SimpleNamespace(value="FSDP"), state=state))

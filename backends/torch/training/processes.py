@@ -10,13 +10,15 @@ import os
 from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from masc.backends.torch.engine.modules import Modules
 
 
 @dataclass(frozen=True)
@@ -26,18 +28,28 @@ class Processes:
     count: int = 1
     rank: int = 0
     accelerator: Accelerator | None = None
+    shards: Any = None
+    """accelerate's settings of FSDP2, where each process keeps a part of the base models (`sharding.py`)."""
 
     @property
     def main(self) -> bool:
         """Whether this is the one that writes files."""
         return self.rank == 0
 
-    def wrapped(self, module: nn.Module, apart: Collection[nn.Parameter] = ()) -> nn.Module:
+    def wrapped(self, module: Modules, apart: Collection[nn.Parameter] = (), told: bool = True) -> nn.Module:
         """The module to call in training: one whose gradients are the mean over the processes'. apart: parameters that
-        no backward pass reaches; torch fails where all that it would exchange together are such."""
+        no backward pass reaches; torch fails where all that it would exchange together are such. told: the rows tell
+        the answers. E0649 where its base models cannot be kept in shards, and are asked to be."""
         if self.accelerator is None:
             return module
         module.to(self.accelerator.device)
+        if self.shards is not None:
+            from masc.backends.torch.training.sharding import shard
+
+            shard(module, self.shards, told)
+            frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+            own: Any = nn.parallel.DistributedDataParallel
+            own._set_params_and_buffers_to_ignore_for_model(module, frozen)
         device = self.accelerator.device
         ids = None if device.type == "cpu" else [device]
         for parameter in apart:  # what has no gradient when it is made is not exchanged
@@ -76,4 +88,6 @@ def processes(device: torch.device) -> Processes:
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=device.type == "cpu")
-    return Processes(accelerator.num_processes, accelerator.process_index, accelerator)
+    from masc.backends.torch.training.sharding import asked
+
+    return Processes(accelerator.num_processes, accelerator.process_index, accelerator, asked(accelerator))

@@ -262,8 +262,9 @@ class Run:
 
     def _go(self) -> list[Metrics]:
         settings = self.settings
-        alphas = [gate.log_alpha for gate in self.program.gates().values()]
-        module = self.processes.wrapped(self.program, [alpha for alpha in alphas if alpha.requires_grad])
+        _ = self._origin  # it reads all weights, of which each process may soon have a part
+        alphas = [gate.log_alpha for gate in self.program.gates().values() if gate.log_alpha.requires_grad]
+        module = self.processes.wrapped(self.program, alphas, self.objective.told)
         optimizer = optimizer_of(self.program, self.parameters, settings)
         self._make_room()
         if self.found is not None:
@@ -300,9 +301,8 @@ class Run:
                     metrics.update(self._evaluated(told))
         if not all(bool(parameter.isfinite().all()) for parameter in self.parameters.values()):
             raise fail("E0701", "the weights are no longer numbers", hint="start over with a lower `rate`")
-        self.program.note(
-            dataclasses.replace(self.program.history, trained_by=record_of(self.program, self._origin, self.settings))
-        )
+        record = record_of(self.program, self._origin, self.settings)
+        self.program.note(dataclasses.replace(self.program.history, trained_by=record))
         return history
 
     def _began(self) -> dict[str, Tensor]:
