@@ -1,20 +1,27 @@
 """Does being told right or wrong teach a team, the agent upstream included? The courier (`examples/courier`): a sender
 alone sees a code, a receiver must say it, and two latent positions are all that crosses.
 
-python benchmarks/rewards.py [--seeds 0,1,2] [--steps 40] [--out rewards]
+python benchmarks/rewards.py [--on smollm2-135m] [--seeds 0,1,2] [--steps 40] [--out rewards]
 
-For each seed the team is trained on the answers until it says between 35% and 55% of 64 codes right that it is not
-trained on. From there it goes on by GRPO, told of each sampled answer whether it is right and nothing else: once as it
-is, and once with no gradient across the edge (`gradient = stop`), so that the receiver alone learns. Both see the same
-rows for as many steps. Figures are of the 200 test codes, which decide nothing. What is done stays in the folder, and
-is not done again; a run that was stopped goes on. Prints a table.
+For each seed the team is trained on the answers until it says between 30% and 60% of some codes right. From there it
+goes on by GRPO, told of each sampled answer whether it is right and nothing else: once as it is, and once with no
+gradient across the edge (`gradient = stop`), so that the receiver alone learns. Both see the same rows for as many
+steps. What is done stays in the folder, and is not done again; a run that was stopped goes on. Prints a table.
+
+On SmolLM2 the codes are those of the example: 64 of those to train on say where the start ends and are not trained on,
+and the figures are of the 200 test codes, which decide nothing. `--on tiny`: a random model of three layers, 64 wide, a
+token a byte, frozen but for adapters; 64 codes of two letters, all of which are trained on and scored: whether a code
+crosses, not whether it does so for codes never seen.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,47 +29,98 @@ import torch
 
 import masc
 
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
+
+from support import make_model
+
 COURIER = Path(__file__).parents[1] / "examples" / "courier"
-WATCHED = 64
-"""Rows of the training codes that say where the supervised start ends, and that nothing is trained on."""
-ENOUGH = (0.35, 0.55)
-CLOSED = 40
-OPEN = f"open = {CLOSED}"
-TEAMS = {"end to end": OPEN, "upstream gradient stopped": f"{OPEN}, gradient = stop"}
+LOW, HIGH = 0.30, 0.60
+"""How many codes the start says right."""
+TINY = """mas 1
+
+model tiny = "model"
+
+agent sender on tiny {
+  user  "Code {code}"
+  think 2 (align = norm)
+  adapt lora(rank = 16, alpha = 32)
+}
+
+agent receiver on tiny {
+  user   "?"
+  adapt  lora(rank = 16, alpha = 32)
+  answer (max_tokens = 3)
+}
+
+graph courier(code) -> answer {
+  sender -> receiver : kv(carry = latents, open = 20)
+}
+
+train { answer <- answer batch 32 steps 100 rate 3e-3 warmup 0.05 }
+"""
+Rows = list[dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Team:
+    """source: of the team; open: the option of its edge that opens the channel at first, for `closed` steps; told: the
+    rows that are trained on; watched: those that say where the start ends; every: steps between looks at them; test:
+    those that are scored."""
+
+    source: str
+    closed: int
+    told: Rows
+    watched: Rows
+    every: int
+    test: Rows
+
+    @property
+    def open(self) -> str:
+        return f"open = {self.closed}"
+
+
+def courier() -> Team:
+    told, test = ([json.loads(line) for line in (COURIER / name).open()] for name in ("train.jsonl", "test.jsonl"))
+    return Team((COURIER / "courier.mas").read_text(), 40, told[64:], told[:64], 1, test)
+
+
+def tiny() -> Team:
+    codes = [first + second for first in "abcdefgh" for second in "abcdefgh"]
+    rows = [{"code": code, "answer": code} for code in codes]
+    return Team(TINY, 20, rows, rows, 2, rows)
+
+
+ON: dict[str, Callable[[], Team]] = {"smollm2-135m": courier, "tiny": tiny}
 
 
 class ReachedError(Exception):
     """The start is good enough."""
 
 
-def rows(name: str) -> list[dict[str, str]]:
-    return [json.loads(line) for line in (COURIER / name).read_text().splitlines()]
-
-
-def score(program: Any, some: list[dict[str, str]]) -> float:
-    found: float = masc.evaluate(program, some, "exact", batch=32).accuracy
+def score(program: Any, some: Rows) -> float:
+    found: float = masc.evaluate(program, some, "exact", batch=64).accuracy
     return found
 
 
-def team(folder: Path, edge: str) -> Path:
-    """The courier's file with an edge of such options."""
-    text = (COURIER / "courier.mas").read_text()
-    assert text.count(OPEN) == 1
+def written(team: Team, folder: Path, edge: str) -> Path:
+    """The team's file with an edge of such options, beside its model."""
+    assert team.source.count(team.open) == 1
     folder.mkdir(parents=True, exist_ok=True)
+    if "tiny" in team.source and not (folder / "model" / "config.json").exists():
+        shape: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128, "head_dim": 16, "num_key_value_heads": 4}
+        make_model(folder / "model", template=None, **shape)
     path = folder / "courier.mas"
-    path.write_text(text.replace(OPEN, edge))
+    path.write_text(team.source.replace(team.open, edge))
     return path
 
 
-def start(folder: Path, seed: int) -> Path:
+def start(team: Team, folder: Path, seed: int) -> Path:
     """An artifact that supervised training has brought half of the way."""
     root = folder / "courier.masc"
     if (folder / "done.json").exists():
         return root
-    path = team(folder, OPEN)
-    program = masc.compile(path, set={"seed": seed}, device="cpu")
-    told = rows("train.jsonl")
-    at: list[int] = [0]
+    program = masc.compile(written(team, folder, team.open), set={"seed": seed}, device="cpu")
+    at = [0]
     tell = teller(f"seed {seed}, start")
 
     def listen(metrics: dict[str, Any]) -> None:
@@ -70,62 +128,68 @@ def start(folder: Path, seed: int) -> Path:
         tell(metrics)
 
     def evaluate(program: Any) -> dict[str, Any]:
-        if at[0] < CLOSED:  # the channel is still open
+        if at[0] < team.closed:  # the channel is still open
             return {}
-        found = score(program, told[:WATCHED])
-        print(f"seed {seed}, start: {found:.1%}", flush=True)
-        if found >= ENOUGH[0]:
+        found = score(program, team.watched)
+        print(f"seed {seed}, start, step {at[0]}: {found:.1%}", flush=True)
+        if found >= LOW:
             raise ReachedError(found)
         return {"accuracy": found}
 
-    run: dict[str, Any] = {"directory": root, "resume": root.exists(), "save_every": 1, "keep": 1, "eval_every": 1}
+    run: dict[str, Any] = {"directory": root, "resume": root.exists(), "keep": 1}
     try:
-        masc.train(program, told[WATCHED:], evaluate=evaluate, listen=listen, **run)
+        masc.train(
+            program, team.told, evaluate=evaluate, listen=listen, save_every=team.every, eval_every=team.every, **run
+        )
     except ReachedError as reached:
         found = reached.args[0]
-        if found > ENOUGH[1]:
+        if found > HIGH:
             raise SystemExit(f"seed {seed} is at {found:.1%}, past the start that was asked for") from None
     else:
         raise SystemExit(f"seed {seed} does not come as far as the start that was asked for")
     program.save(root, force=True)
-    keep(folder / "done.json", {"watched": found, "accuracy": score(program, rows("test.jsonl"))})
+    keep(folder / "done.json", {"watched": found, "accuracy": score(program, team.test), "step": at[0]})
     return root
 
 
-def rewarded(folder: Path, begun: Path, edge: str, seed: int, settings: dict[str, Any], objective: Any) -> Any:
+def rewarded(
+    team: Team, folder: Path, begun: Path, edge: str, seed: int, settings: dict[str, Any], objective: Any
+) -> Any:
     """What training on a reward makes of the start; kept in `done.json`."""
     kept = folder / "done.json"
     if kept.exists():
         return json.loads(kept.read_text())
-    program = masc.compile(team(folder, edge), set={"seed": seed}, device="cpu")
+    program = masc.compile(written(team, folder, edge), set={"seed": seed}, device="cpu")
     root = folder / "courier.masc"
     resume = root.exists()
-    told, test = rows("train.jsonl")[WATCHED:], rows("test.jsonl")
-    curve: list[dict[str, Any]] = []
     began = time.perf_counter()
+
+    def evaluate(program: Any) -> dict[str, Any]:
+        found = score(program, team.test[:64])
+        print(f"{folder.name}: {found:.1%}", flush=True)
+        return {"accuracy": found}
+
     masc.train(
         program,
-        told,
+        team.told,
         reward=objective,
         directory=root,
         resume=resume,
         init_from=None if resume else begun,
-        listen=teller(f"{folder.name}"),
-        evaluate=lambda program: {"accuracy": score(program, test[:WATCHED])},
+        listen=teller(folder.name),
+        evaluate=evaluate,
         **settings,
     )
-    for line in (root / "metrics.jsonl").read_text().splitlines():
-        found = json.loads(line)
-        curve.append(
-            {name: found[name] for name in ("step", "reward", "reward_std", "kl", "accuracy") if name in found}
-        )
+    lines = [json.loads(line) for line in (root / "metrics.jsonl").read_text().splitlines()]
+    told = ("step", "reward", "reward_std", "without_signal", "kl", "accuracy")
+    curve = [{name: line[name] for name in told if name in line} for line in lines]
     program.save(root, force=True)
-    result = {"accuracy": score(program, test), "seconds": round(time.perf_counter() - began), "curve": curve}
+    result = {"accuracy": score(program, team.test), "seconds": round(time.perf_counter() - began), "curve": curve}
     keep(kept, result)
     return result
 
 
-def teller(name: str) -> Any:
+def teller(name: str) -> Callable[[dict[str, Any]], None]:
     def tell(metrics: dict[str, Any]) -> None:
         shown = {k: metrics[k] for k in ("loss", "reward", "without_signal", "seconds") if k in metrics}
         print(f"{name}, step {metrics['step']}: " + ", ".join(f"{k} {v:.3f}" for k, v in shown.items()), flush=True)
@@ -134,13 +198,14 @@ def teller(name: str) -> Any:
 
 
 def keep(path: Path, found: dict[str, Any]) -> None:
-    written = path.with_suffix(".part")
-    written.write_text(json.dumps(found, indent=1) + "\n")
-    written.replace(path)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(found, indent=1) + "\n")
+    part.replace(path)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--on", choices=ON, default="smollm2-135m")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--batch", type=int, default=8, help="codes in a step")
@@ -150,18 +215,20 @@ def main() -> None:
     parser.add_argument("--updates", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("rewards"))
     options = parser.parse_args()
+    team = ON[options.on]()
     objective = masc.grpo("exact", group=options.group, kl=options.kl, updates=options.updates)
     settings: dict[str, Any] = {"steps": options.steps, "batch": options.batch, "rate": options.rate, "warmup": 0.05}
     settings |= {"save_every": 5, "keep": 1, "eval_every": 10}
     how = f"{options.batch}x{options.group}-{options.steps}-{options.rate:g}-{options.kl:g}-{options.updates}"
-    print("| seed | supervised start | " + " | ".join(TEAMS) + " |\n| --- | ---: | ---: | ---: |")
+    edges = {"end to end": team.open, "upstream gradient stopped": f"{team.open}, gradient = stop"}
+    print("| seed | supervised start | " + " | ".join(edges) + " |\n| --- | ---: | ---: | ---: |")
     for seed in map(int, options.seeds.split(",")):
-        place = options.out / f"seed-{seed}"
-        begun = start(place / "start", seed)
+        place = options.out / options.on / f"seed-{seed}"
+        begun = start(team, place / "start", seed)
         found = [json.loads((place / "start" / "done.json").read_text())]
-        for name, edge in TEAMS.items():
+        for name, edge in edges.items():
             folder = place / f"{name.replace(' ', '-')}-{how}"
-            found.append(rewarded(folder, begun, edge, seed, settings, objective))
+            found.append(rewarded(team, folder, begun, edge, seed, settings, objective))
         print(f"| {seed} | " + " | ".join(f"{one['accuracy']:.1%}" for one in found) + " |", flush=True)
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from masc.compiler.analysis.decoding import Engine
     from masc.compiler.ir.graph import Graph
     from masc.compiler.pipeline import Compilation
-    from masc.studies.comparison_report import Line
+    from masc.studies.comparison_lines import Line
+    from masc.studies.comparison_plot import Drawn
 
 Path_ = str | Path
 Cuts = str | Sequence[str | tuple[str, str]]
@@ -206,12 +207,14 @@ def compare(
     temperature: float | None = None,
     top_p: float | None = None,
     max_tokens: int | None = None,
+    plot: Drawn = "accuracy",
     **options: Any,
 ) -> list[Line]:
     """Hold a team against single agents, text agents and its own ablations on the same rows, each trained with as many
     parameters, items and answer tokens; returns the table and writes it to the folder `out`, where runs that are done
     are not run again. rows: names out of `masc.studies.comparison_runs.ROWS`. sweep: values by param or train entry.
-    temperature, top_p, max_tokens: of the outputs, where they are not those of the graph. options: batch, samples
+    temperature, top_p, max_tokens: of the outputs, where they are not those of the graph. plot: what is drawn,
+    accuracies beside each other or against their `cost`. options: batch, samples
     (sampled answers for the agreement; 0: none), sampled, output, dtype, device, allow_code_execution, sandbox.
     """
     from masc.backends.torch.evaluation.evaluate import at_least_one
@@ -221,6 +224,8 @@ def compare(
     from masc.studies.provenance import of_comparison
 
     comparison_runs.check_rows(rows or [])
+    if plot not in ("accuracy", "cost"):
+        raise ValueError(f"plot = {plot!r} is neither 'accuracy' nor 'cost'")
     for name in ("batch", "sampled"):
         at_least_one(name, options.get(name, 1))
     file = Path(path)
@@ -233,7 +238,7 @@ def compare(
     found = comparison.compare(file, Path(out), task, rows=rows, seeds=seeds, sets=_texts(set), sweep=swept)
     lines = lines_of(found)
     about = of_comparison(file, first, task, seeds=seeds, sets=_texts(set), sweep=swept)
-    write_report(lines, Path(out), f"{plan.name}: {len(test_rows)} test rows", about)
+    write_report(lines, Path(out), f"{plan.name}: {len(test_rows)} test rows", about, plot)
     return lines
 
 

@@ -22,6 +22,19 @@ def stopped(graph: Graph) -> Graph:
     return replace(graph, edges=tuple(edges))
 
 
+def reaching(graph: Graph) -> Graph:
+    """The same team, and a gradient crosses every edge but those of words, and passes from latent step to latent step:
+    the other reading of what a channel is."""
+    edges = (edge if CHANNELS[edge.kind].words else replace(edge, gradient="full") for edge in graph.edges)
+    agents = (replace(agent, gradient="full") for agent in graph.agents)
+    return replace(graph, edges=tuple(edges), agents=tuple(agents))
+
+
+def unthinking(graph: Graph) -> Graph:
+    """The same team with zero latent steps: agents hand on what they have read, and nothing that they thought."""
+    return replace(graph, agents=tuple(replace(agent, steps=0) for agent in graph.agents))
+
+
 def alone(graph: Graph, output: str, lora: Lora | None = None) -> Graph:
     """The agent that gives an output, alone: its own prompt (places of senders left out), no latent steps, nothing
     that others send. lora: its adapter (None: its own)."""
@@ -29,6 +42,17 @@ def alone(graph: Graph, output: str, lora: Lora | None = None) -> Graph:
     return _one(
         graph, output, replace(agent, system=_own(graph, agent.system), user=_own(graph, agent.user) or ()), lora
     )
+
+
+def thinking(graph: Graph, output: str, lora: Lora | None = None) -> Graph:
+    """The same agent, alone, with as many latent steps as all of the team takes in all rounds; how they are made is its
+    own way, or where it has none that of the first that thinks."""
+    found = alone(graph, output, lora)
+    known = {agent.name: agent for agent in graph.agents}
+    steps = sum(known[agent_of(activation.id)].steps for activation in graph.activations)
+    (agent,) = found.agents
+    how = next((each for each in (known[agent.name], *graph.agents) if each.steps), known[agent.name])
+    return replace(found, agents=(replace(agent, steps=steps, align=how.align, gradient=how.gradient),))
 
 
 def pooled(graph: Graph, output: str, lora: Lora | None = None) -> Graph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -59,6 +59,7 @@ def compare(
     top_p: TopP = None,
     max_tokens: MaxTokens = None,
     batch: Batch = 16,
+    plot: Annotated[str, typer.Option(help="What is drawn: accuracy, or accuracy against cost (cost)")] = "accuracy",
     out: Annotated[Path | None, typer.Option("-o", "--out", help="The folder \\[default: FILE.compare]")] = None,
     allow_code_execution: AllowCode = False,
     sandbox: Sandbox = "auto",
@@ -79,6 +80,7 @@ def compare(
     require(_repeated(names or []), "--rows")
     require(None if samples != 1 else "one sample agrees with nothing: 0, or at least 2", "--samples")
     require(checks.scorer_problem(scorer, code=True), "--scorer")
+    require(None if plot in ("accuracy", "cost") else f"`{plot}` is neither accuracy nor cost", "--plot")
     numbers = [part.strip() for part in seeds.split(",")]
     wrong = next((part for part in numbers if not part.isdecimal() or int(part) >= 2**63), None)
     require(None if wrong is None else f"`{wrong}` is not a whole number", "--seeds")
@@ -112,8 +114,9 @@ def compare(
     read = {"train": comparison_runs.source_of(first, train, "data") if task.train_rows else None}
     read["test"] = comparison_runs.source_of(first, test, "eval_data")
     about = provenance.of_comparison(path, first, task, seeds=chosen, sets=sets, sweep=sweep, named=named, **read)
+    drawn: Literal["accuracy", "cost"] = "cost" if plot == "cost" else "accuracy"
     # Files first: what cannot be printed is not lost.
-    files = write_report(lines, folder, f"{first.require().name}: {len(task.test_rows)} test rows", about)
+    files = write_report(lines, folder, f"{first.require().name}: {len(task.test_rows)} test rows", about, drawn)
     print(text_table(lines))
     for written in files:
         say(f"-> {written}")

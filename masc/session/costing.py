@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,25 @@ def cost(
         fits=tuple(fit(measured, each, running, training) for each in cards),
         notes=tuple(_notes(plan, sizes)),
     )
+
+
+@dataclass(frozen=True)
+class Each:
+    """What one row costs. flops: of its products; positions: that models run through."""
+
+    flops: float
+    positions: int
+
+
+def cost_of(plan: Plan, compilation: Compilation, rows: Sequence[Row]) -> Each | None:
+    """What it costs to answer a row of the data by a plan that was made of a compilation's graph, answers as long as
+    `max_tokens` allows. None where a model is not on disk."""
+    try:
+        team = Team(plan, _sizes(compilation), _links(compilation), plan.train.dtype or "bfloat16")
+    except MascError:
+        return None
+    found = side(team, lengths_of(plan, _folders(compilation), "running", rows[:MOST_ROWS], PROMPT), "running", 1)
+    return Each(found.work.total, found.positions)
 
 
 def brief(compilation: Compilation) -> Cost | None:

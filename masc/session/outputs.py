@@ -16,7 +16,7 @@ from masc.dsl.diagnostics import MascError, fail
 from masc.session.programs import compile_remembering
 
 _REPORTS = frozenset({"runs", "table.md", "table.csv", "table.json"})
-_RUN = re.compile(r"[a-z]+(-tuned)?-[0-9a-f]{12}")
+_RUN = re.compile(r"[a-z]+(-[a-z]+)?-[0-9a-f]{12}")
 """The name of a run's folder in `runs/` of a comparison: its row and a hash."""
 
 

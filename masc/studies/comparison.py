@@ -9,15 +9,26 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masc.compiler.files.writing import atomic_write
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.plan import Plan
+from masc.session.costing import cost_of
 from masc.session.outputs import check_table_folder
-from masc.studies.comparison_runs import Run, Task, answers_key, label_of, plan_of, runs, title_of, weights_key
+from masc.studies.comparison_runs import (
+    Run,
+    Task,
+    answers_key,
+    label_of,
+    plan_of,
+    runs,
+    title_of,
+    voters,
+    weights_key,
+)
 from masc.terminal.console import bar, report, say
 
 if TYPE_CHECKING:
@@ -44,6 +55,13 @@ class Result:
     train_seconds: float
     agreement: float | None
     right: list[float]
+    flops: float | None = None
+    """Of the products that answer one test row (None: not known), answers as long as `max_tokens` allows; of a majority
+    all its answers."""
+    each: int | None = None
+    """Positions that models run through for one test row, likewise."""
+    voters: int = 1
+    """Answers to a row, of which the one counts that most of them give."""
 
 
 def compare(
@@ -75,20 +93,21 @@ def compare(
 
 def _result(run: Run, out: Path, task: Task, listen: Callable[[dict[str, Any]], None] | None) -> Result:
     """The result of a run: read if it exists, else computed and written."""
-    folder = out / "runs" / f"{run.row}-{weights_key(run, task)[:12]}"
+    folder = out / "runs" / f"{run.weights}-{weights_key(run, task)[:12]}"
     file = folder / f"result-{answers_key(run, task)[:12]}.json"
     title = f"{title_of(run.row, run.values)} seed={run.seed}"
     if file.exists():
         say(f"{title}: done before")
         known = json.loads(file.read_text(encoding="utf-8"))
         known |= {"row": run.row, "label": label_of(run.row, run.compilation), "values": run.values, "seed": run.seed}
-        return Result(**known)
+        return Result(**known | _cost(run, task))
     say(f"{title}: running")
     program, rank = build_row(run, task)
     if run.trains:
         _train(program, run, task, folder, listen)
     steps, tokens, positions, seconds = _trained(folder) if run.trains else (0, 0, 0, 0.0)
-    found, right, agreed = _evaluate(program, task)
+    cost = _cost(run, task)
+    found, right, agreed = _evaluate(program, task, cost["voters"])
     result = Result(
         row=run.row,
         label=label_of(run.row, run.compilation),
@@ -104,12 +123,13 @@ def _result(run: Run, out: Path, task: Task, listen: Callable[[dict[str, Any]], 
         train_seconds=seconds,
         agreement=agreed,
         right=right,
+        **cost,
     )
     if run.row == "team":  # an ordinary artifact, for `masc run` and `masc audit`
         program.save(folder / f"{program.plan.name}.masc", force=True)
     folder.mkdir(parents=True, exist_ok=True)
     atomic_write(file, json.dumps(asdict(result), indent=1) + "\n")
-    say(f"{title}: accuracy {found['accuracy']:.1%} in {found['seconds']:.0f} s")
+    say(f"{title}: accuracy {sum(right) / len(right):.1%} in {found['seconds']:.0f} s")
     del program
     gc.collect()
     return result
@@ -118,7 +138,7 @@ def _result(run: Run, out: Path, task: Task, listen: Callable[[dict[str, Any]], 
 def build_row(run: Run, task: Task) -> tuple[Program, int | None]:
     """A row's program with fresh adapters. For a single agent also its rank: the whole number with which it comes
     nearest to as many trainable parameters as the team has."""
-    if not (run.trains and run.row.startswith(("single", "pooled"))):
+    if not (run.trains and run.weights.startswith(("single", "pooled"))):
         return _build(run, task, plan_of(run, task.output)), None
     team = _build(run, task, run.compilation.require())
     wanted = trained_parameters(team)
@@ -176,19 +196,35 @@ def _trained(folder: Path) -> tuple[int, int, int, float]:
     return len(steps), total["tokens"], total["positions"], round(total["seconds"], 3)
 
 
-def _evaluate(program: Program, task: Task) -> tuple[dict[str, Any], list[float], float | None]:
-    from masc.backends.torch.evaluation.evaluate import evaluate
-    from masc.backends.torch.evaluation.stability import agreement
+def _cost(run: Run, task: Task) -> dict[str, Any]:
+    """Of one test row, and how many answers to it are asked for."""
+    count = (voters(run.compilation, task) or 1) if run.row == "majority" else 1
+    one = cost_of(plan_of(run, task.output), run.compilation, task.test_rows)
+    if one is None:
+        return {"flops": None, "each": None, "voters": count}
+    return {"flops": one.flops * count, "each": one.positions * count, "voters": count}
+
+
+def _evaluate(program: Program, task: Task, voters: int) -> tuple[dict[str, Any], list[float], float | None]:
+    """What is reported, the score of each test row, and the agreement. voters: answers to a row; of several, sampled as
+    for the agreement, the one counts that most of them give."""
+    from masc.backends.torch.evaluation.evaluate import evaluate, votes
+    from masc.backends.torch.evaluation.stability import TEMPERATURE, TOP_P, agreement
+
+    decoding = task.decoding
+    if voters > 1:
+        decoding = replace(decoding, temperature=TEMPERATURE, top_p=TOP_P)
 
     with bar() as progress:
-        shown = progress.add_task("eval", total=len(task.test_rows))
+        shown = progress.add_task("eval", total=len(task.test_rows) * voters)
         report, items = evaluate(
             program,
             task.test_rows,
             task.scorer,
             batch=task.batch,
             output=task.output,
-            decoding=task.decoding,
+            repeat=voters,
+            decoding=decoding,
             allow_code_execution=task.allow_code_execution,
             sandbox=task.sandbox,
             tick=lambda count: progress.advance(shown, count),
@@ -206,4 +242,6 @@ def _evaluate(program: Program, task: Task) -> tuple[dict[str, Any], list[float]
             max_tokens=task.decoding.max_tokens,
         )
         agreed = sum(shares) / len(shares)
-    return report.json(), [item.score for item in items], agreed
+    right = votes(items, task.scorer, voters) if voters > 1 else [item.score for item in items]
+    told: dict[str, Any] = json.loads(json.dumps(report.json()))  # as it is read where a run is done before
+    return told, right, agreed

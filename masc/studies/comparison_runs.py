@@ -24,25 +24,42 @@ from masc.compiler.forms.essence import fingerprint
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Plan, TrainSettings, agent_of
+from masc.compiler.language.objectives import SUPERVISED
 from masc.compiler.language.scorers import runs_code
 from masc.compiler.models.facts import read_config
-from masc.compiler.passes.controls import alone, is_latent_chain, pooled, stopped, unread
+from masc.compiler.passes.controls import (
+    alone,
+    is_latent_chain,
+    pooled,
+    reaching,
+    stopped,
+    thinking,
+    unread,
+    unthinking,
+)
 from masc.compiler.passes.text_team import as_text
 from masc.compiler.pipeline import Compilation, lower
 from masc.dsl.diagnostics import did_you_mean, fail
+from masc.session.costing import cost_of
 from masc.session.programs import accepted, compile_source_of, data_source
 from masc.terminal.console import say
 
 ROWS: dict[str, tuple[str, bool]] = {
     "single": ("single agent", False),
     "single-tuned": ("single agent, fine-tuned", True),
+    "single-thinking": ("single agent with as many latent steps, fine-tuned", True),
+    "majority": ("majority of fine-tuned single agents, at equal cost", True),
     "pooled-tuned": ("single agent that reads all prompts, fine-tuned", True),
     "text": ("text agents", False),
     "latent": ("as written, untrained", False),
+    "zero-latents": ("as written, zero latent steps", True),
     "stopped": ("as written, upstream gradient stopped", True),
+    "reaching": ("as written, upstream gradient let through", True),
     "team": ("as written, end to end", True),
 }
 """The rows in the order of the table: the title of each, and whether it is trained."""
+SAME = {"majority": "single-tuned"}
+"""The rows that have the weights of another one."""
 PAPERS = {"latent": "LatentMAS", "team": "DiffMAS"}
 """The method that a row is if the graph is a chain as in its paper (arXiv 2511.20639, 2604.21794; see
 `controls.is_latent_chain`)."""
@@ -85,6 +102,11 @@ class Run:
     @property
     def trains(self) -> bool:
         return ROWS[self.row][1]
+
+    @property
+    def weights(self) -> str:
+        """The row whose weights it has."""
+        return SAME.get(self.row, self.row)
 
 
 def task_of(
@@ -136,7 +158,7 @@ def runs(
     compiled = [(values, accepted(compile_source_of(path, {**sets, **values}))) for values in points]
     for row in dict.fromkeys(rows or ROWS):
         for values, compilation in compiled:
-            if rows is None and (why := idle(row, compilation, task.output)) is not None:
+            if rows is None and (why := idle(row, compilation, task)) is not None:
                 say(f"{title_of(row, values)}: left out, {why}")
                 continue
             for seed in dict.fromkeys(seeds):
@@ -144,13 +166,19 @@ def runs(
                 yield Run(row, values, seed, compilation, settings)
 
 
-def idle(row: str, compilation: Compilation, output: str) -> str | None:
+def idle(row: str, compilation: Compilation, task: Task) -> str | None:
     """Why a row would tell nothing new about a graph; None: it does."""
-    graph, plan = _graph(compilation), compilation.require()
+    graph, plan, output = _graph(compilation), compilation.require(), task.output
     if row == "pooled-tuned" and not unread(graph, output):
         return "the answering agent reads every input itself"
     if row == "latent" and lower(compilation, as_text(graph)) == plan:
         return "nothing but text crosses"
+    if row in ("single-thinking", "zero-latents") and not any(turn.think for turn in plan.turns):
+        return "nobody thinks in latent steps"
+    if row == "majority" and (why := lone(compilation, task)) is not None:
+        return why
+    if row == "reaching" and lower(compilation, reaching(graph)) == plan:
+        return "a gradient crosses every edge as it is"
     if row == "stopped":
         now = lower(compilation, stopped(graph))
         if now == plan:
@@ -161,6 +189,25 @@ def idle(row: str, compilation: Compilation, output: str) -> str | None:
         if all(graph.agent(agent_of(edge.sender)).lora is None for edge in silent):
             return "every sender is frozen as it is"
     return None
+
+
+def lone(compilation: Compilation, task: Task) -> str | None:
+    """Why no majority of single agents can be held against a team; None: one can."""
+    if runs_code(task.scorer):
+        return "no two programs are the same answer"
+    count = voters(compilation, task)
+    if count is None:
+        return "what the team costs cannot be told"
+    return "a team costs no more than one" if count < 2 else None
+
+
+def voters(compilation: Compilation, task: Task) -> int | None:
+    """How many single agents cost as much as the team, in FLOPs of a row that is answered; at least 1. None: that
+    cannot be told."""
+    graph = _graph(compilation)
+    team = cost_of(compilation.require(), compilation, task.test_rows)
+    single = cost_of(lower(compilation, alone(graph, task.output)), compilation, task.test_rows)
+    return None if team is None or single is None else max(1, round(team.flops / single.flops))
 
 
 def check_rows(rows: Sequence[str]) -> None:
@@ -195,7 +242,9 @@ def _graph(compilation: Compilation) -> Graph:
 def plan_of(run: Run, output: str, lora: Lora | None = None) -> Plan:
     """The plan of a row. lora: the adapter of a single agent."""
     graph = _graph(run.compilation)
-    if run.row.startswith("single"):
+    if run.row == "single-thinking":
+        return lower(run.compilation, thinking(graph, output, lora))
+    if run.weights.startswith("single"):
         return lower(run.compilation, alone(graph, output, lora))
     if run.row.startswith("pooled"):
         return lower(run.compilation, pooled(graph, output, lora))
@@ -203,6 +252,10 @@ def plan_of(run: Run, output: str, lora: Lora | None = None) -> Plan:
         return lower(run.compilation, as_text(graph))
     if run.row == "stopped":
         return lower(run.compilation, stopped(graph))
+    if run.row == "reaching":
+        return lower(run.compilation, reaching(graph))
+    if run.row == "zero-latents":
+        return lower(run.compilation, unthinking(graph))
     return run.compilation.require()
 
 
@@ -215,12 +268,14 @@ def weights_key(run: Run, task: Task) -> str:
 
     plan = plan_of(run, task.output)
     settings = asdict(run.settings)
+    if settings["objective"] == SUPERVISED:  # as before there was another one
+        del settings["objective"]
     drawn = run.trains or any(arrival.link for turn in plan.turns for arrival in turn.arrives)
     if not drawn:
         settings["seed"] = None
     known: dict[str, Any] = {
         "version": WEIGHTS,
-        "row": run.row,
+        "row": run.weights,
         "plan": fingerprint(plan),
         "said": [repr((turn.activation, turn.answer)) for turn in plan.unsupervised()] if run.trains else [],
         "team": _team(run) if run.trains else None,
@@ -240,7 +295,8 @@ def answers_key(run: Run, task: Task) -> str:
     sampled = task.sampled if task.samples else 0
     answers = [(turn.activation, turn.answer) for turn in plan_of(run, task.output).answering if turn.answer]
     decoding = [repr((name, task.decoding.of(answer))) for name, answer in answers]
-    return _hash([ANSWERS, _digest(task.test_rows), scorer, task.samples, sampled, decoding])
+    votes = [voters(run.compilation, task)] if run.row == "majority" else []
+    return _hash([ANSWERS, _digest(task.test_rows), scorer, task.samples, sampled, decoding, *votes])
 
 
 def _hash(known: Any) -> str:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from comparisons import CHAIN, TEAM, WORDS, all_runs, task
+from masc.backends.torch.evaluation.evaluate import Item, votes
 from masc.compiler.channels.hidden import Splice
 from masc.compiler.ir.plan import LatentMap
+from masc.compiler.pipeline import compile_file
+from masc.session.costing import cost_of
 from masc.studies.comparison import build_row, trained_parameters
-from masc.studies.comparison_runs import _content, label_of, plan_of, weights_key
+from masc.studies.comparison_runs import _content, answers_key, label_of, plan_of, voters, weights_key
 from support import make_other
 
 
 def test_the_single_agent_has_as_many_parameters(team: Path) -> None:
     found = all_runs(team)
     wanted = trained_parameters(build_row(found["team"], task(team))[0])
-    for row in ("single-tuned", "pooled-tuned"):
+    for row in ("single-tuned", "single-thinking", "pooled-tuned"):
         program, rank = build_row(found[row], task(team))
         assert rank is not None
         one = trained_parameters(program) / rank
@@ -55,7 +59,8 @@ def test_another_model_upstream_is_another_run(team: Path) -> None:
 
 def test_rows_are_what_they_say(team: Path) -> None:
     plans = {row: plan_of(run, "answer") for row, run in all_runs(team).items()}
-    assert list(plans) == ["single", "single-tuned", "pooled-tuned", "text", "latent", "stopped", "team"]
+    own = ["pooled-tuned", "text", "latent", "zero-latents", "stopped", "team"]
+    assert list(plans) == ["single", "single-tuned", "single-thinking", "majority", *own]
 
     def reached(row: str) -> set[str]:
         found = (r for loss in plans[row].losses for r in loss.reaches)
@@ -69,6 +74,13 @@ def test_rows_are_what_they_say(team: Path) -> None:
         (only,) = plans[row].turns
         assert (only.sees, only.arrives, only.at, only.think) == ((), (), (), None)
         assert reached(row) == {"judge"}
+    (only,) = plans["single-thinking"].turns
+    assert only.think is not None
+    assert only.think.steps == sum(turn.think.steps for turn in plans["team"].turns if turn.think) == 2 + 1 + 1
+    assert replace(only, think=None) == plans["single-tuned"].turns[0]
+    assert plans["majority"] == plans["single-tuned"]
+    assert not any(turn.think for turn in plans["zero-latents"].turns)
+    assert [turn.sees for turn in plans["zero-latents"].turns] == [turn.sees for turn in plans["team"].turns]
     assert all(not (turn.sees or turn.of(Splice) or turn.think) for turn in plans["text"].turns)
 
     def words(row: str) -> str:
@@ -77,6 +89,35 @@ def test_rows_are_what_they_say(team: Path) -> None:
 
     assert words("single") == "{q}?"
     assert words("pooled-tuned") == "Guide.\n\n{clue}\n\n{q}?"
+
+
+def test_the_other_reading_lets_every_gradient_through(team: Path) -> None:
+    """Of a graph that stops some: the edges' and the latent steps'."""
+    stops = TEAM.replace("think steps_of_thought", "think steps_of_thought (gradient = stop)")
+    team.write_text(stops.replace("kv(carry = own)", "kv(carry = own, gradient = stop)"))
+    found = all_runs(team)
+    plan, whole = plan_of(found["reaching"], "answer"), compile_file(team, base=team.parent).require()
+    assert not any(turn.think.stop for turn in plan.turns if turn.think)
+    assert not any(view.stop for turn in plan.turns for view in turn.sees)
+    assert whole != plan
+    team.write_text(TEAM)
+    assert plan == replace(compile_file(team, base=team.parent).require(), train=plan.train)
+
+
+def test_a_majority_costs_what_the_team_costs(team: Path) -> None:
+    """Its agents are the fine-tuned single one, whose weights it takes."""
+    found, asked = all_runs(team), task(team)
+    count = voters(found["majority"].compilation, asked)
+    single, whole = (
+        cost_of(plan_of(found[row], "answer"), found[row].compilation, asked.test_rows) for row in ("single", "team")
+    )
+    assert count
+    assert single
+    assert whole
+    assert abs(count * single.flops - whole.flops) <= single.flops / 2
+    assert weights_key(found["majority"], asked) == weights_key(found["single-tuned"], asked)
+    assert answers_key(found["majority"], asked) != answers_key(found["single-tuned"], asked)
+    assert votes([Item(0, said, "a", said == "a", float(said == "a")) for said in "aba"], "exact", 3) == [1.0]
 
 
 def test_a_pooled_agent_only_where_it_would_read_more(team: Path) -> None:
@@ -93,16 +134,19 @@ MUTE = TEAM.replace("adapt lora(rank = 3, alpha = 6)", "adapt none").replace(
 
 def test_rows_that_would_say_nothing_of_their_own_are_left_out(team: Path, capsys: pytest.CaptureFixture[str]) -> None:
     team.write_text(FROZEN)
-    assert list(all_runs(team)) == ["single", "single-tuned", "pooled-tuned", "text", "latent", "team"]
+    single = ["single", "single-tuned", "single-thinking", "majority"]
+    assert list(all_runs(team)) == [*single, "pooled-tuned", "text", "latent", "zero-latents", "team"]
     assert "stopped: left out, who answers is frozen" in capsys.readouterr().err
     assert "stopped" in all_runs(team, ["stopped"])  # who asks for it gets it
     team.write_text(MUTE)
     assert "stopped" not in all_runs(team)
     assert "stopped: left out, every sender is frozen" in capsys.readouterr().err
     team.write_text(WORDS)
-    assert list(all_runs(team)) == ["single", "single-tuned", "pooled-tuned", "text", "team"]
+    assert list(all_runs(team)) == ["single", "single-tuned", "majority", "pooled-tuned", "text", "team"]
     told = capsys.readouterr().err
     assert "latent: left out, nothing but text crosses" in told
+    assert "zero-latents: left out, nobody thinks in latent steps" in told
+    assert "reaching: left out, a gradient crosses every edge as it is" in told
     assert "stopped: left out, no gradient crosses an edge as it is" in told
 
 

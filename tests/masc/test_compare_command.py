@@ -24,10 +24,13 @@ def test_only_what_trains_needs_data_to_train_on(team: Path, masc: Command) -> N
 
 
 def test_what_a_single_agent_lacks_is_said(team: Path, masc: Command) -> None:
-    done = masc("compare", team, "--set", "steps=1", "--samples", 0)
+    done = masc("compare", team, "--set", "steps=1", "--samples", 0, "--plot", "cost")
     assert done.code == 0, done.err
     assert "only other agents read clue" in done.err
-    assert len((team.parent / "team.compare" / "table.csv").read_text().splitlines()) == 1 + 7
+    assert len((team.parent / "team.compare" / "table.csv").read_text().splitlines()) == 1 + 10
+    drawn = (team.parent / "team.compare" / "plot.svg").read_text()
+    assert "FLOPs of a row that is answered" in drawn
+    assert masc("compare", team, "--plot", "costs").code == 2
 
 
 def test_code_is_run_behind_walls_or_not_at_all(team: Path, masc: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from masc.backends.scoring.code_text import has_tests
-from masc.backends.scoring.registry import Function, Scorer, scorer_of
+from masc.backends.scoring.registry import Function, Scorer, declared, scorer_of
 from masc.backends.torch.data.check import answer_columns
 from masc.backends.torch.data.rows import rows_of
 from masc.backends.torch.data.values import Row
@@ -277,6 +277,12 @@ def check_repeat(plan: Plan, repeat: int, decoding: Decoding) -> None:
     if repeat > 1 and not samples_anything(plan, decoding):
         message = f"{repeat} answers to a row would all be the same: nothing is sampled (temperature 0)"
         raise fail("E0670", message, hint="sample them: `--temperature 0.6 --top-p 0.95`")
+
+
+def votes(items: Sequence[Item], scorer: str | Function, repeat: int) -> list[float]:
+    """For each row whether the answer is right that most of its `repeat` samples give, 0 to 1 (`repeats.majority`)."""
+    how = declared(scorer)
+    return [_majority(how, items[at : at + repeat]) for at in range(0, len(items), repeat)]
 
 
 def _majority(scorer: Scorer, items: Sequence[Item]) -> float:

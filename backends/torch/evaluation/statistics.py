@@ -49,6 +49,19 @@ def paired_bootstrap(a: Sequence[float], b: Sequence[float], draws: int = DRAWS,
     return float(low), float(high)
 
 
+def detectable(a: Sequence[float], b: Sequence[float]) -> float:
+    """The smallest true difference of the means that so many items, which differ between a and b as much as these do,
+    show four times in five by a two-sided test at 5%: (z(0.975) + z(0.8)) sd / sqrt(n). At least `FEWEST` items must
+    differ one way for a sign test to see anything. a, b: one number an item, 0 to 1, in the same order; NaN where there
+    are fewer."""
+    difference = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    count = len(difference)
+    if count < FEWEST or not np.isfinite(difference).all():
+        return math.nan
+    both = NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(0.8)
+    return max(both * float(difference.std(ddof=1)) / math.sqrt(count), FEWEST / count)
+
+
 def student(freedom: int) -> float:
     """The 97.5% quantile of Student's t for at least three degrees of freedom, by the Cornish-Fisher expansion (Hill
     1970)."""
