@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +27,9 @@ from masc.commands.valueless import STEPS
 from masc.compiler.language.scorers import scorer_names
 from masc.terminal.console import say
 from masc.terminal.streams import print_content
+
+if TYPE_CHECKING:
+    from masc.serving.dashboard import Around
 
 
 def compile_(
@@ -70,9 +76,14 @@ def train(
         int | None,
         typer.Option("--profile", min=1, metavar="\\[N]", help=f"Profile N steps ({STEPS} if no number follows)"),
     ] = None,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="Serve a page on this machine that shows it as it runs")
+    ] = False,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the page; 0: a free one")] = 0,
     device: Device = None,
 ) -> None:
     """Train every agent's adapter end to end."""
+    from masc.compiler.artifact import is_other_rank
     from masc.session import checks
     from masc.training.command import Request
     from masc.training.command import train as run
@@ -82,23 +93,39 @@ def train(
     require(checks.scorer_problem(scorer, code=False), "--scorer")
     for name in tracker or []:
         require(checks.tracker_problem(name), "--tracker")
+    require("only with --dashboard" if port and not dashboard else None, "--port")
     check_place(None, device)
-    run(
-        Request(
-            file,
-            sets=read_sets(set_),
-            data=data,
-            eval_data=eval_data,
-            columns=read_columns(column),
-            resume=resume,
-            force=force,
-            init_from=init_from,
-            scorer=scorer,
-            trackers=tuple(tracker or ()),
-            profile=profile,
-            device=device,
-        )
+    asked = Request(
+        file,
+        sets=read_sets(set_),
+        data=data,
+        eval_data=eval_data,
+        columns=read_columns(column),
+        resume=resume,
+        force=force,
+        init_from=init_from,
+        scorer=scorer,
+        trackers=tuple(tracker or ()),
+        profile=profile,
+        device=device,
     )
+    with _page(port) if dashboard and not is_other_rank() else nullcontext() as around:
+        run(replace(asked, around=around))
+
+
+@contextmanager
+def _page(port: int) -> Iterator[Around]:
+    """A page from now on, on a port that is held; and what shows a run there."""
+    from masc.serving import board, listening
+    from masc.serving.dashboard import dashboard
+
+    try:
+        place = listening.bound(listening.LOOPBACK, port, board.MOST)
+    except OSError as error:
+        raise typer.BadParameter(f"cannot listen there: {error.strerror or error}", param_hint="--port") from None
+    with place, dashboard(place) as around:
+        say(f"the training is shown at http://{listening.LOOPBACK}:{place.getsockname()[1]}/")
+        yield around
 
 
 def export(

@@ -3,51 +3,29 @@ saved."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response, StreamingResponse
-from starlette.routing import Route
 
 from masc.backends.diagram.page import drawings, page, told
 from masc.compiler.pipeline import Compilation
 from masc.compiler.resolve.imports import read_program
 from masc.dsl.diagnostics import MascError, errors
 from masc.dsl.render import render
+from masc.serving import board as boards
 from masc.serving import listening
+from masc.serving.board import Board
 
 PAUSE = 0.3
 """Seconds between looks at the files."""
-LOOK = 0.1
-"""Seconds between looks of an open page at what is drawn."""
-BEAT = 15.0
-"""Seconds after which a silent connection is tried, so that one that is gone is noticed."""
-MOST = 64
-"""Connections that are answered at once; further ones are told so (503)."""
-
 BLANK: dict[str, Any] = {"titles": [], "panels": {}, "drawings": [], "problems": "", "status": "drawing…"}
 """What the page shows before anything is drawn."""
 
 Stamps = dict[Path, tuple[int, int] | None]
-
-
-class Board:
-    """What the page shows at this moment. A state is never changed, but replaced by the next."""
-
-    def __init__(self, **state: Any) -> None:
-        self.state = state
-
-    def publish(self, **news: Any) -> None:
-        kept = self.state  # what is equal stays the same object: it need not be sent again
-        self.state = {**kept, **{name: value for name, value in news.items() if kept.get(name) != value}}
 
 
 def watch(path: Path, look: Callable[[], Compilation], port: int, listen: Callable[[str], None]) -> None:
@@ -57,7 +35,7 @@ def watch(path: Path, look: Callable[[], Compilation], port: int, listen: Callab
     """
     board = Board(name=path.stem, **BLANK)
     stopped = threading.Event()
-    with listening.bound(listening.LOOPBACK, port, MOST) as place:
+    with listening.bound(listening.LOOPBACK, port, boards.MOST) as place:
         listen(f"http://{listening.LOOPBACK}:{place.getsockname()[1]}/")
         painter = threading.Thread(target=paint, args=(path, look, board, stopped), daemon=True)
         painter.start()
@@ -69,48 +47,9 @@ def watch(path: Path, look: Callable[[], Compilation], port: int, listen: Callab
             stopped.set()
 
 
-# -- the server --------------------------------------------------------------------------------------------------------
-
-
 def server(board: Board, place: socket.socket) -> uvicorn.Server:
     """What serves the board on a socket; `run(sockets=[place])` until `should_exit`."""
-    app = listening.OwnName(_app(board), place.getsockname()[1])
-    return uvicorn.Server(listening.config(app, MOST, grace=1, lifespan="off"))
-
-
-def _app(board: Board) -> Starlette:
-    async def whole(_: Request) -> Response:
-        state = dict(board.state)
-        return HTMLResponse(page(state, state.pop("drawings"), live=True), headers=_HEADERS)
-
-    async def events(_: Request) -> Response:
-        return StreamingResponse(_news(board), media_type="text/event-stream", headers=_HEADERS)
-
-    return Starlette(routes=[Route("/", whole), Route("/events", events)])
-
-
-_HEADERS = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "frame-ancestors 'none'",
-}
-
-
-async def _news(board: Board) -> AsyncIterator[str]:
-    """Whatever changes, as it does, until the browser goes."""
-    sent: dict[str, Any] = {}
-    silent = 0.0
-    while True:
-        state = board.state
-        if news := {name: value for name, value in state.items() if sent.get(name) is not value}:
-            yield f"data: {json.dumps(news)}\n\n"
-            sent, silent = state, 0.0
-        elif silent >= BEAT:
-            yield ": still here\n\n"
-            silent = 0.0
-        await asyncio.sleep(LOOK)
-        silent += LOOK
+    return boards.server(board, place, lambda state: page(state, state.pop("drawings"), live=True))
 
 
 # -- the painter -------------------------------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,12 +33,14 @@ from masc.training import progress as training
 
 if TYPE_CHECKING:
     from masc.backends.torch.program import Program
+    from masc.backends.torch.training.train import Run
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
     """What the command line says. argument: the file or artifact; columns: what columns of the graph are called
-    in the data; init_from: the artifact to begin with; profile: how many steps are profiled."""
+    in the data; init_from: the artifact to begin with; profile: how many steps are profiled; around: what surrounds
+    the run once it is prepared, such as a page of it."""
 
     argument: Path | None
     sets: Mapping[str, str]
@@ -52,6 +54,7 @@ class Request:
     trackers: tuple[str, ...] = ()
     profile: int | None = None
     device: str | None = None
+    around: Callable[[Run], AbstractContextManager[None]] | None = None
 
 
 def train(asked: Request) -> None:
@@ -110,7 +113,8 @@ def _train(asked: Request, path: Path, root: Path) -> None:
     )
     # Nothing on disk has been touched so far: what was refused above has changed nothing.
     main = run.processes.main
-    with training.stoppable(run, asked.argument):
+    around = nullcontext() if asked.around is None or not main else asked.around(run)
+    with training.stoppable(run, asked.argument), around:
         if main:
             _write_down(root, compilation, program, asked)
             training.describe(run, path, dtype, asked.resume)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from masc.backends.torch.program import Program
     from masc.backends.torch.training.train import Run
 
+SAMPLES = 8
+"""Answers of an evaluation that are kept beside its numbers."""
 TERMINATED = 128 + signal.SIGTERM
 """The exit code after SIGTERM, as shells have it."""
 
@@ -76,10 +78,12 @@ def prepare(
     from masc.backends.torch.training.train import prepare as run
 
     def evaluation(program: Program) -> dict[str, Any]:
-        result, _ = score(program, eval_rows or [], scorer, batch=max(settings.batch, 16))
+        result, items = score(program, eval_rows or [], scorer, batch=max(settings.batch, 16))
         found = result.json()
         say(f"evaluation: accuracy {result.accuracy:.1%}, gold perplexity {result.gold_perplexity:.4g}")
-        return {f"eval_{name}": found[name] for name in ("accuracy", "gold_perplexity", "decoded_perplexity", "items")}
+        numbers = {name: found[name] for name in ("accuracy", "gold_perplexity", "decoded_perplexity", "items")}
+        some = [{"index": i.index, "said": i.said, "gold": i.gold, "score": i.score} for i in items[:SAMPLES]]
+        return {f"eval_{name}": value for name, value in {**numbers, "samples": some}.items()}
 
     return run(
         program,

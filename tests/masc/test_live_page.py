@@ -17,6 +17,7 @@ import pytest
 
 from courier import Command
 from masc.compiler.pipeline import compile_file
+from masc.serving import board as boards
 from masc.serving import listening
 from masc.serving import live_page as serve
 
@@ -38,8 +39,8 @@ def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[s
     monkeypatch.setattr(serve, "PAUSE", 0.02)
     (tmp_path / "team.mas").write_text(FILE)
     (tmp_path / "words.mas").write_text('mas 1\nmodel m = "no-one/not-on-disk"\n')
-    path, board, stopped = tmp_path / "team.mas", serve.Board(**serve.BLANK, name="team"), threading.Event()
-    with listening.bound(listening.LOOPBACK, 0, serve.MOST) as place:
+    path, board, stopped = tmp_path / "team.mas", boards.Board(**serve.BLANK, name="team"), threading.Event()
+    with listening.bound(listening.LOOPBACK, 0, boards.MOST) as place:
         server = serve.server(board, place)
         painter = threading.Thread(
             target=serve.paint, args=(path, lambda: compile_file(path), board, stopped), daemon=True
