@@ -12,8 +12,22 @@ Importing this module is cheap: torch is imported when something runs.
 
 from __future__ import annotations
 
-from masc.api import audit, check, compare, compile, draw, evaluate, export, grpo, inspect, load, read_rows, train
+from masc.api import (
+    audit,
+    check,
+    compare,
+    compile,
+    draw,
+    evaluate,
+    export,
+    grpo,
+    inspect,
+    load,
+    read_rows,
+    train,
+)
 from masc.dsl.diagnostics import Diagnostic, MascError
+from masc.sharing import pull, push
 from masc.version import __version__ as __version__
 
 __all__ = [
@@ -29,6 +43,8 @@ __all__ = [
     "grpo",
     "inspect",
     "load",
+    "pull",
+    "push",
     "read_rows",
     "train",
 ]

@@ -42,6 +42,7 @@ ROOMS = {
         "harness",
         "serving",
         "api",
+        "sharing",
         "lsp",
         "commands",
         "cli",

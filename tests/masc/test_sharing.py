@@ -15,6 +15,7 @@ import masc
 from artifacts import files
 from courier import Command
 from hub import Hub, loopback
+from masc import sharing
 
 NAME = "ada/courier"
 
@@ -58,6 +59,10 @@ def test_what_is_pushed_is_pulled(masc: Command, trained: Path, hub: Hub) -> Non
     said = json.loads(there["manifest.json"])
     assert (said["base"], said["way"], said["training"]["data"]) == ("", "..", "train.jsonl"), "not where it lay"
 
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1].pop("eval_samples")[0]["gold"]
+    assert [json.loads(line) for line in there["metrics.jsonl"].splitlines()] == lines, "rows of data stay here"
+
     pulled = masc("pull", NAME, "away/friend.masc")
     assert pulled.code == 0, pulled.err
     got = files(trained.parent / "away" / "friend.masc")
@@ -66,6 +71,11 @@ def test_what_is_pushed_is_pulled(masc: Command, trained: Path, hub: Hub) -> Non
     shutil.copytree("tiny", "away/tiny")
     rows = [{"code": "11"}, {"code": "22"}]
     assert _answers("away/friend.masc", rows) == _answers("courier.masc", rows)
+    address = sharing.push("courier.masc", NAME, revision="second", message="from Python")
+    assert address.startswith("http")
+    assert repository.summaries[-1] == "from Python"
+    assert sharing.pull(NAME, "again.masc", revision="second") == Path("again.masc")
+    assert files(trained.parent / "again.masc") == there
 
 
 def _answers(path: str, rows: list[dict[str, str]]) -> object:
