@@ -70,6 +70,15 @@ def pooled(graph: Graph, output: str, lora: Lora | None = None) -> Graph:
     return _one(graph, output, replace(agent, system=_own(graph, agent.system), user=_joined(user)), lora)
 
 
+def wider(graph: Graph, output: str, lora: Lora | None) -> Graph:
+    """The same team, where the agent that gives an output has another adapter (None: its own), one of its own."""
+    if lora is None:
+        return graph
+    name = _answering(graph, output).name
+    agents = (replace(each, lora=lora, shares=None) if each.name == name else each for each in graph.agents)
+    return replace(graph, agents=tuple(agents))
+
+
 def is_latent_chain(graph: Graph) -> bool:
     """Whether a graph is what LatentMAS and DiffMAS run: one chain of at least two agents, each active once, of which
     all but the last think in latent steps and hand on the whole trace of keys and values."""

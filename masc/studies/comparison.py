@@ -136,17 +136,23 @@ def _result(run: Run, out: Path, task: Task, listen: Callable[[dict[str, Any]], 
 
 
 def build_row(run: Run, task: Task) -> tuple[Program, int | None]:
-    """A row's program with fresh adapters. For a single agent also its rank: the whole number with which it comes
-    nearest to as many trainable parameters as the team has."""
-    if not (run.trains and run.weights.startswith(("single", "pooled"))):
-        return _build(run, task, plan_of(run, task.output)), None
+    """A row's program with fresh adapters. For a single agent, and for the one that answers among text agents that are
+    trained, also its rank: the whole number with which the row comes nearest to as many trainable parameters as the
+    team has."""
+    plan = plan_of(run, task.output)
+    name = next(turn.agent for turn in plan.answering if turn.answer and turn.answer.output == task.output)
+    own = plan.agent(name).lora or (Lora() if run.weights.startswith(("single", "pooled")) else None)
+    if not (run.trains and own and run.weights.startswith(("single", "pooled", "text"))):
+        return _build(run, task, plan), None
     team = _build(run, task, run.compilation.require())
     wanted = trained_parameters(team)
     del team
-    plan = plan_of(run, task.output)
-    own = plan.agents[0].lora or Lora()
     program = _build(run, task, plan_of(run, task.output, own.of_rank(1)))
-    each = trained_parameters(program, lambda name: ".lora_A." in name or ".lora_B." in name)
+
+    def grows(parameter: str) -> bool:
+        return program.owner(parameter) == name and (".lora_A." in parameter or ".lora_B." in parameter)
+
+    each = trained_parameters(program, grows)
     rank = max(1, round((wanted - trained_parameters(program) + each) / each))
     return _build(run, task, plan_of(run, task.output, own.of_rank(rank))), rank
 

@@ -36,6 +36,7 @@ from masc.compiler.passes.controls import (
     thinking,
     unread,
     unthinking,
+    wider,
 )
 from masc.compiler.passes.text_team import as_text
 from masc.compiler.pipeline import Compilation, lower
@@ -51,6 +52,7 @@ ROWS: dict[str, tuple[str, bool]] = {
     "majority": ("majority of fine-tuned single agents, at equal cost", True),
     "pooled-tuned": ("single agent that reads all prompts, fine-tuned", True),
     "text": ("text agents", False),
+    "text-tuned": ("text agents, fine-tuned", True),
     "latent": ("as written, untrained", False),
     "zero-latents": ("as written, zero latent steps", True),
     "stopped": ("as written, upstream gradient stopped", True),
@@ -173,6 +175,12 @@ def idle(row: str, compilation: Compilation, task: Task) -> str | None:
         return "the answering agent reads every input itself"
     if row == "latent" and lower(compilation, as_text(graph)) == plan:
         return "nothing but text crosses"
+    if row == "text-tuned":
+        now = lower(compilation, as_text(graph))
+        if now == plan:
+            return "nothing but text crosses as it is"
+        if not any(loss.reaches for loss in now.losses):
+            return "who answers is frozen, and words carry no gradient to anybody else"
     if row in ("single-thinking", "zero-latents") and not any(turn.think for turn in plan.turns):
         return "nobody thinks in latent steps"
     if row == "majority" and (why := lone(compilation, task)) is not None:
@@ -240,7 +248,7 @@ def _graph(compilation: Compilation) -> Graph:
 
 
 def plan_of(run: Run, output: str, lora: Lora | None = None) -> Plan:
-    """The plan of a row. lora: the adapter of a single agent."""
+    """The plan of a row. lora: the adapter of a single agent, or of the one that answers among text agents."""
     graph = _graph(run.compilation)
     if run.row == "single-thinking":
         return lower(run.compilation, thinking(graph, output, lora))
@@ -248,8 +256,8 @@ def plan_of(run: Run, output: str, lora: Lora | None = None) -> Plan:
         return lower(run.compilation, alone(graph, output, lora))
     if run.row.startswith("pooled"):
         return lower(run.compilation, pooled(graph, output, lora))
-    if run.row == "text":
-        return lower(run.compilation, as_text(graph))
+    if run.row.startswith("text"):
+        return lower(run.compilation, wider(as_text(graph), output, lora))
     if run.row == "stopped":
         return lower(run.compilation, stopped(graph))
     if run.row == "reaching":

@@ -21,15 +21,16 @@ from support import make_other
 def test_the_single_agent_has_as_many_parameters(team: Path) -> None:
     found = all_runs(team)
     wanted = trained_parameters(build_row(found["team"], task(team))[0])
-    for row in ("single-tuned", "single-thinking", "pooled-tuned"):
+    for row in ("single-tuned", "single-thinking", "pooled-tuned", "text-tuned"):
         program, rank = build_row(found[row], task(team))
         assert rank is not None
-        one = trained_parameters(program) / rank
+        own = [p for n, p in program.trainable().items() if ".lora_" in n and program.owner(n) == "judge"]
+        one = sum(parameter.numel() for parameter in own) / rank
         assert abs(trained_parameters(program) - wanted) <= one / 2  # no whole rank comes nearer
-        (agent,) = program.plan.agents
-        assert agent.lora is not None
-        assert agent.lora.rank == rank
-        assert agent.lora.alpha / rank == 16  # as strong as the judge's own
+        judge = program.plan.agent("judge")
+        assert judge.lora is not None
+        assert judge.lora.rank == rank
+        assert judge.lora.alpha / rank == 16  # as strong as the judge's own
 
 
 def test_a_team_of_equals_is_matched_exactly(team: Path) -> None:
@@ -59,7 +60,7 @@ def test_another_model_upstream_is_another_run(team: Path) -> None:
 
 def test_rows_are_what_they_say(team: Path) -> None:
     plans = {row: plan_of(run, "answer") for row, run in all_runs(team).items()}
-    own = ["pooled-tuned", "text", "latent", "zero-latents", "stopped", "team"]
+    own = ["pooled-tuned", "text", "text-tuned", "latent", "zero-latents", "stopped", "team"]
     assert list(plans) == ["single", "single-tuned", "single-thinking", "majority", *own]
 
     def reached(row: str) -> set[str]:
@@ -79,6 +80,8 @@ def test_rows_are_what_they_say(team: Path) -> None:
     assert only.think.steps == sum(turn.think.steps for turn in plans["team"].turns if turn.think) == 2 + 1 + 1
     assert replace(only, think=None) == plans["single-tuned"].turns[0]
     assert plans["majority"] == plans["single-tuned"]
+    assert plans["text-tuned"] == plans["text"]
+    assert reached("text-tuned") == {"judge"}  # words carry no gradient
     assert not any(turn.think for turn in plans["zero-latents"].turns)
     assert [turn.sees for turn in plans["zero-latents"].turns] == [turn.sees for turn in plans["team"].turns]
     assert all(not (turn.sees or turn.of(Splice) or turn.think) for turn in plans["text"].turns)
@@ -136,7 +139,8 @@ def test_rows_that_would_say_nothing_of_their_own_are_left_out(team: Path, capsy
     team.write_text(FROZEN)
     single = ["single", "single-tuned", "single-thinking", "majority"]
     assert list(all_runs(team)) == [*single, "pooled-tuned", "text", "latent", "zero-latents", "team"]
-    assert "stopped: left out, who answers is frozen" in capsys.readouterr().err
+    assert "text-tuned: left out, who answers is frozen" in (told := capsys.readouterr().err)
+    assert "stopped: left out, who answers is frozen" in told
     assert "stopped" in all_runs(team, ["stopped"])  # who asks for it gets it
     team.write_text(MUTE)
     assert "stopped" not in all_runs(team)
@@ -146,6 +150,7 @@ def test_rows_that_would_say_nothing_of_their_own_are_left_out(team: Path, capsy
     told = capsys.readouterr().err
     assert "latent: left out, nothing but text crosses" in told
     assert "zero-latents: left out, nobody thinks in latent steps" in told
+    assert "text-tuned: left out, nothing but text crosses as it is" in told
     assert "reaching: left out, a gradient crosses every edge as it is" in told
     assert "stopped: left out, no gradient crosses an edge as it is" in told
 

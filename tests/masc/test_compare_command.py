@@ -27,7 +27,7 @@ def test_what_a_single_agent_lacks_is_said(team: Path, masc: Command) -> None:
     done = masc("compare", team, "--set", "steps=1", "--samples", 0, "--plot", "cost")
     assert done.code == 0, done.err
     assert "only other agents read clue" in done.err
-    assert len((team.parent / "team.compare" / "table.csv").read_text().splitlines()) == 1 + 10
+    assert len((team.parent / "team.compare" / "table.csv").read_text().splitlines()) == 1 + 11
     drawn = (team.parent / "team.compare" / "plot.svg").read_text()
     assert "FLOPs of a row that is answered" in drawn
     assert masc("compare", team, "--plot", "costs").code == 2
