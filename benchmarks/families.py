@@ -1,13 +1,14 @@
 """Proves every type of model that masc declares on a tiny random model, and prints the figures.
 
-    python benchmarks/families.py            # all
-    python benchmarks/families.py gpt_oss    # one or more
+    python benchmarks/families.py            # all; the table in docs/models.md is made of it (`make generated`)
+    python benchmarks/families.py gpt_oss    # one or more; their lines of the table
 
 Behind each type: the largest difference of logits over all identities, and of the loss's slopes.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -20,26 +21,38 @@ from families import make_family
 
 from masc.backends.torch.proving.prove import prove
 from masc.compiler.models.families import FAMILIES
-from masc.compiler.models.proof import Proof
+from masc.compiler.models.proof import KV, Proof
 
 _COUNTED = ("moved", "present", "differences")
 """Identities whose figures are no differences of logits."""
 
 
-def line(kind: str, proof: Proof) -> str:
-    """The figures of a type."""
-    figures = {one.name: one.figure for one in proof.identities if one.held and one.figure is not None}
-    failed = [one.name for one in proof.identities if one.held is False]
-    logits = max((figure for name, figure in figures.items() if name not in _COUNTED), default=float("nan"))
-    slopes = figures.get("differences", float("nan"))
-    return f"{kind:<20}{logits:>9.0e}{slopes:>9.0e}" + (f"  does not hold: {', '.join(failed)}" if failed else "")
+KEPT = Path(__file__).with_suffix(".json")
+"""By type its figures, as text, and the version of transformers that they are of."""
+
+
+def figures(proof: Proof) -> dict[str, str]:
+    """The figures of a type. SystemExit where something does not hold."""
+    if failed := [one.name for one in proof.failed(KV)]:
+        raise SystemExit(f"{proof.model_type} does not hold: {', '.join(failed)}")
+    found = {one.name: one.figure for one in proof.identities if one.held and one.figure is not None}
+    logits = max(figure for name, figure in found.items() if name not in _COUNTED)
+    return {
+        "logits": f"{logits:.0e}",
+        "slopes": f"{found['differences']:.0e}",
+        "transformers": proof.transformers,
+    }
 
 
 def main(kinds: list[str]) -> None:
     torch.set_num_threads(1)
+    kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
     for kind in kinds or sorted(FAMILIES):
         with tempfile.TemporaryDirectory() as folder:
-            print(line(kind, prove(make_family(Path(folder) / kind, kind))), flush=True)
+            kept[kind] = found = figures(prove(make_family(Path(folder) / kind, kind)))
+        print(f"{kind:<20}{found['logits']:>9}{found['slopes']:>9}", flush=True)
+        body = {name: kept[name] for name in sorted(kept) if name in FAMILIES}
+        KEPT.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
+from masc.compiler.analysis.handing import check_states
 from masc.compiler.analysis.keep import keep
 from masc.compiler.analysis.reach import with_reach
 from masc.compiler.analysis.verify import verify_graph, verify_plan, verify_resolved, verify_tree
+from masc.compiler.channels import PLAIN
 from masc.compiler.files.artifacts import is_artifact
 from masc.compiler.ir.graph import Graph, Model
-from masc.compiler.ir.plan import Mode, Plan
+from masc.compiler.ir.plan import Mode, Plan, Turn
 from masc.compiler.ir.resolved import Resolved
 from masc.compiler.models.facts import ModelFacts
 from masc.compiler.models.locate import check_model, resolve_target
@@ -40,7 +43,7 @@ from masc.compiler.resolve.program import resolve
 from masc.dsl import syntax
 from masc.dsl.diagnostics import Diagnostic, MascError, did_you_mean, errors
 from masc.dsl.read import read, read_source
-from masc.dsl.source import Source
+from masc.dsl.source import Source, Span
 
 Cut = tuple[tuple[str, str], ...]
 
@@ -216,8 +219,14 @@ def _place(state: State) -> State:
     layers = {name: facts.layers for name, facts in state.facts.items()}
     plan = with_reach(plan, layers)
     whole = not pairs and state.channel == "graph"
+    found += check_states(plan, state.facts, partial(_incoming, state.graph))
     told = frozen_out(state.graph, plan, layers) if whole and not found else []
     return replace(state, plan=plan).noting(found + told)
+
+
+def _incoming(graph: Graph, turn: Turn) -> list[Span | None]:
+    """Where the edges stand by which a turn sees something."""
+    return [edge.span for edge in graph.incoming(turn.activation, PLAIN.kind)]
 
 
 def _optimise(state: State) -> State:

@@ -58,17 +58,25 @@ def scoring(text: str) -> str:
 
 def models(text: str) -> str:
     """docs/models.md"""
+    proven = json.loads((ROOT / "benchmarks/families.json").read_text(encoding="utf-8"))
     rows = (
-        (f"`{kind}`", family.special or "none", edges(family), "attention" if family.experts else "all projections")
+        (
+            f"`{kind}`",
+            family.special or "none",
+            edges(family),
+            "attention" if family.experts else "all projections",
+            *(proven[kind][name] if kind in proven else "not measured" for name in ("logits", "slopes")),
+        )
         for kind, family in sorted(FAMILIES.items())
     )
-    return within(text, "families", table(("type", "special", "edges", "adapters on"), rows))
+    head = ("type", "special", "edges", "adapters on", "logits apart", "slopes apart")
+    return within(text, "families", table(head, rows))
 
 
 def edges(family: Family) -> str:
     """The channels that a model can have beside `hidden` and `text`, which all can."""
     if family.stateful:
-        return "`hidden`, `text`"
+        return "`kv` along a chain"
     if family.unmoved:
         return "no `fuse`, no `merge = stack`"
     return "no `fuse`" if family.uneven else "all"

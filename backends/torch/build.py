@@ -11,6 +11,7 @@ from masc.backends.torch.engine.torch_defaults import usual_tensors
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.fetch import resolve, resolve_adapter
 from masc.backends.torch.program import Program
+from masc.compiler.analysis.handing import check_states
 from masc.compiler.ir.plan import Plan
 from masc.compiler.language.bounds import SEED
 from masc.compiler.models.locate import check_plan, look_into
@@ -73,7 +74,9 @@ def build(
     said = {model.name: model.loading for model in plan.models}
     looks = {name: look_into(folder, targets[name], loading=said[name]) for name, folder in folders.items()}
     found = {name: facts for name, (facts, _) in looks.items() if facts is not None}
-    wrong = errors([said for _, whole in looks.values() for said in whole] + check_plan(plan, found))
+    wrong = errors(
+        [said for _, whole in looks.values() for said in whole] + check_plan(plan, found) + check_states(plan, found)
+    )
     if wrong:
         raise MascError(dict.fromkeys(wrong))
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Self, cast
 
 from masc.compiler.channels.common import GRADIENT, nothing_to_carry
-from masc.compiler.channels.declare import Channel, EdgeOption, Snippet, Style
+from masc.compiler.channels.declare import Between, Channel, EdgeOption, Snippet, Style
 from masc.compiler.channels.gate import GATE
 from masc.compiler.ir.arrival import Arrival, Arrived, Through
 from masc.compiler.ir.graph import Edge, Graph
@@ -15,7 +16,8 @@ from masc.compiler.ir.plan import agent_of
 from masc.compiler.ir.ranges import top
 from masc.compiler.language.declare import table
 from masc.compiler.language.values import word
-from masc.compiler.models.facts import ModelFacts
+from masc.compiler.models.facts import ModelFacts, ungated
+from masc.dsl.diagnostics import Diagnostic
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,14 @@ def _brings(edge: Edge, graph: Graph, cut: bool) -> Splice | None:
     return Splice(edge.sender, part, edge.shape, edge.gradient == "stop", cut, edge.gated)
 
 
+def _check(between: Between) -> Iterator[Diagnostic]:
+    yield from nothing_to_carry(between)
+    model, target = between.facts.get(between.receiver.model), between.target(between.receiver)
+    if between.edge.gated and model is not None and target is not None:
+        found = ungated(model, target, between.link.option("gate"))
+        yield from [found] if found else []
+
+
 def _parameters(edge: Edge, sender: ModelFacts, receiver: ModelFacts) -> int:
     """Of a matrix, or of two layers beside a skip (`backends/torch/channels/links.py`)."""
     d, e = sender.hidden, receiver.hidden
@@ -108,7 +118,7 @@ CHANNEL = Channel(
     also="hidden_state hidden_states embedding embeddings activations states",
     in_prompt=True,
     links=_parameters,
-    check=nothing_to_carry,
+    check=_check,
     arrival=Splice,
     brings=_brings,
     options=table(

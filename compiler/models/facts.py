@@ -268,6 +268,8 @@ def failed_text(identity: Identity) -> str:
     return f"it is not so that {MEANS[identity.name]} ({identity.figure:.2g}, at most {identity.bound:.2g})"
 
 
+ALONG = "one sender with `carry = trace` hands all of it on; `hidden` and `text` ask for nothing of it"
+"""What else one can do where a state cannot be handed on."""
 ABILITIES: Mapping[str, tuple[str, str, str]] = {
     "keys": ("E0523", "hands no keys and values on", "send `hidden` or `text`, which ask for none"),
     "moved": ("E0522", "has keys that cannot be moved to another position", "`merge = overlap` moves none"),
@@ -277,11 +279,25 @@ ABILITIES: Mapping[str, tuple[str, str, str]] = {
 _PROVEN = {"keys": KV, "moved": MOVED, "fused": FUSED}
 
 
+def stateful(facts: ModelFacts) -> str:
+    """Why what a pass of a model leaves behind is more than keys and values; empty: it is these alone."""
+    return family_of(facts.model_type).stateful or ("" if facts.proof is None else facts.proof.passed_over("moved"))
+
+
+def ungated(facts: ModelFacts, target: str, span: Span | None = None) -> Diagnostic | None:
+    """The complaint about a gate before what stands in a prompt, on a model that reads it otherwise than by attention,
+    too; None: it does not."""
+    if not (why := stateful(facts)):
+        return None
+    message = f"the model `{target}` cannot have a gate on what it reads: {why}, and a gate closes attention alone"
+    return Diagnostic("E0523", message, span, hint="leave `gate` out")
+
+
 def lacking(facts: ModelFacts, ability: str, target: str, span: Span | None = None) -> Diagnostic | None:
     """The complaint about a model that cannot do what an edge asks; None: it can. ability: of `ABILITIES`."""
     family = family_of(facts.model_type)
     why = {
-        "keys": family.stateful,
+        "keys": "",
         "moved": family.stateful or family.unmoved,
         "fused": family.stateful or family.unmoved or family.uneven,
     }[ability]
@@ -291,7 +307,9 @@ def lacking(facts: ModelFacts, ability: str, target: str, span: Span | None = No
         why = failed_text(failed[0]) if failed else next(passed_over, "it was not proven")
     if not why:
         return None
-    code, message, hint = ABILITIES["keys" if family.stateful else ability]
+    code, message, hint = ABILITIES[ability]
+    if why == stateful(facts):
+        code, message, hint = "E0523", "keeps what can be handed on as a whole alone", ALONG
     return Diagnostic(code, f"the model `{target}` {message}: {why}", span, hint=hint)
 
 

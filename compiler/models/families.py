@@ -32,8 +32,8 @@ class Family:
     What it knows: partial (only a part of each head may be rotated), unrotated (layers without rotary embedding),
     capped (scores and logits held within a cap), ropes (kinds of rotary embedding beside those that all types have),
     multiplies (its `logits_scaling` is a factor; others divide by it).
-    What it cannot do, and why: stateful (hand on what a pass leaves behind: it is more than keys and values), unmoved
-    (move keys to another position), uneven (have its cache fused).
+    What it cannot do, and why: stateful (hand on a part of what a pass leaves behind, for it is more than keys and
+    values), unmoved (move keys to another position), uneven (have its cache fused).
     seven: its blocks have the seven projections of llama; experts: what gets no adapter, being no linear projection.
     """
 
@@ -58,11 +58,16 @@ _ROUTED = "experts, packed in one tensor"
 _UNEVEN = "its keys and values are not equally wide in all layers"
 _LATENT = "keeps a small latent, and what is rotated of its keys beside it"
 _NORMED = "norms its keys after it has rotated them"
+_STATES = "layers without attention keep a state that all tokens have gone into"
+_DELTA = "linear attention (gated delta rule) in most layers"
+_SCANS = "a state-space scan (mamba) in most layers"
+_CONV = "short convolutions in most layers"
 
 FAMILIES: Mapping[str, Family] = {
     "afmoe": Family(_ROUTED + "; windows", head_dim=128, windows=Windows(1024, every=4), seven=False, experts=True),
     "apertus": Family("two projections in its MLP", seven=False),
     "arcee": Family("two projections in its MLP", head_dim=128, seven=False),
+    "bamba": Family(_SCANS, kv_heads=8, partial=True, stateful=_STATES, seven=False),
     "cohere": Family("rotates pairs of neighbours; scales its logits; attention beside the MLP", tied=True),
     "cohere2": Family(
         "as cohere; windows; layers without rotary embedding",
@@ -128,12 +133,18 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "granite": Family("scales embeddings, scores, residuals and logits"),
     "granitemoe": Family("as granite; " + _ROUTED, seven=False, experts=True),
+    "granitemoehybrid": Family(f"as granitemoeshared; {_SCANS}", stateful=_STATES, seven=False, experts=True),
     "granitemoeshared": Family("as granitemoe, with an expert for all", seven=False, experts=True),
     "helium": Family("rotates pairs of neighbours", head_dim=128, kv_heads=20),
     "hunyuan_v1_dense": Family(_NORMED, unmoved=f"it {_NORMED}"),
     "hunyuan_v1_moe": Family(_NORMED + "; " + _ROUTED, unmoved=f"it {_NORMED}", seven=False, experts=True),
     "hyperclovax": Family("scales embeddings, scores, residuals and logits", head_dim=128, multiplies=True),
     "jais2": Family("two projections in its MLP", head_dim=128, seven=False),
+    "jamba": Family(
+        f"{_SCANS}; {_ROUTED}; no rotary embedding", kv_heads=8, stateful=_STATES, seven=False, experts=True
+    ),
+    "lfm2": Family(_CONV, tied=True, kv_heads=8, stateful=_STATES, seven=False),
+    "lfm2_moe": Family(f"{_CONV}; {_ROUTED}", tied=True, kv_heads=8, stateful=_STATES, seven=False, experts=True),
     "llama": Family(),
     "minimax_m2": Family(
         "rotates a part of each head; " + _ROUTED, head_dim=128, kv_heads=8, partial=True, seven=False, experts=True
@@ -151,6 +162,9 @@ FAMILIES: Mapping[str, Family] = {
     "olmo": Family("norms without weights"),
     "olmo2": Family("norms behind the layers"),
     "olmo3": Family("as olmo2; windows", windows=Windows(4096, every=4)),
+    "olmo_hybrid": Family(
+        f"{_DELTA}; no rotary embedding where its config.json names none", stateful=_STATES, seven=False
+    ),
     "olmoe": Family(_ROUTED, seven=False, experts=True),
     "flex_olmo": Family("as olmo2; " + _ROUTED, seven=False, experts=True),
     "persimmon": Family(
@@ -163,7 +177,22 @@ FAMILIES: Mapping[str, Family] = {
     "qwen2": Family("windows where it asks for them", kv_heads=32, windows=Windows(4096, asked=True)),
     "qwen2_moe": Family(_ROUTED, kv_heads=16, windows=Windows(4096, asked=True), seven=False, experts=True),
     "qwen3": Family("windows where it asks for them", head_dim=128, kv_heads=32, windows=Windows(4096, asked=True)),
+    "qwen3_5_moe_text": Family(
+        f"{_DELTA}; {_ROUTED}; the text model of qwen3_5_moe",
+        head_dim=256,
+        kv_heads=2,
+        partial=True,
+        stateful=_STATES,
+        seven=False,
+        experts=True,
+    ),
+    "qwen3_5_text": Family(
+        f"{_DELTA}; the text model of qwen3_5", head_dim=256, kv_heads=4, partial=True, stateful=_STATES, seven=False
+    ),
     "qwen3_moe": Family(_ROUTED, kv_heads=4, windows=Windows(4096, typed=False, asked=True), seven=False, experts=True),
+    "qwen3_next": Family(
+        f"{_DELTA}; {_ROUTED}", head_dim=256, kv_heads=2, partial=True, stateful=_STATES, seven=False, experts=True
+    ),
     "seed_oss": Family("", head_dim=128, kv_heads=8),
     "smollm3": Family(
         "layers without rotary embedding", tied=True, kv_heads=4, windows=Windows(asked=True), unrotated=True

@@ -16,7 +16,14 @@ from masc.compiler.ir.plan import Plan, Template, agent_of
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.language.models import EXTRA, LOADS, METHODS
 from masc.compiler.models.chat import DEFAULTS
-from masc.compiler.models.facts import ALLOWED, ModelFacts, check_facts, lacking, read_config
+from masc.compiler.models.facts import (
+    ALLOWED,
+    ModelFacts,
+    check_facts,
+    lacking,
+    read_config,
+    ungated,
+)
 from masc.compiler.models.folder import look_at
 from masc.compiler.models.folder.headers import whole
 from masc.compiler.models.proof import Proof, versions
@@ -252,6 +259,8 @@ def check_plan(plan: Plan, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
             named = arrival.layers_named()
             beyond = layers_diagnostic(named[-1][1], known) if named else None
             found += [beyond] if beyond else []
+            note = ungated(known, targets[agent.model]) if arrival.gated else None
+            found += [note] if note else []
         note = None if turn.think is None else align_note(agent.name, turn.think.align, known)
         found += [note] if note else []
     return list(dict.fromkeys(found))

@@ -67,6 +67,10 @@ class Proof:
         held = {one.name: one.held for one in self.identities}
         return all(held.get(name) for name in names)
 
+    def passed_over(self, name: str) -> str:
+        """Why an identity was not looked at; empty: it was."""
+        return next((one.why for one in self.identities if one.name == name and one.held is None), "")
+
     @staticmethod
     def from_json(body: Any) -> Proof:
         """ValueError, KeyError or TypeError where it is none."""

@@ -66,6 +66,7 @@ def models_prove(
             "E0524", f"the model `{model}` cannot be used: {failed_text(failed[0])}", hint=f"remembered in {kept}"
         )
     able = "text, hidden and kv" if proof.holds(KV) else "text and hidden"
+    able += " (along a chain)" if proof.holds(KV) and proof.passed_over("moved") else ""
     print(f"masc can use it, with edges of {able}; remembered in {kept}")
 
 

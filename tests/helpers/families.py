@@ -42,6 +42,15 @@ _CAPPED = _MIXED | {"attn_logit_softcapping": 5.0, "final_logit_softcapping": 3.
 _ASKED = {"sliding_window": 4096, "use_sliding_window": True}
 _LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 8}
 _SCALED = {"embedding_multiplier": 3.0, "residual_multiplier": 0.7, "logits_scaling": 2.0, "attention_multiplier": 0.3}
+_HYBRID = {"layer_types": ["linear_attention", "full_attention"]}
+_DELTA = _HYBRID | {
+    "linear_num_value_heads": 4,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+_CONV = {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1}
+_SCAN = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_d_ssm": 64, "mamba_chunk_size": 8}
 _BY_HEADS = {"head_dim": None}
 """Types whose heads are as wide as the model's width allows: the entry is left out."""
 _ALL_HEADS = _BY_HEADS | {"num_key_value_heads": None}
@@ -51,6 +60,7 @@ MAKES: Mapping[str, Mapping[str, Any]] = {
     "afmoe": _EXPERTS,
     "apertus": {},
     "arcee": {},
+    "bamba": _SCAN | {"attn_layer_indices": [1]},
     "cohere": {"logit_scale": 0.5},
     "cohere2": _MIXED,
     "deepseek_v2": _EXPERTS | _LATENT | _BY_HEADS | {"num_key_value_heads": 4},
@@ -78,12 +88,20 @@ MAKES: Mapping[str, Mapping[str, Any]] = {
     "gpt_oss": _EXPERTS | _MIXED,
     "granite": _SCALED,
     "granitemoe": _EXPERTS | _SCALED,
+    "granitemoehybrid": _EXPERTS
+    | _SCALED
+    | _SCAN
+    | _HYBRID
+    | {"shared_intermediate_size": 24, "position_embedding_type": "rope"},
     "granitemoeshared": _EXPERTS | _SCALED | {"shared_intermediate_size": 24},
     "helium": {},
     "hunyuan_v1_dense": {},
     "hunyuan_v1_moe": _EXPERTS,
     "hyperclovax": _SCALED,
     "jais2": {},
+    "jamba": _EXPERTS | {"attn_layer_period": 2, "attn_layer_offset": 1, "mamba_d_state": 8, "mamba_dt_rank": 4},
+    "lfm2": _CONV,
+    "lfm2_moe": _EXPERTS | _CONV,
     "llama": {},
     "minimax_m2": _EXPERTS,
     "ministral": _MIXED,
@@ -95,6 +113,7 @@ MAKES: Mapping[str, Mapping[str, Any]] = {
     "olmo": _BY_HEADS,
     "olmo2": _BY_HEADS,
     "olmo3": _MIXED,
+    "olmo_hybrid": _DELTA,
     "olmoe": _EXPERTS | _BY_HEADS,
     "persimmon": _ALL_HEADS,
     "phi": {},
@@ -102,7 +121,10 @@ MAKES: Mapping[str, Mapping[str, Any]] = {
     "qwen2": _ASKED | {"max_window_layers": 1},
     "qwen2_moe": _EXPERTS,
     "qwen3": _ASKED | {"max_window_layers": 1},
+    "qwen3_5_moe_text": _EXPERTS | _DELTA,
+    "qwen3_5_text": _DELTA,
     "qwen3_moe": _EXPERTS | _ASKED,
+    "qwen3_next": _EXPERTS | _DELTA,
     "seed_oss": {},
     "smollm3": {"no_rope_layers": [1, 0]},
     "stablelm": _BY_HEADS,
@@ -110,6 +132,8 @@ MAKES: Mapping[str, Mapping[str, Any]] = {
     "vaultgemma": _CAPPED,
 }
 """By type: what differs from the usual; None: left out."""
+SLOW = ("bamba", "jamba", "lfm2_moe", "olmo_hybrid", "qwen3_next")
+"""Types that are built of what others are built of: `benchmarks/families.py` proves them, the tests do not."""
 
 
 def make_family(folder: Path, kind: str, **changes: Any) -> Path:

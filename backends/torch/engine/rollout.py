@@ -24,7 +24,8 @@ from masc.backends.torch.model.applying import Aliases, still, using
 from masc.backends.torch.model.attention import Columns
 from masc.backends.torch.model.base import Base, columns, pad
 from masc.backends.torch.model.prompts import Prompt
-from masc.backends.torch.model.segments import KeysValues, Past, Segment
+from masc.backends.torch.model.recurrent import Recurrent
+from masc.backends.torch.model.segments import KeysValues, Past, Segment, States
 from masc.compiler.ir.plan import Sampling
 
 
@@ -87,8 +88,8 @@ class Activated:
 class Script:
     """All that one activation writes from: its prompt from position start [B] on, what changes the prompt's keys
     and values, its latent steps, the label that it reads. hidden: keep the final hidden states, somebody is sent them.
-    gate: how far the prompt's columns are open to those behind them, [B, W] (None: all are). named: names kinds of
-    work.
+    gate: how far the prompt's columns are open to those behind them, [B, W] (None: all are). followed: somebody goes
+    on behind the label. named: names kinds of work.
     """
 
     prompt: Block
@@ -98,6 +99,7 @@ class Script:
     label: Block | None = None
     hidden: bool = False
     gate: Tensor | None = None
+    followed: bool = False
     named: Label = unlabelled
 
 
@@ -117,29 +119,38 @@ def activate(
     cache object would lose the channel, and the adapter is applied inside what is recomputed: by then another one is
     active. applied: what it runs under instead of the adapter as it is, where no gradient is wanted.
     """
-    layers = () if past is None else past.layers
-    flat = tuple(tensor for pair in layers for tensor in pair)
+    seen = None if past is None else past.columns
+    flat = () if past is None else _flat(past.layers, past.states)
     # Drawn here, once: what is dropped is the same when the body runs again.
     seed = int(torch.randint(1 << 62, (), device="cpu")) if base.drops(agent) else None
 
     def body(*tensors: Tensor) -> tuple[Tensor, ...]:
-        pairs = tuple(zip(tensors[::2], tensors[1::2], strict=True))
+        layers, states = _unflat(tensors, base.layers)
         noise = None if seed is None else torch.Generator(base.device).manual_seed(seed)
         with applied or base.applying(agent, aliases, noise), still(seed is None):
-            written = _write(base, script, pairs, None if past is None else past.columns)
-        states = written.last, written.after, written.hidden, written.fed
-        return (*states, *(tensor for pair in written.layers for tensor in pair))
+            written = _write(base, script, None if seen is None else Past(layers, seen, states))
+        return written.last, written.after, written.hidden, written.fed, *_flat(written.layers, written.states)
 
     if recompute and torch.is_grad_enabled():
         out = checkpoint(body, *flat, use_reentrant=False, preserve_rng_state=False)
     else:
         out = body(*flat)
-    last, after, hidden, fed, tensors = out[0], out[1], out[2], out[3], out[4:]
+    last, after, hidden, fed = out[:4]
+    new, states = _unflat(out[4:], base.layers)
     steps = 0 if script.thinking is None else script.thinking.steps
-    new = tuple(zip(tensors[::2], tensors[1::2], strict=True))
-    kept = hidden if script.hidden else None
-    segment = Segment(new, _real(script, steps), script.start, script.prompt.real.shape[1], steps, kept, _gate(script))
+    kept, width = hidden if script.hidden else None, script.prompt.real.shape[1]
+    segment = Segment(new, _real(script, steps), script.start, width, steps, kept, _gate(script), states)
     return Activated(segment, last, after, fed)
+
+
+def _flat(layers: KeysValues, states: States) -> tuple[Tensor, ...]:
+    return (*(tensor for pair in layers for tensor in pair), *states)
+
+
+def _unflat(tensors: Sequence[Tensor], count: int) -> tuple[KeysValues, States]:
+    """Of so many layers, and what there is beside them. Models whose layers share caches have fewer, and no states."""
+    pairs = tensors[: 2 * count]
+    return tuple(zip(pairs[::2], pairs[1::2], strict=True)), tuple(tensors[2 * count :])
 
 
 def _real(script: Script, steps: int) -> Tensor:
@@ -161,24 +172,27 @@ def _gate(script: Script) -> Tensor | None:
 @dataclass(frozen=True)
 class _Written:
     """Keys and values of the new columns; hidden states: the last one, what follows the label's tokens, and those of
-    prompt and latents; the input embeddings of the latent positions."""
+    prompt and latents; the input embeddings of the latent positions; what layers keep beside keys and values."""
 
     layers: KeysValues
     last: Tensor
     after: Tensor
     hidden: Tensor
     fed: Tensor
+    states: States = ()
 
 
-def _write(base: Base, script: Script, layers: KeysValues, past: Columns | None) -> _Written:
+def _write(base: Base, script: Script, before: Past | None) -> _Written:
     prompt, start, thinking, label = script.prompt, script.start, script.thinking, script.label
+    past = None if before is None else before.columns
     first = 0 if past is None else past.seen.shape[2]
-    cache = base.cache(None if past is None else Past(layers, past))
+    cache = base.cache(before)
     length = prompt.real.sum(1)
     width = prompt.real.shape[1]
     place = start[:, None] + torch.arange(width, device=start.device)
     inputs, real, gate = prompt.inputs, prompt.real, script.gate
-    if label is not None and thinking is None and script.change is None:  # nothing stands between: all in one pass
+    together = thinking is None and script.change is None and base.recurrent is None
+    if label is not None and together:  # nothing stands between: all in one pass
         inputs, real = _beside(base, prompt, label), torch.cat([real, label.real], 1)
         place = torch.cat([place, _after(start + length, label)], 1)
         gate = None if gate is None else torch.cat([gate, gate.new_ones(label.real.shape)], 1)
@@ -190,7 +204,8 @@ def _write(base: Base, script: Script, layers: KeysValues, past: Columns | None)
         if script.change is not None:
             last, states, seen = _changed(base, script, cache, past, first)
         else:
-            states = base.run(inputs, place, base.mask(past, real, place, gate, prompt.whole), cache)
+            mask = base.mask(past, real, place, gate, prompt.whole)
+            states = base.run(inputs, place, mask, cache, prompt.lengths)
             last = _at(states, length - 1)
             seen = _begun(past, real, place, gate, prompt.whole)
     thoughts, fed = [states], [states[:, :0]]
@@ -211,8 +226,13 @@ def _write(base: Base, script: Script, layers: KeysValues, past: Columns | None)
     if label is not None and label.real.shape[1] > 0:
         where = _after(start + length + (0 if thinking is None else thinking.steps), label)
         with script.named("label"):
-            after = base.run(label.inputs, where, base.mask(seen, label.real, where, None, label.whole), cache)
-    return _Written(columns(cache, first), last, after, torch.cat(thoughts, 1), torch.cat(fed, 1))
+            mask = base.mask(seen, label.real, where, None, label.whole)
+            after = base.run(label.inputs, where, mask, cache, label.lengths if script.followed else None)
+    return _Written(columns(cache, first), last, after, torch.cat(thoughts, 1), torch.cat(fed, 1), _states(cache))
+
+
+def _states(cache: DynamicCache) -> States:
+    return cache.states if isinstance(cache, Recurrent) else ()
 
 
 def _changed(
@@ -316,7 +336,8 @@ def decode(
         drawn = torch.cat([one.next(1) for one in draws]).to(logits.device)
         choice = choose(logits, table, drawn)
         found = zip(choice.tolist(), scores(logits, choice).tolist(), strict=True)
-        alive = torch.tensor([not s.done for s in state], device=choice.device)
+        reading = [int(not s.done) for s in state]
+        alive = torch.tensor(reading, dtype=torch.bool, device=choice.device)
         for sample, (token, score), limit in zip(state, found, limits, strict=True):
             if sample.done:
                 continue
@@ -327,16 +348,17 @@ def decode(
             sample.ids.append(token)
             sample.done = len(sample.ids) >= min(sampling.max_tokens, limit)
         if all(sample.done for sample in state) and not read_end:
-            yield state, replace(segment, layers=columns(cache, first), real=real)
+            yield state, replace(segment, layers=columns(cache, first), real=real, states=_states(cache))
             return
         # A finished sample goes on reading its own last choice, unseen: the batch stays rectangular.
         with using(agent, projections=projections):
             where = position[:, None]
-            last = base.run(choice[:, None], where, base.mask(seen, alive[:, None], where), cache)
+            mask = base.mask(seen, alive[:, None], where)
+            last = base.run(choice[:, None], where, mask, cache, reading if read_end else None)
         position = position + alive
         seen = seen.grow(alive[:, None], where)
         real = torch.cat([real, alive[:, None]], 1)
-        yield state, replace(segment, layers=columns(cache, first), real=real)
+        yield state, replace(segment, layers=columns(cache, first), real=real, states=_states(cache))
         if all(sample.done for sample in state):
             return
 
@@ -347,9 +369,9 @@ def _join(past: Past | None, segment: Segment) -> Past:
     if gate is not None:
         gate = torch.cat([gate, gate.new_ones(segment.real.shape)[:, segment.prompt :]], 1)
     if past is None:
-        return Past(segment.layers, _begun(None, segment.real, segment.place, gate))
+        return Past(segment.layers, _begun(None, segment.real, segment.place, gate), segment.states)
     layers = tuple(
         (torch.cat([pk, sk], 2), torch.cat([pv, sv], 2))
         for (pk, pv), (sk, sv) in zip(past.layers, segment.layers, strict=True)
     )
-    return Past(layers, past.columns.grow(segment.real, segment.place, gate))
+    return Past(layers, past.columns.grow(segment.real, segment.place, gate), segment.states)

@@ -38,12 +38,14 @@ from masc.backends.torch.model.attention import watching
 from masc.backends.torch.model.base import Base, pad
 from masc.backends.torch.model.gates import plain
 from masc.backends.torch.model.prompts import Content, Prompt, answer_ids, check_size, prompt_of, value
-from masc.backends.torch.model.segments import Opening, Past, Segment, look, start_of
+from masc.backends.torch.model.segments import Opening, Past, Segment, States, look, start_of
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
+from masc.compiler.analysis.handing import handed
 from masc.compiler.analysis.sights import sights
 from masc.compiler.forms.plan_text import gate_text, reach_text
 from masc.compiler.ir.arrival import Arrival
-from masc.compiler.ir.plan import Across, Think, Turn, agent_of
+from masc.compiler.ir.plan import Across, Think, Turn, View, agent_of
+from masc.dsl.diagnostics import fail
 
 
 def _beside(draws: Tensor | None, gate: nn.Module) -> Tensor | None:
@@ -210,6 +212,7 @@ class Walk:
             thinking=None if turn.think is None else self._thinking(base, turn, turn.think, len(prompts)),
             hidden=turn.kept("hidden"),
             gate=_gate(base, prompts, arrived.gate),
+            followed=turn.read_to_end,
             named=self.named(turn),
         )
         self.prompts[name] = prompts
@@ -219,6 +222,8 @@ class Walk:
             past = look(views, self.segments, self._opened(base), base.layers, base.rotate, self.open)
         else:
             past, crossed = self.probe.look(name, views, self.segments, base.layers, base.rotate, self.open)
+        if past is not None and base.recurrent is not None:
+            past = replace(past, states=self._states(agent, views))
         self.pasts[name] = past
         label = None if turn.answer is None or self.columns is None else self._label(base, script, past, turn)
         end = script.start + script.prompt.real.sum(1) + (0 if turn.think is None else turn.think.steps)
@@ -237,6 +242,18 @@ class Walk:
         self.segments[name], self.activated[name] = done.segment, done
         steps = 0 if turn.think is None else turn.think.steps
         self.positions += sum(prompt.lengths) + steps * len(prompts) + (0 if label is None else sum(label.lengths))
+
+    def _states(self, agent: str, views: Sequence[View]) -> States:
+        """What layers of a recurrent model begin with, who sees these views. E0523 where nobody has it."""
+        try:
+            last = handed(views, self.sights)
+        except ValueError as why:
+            raise fail(
+                "E0523", f"`{agent}` cannot go on from what its model keeps beside keys and values: {why}"
+            ) from None
+        states = self.segments[last].states
+        stop = any(view.stop for view in views if view.segment == last)
+        return tuple(state.detach() for state in states) if stop else states
 
     def _opened(self, base: Base) -> Opening | None:
         """Where training stands, on a model's device."""

@@ -37,11 +37,15 @@ _SHAPING = ("peft_type", *(option.peft for option in LORA.values() if option.wei
 _OF_EXPERTS = {"gate", "router", "w1", "w2", "w3", *MLP}
 """Names that PEFT takes for the packed tensors of all experts, whatever else is called so; and routers, which give more
 than one tensor."""
+_UNCALLED = {"dt_proj"}
+"""Projections whose weights their blocks take without calling them (mamba's steps): an adapter would do nothing."""
+_WITHOUT_OUT = {"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"}
+"""Types of models in which PEFT puts no adapter on `out_proj`."""
 
 
 def _targets(base: nn.Module, lora: Lora, agent: str) -> list[str]:
     """The names of the linear projections of the blocks that the adapter sits on. Experts that are packed in one tensor
-    are none, and beside them neither is what PEFT would take for theirs."""
+    are none, and beside them neither is what PEFT would take for theirs; nor what nobody calls."""
     decoder = base.get_decoder()  # type: ignore[operator]
     packed = any(parameter.dim() == 3 and ".experts." in name for name, parameter in decoder.named_parameters())
     present = {
@@ -49,6 +53,7 @@ def _targets(base: nn.Module, lora: Lora, agent: str) -> list[str]:
         for name, module in decoder.named_modules()
         if _is_linear(module) and ".lora_" not in name
     } - (_OF_EXPERTS if packed else set())
+    present -= _UNCALLED | ({"out_proj"} if decoder.config.model_type in _WITHOUT_OUT else set())
     wanted: set[str] = set()
     for target in lora.targets:
         wanted |= {"all": present, "attention": set(ATTENTION), "mlp": set(MLP)}.get(target, {target})

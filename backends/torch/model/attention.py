@@ -7,6 +7,7 @@ It is bool (what is seen), or, where gates are half open, a number that is added
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -187,6 +188,17 @@ def block_mask(
     if windows is not None:
         mask = mask & _near(past, place, windows)
     return mask if gated is None else _biased(mask, gated)
+
+
+def window_of(block: torch.nn.Module, decoder: torch.nn.Module, config: Any) -> int | None:
+    """How many positions a block sees, its own included; None: all. Blocks that differ say so themselves; where they
+    do not, the modules of a type that knows windows give the config's to every block."""
+    attention: Any = getattr(block, "self_attn", None)
+    if hasattr(attention, "sliding_window"):
+        return attention.sliding_window or None if getattr(attention, "is_sliding", True) else None
+    if hasattr(sys.modules[type(decoder).__module__], "create_sliding_window_causal_mask"):
+        return getattr(config, "sliding_window", None) or None
+    return None
 
 
 def _near(past: Columns | None, place: Tensor, windows: Tensor) -> Tensor:

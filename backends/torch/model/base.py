@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,18 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers import Cache, DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from masc.backends.torch.model import adapters
 from masc.backends.torch.model.align import Fit, embedding_table, mean_length, mean_norm
 from masc.backends.torch.model.applying import Aliases, Projections, is_still, using
-from masc.backends.torch.model.attention import Columns, block_mask
+from masc.backends.torch.model.attention import Columns, block_mask, window_of
 from masc.backends.torch.model.characters import Characters
 from masc.backends.torch.model.folded import Folded
-from masc.backends.torch.model.loading import load as read
+from masc.backends.torch.model.loading import load as loaded
 from masc.backends.torch.model.loading import method_of
 from masc.backends.torch.model.lora import groups_of, projections
 from masc.backends.torch.model.norms import simplify
+from masc.backends.torch.model.recurrent import Recurrent, goes_on, read, step_by_torch, why_recurrent
 from masc.backends.torch.model.rotation import NEAR, Rotation, candidates, fitting
 from masc.backends.torch.model.segments import KeysValues, Past
 from masc.compiler.files.reading import read_json
@@ -51,7 +51,7 @@ class Base(nn.Module):
         super().__init__()
         self.load = load
         dtype = getattr(torch, (load and LOADS[load].dtype) or str(dtype).removeprefix("torch."))
-        self.model, self.tokenizer = read(folder, dtype, load if load in QUANTISED else None, device)
+        self.model, self.tokenizer = loaded(folder, dtype, load if load in QUANTISED else None, device)
         path = folder / "tokenizer_config.json"
         self.tokens: dict[str, Any] = read_json(path) if path.exists() else {}
         """What `tokenizer_config.json` says."""
@@ -65,6 +65,10 @@ class Base(nn.Module):
         simplify(self.model)
         self.config = self.model.config.get_text_config(decoder=True)
         self.layers: int = self.config.num_hidden_layers
+        self.recurrent = why_recurrent(self.config)
+        """Why what a pass leaves behind is more than keys and values; None: it is these alone."""
+        if self.recurrent is not None:
+            step_by_torch(self.model.get_decoder())
         self._lora: list[LoraLayer] = []
         self.folded = Folded()
         self._groups: list[list[LoraLayer]] = []
@@ -153,29 +157,51 @@ class Base(nn.Module):
         positions: Tensor,
         mask: Tensor | None,
         cache: Cache,
+        lengths: Sequence[int] | None = None,
     ) -> Tensor:
         """One pass of the decoder: inputs are ids [B, Q] or embeddings [B, Q, d], positions [B, Q], the mask as in
-        `attention.block_mask`. The cache grows by Q. Returns the hidden states after the final norm, [B, Q, d]."""
+        `attention.block_mask`. The cache grows by Q. Returns the hidden states after the final norm, [B, Q, d].
+
+        lengths: how many of the columns are real of each row; states of a recurrent model are then those at its last
+        real one (None: states are not asked for behind it)."""
+        if isinstance(cache, Recurrent):
+            return read(self._run, inputs, positions, mask, cache, lengths, inputs.shape[1] == 1 or self.goes_on)
+        return self._run(inputs, positions, mask, cache)
+
+    def _run(self, inputs: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache) -> Tensor:
         name = "inputs_embeds" if inputs.is_floating_point() else "input_ids"
         out = self.model.get_decoder()(
-            **{name: inputs},
+            **{name: inputs, self._cached: cache},
             position_ids=positions,
             attention_mask=mask,
-            past_key_values=cache,
             use_cache=True,
             return_dict=True,  # whatever config.json says
         )
         hidden: Tensor = out.last_hidden_state
         return hidden
 
+    @cached_property
+    def _cached(self) -> str:
+        """What the decoder calls its cache."""
+        known = signature(self.model.get_decoder().forward).parameters
+        return "cache_params" if "cache_params" in known else "past_key_values"
+
+    @cached_property
+    def goes_on(self) -> bool:
+        """Whether a pass of several columns goes on from states (`recurrent.goes_on`)."""
+        with torch.inference_mode(False), self.applying(None):
+            return goes_on(self._run, self.config, torch.arange(1, 10, device=self.device)[None] % self.rows)
+
     def cache(self, past: Past | None) -> DynamicCache:
         """A new cache over the tensors of a past. Never shared: `update` would let one reader see another's tokens.
 
-        Made without the model's config: layers with a sliding window would throw away what the mask already hides.
+        Made without the model's config, unless that speaks of states: layers with a sliding window would throw away
+        what the mask already hides.
         """
-        if past is None:
-            return DynamicCache()
-        return DynamicCache(list(past.layers))
+        if self.recurrent is not None:
+            known = () if past is None else (past.layers, past.states, past.columns.seen.shape[2])
+            return Recurrent(self.config, *known)
+        return DynamicCache() if past is None else DynamicCache(list(past.layers))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 (float64 in float64) logits [..., V]."""
@@ -297,14 +323,6 @@ class Base(nn.Module):
         return embeddings
 
     @cached_property
-    def recurrent(self) -> str | None:
-        """Why what a pass leaves behind is more than keys and values; None: it is these alone."""
-        kinds = {type(layer) for layer in DynamicCache(config=self.model.config).layers}
-        if other := sorted(kind.__name__ for kind in kinds - {DynamicLayer, DynamicSlidingWindowLayer}):
-            return f"its layers keep more than keys and values ({', '.join(other)})"
-        return None
-
-    @cached_property
     def even(self) -> bool:
         """Whether keys and values of all layers are equally many and wide (`kv_shape`)."""
         if self.recurrent is not None:
@@ -381,19 +399,10 @@ class Base(nn.Module):
         return int(after[0]) if after and after[0] in added else None
 
 
-def window_of(block: nn.Module, decoder: nn.Module, config: Any) -> int | None:
-    """How many positions a block sees, its own included; None: all. Blocks that differ say so themselves; where they
-    do not, the modules of a type that knows windows give the config's to every block."""
-    attention: Any = getattr(block, "self_attn", None)
-    if hasattr(attention, "sliding_window"):
-        return attention.sliding_window or None if getattr(attention, "is_sliding", True) else None
-    if hasattr(sys.modules[type(decoder).__module__], "create_sliding_window_causal_mask"):
-        return getattr(config, "sliding_window", None) or None
-    return None
-
-
 def columns(cache: DynamicCache, first: int) -> KeysValues:
     """The keys and values of a cache from a column on, for every layer."""
+    if isinstance(cache, Recurrent):
+        return cache.columns(first)
     layers: Any = cache.layers
     return tuple((layer.keys[:, :, first:], layer.values[:, :, first:]) for layer in layers)
 

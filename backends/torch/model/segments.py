@@ -18,6 +18,8 @@ from masc.compiler.ir.plan import End, View
 
 KeysValues = tuple[tuple[Tensor, Tensor], ...]
 """For each layer the keys and the values, each [B, H, columns, D]."""
+States = tuple[Tensor, ...]
+"""What else layers keep of all that was read up to a column, each [B, ...] (`recurrent.Recurrent.states`)."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Segment:
     """layers: keys and values of its columns. real: bool [B, C], False where padded. start: long [B], the first
     position. prompt, latents: how many columns are prompt and latent; the rest are tokens. hidden: final hidden states
     of prompt and latents, [B, prompt + latents, d], where somebody is sent them. gate: how far the prompt's columns are
-    open to whoever looks, [B, prompt], where vectors stand in it that came through a gate (None: all are)."""
+    open to whoever looks, [B, prompt], where vectors stand in it that came through a gate (None: all are). states: what
+    layers keep beside that, at its end."""
 
     layers: KeysValues
     real: Tensor
@@ -34,6 +37,7 @@ class Segment:
     latents: int
     hidden: Tensor | None = None
     gate: Tensor | None = None
+    states: States = ()
 
     @property
     def place(self) -> Tensor:
@@ -51,9 +55,8 @@ class Segment:
             return self
         layers = tuple((keys.to(device), values.to(device)) for keys, values in self.layers)
         hidden, gate = (None if one is None else one.to(device) for one in (self.hidden, self.gate))
-        return replace(
-            self, layers=layers, real=self.real.to(device), start=self.start.to(device), hidden=hidden, gate=gate
-        )
+        real, start, states = self.real.to(device), self.start.to(device), tuple(one.to(device) for one in self.states)
+        return replace(self, layers=layers, real=real, start=start, hidden=hidden, gate=gate, states=states)
 
     def end(self, part: str) -> Tensor:
         """The position after the last one (of the latents, if `part` says so), long [B]."""
@@ -63,10 +66,12 @@ class Segment:
 
 @dataclass(frozen=True)
 class Past:
-    """What a receiver sees: keys and values [B, H, T, D] by layer, and which columns and where."""
+    """What a receiver sees: keys and values [B, H, T, D] by layer, and which columns and where. states: what layers
+    begin with beside that."""
 
     layers: KeysValues
     columns: Columns
+    states: States = ()
 
 
 Piece = tuple[KeysValues, Columns]

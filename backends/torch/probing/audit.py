@@ -100,6 +100,10 @@ def audit(
         raise fail("E0605", "an audit needs at least two rows: they exchange what they send")
     if batch < 2:
         raise ValueError("an audit needs batches of at least two rows: they exchange what they send")
+    for sender, receiver, kinds, _ in edges:
+        if program.base(receiver).recurrent is not None and any(CHANNELS[kind].cached for kind in kinds):
+            message = f"the edge {sender} -> {receiver} cannot be audited: what crosses is a state that is whole or not"
+            raise fail("E0523", message, hint="`masc eval --cut` tells what it is worth")
     how = scorer_of(scorer, code=False)
     outputs = program.plan.outputs if output is None else (output,)
     check_output(program.plan, outputs[0])

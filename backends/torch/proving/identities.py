@@ -50,7 +50,7 @@ model m = "a/model"
 agent first on m { user "Plan it. {q}" think 2 adapt lora(rank = 2, alpha = 4) }
 agent second on m { user "{q} Check it.BROUGHT_first" think 1 adapt lora(rank = 2, alpha = 4) }
 agent last on m { user "{q}BROUGHT_second" adapt lora(rank = 2, alpha = 4) answer (max_tokens = 3) }
-graph proof(q) -> answer { first -> second -> last : CHANNEL }
+graph proof(q) -> answer { first -> second : FIRST  second -> last : LAST }
 """
 
 _FUSED = """\
@@ -74,20 +74,20 @@ def program_of(base: Base, text: str) -> Program:
     return Program(compilation.plan, {"m": base})
 
 
-def adapted(base: Base, channel: str) -> Program:
-    """Three agents that think, with adapters that do something, and a channel between them."""
-    text = _ADAPTED.replace("CHANNEL", channel)
-    for name in ("first", "second"):
+def adapted(base: Base, first: str = "kv", last: str = "kv") -> Program:
+    """Three agents that think, with adapters that do something, and channels between them."""
+    text = _ADAPTED.replace("FIRST", first).replace("LAST", last)
+    for name, channel in (("first", first), ("second", last)):
         text = text.replace(f"BROUGHT_{name}", "" if channel == "kv" else f" {{{name}}}")
-    return _awake(program_of(base, text))
+    return awake(program_of(base, text))
 
 
 def fused(base: Base) -> float:
     """Two siblings, stacked, the second one fused as well: a batch against its rows one by one."""
-    return batch(_awake(program_of(base, _FUSED)), ROWS[:2])
+    return batch(awake(program_of(base, _FUSED)), ROWS[:2])
 
 
-def _awake(program: Program) -> Program:
+def awake(program: Program) -> Program:
     """With adapters and gates that do something."""
     generator = torch.Generator().manual_seed(1)
     for name, parameter in program.trainable().items():
@@ -200,9 +200,8 @@ def _norm(tensors: Iterable[Tensor]) -> float:
 
 def decoding(base: Base) -> float:
     """What is decoded, in a batch and with masc's cache, against plain passes without one: by how much the logit of
-    each token is short of the largest, and how far its log-probability is off. A chain, or one
-    agent where no chain can be."""
-    program = program_of(base, _CHAIN if base.recurrent is None else _ALONE.replace("THINK", ""))
+    each token is short of the largest, and how far its log-probability is off."""
+    program = program_of(base, _CHAIN)
     figures = []
     for row, said in zip(ROWS, program.say(ROWS), strict=True):
         one = said["answer"]

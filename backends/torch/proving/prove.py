@@ -52,13 +52,14 @@ def look(base: Base, dtype: str) -> Iterator[Identity]:
     """The identities of a model that is loaded, in the order of `MEANS`."""
     instead = base.recurrent
     try:
-        program = identities.adapted(base, "kv" if instead is None else "hidden")
+        # A recurrent model has two ways: into the prompt, which goes into its states, and from state to state.
+        program = identities.adapted(base, *(("kv", "kv") if instead is None else ("hidden", "kv")))
     except Exception as error:  # whatever PEFT or the model's modules have against it
         yield Identity("batch", None, BOUNDS[dtype], _said(error))
         return
     ways = _ways(base, program, dtype)
     for name in MEANS:
-        if instead is not None and name in ("chain", "moved", "fused"):
+        if instead is not None and name in ("moved", "fused"):
             yield Identity(name, why=instead)
         elif name == "differences" and dtype == "bfloat16":
             yield Identity(name, why="bfloat16 is too coarse for finite differences")

@@ -14,8 +14,8 @@ from masc.compiler.forms.plan_text import reach_text
 from masc.compiler.ir.plan import Across, LatentMap, Reach
 
 _LAYER = re.compile(r"\.layers\.(\d+)\.")
-_SEEN = re.compile(r"\.[kv]_proj\.")
-"""What an agent that feeds nothing back shows of the topmost layer that is seen."""
+_SEEN = re.compile(r"\.([kv]_proj|in_proj(_qkv|_a|_b)?)\.")
+"""What an agent that feeds nothing back shows of the topmost layer that is seen: keys and values, or a state."""
 
 
 def reached(program: Program) -> tuple[str, ...]:
