@@ -64,7 +64,7 @@ def models(text: str) -> str:
             f"`{kind}`",
             family.special or "none",
             edges(family),
-            "attention" if family.experts else "all projections",
+            adapted(family),
             *(proven[kind][name] if kind in proven else "not measured" for name in ("logits", "slopes")),
         )
         for kind, family in sorted(FAMILIES.items())
@@ -80,6 +80,13 @@ def edges(family: Family) -> str:
     if family.unmoved:
         return "no `fuse`, no `merge = stack`"
     return "no `fuse`" if family.uneven else "all"
+
+
+def adapted(family: Family) -> str:
+    """Where `targets = all` puts an adapter."""
+    if not family.experts:
+        return "all projections"
+    return "attention and states" if family.stateful else "attention"
 
 
 def task_facts(name: str) -> tuple[str, str]:

@@ -115,7 +115,9 @@ def _facts(config: Mapping[str, Any]) -> ModelFacts:
     family = family_of(kind)
     hidden = _count(config, "hidden_size", "n_embd", "d_model")
     heads = _count(config, "num_attention_heads", "n_head", "n_heads", "num_heads")
-    layers = _count(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers")
+    blocks = config.get("layers_block_type")
+    listed = len(blocks) if isinstance(blocks, list) else None
+    layers = _count(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers", default=listed)
     if layers > _MOST_LAYERS:
         raise ValueError(f"it says that there are {layers:,} layers")
     kv_heads = _count(config, "num_key_value_heads", default=_kv_heads(config, kind, heads))

@@ -86,6 +86,12 @@ FAMILIES: Mapping[str, Family] = {
     "exaone_moe": Family(
         "as exaone4; " + _ROUTED, kv_heads=32, windows=Windows(4096, every=4), unrotated=True, seven=False, experts=True
     ),
+    "falcon_h1": Family(
+        "a state-space scan (mamba) beside the attention of each layer; scales what it computes",
+        kv_heads=8,
+        stateful=_STATES,
+        seven=False,
+    ),
     "gemma": Family("scales its embeddings", tied=True, head_dim=256, kv_heads=16),
     "gemma2": Family(
         "caps scores and logits; windows",
@@ -146,6 +152,7 @@ FAMILIES: Mapping[str, Family] = {
     "lfm2": Family(_CONV, tied=True, kv_heads=8, stateful=_STATES, seven=False),
     "lfm2_moe": Family(f"{_CONV}; {_ROUTED}", tied=True, kv_heads=8, stateful=_STATES, seven=False, experts=True),
     "llama": Family(),
+    "mamba2": Family("a state-space scan in all layers, no attention", stateful=_STATES, seven=False),
     "minimax_m2": Family(
         "rotates a part of each head; " + _ROUTED, head_dim=128, kv_heads=8, partial=True, seven=False, experts=True
     ),
@@ -158,6 +165,14 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "nemotron": Family(
         "rotates half of each head; two projections in its MLP", head_dim=128, partial=True, seven=False
+    ),
+    "nemotron_h": Family(
+        f"each layer is a state-space scan (mamba), an attention or an MLP; {_ROUTED}; no rotary embedding",
+        head_dim=128,
+        kv_heads=8,
+        stateful=_STATES,
+        seven=False,
+        experts=True,
     ),
     "olmo": Family("norms without weights"),
     "olmo2": Family("norms behind the layers"),
@@ -210,6 +225,7 @@ UNUSABLE: Mapping[str, str] = {
         "its positions are absolute (learnt vectors), so a cache cannot be moved to another place",
     ),
     **dict.fromkeys(("bloom", "mpt"), "its positions are attention biases (ALiBi), not rotary"),
+    "llama4_text": "it scales queries by their place in the cache, not by their position",
     "falcon": "its positions may be attention biases (ALiBi), and masc does not tell which",
     **dict.fromkeys(("t5", "bart", "mt5"), "it is an encoder-decoder, not a causal decoder"),
     **dict.fromkeys(("bert", "roberta", "modernbert"), "it is an encoder, not a causal decoder"),

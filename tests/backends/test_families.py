@@ -23,6 +23,9 @@ from masc.compiler.models.size import projections
 
 def test_every_declared_type_is_made() -> None:
     assert MAKES.keys() == FAMILIES.keys()
+    shown = json.loads((Path(__file__).parents[2] / "benchmarks/families.json").read_text(encoding="utf-8"))
+    assert shown.keys() == FAMILIES.keys(), "run `python benchmarks/families.py` with the types that are missing"
+    assert all(float(one["logits"]) < 1e-4 and float(one["slopes"]) < 1e-5 for one in shown.values())
 
 
 @pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind not in SLOW])

@@ -281,7 +281,7 @@ def test_expected_tensors_are_those_of_transformers(tmp_path: Path, kind: str, t
     assert {name: tuple(p.shape) for name, p in names.items()} == shapes_of(tmp_path)
 
 
-@pytest.mark.parametrize("kind", ALLOWED)
+@pytest.mark.parametrize("kind", [kind for kind in ALLOWED if kind != "mamba2"])  # which has no attention
 def test_what_a_config_leaves_out(tmp_path: Path, kind: str) -> None:
     from transformers import AutoConfig
 

@@ -70,6 +70,8 @@ MAKES: Mapping[str, Mapping[str, Any]] = {
     "ernie4_5_moe": _EXPERTS,
     "exaone4": _MIXED,
     "exaone_moe": _EXPERTS | _MIXED,
+    "falcon_h1": _SCAN
+    | {"lm_head_multiplier": 0.5, "embedding_multiplier": 2.0, "key_multiplier": 0.7, "ssm_in_multiplier": 1.5},
     "flex_olmo": _EXPERTS | _BY_HEADS,
     "gemma": {},
     "gemma2": _CAPPED,
@@ -103,6 +105,7 @@ MAKES: Mapping[str, Mapping[str, Any]] = {
     "lfm2": _CONV,
     "lfm2_moe": _EXPERTS | _CONV,
     "llama": {},
+    "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 1, "chunk_size": 8},
     "minimax_m2": _EXPERTS,
     "ministral": _MIXED,
     "ministral3": {"sliding_window": 4096},
@@ -110,6 +113,17 @@ MAKES: Mapping[str, Mapping[str, Any]] = {
     "mixtral": _EXPERTS | {"sliding_window": 4096},
     "nanochat": {},
     "nemotron": {},
+    "nemotron_h": _EXPERTS
+    | {
+        "layers_block_type": ["mamba", "attention", "moe"],
+        "num_hidden_layers": 3,
+        "mamba_num_heads": 8,
+        "mamba_head_dim": 8,
+        "ssm_state_size": 8,
+        "n_groups": 1,
+        "chunk_size": 8,
+        "initializer_range": 0.1,
+    },
     "olmo": _BY_HEADS,
     "olmo2": _BY_HEADS,
     "olmo3": _MIXED,
@@ -132,7 +146,7 @@ MAKES: Mapping[str, Mapping[str, Any]] = {
     "vaultgemma": _CAPPED,
 }
 """By type: what differs from the usual; None: left out."""
-SLOW = ("bamba", "jamba", "lfm2_moe", "olmo_hybrid", "qwen3_next")
+SLOW = ("bamba", "falcon_h1", "jamba", "lfm2_moe", "mamba2", "nemotron_h", "olmo_hybrid", "qwen3_next")
 """Types that are built of what others are built of: `benchmarks/families.py` proves them, the tests do not."""
 
 

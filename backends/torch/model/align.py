@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +58,23 @@ def mean_norm(embedding: nn.Module, rows: int) -> Tensor:
     large model the whole table would be gigabytes."""
     tau: Tensor = torch.cat([part.norm(dim=1) for part in _parts(embedding, rows)]).mean()
     return tau
+
+
+def scale_inside(decoder: Any) -> None:
+    """Let the embedding module do what the decoder does to what it returns, where it does so to tokens alone and not to
+    vectors that are given in their place (falcon_h1)."""
+    factor = getattr(decoder, "embedding_multiplier", 1.0)
+    embedding = decoder.get_input_embeddings()
+    if decoder.config.model_type != "falcon_h1" or factor == 1.0:
+        return
+
+    class Scaled(type(embedding)):  # type: ignore[misc]
+        def forward(self, ids: Tensor) -> Tensor:
+            found: Tensor = super().forward(ids) * factor
+            return found
+
+    embedding.__class__ = Scaled
+    decoder.embedding_multiplier = 1.0
 
 
 @torch.no_grad()

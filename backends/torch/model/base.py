@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import Cache, DynamicCache
 
 from masc.backends.torch.model import adapters
-from masc.backends.torch.model.align import Fit, embedding_table, mean_length, mean_norm
+from masc.backends.torch.model.align import Fit, embedding_table, mean_length, mean_norm, scale_inside
 from masc.backends.torch.model.applying import Aliases, Projections, is_still, using
 from masc.backends.torch.model.attention import Columns, block_mask, window_of
 from masc.backends.torch.model.characters import Characters
@@ -63,6 +63,7 @@ class Base(nn.Module):
         self.model.requires_grad_(False)
         self.model.eval()
         simplify(self.model)
+        scale_inside(self.model.get_decoder())
         self.config = self.model.config.get_text_config(decoder=True)
         self.layers: int = self.config.num_hidden_layers
         self.recurrent = why_recurrent(self.config)
@@ -214,9 +215,10 @@ class Base(nn.Module):
 
     @cached_property
     def _scaling(self) -> tuple[float, float | None]:
-        """What the model does to its logits behind the output embedding: a factor (cohere, granite), and the cap that
-        they stay within (gemma2)."""
-        factor = getattr(self.config, "logit_scale", None) or 1.0
+        """What the model does to its logits behind the output embedding: a factor (cohere, falcon_h1, granite), and the
+        cap that they stay within (gemma2)."""
+        named = (getattr(self.config, name, None) for name in ("logit_scale", "lm_head_multiplier"))
+        factor = next((one for one in named if one), 1.0)
         scaling = getattr(self.config, "logits_scaling", None) or 1.0
         factor *= scaling if family_of(self.config.model_type).multiplies else 1 / scaling
         return factor, getattr(self.config, "final_logit_softcapping", None)
