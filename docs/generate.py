@@ -65,11 +65,11 @@ def models(text: str) -> str:
             family.special or "none",
             edges(family),
             adapted(family),
-            *(proven[kind][name] if kind in proven else "not measured" for name in ("logits", "slopes")),
+            *(proven.get(kind, {}).get(name, "not measured") for name in ("logits", "slopes", "nf4")),
         )
         for kind, family in sorted(FAMILIES.items())
     )
-    head = ("type", "special", "edges", "adapters on", "logits apart", "slopes apart")
+    head = ("type", "special", "edges", "adapters on", "logits apart", "slopes apart", "in nf4")
     return within(text, "families", table(head, rows))
 
 

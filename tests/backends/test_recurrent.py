@@ -10,9 +10,9 @@ import pytest
 import torch
 from families import MAKES, make_family
 
-from masc.backends.torch.model import recurrent
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import answer_ids, prompt_ids
+from masc.backends.torch.model.recurrent import Reader
 from masc.backends.torch.probing.audit import audit
 from masc.backends.torch.proving import identities
 from masc.backends.torch.proving.identities import ROWS, apart, awake, batch, gradients, program_of
@@ -96,7 +96,8 @@ def test_rows_that_are_not_read_apart_are_noticed(short: Base, monkeypatch: pyte
     with torch.no_grad():
         alone = program(ROWS[:1]).logits[0]
         assert apart(program(ROWS[:2]).logits[0, : len(alone)], alone) < 1e-4
-        monkeypatch.setattr(recurrent, "_apart", lambda run, *given: run(*given[:-1]))
+        for way in ("_padded", "_apart"):
+            monkeypatch.setattr(Reader, way, lambda self, *given: self.read(*given[:-1]))
         assert apart(program(ROWS[:2]).logits[0, : len(alone)], alone) > 1e-3
 
 
@@ -106,13 +107,13 @@ def test_layers_that_would_begin_anew_are_read_in_steps(short: Base) -> None:
         whole = short.run(ids, place, None, short.cache(None))
         cache, mask = short.cache(None), torch.ones(1, 1, 8, 8, dtype=torch.bool).tril()
         short.run(ids[:, :3], place[:, :3], None, cache)
-        vars(short)["goes_on"] = False
+        short.reader._goes_on = False
         rest = short.run(ids[:, 3:], place[:, 3:], mask[:, :, 3:], cache)
     assert apart(rest, whole[:, 3:]) < 1e-4
 
 
-def test_trying_finds_out_whether_a_scan_goes_on(short: Base) -> None:
-    """Of a layer that forgets its state in passes of several columns it is known."""
+def test_trying_finds_out_what_layers_do(short: Base) -> None:
+    """Layers that forget their state in a pass of several columns, and such that padding goes into."""
 
     def forgetful(inputs: Any, positions: Any, mask: Any, cache: Any) -> torch.Tensor:
         for layer in cache.layers if inputs.shape[1] > 1 else ():
@@ -121,9 +122,14 @@ def test_trying_finds_out_whether_a_scan_goes_on(short: Base) -> None:
                 layer.has_previous_state[0] = layer.is_conv_states_initialized[0] = False
         return short._run(inputs, positions, mask, cache)
 
-    ids = torch.arange(1, 10)[None]
-    assert recurrent.goes_on(short._run, short.config, ids)
-    assert not recurrent.goes_on(forgetful, short.config, ids)
+    def heedless(inputs: Any, positions: Any, mask: Any, cache: Any) -> torch.Tensor:
+        return short._run(inputs, positions, mask["full_attention"], cache)
+
+    device = short.device
+    assert short.reader.goes_on(device)
+    assert short.reader.pads(device)
+    assert not Reader(forgetful, short.config).goes_on(device)
+    assert not Reader(heedless, short.config).pads(device)
 
 
 def test_states_are_never_written_over(base: Base) -> None:

@@ -25,7 +25,7 @@ from masc.backends.torch.model.loading import load as loaded
 from masc.backends.torch.model.loading import method_of
 from masc.backends.torch.model.lora import groups_of, projections
 from masc.backends.torch.model.norms import simplify
-from masc.backends.torch.model.recurrent import Recurrent, goes_on, read, step_by_torch, why_recurrent
+from masc.backends.torch.model.recurrent import Masks, Reader, Recurrent, step_by_torch, why_recurrent
 from masc.backends.torch.model.rotation import NEAR, Rotation, candidates, fitting
 from masc.backends.torch.model.segments import KeysValues, Past
 from masc.compiler.files.reading import read_json
@@ -166,10 +166,10 @@ class Base(nn.Module):
         lengths: how many of the columns are real of each row; states of a recurrent model are then those at its last
         real one (None: states are not asked for behind it)."""
         if isinstance(cache, Recurrent):
-            return read(self._run, inputs, positions, mask, cache, lengths, inputs.shape[1] == 1 or self.goes_on)
+            return self.reader.read(inputs, positions, mask, cache, lengths)
         return self._run(inputs, positions, mask, cache)
 
-    def _run(self, inputs: Tensor, positions: Tensor, mask: Tensor | None, cache: Cache) -> Tensor:
+    def _run(self, inputs: Tensor, positions: Tensor, mask: Masks, cache: Cache) -> Tensor:
         name = "inputs_embeds" if inputs.is_floating_point() else "input_ids"
         out = self.model.get_decoder()(
             **{name: inputs, self._cached: cache},
@@ -188,10 +188,9 @@ class Base(nn.Module):
         return "cache_params" if "cache_params" in known else "past_key_values"
 
     @cached_property
-    def goes_on(self) -> bool:
-        """Whether a pass of several columns goes on from states (`recurrent.goes_on`)."""
-        with torch.inference_mode(False), self.applying(None):
-            return goes_on(self._run, self.config, torch.arange(1, 10, device=self.device)[None] % self.rows)
+    def reader(self) -> Reader:
+        """What reads with a cache that holds states."""
+        return Reader(self._run, self.config)
 
     def cache(self, past: Past | None) -> DynamicCache:
         """A new cache over the tensors of a past. Never shared: `update` would let one reader see another's tokens.

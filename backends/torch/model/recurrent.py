@@ -1,15 +1,16 @@
 """Models whose layers keep states beside, or instead of, keys and values: their cache, and passes over it.
 
 A state is what a layer remembers of all that it has read (the last inputs of a convolution, the running sum of a linear
-attention). Padding would change it, so rows that differ in length are read apart and put together afterwards. In a
-segment, a layer without attention has keys and values of no heads.
+attention). Padding would change it, so rows that differ in length are padded in front, where nothing has been read yet
+and that is seen to leave no trace; else they are read apart and put together afterwards. In a segment, a layer without
+attention has keys and values of no heads.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial, wraps
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from inspect import signature
 from typing import Any
 
@@ -23,10 +24,13 @@ from transformers.cache_utils import LinearAttentionAndFullAttentionLayer as Bot
 from transformers.cache_utils import LinearAttentionAndSlidingWindowAttentionLayer as BothLimited
 from transformers.cache_utils import LinearAttentionCacheLayerMixin as Stateful
 
+from masc.backends.torch.model.applying import using
 from masc.backends.torch.model.segments import KeysValues, States
 
-Pass = Callable[[Tensor, Tensor, Tensor | None, DynamicCache], Tensor]
-"""Inputs [B, Q] or [B, Q, d], positions [B, Q], a mask and a cache, to final hidden states [B, Q, d]."""
+Masks = Tensor | Mapping[str, Tensor] | None
+Pass = Callable[[Tensor, Tensor, Masks, DynamicCache], Tensor]
+"""Inputs [B, Q] or [B, Q, d], positions [B, Q], a mask (or one by kind of layer) and a cache, to final hidden states
+[B, Q, d]."""
 
 
 def why_recurrent(config: Any) -> str | None:
@@ -75,9 +79,9 @@ class Recurrent(DynamicCache):
 
     def columns(self, first: int) -> KeysValues:
         """Keys and values from a column on, for every layer."""
-        like = next(state for state in self.states if state.numel())
+        held = [(getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in self.layers]
+        like = next(one for one in (*self.states, *(keys for keys, _ in held)) if one is not None and one.numel())
         none = like.new_zeros(like.shape[0], 0, self.read - first, 0)
-        held = ((getattr(layer, "keys", None), getattr(layer, "values", None)) for layer in self.layers)
         return tuple((none, none) if k is None or v is None else (k[:, :, first:], v[:, :, first:]) for k, v in held)
 
     def of(self, rows: Tensor) -> Recurrent:
@@ -120,53 +124,115 @@ def _remember(layer: Any, place: int, conv: Tensor, running: Tensor) -> None:
         layer.is_recurrent_states_initialized[place] = True
 
 
-def read(
-    run: Pass,
-    inputs: Tensor,
-    positions: Tensor,
-    mask: Tensor | None,
-    cache: Recurrent,
-    lengths: Sequence[int] | None = None,
-    goes_on: bool = True,
-) -> Tensor:
-    """One pass; hidden states [B, Q, d], zeros behind what a row reads. lengths: how many columns each row reads (None:
-    all). goes_on: whether layers go on from their states where they read several columns; else they read one by one."""
-    width = inputs.shape[1]
-    if lengths is not None and any(length != width for length in lengths):
-        return _apart(partial(read, run, goes_on=goes_on), inputs, positions, mask, cache, lengths)
-    if cache.read and width > 1 and not goes_on:
-        return torch.cat(
-            [
-                read(run, inputs[:, i : i + 1], positions[:, i : i + 1], _until(mask, i, i + 1, width), cache)
-                for i in range(width)
-            ],
-            1,
-        )
-    with _Renewed(cache):
-        hidden = run(inputs, positions, None if cache.blind else mask, cache)
-    cache.read += width
-    return hidden
+class Reader:
+    """Passes of a recurrent model, each made by `run`."""
+
+    def __init__(self, run: Pass, config: Any) -> None:
+        self.run, self.config = run, config
+
+    def read(
+        self,
+        inputs: Tensor,
+        positions: Tensor,
+        mask: Tensor | None,
+        cache: Recurrent,
+        lengths: Sequence[int] | None = None,
+    ) -> Tensor:
+        """One pass; hidden states [B, Q, d], whatever they are behind what a row reads. lengths: how many columns each
+        row reads (None: all)."""
+        width = inputs.shape[1]
+        if lengths is not None and any(length != width for length in lengths):
+            if cache.read == 0 and mask is not None and self.pads(inputs.device):
+                return self._padded(inputs, positions, mask, cache, lengths)
+            return self._apart(inputs, positions, mask, cache, lengths)
+        if cache.read and width > 1 and not self.goes_on(inputs.device):
+            columns = [slice(i, i + 1) for i in range(width)]
+            read = [
+                self.read(inputs[:, at], positions[:, at], _until(mask, at.start, at.stop, width), cache)
+                for at in columns
+            ]
+            return torch.cat(read, 1)
+        with _Renewed(cache):
+            hidden = self.run(inputs, positions, None if cache.blind else mask, cache)
+        cache.read += width
+        return hidden
+
+    def _padded(
+        self, inputs: Tensor, positions: Tensor, mask: Tensor, cache: Recurrent, lengths: Sequence[int]
+    ) -> Tensor:
+        """All rows at once, with what is behind a row put before it, where no state is yet."""
+        column = torch.arange(inputs.shape[1], device=inputs.device)
+        lack = inputs.shape[1] - torch.tensor(list(lengths), device=inputs.device)[:, None]
+        there, back = (column - lack) % len(column), (column + lack) % len(column)
+        rows = torch.arange(len(lengths), device=inputs.device)[:, None]
+        seen = mask[rows[..., None], :, there[:, :, None], there[:, None]].movedim(3, 1)
+        masks = _by_kind(seen, column >= lack)
+        hidden = self.run(inputs[rows, there], positions[rows, there], masks, cache)
+        cache.read = len(column)
+        for layer in cache.layers:
+            if isinstance(layer, DynamicLayer):
+                for name in ("keys", "values"):
+                    setattr(layer, name, getattr(layer, name).transpose(1, 2)[rows, back].transpose(1, 2))
+        return hidden[rows, back]
+
+    def _apart(
+        self, inputs: Tensor, positions: Tensor, mask: Tensor | None, cache: Recurrent, lengths: Sequence[int]
+    ) -> Tensor:
+        """Rows of one length at a time."""
+        width, last = inputs.shape[1], cache.read + inputs.shape[1]
+        groups = {length: [i for i, one in enumerate(lengths) if one == length] for length in sorted({*lengths})[::-1]}
+        parts, states = [], list[Tensor]()
+        for length, several in groups.items():
+            rows = torch.tensor(several, device=inputs.device)
+            parts.append(part := cache.of(rows))
+            if length:
+                seen = None if mask is None else _until(mask[rows], 0, length, width)
+                found = self.read(inputs[rows, :length], positions[rows, :length], seen, part)
+                states.append(pad(found, (0, 0, 0, width - length)))
+            else:  # the longest have gone before
+                states.append(states[0].new_zeros(len(several), *states[0].shape[1:]))
+        order = torch.tensor([i for several in groups.values() for i in several], device=inputs.device).argsort()
+        cache.take(parts, order, last)
+        return torch.cat(states)[order]
+
+    # -- what is found out by trying ---------------------------------------------------------------------------------
+
+    def goes_on(self, device: torch.device) -> bool:
+        """Whether a pass of several columns goes on from the states of what was read before; else they are read one by
+        one."""
+        if (known := vars(self).get("_goes_on")) is None:
+            with torch.inference_mode(False), torch.no_grad(), using(None):
+                known = self._goes_on = self._tried_to_go_on(torch.arange(1, 10, device=device)[None])
+        return bool(known)
+
+    def _tried_to_go_on(self, ids: Tensor) -> bool:
+        place, half = torch.arange(ids.shape[1], device=ids.device)[None], ids.shape[1] // 2
+        whole, cache = self.run(ids, place, None, Recurrent(self.config)), Recurrent(self.config)
+        causal = torch.ones(*ids.shape, ids.shape[1], dtype=torch.bool, device=ids.device).tril()[None]
+        self.run(ids[:, :half], place[:, :half], None, cache)
+        rest = self.run(ids[:, half:], place[:, half:], None if cache.blind else causal[:, :, half:], cache)
+        return bool((rest - whole[:, half:]).abs().max() <= 1e-2 * whole.abs().max())
+
+    def pads(self, device: torch.device) -> bool:
+        """Whether masked columns in front of all others leave no trace: behind them alone states are zeros, to the bit,
+        as a new cache's are taken to be."""
+        if (known := vars(self).get("_pads")) is None:
+            with torch.inference_mode(False), torch.no_grad(), using(None):
+                known = self._pads = self._tried_to_pad(torch.arange(1, 10, device=device)[None])
+        return bool(known)
+
+    def _tried_to_pad(self, ids: Tensor) -> bool:
+        cache, itself = Recurrent(self.config), torch.eye(ids.shape[1], dtype=torch.bool, device=ids.device)[None, None]
+        try:
+            self.run(ids, ids, _by_kind(itself, torch.zeros_like(ids, dtype=torch.bool)), cache)
+        except Exception:  # whatever a decoder has against masks by kind of layer
+            return False
+        return not any(bool(state.any()) for state in cache.states)
 
 
-def _apart(
-    run: Pass, inputs: Tensor, positions: Tensor, mask: Tensor | None, cache: Recurrent, lengths: Sequence[int]
-) -> Tensor:
-    """Rows of one length at a time."""
-    width, last = inputs.shape[1], cache.read + inputs.shape[1]
-    groups = {length: [i for i, one in enumerate(lengths) if one == length] for length in sorted({*lengths})[::-1]}
-    parts, states = [], list[Tensor]()
-    for length, several in groups.items():
-        rows = torch.tensor(several, device=inputs.device)
-        parts.append(part := cache.of(rows))
-        if length:
-            seen = None if mask is None else _until(mask[rows], 0, length, width)
-            found = run(inputs[rows, :length], positions[rows, :length], seen, part)
-            states.append(pad(found, (0, 0, 0, width - length)))
-        else:  # the longest have gone before
-            states.append(states[0].new_zeros(len(several), *states[0].shape[1:]))
-    order = torch.tensor([i for several in groups.values() for i in several], device=inputs.device).argsort()
-    cache.take(parts, order, last)
-    return torch.cat(states)[order]
+def _by_kind(seen: Tensor, real: Tensor) -> dict[str, Tensor]:
+    """Masks as decoders take them by kind of layer: what columns see, and which columns are there."""
+    return {"full_attention": seen, "linear_attention": real, "conv": real}
 
 
 def _until(mask: Tensor | None, first: int, last: int, width: int) -> Tensor | None:
@@ -215,15 +281,3 @@ def _taking(function: Callable[..., Any]) -> Callable[..., Any]:
 
     vars(call).pop("__wrapped__")
     return call
-
-
-@torch.no_grad()
-def goes_on(run: Pass, config: Any, ids: Tensor) -> bool:
-    """Whether a pass of several columns goes on from the states of what was read before, by trying it on ids [1, Q]."""
-    place = torch.arange(ids.shape[1], device=ids.device)[None]
-    whole = read(run, ids, place, None, Recurrent(config))
-    cache, half = Recurrent(config), ids.shape[1] // 2
-    causal = torch.ones(*ids.shape, ids.shape[1], dtype=torch.bool, device=ids.device).tril()[None]
-    read(run, ids[:, :half], place[:, :half], None, cache)
-    rest = read(run, ids[:, half:], place[:, half:], causal[:, :, half:], cache)
-    return bool((rest - whole[:, half:]).abs().max() <= 1e-2 * whole.abs().max())
