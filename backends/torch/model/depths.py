@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from masc.backends.torch.model.base import Base
 
-_NORMS = ("norm", "final_layernorm", "final_layer_norm")
+_NORMS = ("norm", "final_layernorm", "final_layer_norm", "embedding_norm", "norm_f")
 """What the types of models that masc knows call the norm behind their last layer."""
 
 
