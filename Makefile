@@ -2,6 +2,7 @@
 # make test      lint, types and the whole test suite
 # make generated all that follows from declarations: pages and tables of the documents, words of editors (also: make docs)
 # make goldens   the plans in tests/goldens, as they are compiled now
+# make site     the documents as a site, build/site (then: python -m http.server -d build/site)
 # make editors   the extension for VS Code, as a .vsix (needs node)
 # The environment .venv is made on first use, with the versions that were tested (constraints.txt).
 
@@ -10,7 +11,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 MODEL := smollm2-135m
 
-.PHONY: demo test tests lint types bench docs generated goldens editors clean
+.PHONY: demo test tests lint types bench docs generated goldens site editors clean
 .DELETE_ON_ERROR:
 
 demo: $(READY)
@@ -43,11 +44,18 @@ bench: $(READY)
 
 generated docs: $(READY)
 	@$(BIN)/python docs/errors.py
+	@$(BIN)/python docs/commands.py
 	@$(BIN)/python docs/map.py
 	@$(BIN)/python docs/generate.py
 
 goldens: $(READY)
 	@$(BIN)/python tests/helpers/goldens.py
+
+site: $(READY)
+	@$(BIN)/python -c 'import material, mkdocstrings_handlers.python' 2>/dev/null || \
+		$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[site]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 editors:
 	@cd editors/vscode && npm ci --no-fund --no-audit && npm test && npm run package

@@ -7,7 +7,7 @@ a wrong and a right example, stands in `dsl/explain/*.md` (`masc explain E0201`)
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import nlargest
 
@@ -60,6 +60,19 @@ class MascError(Exception):
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)
         super().__init__("\n".join(f"{d.code}: {d.message}" for d in self.diagnostics))
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: what is wrong with the input, not which line of masc found it."""
+        return [line for diagnostic in self.diagnostics for line in _lines(diagnostic)]
+
+
+def _lines(diagnostic: Diagnostic) -> Iterator[str]:
+    """One without the text that it points at."""
+    yield f"{diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
+    if (span := diagnostic.span) is not None:
+        yield f"  --> {span.source.path}:{span.line}:{span.column}"
+    if diagnostic.hint is not None:
+        yield f"   = hint: {diagnostic.hint}"
 
 
 def fail(code: str, message: str, span: Span | None = None, *, hint: str | None = None) -> MascError:

@@ -7,30 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masc.compiler.ir.plan import Mode
-from masc.dsl.diagnostics import Diagnostic, MascError
+from masc.dsl.diagnostics import MascError
+from masc.session.given import Cuts, Path_, compilation_at, edges_of, graph_at, path_of, step_of, text_of, texts_of
+from masc.terminal.console import counting
+from masc.terminal.findings import Findings
 
 if TYPE_CHECKING:
+    from masc.backends.diagram import Drawing
     from masc.backends.scoring.registry import Function
     from masc.backends.torch.data.values import Row
-    from masc.backends.torch.evaluation.evaluate import Report
-    from masc.backends.torch.probing.audit import Audit
+    from masc.backends.torch.evaluation.report import Report
+    from masc.backends.torch.probing.found import Audit
     from masc.backends.torch.probing.inspection import Inspection
     from masc.backends.torch.program import Program
     from masc.backends.torch.training.grpo import Grpo
+    from masc.backends.torch.training.log import TrainingLog
     from masc.compiler.analysis.decoding import Engine
-    from masc.compiler.ir.graph import Graph
-    from masc.compiler.pipeline import Compilation
-    from masc.studies.comparison_lines import Line
     from masc.studies.comparison_plot import Drawn
-
-Path_ = str | Path
-Cuts = str | Sequence[str | tuple[str, str]]
-"""Edges that carry nothing: pairs (sender, receiver), or texts such as "a:b"; one of them, or several."""
+    from masc.studies.comparison_report import Lines
 
 
-def check(path: Path_, *, set: Mapping[str, Any] | None = None) -> list[Diagnostic]:
-    """All that can be said about a file without loading a model. An empty list: nothing at all to remark."""
-    return list(_compilation(path, set).of_the_text)
+def check(path: Path_, *, set: Mapping[str, Any] | None = None) -> Findings:
+    """All that can be said about a file without loading a model: a list of Diagnostics, which prints as the command
+    tells it. An empty one: nothing at all to remark."""
+    return Findings(compilation_at(path, set).of_the_text)
 
 
 def compile(
@@ -53,8 +53,8 @@ def compile(
     from masc.backends.torch.build import build
     from masc.backends.torch.engine.history import History
 
-    edges = _edges(cut)
-    compilation = _compilation(path, set, edges, channel)
+    edges = edges_of(cut)
+    compilation = compilation_at(path, set, edges, channel)
     if compilation.plan is None:
         raise MascError(compilation.diagnostics)
     history = History(compilation, altered=bool(edges) or channel != "graph")
@@ -84,11 +84,11 @@ def load(
         Path(path),
         dtype=dtype,
         device=device,
-        cut=_edges(cut),
+        cut=edges_of(cut),
         channel=channel,
-        sets=_texts(set),
-        checkpoint=_step(checkpoint),
-        weights=_path(weights),
+        sets=texts_of(set),
+        checkpoint=step_of(checkpoint),
+        weights=path_of(weights),
     )
 
 
@@ -106,39 +106,51 @@ def train(
     trackers: Sequence[str] = (),
     profile: int | None = None,
     reward: str | Function | Grpo | None = None,
+    progress: bool | None = None,
     **settings: Any,
-) -> list[dict[str, Any]]:
-    """Train a program in place, end to end; returns each step's metrics. rows: an iterable of dicts, a data frame or a
-    data set. settings: `train` entries (steps=500, rate=1e-4, ...) that differ from the file's. directory: keep
-    `checkpoints/` and `metrics.jsonl` there; resume: go on from them; force: forget them. listen: called with each
-    step's metrics. evaluate: called every `eval_every` steps and at the end, in place of the loss over eval_rows.
-    trackers: accelerate's names. init_from: an artifact whose adapters are the beginning (see `Program.init_from`).
-    profile: so many steps are profiled, after two to warm up; `profile.json.gz` in the directory, and a printed table.
-    reward: train on it, by GRPO, instead of as the file says (`objective`): the name of a scorer, a function of (said,
-    gold, row) that gives a number (rows then need no answers, and gold is empty where one has none), or what
-    `masc.grpo` makes of one. What may surprise on going on is a Python warning."""
+) -> TrainingLog:
+    """Train a program in place, end to end; returns each step's metrics, a list of dicts. rows: an iterable of dicts, a
+    data frame or a data set. settings: `train` entries (steps=500, rate=1e-4, ...) that differ from the file's.
+    directory: keep `checkpoints/` and `metrics.jsonl` there; resume: go on from them; force: forget them. listen:
+    called with each step's metrics. evaluate: called every `eval_every` steps and at the end, in place of the loss over
+    eval_rows. trackers: accelerate's names. init_from: an artifact whose adapters are the beginning (see
+    `Program.init_from`). profile: so many steps are profiled, after two to warm up; `profile.json.gz` in the directory,
+    and a printed table. reward: train on it, by GRPO, instead of as the file says (`objective`): the name of a scorer,
+    a function of (said, gold, row) that gives a number (rows then need no answers, and gold is empty where one has
+    none), or what `masc.grpo` makes of one. progress: whether a bar is shown (None: in a notebook). What may surprise
+    on going on is a Python warning."""
     from masc.backends.torch.training.grpo import Grpo
+    from masc.backends.torch.training.log import TrainingLog
     from masc.backends.torch.training.train import train as run
 
     if init_from is not None and resume:
         raise ValueError("a run that is resumed has begun already: give either resume or init_from")
     if "objective" in settings:
         raise TypeError("train does not read 'objective': a reward is `reward`; without one the graph says what counts")
-    return run(
-        program,
-        rows,
-        eval_rows,
-        directory=directory,
-        resume=resume,
-        force=force,
-        init_from=init_from,
-        listen=listen,
-        evaluate=evaluate,
-        trackers=trackers,
-        profile=profile,
-        objective=reward if reward is None or isinstance(reward, Grpo) else Grpo(reward),
-        **settings,
-    )
+    with counting(progress, "train", settings.get("steps", program.plan.train.steps)) as counted:
+
+        def note(metrics: dict[str, Any]) -> None:
+            shown = "reward" if "reward" in metrics else "loss"
+            counted(completed=metrics["step"], now=f"{shown} {metrics[shown]:.4f}")
+            if listen is not None:
+                listen(metrics)
+
+        metrics = run(
+            program,
+            rows,
+            eval_rows,
+            directory=directory,
+            resume=resume,
+            force=force,
+            init_from=init_from,
+            listen=note,
+            evaluate=evaluate,
+            trackers=trackers,
+            profile=profile,
+            objective=reward if reward is None or isinstance(reward, Grpo) else Grpo(reward),
+            **settings,
+        )
+    return TrainingLog(metrics)
 
 
 def grpo(reward: str | Function, *, group: int = 8, clip: float = 0.2, kl: float = 0.02, updates: int = 1) -> Grpo:
@@ -168,29 +180,40 @@ def evaluate(
     sandbox: str = "auto",
     engine: Engine = "fast",
     tick: Callable[[int], None] | None = None,
+    progress: bool | None = None,
 ) -> Report:
     """Decode and score rows: accuracy with its 95% interval, perplexities, tokens, time. scorer: the name of one
     (docs/scoring.md), or a function of (said, gold, row) that gives a bool or a share from 0 to 1. output: which one is
     scored (None: the first). repeat: sampled answers to each row, for avg@k, pass@k and the majority. sandbox: in
     which one the scorer `code` runs what the model wrote: auto, bwrap, docker, podman or none. temperature, top_p,
     max_tokens, seed: of the outputs, where they are not those of the graph. engine: `fast`, or
-    `exact` as training computes. tick: called with the number of answers done since the last call."""
+    `exact` as training computes. tick: called with the number of answers done since the last call. progress: whether a
+    bar is shown (None: in a notebook)."""
+    from masc.backends.torch.data.rows import rows_of
     from masc.backends.torch.evaluation.evaluate import evaluate as run
     from masc.compiler.analysis.decoding import Decoding
 
-    return run(
-        program,
-        rows,
-        scorer,
-        batch=batch,
-        output=output,
-        repeat=repeat,
-        decoding=Decoding(temperature, top_p, max_tokens, seed),
-        allow_code_execution=allow_code_execution,
-        sandbox=sandbox,
-        engine=engine,
-        tick=tick,
-    )[0]
+    rows = rows_of(rows, "rows")
+    with counting(progress, "eval", len(rows) * repeat) as counted:
+
+        def note(count: int) -> None:
+            counted(advance=count)
+            if tick is not None:
+                tick(count)
+
+        return run(
+            program,
+            rows,
+            scorer,
+            batch=batch,
+            output=output,
+            repeat=repeat,
+            decoding=Decoding(temperature, top_p, max_tokens, seed),
+            allow_code_execution=allow_code_execution,
+            sandbox=sandbox,
+            engine=engine,
+            tick=note,
+        )[0]
 
 
 def compare(
@@ -209,7 +232,7 @@ def compare(
     max_tokens: int | None = None,
     plot: Drawn = "accuracy",
     **options: Any,
-) -> list[Line]:
+) -> Lines:
     """Hold a team against single agents, text agents and its own ablations on the same rows, each trained with as many
     parameters, items and answer tokens; returns the table and writes it to the folder `out`, where runs that are done
     are not run again. rows: names out of `masc.studies.comparison_runs.ROWS`. sweep: values by param or train entry.
@@ -220,7 +243,7 @@ def compare(
     from masc.backends.torch.evaluation.evaluate import at_least_one
     from masc.compiler.analysis.decoding import Decoding
     from masc.studies import comparison, comparison_runs
-    from masc.studies.comparison_report import lines_of, write_report
+    from masc.studies.comparison_report import Lines, lines_of, write_report
     from masc.studies.provenance import of_comparison
 
     comparison_runs.check_rows(rows or [])
@@ -229,17 +252,18 @@ def compare(
     for name in ("batch", "sampled"):
         at_least_one(name, options.get(name, 1))
     file = Path(path)
-    first = _compilation(file, set)
+    first = compilation_at(file, set)
     plan = first.require()
     output = options.pop("output", None) or plan.outputs[0]
     decoding = Decoding(temperature, top_p, max_tokens)
     task = comparison_runs.Task(train_rows, test_rows, scorer, output, decoding=decoding, **options)
-    swept = {name: [_text(value) for value in values] for name, values in (sweep or {}).items()}
-    found = comparison.compare(file, Path(out), task, rows=rows, seeds=seeds, sets=_texts(set), sweep=swept)
+    swept = {name: [text_of(value) for value in values] for name, values in (sweep or {}).items()}
+    found = comparison.compare(file, Path(out), task, rows=rows, seeds=seeds, sets=texts_of(set), sweep=swept)
     lines = lines_of(found)
-    about = of_comparison(file, first, task, seeds=seeds, sets=_texts(set), sweep=swept)
-    write_report(lines, Path(out), f"{plan.name}: {len(test_rows)} test rows", about, plot)
-    return lines
+    about = of_comparison(file, first, task, seeds=seeds, sets=texts_of(set), sweep=swept)
+    title = f"{plan.name}: {len(test_rows)} test rows"
+    write_report(lines, Path(out), title, about, plot)
+    return Lines(lines, title, plot)
 
 
 def audit(
@@ -258,21 +282,26 @@ def audit(
     weights: Path_ | None = None,
     dtype: str = "float32",
     device: str | None = None,
+    progress: bool | None = None,
 ) -> Audit:
     """What each edge of an artifact carries: what the answers lose when it is cut, brings another row's content, noise,
     or reaches some layers only; the attention on it and the gradient that crosses it, of the first `watched` rows.
     output: the one whose answers count (None: all together). temperature, top_p, max_tokens, seed: of the outputs,
-    where they are not those of the graph. checkpoint, weights: as of `load`."""
+    where they are not those of the graph. checkpoint, weights: as of `load`. progress: whether a bar is shown (None: in
+    a notebook)."""
     from masc.compiler.analysis.decoding import Decoding
     from masc.session import programs as session
     from masc.studies import auditing
 
-    found = session.find(Path(path), checkpoint=_step(checkpoint), weights=_path(weights))
+    found = session.find(Path(path), checkpoint=step_of(checkpoint), weights=path_of(weights))
     auditing.audited(found)
     program = session.load_program(found, dtype=dtype, device=device)
     how = Decoding(temperature, top_p, max_tokens, seed)
     options: dict[str, Any] = {"batch": batch, "watched": watched, "output": output, "decoding": how}
-    return auditing.audit_of(found, program, rows, scorer, **options)
+    with counting(progress, "audit", auditing.measurements(found, program)) as counted:
+        return auditing.audit_of(
+            found, program, rows, scorer, **options, tick=lambda what: counted(advance=1, now=what)
+        )
 
 
 def inspect(
@@ -344,13 +373,21 @@ def export(
     from masc.session.exports import export as run
     from masc.session.programs import find
 
-    run(find(Path(path), checkpoint=_step(checkpoint)), agent, Path(out), merged=merged, dtype=dtype, device=device)
+    run(find(Path(path), checkpoint=step_of(checkpoint)), agent, Path(out), merged=merged, dtype=dtype, device=device)
 
 
-def draw(path: Path_, out: Path_, *, set: Mapping[str, Any] | None = None, audit: Path_ | None = None) -> None:
-    """Draw a graph: the suffix of `out` says how (svg, png, pdf, mmd, dot, txt, html). audit: what `masc audit` wrote;
-    edges are as thick as what they carry. path: of a trained artifact (its folder), how far gates are open is drawn.
-    E0612 where `out` would be written over what is read, or into an artifact."""
+def draw(
+    path: Path_,
+    out: Path_ | None = None,
+    *,
+    set: Mapping[str, Any] | None = None,
+    audit: Path_ | Audit | None = None,
+) -> Drawing:
+    """Draw a graph; notebooks show what is returned. out: a file to draw it into; its suffix says how (svg, png, pdf,
+    mmd, dot, txt, html). audit: an audit, or the file of one; edges are as thick as what they carry. path: of a trained
+    artifact (its folder), how far gates are open is drawn. E0612 where `out` would be written over what is read, or
+    into an artifact."""
+    from masc.backends.diagram import Drawing
     from masc.backends.diagram import draw as run
     from masc.compiler.artifact import is_artifact, locate
     from masc.session.outputs import check_outputs
@@ -358,56 +395,12 @@ def draw(path: Path_, out: Path_, *, set: Mapping[str, Any] | None = None, audit
     from masc.studies.auditing import weights_of
 
     source = locate(Path(path), Path()) if is_artifact(Path(path)) else Path(path)
-    check_outputs({"out": Path(out)}, source, {"audit": _path(audit)}, _texts(set))
-    graph = graph_of(source, _texts(set)) if is_artifact(Path(path)) else _graph(source, set)
-    run(graph, Path(out), weights=None if audit is None else weights_of(Path(audit)))
-
-
-def _graph(path: Path, set: Mapping[str, Any] | None) -> Graph:
-    compilation = _compilation(path, set)
-    if compilation.graph is None:
-        raise MascError(compilation.diagnostics)
-    return compilation.graph
-
-
-def _compilation(
-    path: Path_, set: Mapping[str, Any] | None, cut: tuple[tuple[str, str], ...] = (), channel: Mode = "graph"
-) -> Compilation:
-    from masc.compiler.pipeline import compile_file
-
-    if channel not in ("graph", "text"):
-        raise ValueError(f"channel = {channel!r} is neither 'graph' nor 'text'")
-    return compile_file(Path(path), _texts(set), cut, channel=channel)
-
-
-def _edges(cut: Cuts) -> tuple[tuple[str, str], ...]:
-    """Pairs (sender, receiver); one of them alone will do, and so will texts such as "a:b"."""
-    if isinstance(cut, str):
-        cut = [cut]
-    elif len(cut) == 2 and all(isinstance(name, str) and ":" not in name for name in cut):
-        cut = [(str(cut[0]), str(cut[1]))]
-    pairs = [tuple(edge.split(":")) if isinstance(edge, str) else tuple(edge) for edge in cut]
-    for pair in pairs:
-        if len(pair) != 2 or not all(isinstance(name, str) and name for name in pair):
-            raise ValueError(
-                f'`cut` takes pairs (sender, receiver), or texts such as "a:b"; not {":".join(map(str, pair))!r}'
-            )
-    return tuple((sender, receiver) for sender, receiver in pairs)
-
-
-def _step(checkpoint: int | str | None) -> str | None:
-    return None if checkpoint is None else str(checkpoint)
-
-
-def _path(path: Path_ | None) -> Path | None:
-    return None if path is None else Path(path)
-
-
-def _texts(set: Mapping[str, Any] | None) -> dict[str, str]:
-    if not isinstance(set, Mapping | None):
-        raise TypeError(f'`set` is a dict, such as {{"steps": 20}}, not {set!r}')
-    return {name: _text(value) for name, value in (set or {}).items()}
-
-
-def _text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    measured = Path(audit) if isinstance(audit, str) else audit
+    if out is not None:
+        read = {"audit": measured if isinstance(measured, Path) else None}
+        check_outputs({"out": Path(out)}, source, read, texts_of(set))
+    graph = graph_of(source, texts_of(set)) if is_artifact(Path(path)) else graph_at(source, set)
+    drawing = Drawing(graph, None if measured is None else weights_of(measured))
+    if out is not None:
+        run(graph, Path(out), weights=drawing.weights)
+    return drawing

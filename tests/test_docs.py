@@ -39,7 +39,7 @@ def blocks(name: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", text(name), re.MULTILINE | re.DOTALL)
 
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md")), *sorted((ROOT / "examples").rglob("README.md"))]
 """Pages with links to other files of the project, and to headings in them."""
 
 
@@ -51,7 +51,11 @@ def anchors(page: Path) -> set[str]:
     return named | set(re.findall(r'<a (?:id|name)="([^"]+)"', written))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def shown(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
 def test_every_link_leads_somewhere(page: Path) -> None:
     prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     for goal in re.findall(r"\]\(([^)\s]+)\)", prose):
@@ -62,7 +66,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert not anchor or anchor in anchors(there), goal
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=shown)
 def test_every_path_that_is_named_exists(page: Path) -> None:
     tops = "dsl|compiler|backends|masc|tests|benchmarks|editors|docs"
     named = set(re.findall(rf"`((?:{tops})/[\w./-]*)`", page.read_text(encoding="utf-8")))
@@ -167,6 +171,29 @@ def test_the_tutorial_runs(tiny: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, (part, done.stdout + done.stderr)
     assert (tmp_path / "courier.html").read_text().startswith("<!doctype html>")
     assert (tmp_path / "courier.masc" / "metrics.jsonl").read_text().count("\n") >= 2
+
+
+def test_the_commands_pages_are_what_the_help_says() -> None:
+    made = runpy.run_path(str(DOCS / "commands.py"))
+    assert [path.name for path, _ in made["stale"]()] == [], "run `make generated`"
+
+
+def test_the_site_leads_to_every_page() -> None:
+    """The pages of docs and the examples stand in the navigation, each once; hooks.py makes the others."""
+    listed = re.findall(r"^ +- (?:[^:\n]+: )?([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    elsewhere = {"index.md", "contributing.md", "changelog.md", "tour.md", "api.md"}
+    examples = {f"examples/{path.parent.name}.md" for path in (ROOT / "examples").glob("*/README.md")}
+    own = {path.name for path in DOCS.glob("*.md")}
+    assert sorted(listed) == sorted(own | elsewhere | examples | {"commands/README.md"})
+
+
+def test_the_pictures_show_the_examples() -> None:
+    for picture in [*DOCS.glob("*.svg"), *DOCS.glob("gallery/*.svg")]:
+        (program,) = (ROOT / "examples").rglob(f"{picture.stem}.mas")
+        graph = compile_file(program).graph
+        assert graph is not None
+        words = set(re.findall(r">([^<>\n]+)<", picture.read_text(encoding="utf-8")))
+        assert {graph.name, *(agent.name for agent in graph.agents)} <= words, picture.name
 
 
 def test_the_map_is_what_the_folders_say() -> None:

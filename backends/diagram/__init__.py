@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from masc.backends.diagram.dot import dot
@@ -15,7 +16,7 @@ from masc.compiler.files.writing import atomic_write
 from masc.compiler.ir.graph import Graph
 from masc.dsl.diagnostics import did_you_mean, fail
 
-__all__ = ["FORMATS", "Weights", "dot", "draw", "mermaid", "text"]
+__all__ = ["FORMATS", "Drawing", "Weights", "dot", "draw", "mermaid", "text"]
 
 FORMATS: dict[str, Callable[[Graph, Weights | None], str | bytes]] = {
     "svg": svg,
@@ -26,6 +27,20 @@ FORMATS: dict[str, Callable[[Graph, Weights | None], str | bytes]] = {
     "txt": text,
     "html": html,
 }
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A graph that notebooks show as a picture, and terminals as text. weights: as of `draw`."""
+
+    graph: Graph
+    weights: Weights | None = None
+
+    def _repr_svg_(self) -> str:
+        return svg(self.graph, self.weights)
+
+    def __str__(self) -> str:
+        return text(self.graph, self.weights)
 
 
 def draw(graph: Graph, out: Path, *, weights: Weights | None = None) -> None:

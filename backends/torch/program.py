@@ -32,6 +32,7 @@ from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import answer_ids, value
 from masc.backends.torch.model.segments import Opening
 from masc.backends.torch.model.stored import file_of, pack, unpack
+from masc.backends.torch.shown import drawing_of, html_of
 from masc.backends.torch.streaming import stream_of
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding, Engine, decoding_of
 from masc.compiler.artifact import (
@@ -297,6 +298,14 @@ class Program(Modules):
         if len(self.plan.outputs) == 1:
             return [item[self.plan.outputs[0]].text for item in said]
         return [{name: item[name].text for name in self.plan.outputs} for item in said]
+
+    # -- notebooks -------------------------------------------------------------------------------------------------
+
+    def _repr_svg_(self) -> str | None:
+        return None if (drawing := drawing_of(self)) is None else drawing._repr_svg_()
+
+    def _repr_html_(self) -> str | None:
+        return html_of(self)
 
     # -- copies ----------------------------------------------------------------------------------------------------
 

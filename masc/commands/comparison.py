@@ -154,6 +154,7 @@ def audit(
     device: Device = None,
 ) -> None:
     """Say what each edge of a trained team carries."""
+    from masc.backends.torch.probing.found import text_table
     from masc.compiler.analysis.decoding import decodings_json
     from masc.compiler.artifact import atomic_write, locate
     from masc.session import checks, outputs
@@ -178,7 +179,7 @@ def audit(
         about = provenance.of(found, program, data=where, batch=batch) | {"scorer": scorer, "output": output}
         about["decoding"] = decodings_json(program.plan, decoding)
         atomic_write(out, auditing.to_json(result, about))
-    print(auditing.text_table(result))
+    print(text_table(result))
     if tracker:
         auditing.track(result, found, program, tracker, {"rows": len(rows), "scorer": scorer, "output": output})
     if out is not None:

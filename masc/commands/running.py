@@ -143,13 +143,13 @@ def eval_(
 
     from masc.backends.scoring.registry import scorer_of
     from masc.backends.torch.evaluation.evaluate import check_repeat
+    from masc.backends.torch.evaluation.report import report_rows
     from masc.backends.torch.evaluation.tasks import TASKS
     from masc.compiler.artifact import atomic_write, locate
     from masc.harness import tasks as harness
     from masc.session import checks, outputs
     from masc.session import programs as session
     from masc.studies import provenance
-    from masc.terminal import reporting
 
     if task is not None and harness.is_foreign(task, list(TASKS)):
         given = {"--data": data, "--scorer": scorer, "--column": column, "--temperature": temperature, "--top-p": top_p}
@@ -193,4 +193,4 @@ def eval_(
         atomic_write(out, json.dumps({**result.json(), "run": about}, indent=1, ensure_ascii=False) + "\n")
     if items is not None:
         atomic_write(items, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in scored))
-    print(table(reporting.report_rows(result)))
+    print(table(report_rows(result)))

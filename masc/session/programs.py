@@ -38,7 +38,8 @@ from masc.session.weights import check_fit, check_models, checkpoint_of, fresh, 
 from masc.terminal.console import bar, report, say
 
 if TYPE_CHECKING:
-    from masc.backends.torch.evaluation.evaluate import Item, Report
+    from masc.backends.torch.evaluation.evaluate import Item
+    from masc.backends.torch.evaluation.report import Report
     from masc.backends.torch.program import Program
 
 

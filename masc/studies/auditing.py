@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +17,7 @@ from masc.terminal.finite import finite
 
 if TYPE_CHECKING:
     from masc.backends.scoring.registry import Function
-    from masc.backends.torch.probing.audit import Audit, EdgeAudit
+    from masc.backends.torch.probing.found import Audit
     from masc.backends.torch.program import Program
 
 
@@ -46,6 +45,13 @@ def audit_of(
     )
 
 
+def measurements(found: Found, program: Program) -> int:
+    """How many measurements an audit of it takes: of the team as it is, and of each edge."""
+    from masc.backends.torch.probing.audit import conditions
+
+    return 1 + sum(1 + len(conditions(program, *edge)) for edge in audited(found))
+
+
 def audited(found: Found) -> list[tuple[str, str, tuple[str, ...]]]:
     """The edges to audit: sender, receiver and kinds of each. E0611 for a graph without edges."""
     from masc.backends.torch.probing.audit import edges_of
@@ -63,9 +69,12 @@ def to_json(audit: Audit, about: Mapping[str, Any]) -> str:
     return json.dumps(finite({**asdict(audit), "run": about}), indent=1, ensure_ascii=False) + "\n"
 
 
-def weights_of(path: Path) -> dict[tuple[str, str], float]:
-    """For each edge in an `audit.json` how much it carries, relative to the edge that carries most (0 to 1). E0601 if
-    the file cannot be read, E0602 if it is no audit."""
+def weights_of(audit: Audit | Path) -> dict[tuple[str, str], float]:
+    """For each edge in an audit, or in an `audit.json`, how much it carries, relative to the edge that carries most (0
+    to 1). E0601 if the file cannot be read, E0602 if it is no audit."""
+    if not isinstance(audit, Path):
+        return _shares({(edge.sender, edge.receiver): max(0.0, edge.carries) for edge in audit.edges})
+    path = audit
     try:
         data = read_regular(path, MOST_JSON)
     except OSError as error:
@@ -86,51 +95,11 @@ def _shares(carried: Mapping[tuple[str, str], float]) -> dict[tuple[str, str], f
 def track(audit: Audit, found: Found, program: Program, names: Sequence[str], about: Mapping[str, Any]) -> None:
     """Send an audit to trackers, beside what they know of the training: what each edge carries as numbers, the table,
     and the graph with edges as thick as what they carry."""
+    from masc.backends.torch.probing.found import COLUMNS, rows
     from masc.backends.torch.training.trackers import Trackers
 
     with Trackers(names, found.artifact.layout.root, about, program) as tracked:
         numbers = {"audit/accuracy": audit.accuracy, "audit/log_likelihood": audit.log_likelihood}
         tracked.send(numbers | {f"audit/carries/{e.sender} -> {e.receiver}": e.carries for e in audit.edges}, 0)
-        tracked.tell("audit/edges", COLUMNS, _rows(audit))
-        tracked.draw(0, "audit/graph", _shares({(e.sender, e.receiver): max(0.0, e.carries) for e in audit.edges}))
-
-
-COLUMNS = ("edge", "condition", "accuracy", "change", "log-likelihood", "change")
-
-
-def text_table(audit: Audit) -> str:
-    """A line for the unchanged team, a line for each edge and condition, and below them what each edge carries."""
-    lines = [list(COLUMNS), *_rows(audit)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS))]
-    shown = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*shown, "", *map(_summary, audit.edges)])
-
-
-def _rows(audit: Audit) -> list[list[str]]:
-    lines = [["", "as it is", f"{audit.accuracy:.1%}", "", f"{audit.log_likelihood:.3f}", ""]]
-    for edge in audit.edges:
-        for i, (name, outcome) in enumerate(edge.conditions.items()):
-            lines.append(
-                [
-                    f"{edge.sender} -> {edge.receiver}" if i == 0 else "",
-                    name,
-                    f"{outcome.accuracy:.1%}",
-                    _interval(outcome.accuracy_change, 100, 1),
-                    f"{outcome.log_likelihood:.3f}",
-                    _interval(outcome.log_likelihood_change, 1, 3),
-                ]
-            )
-    return lines
-
-
-def _interval(change: tuple[float, float, float], scale: float, digits: int) -> str:
-    middle, low, high = (f"{scale * value:+.{digits}f}" for value in change)
-    return f"{middle} ({low} to {high})" if math.isfinite(change[1]) else middle
-
-
-def _summary(edge: EdgeAudit) -> str:
-    what = f"carries {edge.carries:.3f} nats a row" if edge.carries else "carries nothing that could be measured"
-    seen = "" if edge.attention is None else f"; {edge.attention:.1%} of {edge.receiver}'s attention"
-    return (
-        f"{edge.sender} -> {edge.receiver} ({', '.join(edge.kinds)}): {what}{seen}; gradient norm {edge.gradient:.3g}"
-    )
+        tracked.tell("audit/edges", COLUMNS, rows(audit))
+        tracked.draw(0, "audit/graph", weights_of(audit))

@@ -19,13 +19,17 @@ Drawn = Literal["accuracy", "cost"]
 
 
 def plot(lines: Sequence[Line], paths: Sequence[Path], title: str, drawn: Drawn = "accuracy") -> None:
-    """Plot accuracies with their intervals: as bars, or as one curve for each row if one number was swept; or against
-    what a row costs (those of which it is known)."""
+    """Write the plot into files, in the format of their suffix."""
+    _save(figure_of(lines, title, drawn), paths)
+
+
+def figure_of(lines: Sequence[Line], title: str, drawn: Drawn = "accuracy") -> Figure:
+    """Accuracies with their intervals: as bars, or as one curve for each row if one number was swept; or against what a
+    row costs (those of which it is known)."""
     from matplotlib.figure import Figure  # not pyplot: no display, no state
 
     if drawn == "cost":
-        _save(_against_cost(merged(lines), title), paths)
-        return
+        return _against_cost(merged(lines), title)
     swept = list(dict.fromkeys(name for line in lines for name, _ in line.values))
     curve = len(swept) == 1 and all(_is_number(value) for line in lines for _, value in line.values)
     lines = lines if curve else merged(lines)
@@ -52,7 +56,7 @@ def plot(lines: Sequence[Line], paths: Sequence[Path], title: str, drawn: Drawn 
         axes.set_yticks(places, [line.label for line in lines])
         axes.set(xlabel="accuracy on the test rows, % (bars: 95% interval)", xlim=(0, 105), title=title)
     axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, paths)
+    return figure
 
 
 def _against_cost(lines: Sequence[Line], title: str) -> Figure:

@@ -15,7 +15,7 @@ from masc.compiler.analysis.decoding import words_of
 from masc.compiler.files.writing import atomic_write
 from masc.studies.comparison import Result
 from masc.studies.comparison_lines import Line, merged
-from masc.studies.comparison_plot import Drawn, plot
+from masc.studies.comparison_plot import Drawn, figure_of, plot
 from masc.studies.comparison_runs import BASELINE, ROWS
 from masc.terminal.finite import finite
 
@@ -35,6 +35,21 @@ COLUMNS = (
     "seconds",
     "trained parameters",
 )
+
+
+class Lines(list[Line]):
+    """The table, which a notebook shows with its plot. title, drawn: of the plot."""
+
+    def __init__(self, lines: Sequence[Line] = (), title: str = "", drawn: Drawn = "accuracy") -> None:
+        super().__init__(lines)
+        self.title = title
+        self.drawn = drawn
+
+    def _repr_html_(self) -> str:
+        from masc.backends.notebook import paragraphs, svg, table
+
+        drawn = svg(figure_of(self, self.title, self.drawn)) if self else ""
+        return drawn + table(list(map(cells, merged(self))), COLUMNS) + paragraphs(notes(self))
 
 
 def lines_of(results: Sequence[Result]) -> list[Line]:

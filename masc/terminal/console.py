@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from masc.dsl.diagnostics import Diagnostic
@@ -49,8 +50,8 @@ def say(text: str) -> None:
 
 
 def bar(*extra: str) -> Progress:
-    """A progress bar on standard error with time left; `extra` are further columns such as "loss
-    {task.fields[loss]}"."""
+    """A progress bar with time left, on standard error or below a notebook's cell; `extra` are further columns such as
+    "loss {task.fields[loss]}"."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -63,8 +64,27 @@ def bar(*extra: str) -> Progress:
 
     columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     columns += [TextColumn(text) for text in extra]
+    columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
     console = Console(stderr=True)
-    return Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console)
+    if console.is_jupyter:
+        from masc.terminal.notebook import NotebookProgress
+
+        return NotebookProgress(*columns)
+    return Progress(*columns, console=console)
+
+
+@contextmanager
+def counting(shown: bool | None, what: str, total: int) -> Iterator[Callable[..., None]]:
+    """A bar for functions of Python's. Within it call what comes with `advance` (how much was done) or `completed` (of
+    `total`), and with `now`, a text beside it. shown: whether there is a bar (None: in a notebook)."""
+    from rich.console import Console
+
+    if not (Console().is_jupyter if shown is None else shown):
+        yield lambda **_: None
+        return
+    with bar("{task.fields[now]}") as progress:
+        task = progress.add_task(what, total=total, now="")
+        yield lambda **done: progress.update(task, **done)
 
 
 def table(rows: list[tuple[str, str]]) -> str:

@@ -287,6 +287,12 @@ def test_formats_that_are_named(tmp_path: Path, content: bytes, told: str) -> No
     assert told in found.message
 
 
+@pytest.mark.parametrize("content", [b"PAR1 and text", b"q,answer\n1,2\n", b"\x00\x01"])
+def test_a_broken_file_that_is_called_parquet_is_told_as_one(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(MascError, match="is a Parquet file that cannot be read"):
+        read_rows(named(tmp_path, "rows.parquet", content), COLUMNS)
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

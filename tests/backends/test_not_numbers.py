@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from masc.backends.torch.evaluation.evaluate import answer_losses, evaluate
+from masc.backends.torch.evaluation.report import report_rows
 from masc.backends.torch.evaluation.stability import agreement
 from masc.backends.torch.probing.audit import audit
 from masc.backends.torch.training.train import train
 from masc.dsl.diagnostics import MascError
 from masc.studies.auditing import to_json
-from masc.terminal.reporting import report_rows
 from support import ROWS, chain, make_program
 
 TEAM = chain(("a", 1, "norm"), ("b", 0, "norm"))

@@ -31,7 +31,7 @@ ROOMS = {
         "pipeline",
         "artifact",
     ],
-    "masc.backends": ["memory", "diagram", "scoring", "torch"],
+    "masc.backends": ["memory", "notebook", "diagram", "scoring", "torch"],
     "masc.backends.torch": ["data", "model", "channels", "engine", "", "training", "evaluation", "probing", "proving"],
     "masc": [
         "version",

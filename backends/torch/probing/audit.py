@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 
@@ -16,6 +16,7 @@ from masc.backends.torch.engine.probe import Probe
 from masc.backends.torch.evaluation.evaluate import answer_losses, say_all
 from masc.backends.torch.evaluation.statistics import paired_bootstrap
 from masc.backends.torch.model.prompts import value
+from masc.backends.torch.probing.found import Audit, EdgeAudit, Interval, Outcome
 from masc.backends.torch.program import Program
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.channels import CHANNELS
@@ -24,52 +25,6 @@ from masc.dsl.diagnostics import fail
 
 FLOOR = 1e-3
 """Nats a row below which a loss is taken for rounding."""
-Interval = tuple[float, float, float]
-"""A mean and its 95% interval."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The answers of all rows under one condition. accuracy: 0 to 1 (of several outputs: all of them right);
-    log_likelihood: of the gold answers, nats, the mean over rows; the changes against the team as it is, with their 95%
-    intervals (paired bootstrap over rows)."""
-
-    accuracy: float
-    log_likelihood: float
-    accuracy_change: Interval
-    log_likelihood_change: Interval
-
-
-@dataclass(frozen=True)
-class EdgeAudit:
-    """One pair of agents. conditions: `cut`, `swap` (another sample's content), `noise` (of the same norm), and for
-    keys and values `layers a..b`: the edge reaches only those of the receiver's layers. attention: the share of the
-    receiver's attention that falls on what came through the edge, mean over its positions, heads and layers (None:
-    there are no such positions, as with text and fusion); by layer too. gradient: the norm of the gradient of a
-    row's loss with respect to what crosses, root mean square over rows. carries: nats about the row that the
-    answers lose when the content is another sample's; 0 where that cannot be told from nothing.
-    """
-
-    sender: str
-    receiver: str
-    kinds: tuple[str, ...]
-    conditions: dict[str, Outcome] = field(default_factory=dict)
-    attention: float | None = None
-    attention_by_layer: tuple[float, ...] = ()
-    gradient: float = 0.0
-    carries: float = 0.0
-
-
-@dataclass(frozen=True)
-class Audit:
-    """items: rows; accuracy, log_likelihood: of the team as it is; watched: rows of which attention and gradients were
-    taken."""
-
-    items: int
-    accuracy: float
-    log_likelihood: float
-    watched: int
-    edges: tuple[EdgeAudit, ...]
 
 
 @dataclass(frozen=True)
@@ -113,17 +68,22 @@ def audit(
     whole = _measure(program, rows, how, batch, outputs, None, decoding)
     found = []
     for sender, receiver, kinds, cut in edges:
-        conditions: dict[str, Outcome] = {}
+        outcomes: dict[str, Outcome] = {}
         for name, probe in _probes(program, receiver, kinds, cut):
             say(f"{sender} -> {receiver}: {name}")
-            conditions[name] = _outcome(whole, _measure(program, rows, how, batch, outputs, probe, decoding))
+            outcomes[name] = _outcome(whole, _measure(program, rows, how, batch, outputs, probe, decoding))
         say(f"{sender} -> {receiver}: attention and gradient")
         attention, by_layer, gradient = _watch(program, rows[:watched], receiver, outputs, cut)
-        lost, _, high = conditions["swap"].log_likelihood_change
+        lost, _, high = outcomes["swap"].log_likelihood_change
         carries = -lost if -high > FLOOR else 0.0  # not where the interval is NaN
-        edge = EdgeAudit(sender, receiver, kinds, conditions, attention, by_layer, gradient, carries)
+        edge = EdgeAudit(sender, receiver, kinds, outcomes, attention, by_layer, gradient, carries)
         found.append(edge)
     return Audit(len(rows), _mean(whole.right), _mean(whole.likelihood), min(watched, len(rows)), tuple(found))
+
+
+def conditions(program: Program, sender: str, receiver: str, kinds: Sequence[str]) -> list[str]:
+    """Under which conditions an edge is measured."""
+    return [name for name, _ in _probes(program, receiver, kinds, program.plan)]
 
 
 def _probes(program: Program, receiver: str, kinds: Sequence[str], cut: Plan) -> Iterator[tuple[str, Probe | Plan]]:
