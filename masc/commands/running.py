@@ -26,6 +26,7 @@ from masc.commands.options import (
     Sets,
     Temperature,
     TopP,
+    Tracker,
     Weights,
     check_place,
     read_columns,
@@ -132,6 +133,7 @@ def eval_(
     batch: Batch = 16,
     out: Annotated[Path | None, typer.Option(help="Also write the numbers as JSON, with where they come from")] = None,
     items: Annotated[Path | None, typer.Option(help="Also write each answer as JSON lines")] = None,
+    tracker: Tracker = None,
     allow_code_execution: AllowCode = False,
     sandbox: Sandbox = "auto",
     engine: EngineOption = "fast",
@@ -149,8 +151,11 @@ def eval_(
     from masc.harness import tasks as harness
     from masc.session import checks, outputs
     from masc.session import programs as session
-    from masc.studies import provenance
+    from masc.studies import provenance, tracking
 
+    for name in tracker or []:
+        require(checks.tracker_problem(name), "--tracker")
+    told = {"task": task, "channel": channel, "cut": cut, "set": set_, "limit": limit}
     if task is not None and harness.is_foreign(task, list(TASKS)):
         given = {"--data": data, "--scorer": scorer, "--column": column, "--temperature": temperature, "--top-p": top_p}
         given |= {"--max-tokens": max_tokens, "--seed": seed, "--repeat": None if repeat == 1 else repeat}
@@ -171,6 +176,8 @@ def eval_(
         if items is not None:
             atomic_write(items, harness.samples_text(results))
         print(table(harness.rows_of(results)))
+        if tracker:
+            tracking.track(found, program, tracker, tracking.numbers_of_harness(results), (), told)
         return
     require("it needs a --task of lm-evaluation-harness" if fewshot is not None else None, "--fewshot")
     scorer = scorer or ("exact" if task is None else TASKS[task].scorer)
@@ -194,3 +201,6 @@ def eval_(
     if items is not None:
         atomic_write(items, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in scored))
     print(table(report_rows(result)))
+    if tracker:
+        told |= {"scorer": scorer, "output": result.output, "repeat": repeat}
+        tracking.track(found, program, tracker, tracking.numbers_of(result), scored, told)

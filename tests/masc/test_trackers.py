@@ -45,6 +45,15 @@ def test_tensorboard_shows_what_the_metrics_say(masc: Command, folder: Path) -> 
     assert (picture.step, drawn.size) == (0, (picture.width, picture.height))
     assert len(drawn.convert("L").getcolors()) > 10, "something is drawn"
 
+    assert masc("eval", "courier.masc", "--checkpoint", "2", "--tracker", "tensorboard").code == 0
+    found = written(root)
+    for tag in ("eval/accuracy", "eval/gold_perplexity", "eval/items"):
+        (event,) = found.Scalars(tag)
+        assert (event.step, event.value) == (2, pytest.approx(last[tag.replace("/", "_")], rel=1e-4)), tag
+    (table,) = found.Tensors("eval/answers/text_summary")
+    gold = [line.split(" | ")[2] for line in table.tensor_proto.string_val[0].decode().splitlines()[2:]]
+    assert gold == ["aa", "bb", "aa", "bb"]
+
     out = ("--tracker", "tensorboard", "-o", "audit.json")
     assert masc("audit", "courier.masc", *out).code == 0
     found, audit = written(root), json.loads((folder / "audit.json").read_text())
