@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from masc.session.programs import Found
 
 if TYPE_CHECKING:
-    from masc.backends.torch.evaluation.evaluate import Item, Report
+    from masc.backends.torch.evaluation.evaluate import Item
+    from masc.backends.torch.evaluation.report import Report
     from masc.backends.torch.program import Program
 
 ANSWERS = 50
