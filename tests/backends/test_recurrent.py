@@ -91,6 +91,14 @@ def test_gradients_go_through_states_unless_they_are_stopped(short: Base) -> Non
     assert all(apart(stopped[name], own[name]) < 1e-5 for name in own if ".last." in name)
 
 
+def test_a_batch_is_evaluated_as_its_rows(short: Base) -> None:
+    """Where adapters are applied as the fast engine has them: not to rows that are read in parts."""
+    program = identities.adapted(short, "kv")
+    with torch.no_grad(), program.holding(quick=True):
+        whole, alone = program(ROWS[:2]).logits[0], program(ROWS[:1]).logits[0]
+    assert apart(whole[: len(alone)], alone) < 1e-4
+
+
 def test_rows_that_are_not_read_apart_are_noticed(short: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     program = identities.adapted(short, "hidden", "kv")
     with torch.no_grad():

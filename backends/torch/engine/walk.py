@@ -285,7 +285,7 @@ class Walk:
 
     def _quick(self, base: Base, adapter: str | None, batch: int) -> AbstractContextManager[None] | None:
         """Where it is wanted and no gradient is: the adapter in the dtype of the base, as the fast engine has it."""
-        if not self.here.quick or torch.is_grad_enabled():
+        if not self.here.quick or torch.is_grad_enabled() or base.recurrent is not None:  # which reads rows in parts
             return None
         return adapting(base, [adapter], (), fold=False)([adapter] * batch)
 
