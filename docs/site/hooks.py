@@ -52,12 +52,16 @@ SHOWN = (
 API = "# Names in Python\n\nFrom the docstrings; [From Python](python.md) says it at length.\n\n"
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Lay the code out as it is imported, for mkdocstrings, and list the commands."""
+def on_startup(command: str, dirty: bool) -> None:
+    """Lay the code out as it is imported, for mkdocstrings, which looks for it before anything else is done."""
     sources = ROOT / SOURCES / "masc"
     shutil.rmtree(sources, ignore_errors=True)
     for path, there in [(ROOT / "masc", sources), *((ROOT / name, sources / name) for name in CODE)]:
         shutil.copytree(path, there, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """List the commands."""
     listed = re.findall(r"\(([\w-]+\.md)\)", (ROOT / "docs/commands/README.md").read_text(encoding="utf-8"))
     for section in config.nav or []:
         for pages in section.values():
