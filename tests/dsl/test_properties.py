@@ -22,6 +22,7 @@ from masc.dsl.source import Source, Span
 from masc.dsl.syntax import (
     Adapt,
     Agent,
+    Call,
     File,
     Graph,
     Import,
@@ -154,7 +155,7 @@ def _beyond(node: object) -> bool:
             unknown = any(isinstance(m, Adapt) and m.kind.text == "from" for m in node.members)  # its file's key, too
             qualified = any(o.qualifier for m in node.members if not isinstance(m, Say) for o in m.options)
             return qualified or unknown or any(len(set(found)) < len(found) for found in (kinds, names, *options))
-        case Model() | Table():
+        case Model() | Table() | Call():
             options_of = node.entries if isinstance(node, Table) else node.options
             named = [option.name.text for option in options_of] + ["from"] * isinstance(node, Model)
             return any(option.qualifier for option in options_of) or len(set(named)) < len(named)

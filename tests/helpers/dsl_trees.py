@@ -226,9 +226,12 @@ statements = st.recursive(
     lambda inner: st.builds(s.Repeat, **block, count=values, body=st.lists(inner, max_size=3).map(tuple)),
     max_leaves=4,
 )
+# `agent name(` and `graph name(` begin a declaration wherever they stand.
+called = names.filter(lambda name: name.text not in ("agent", "graph"))
 entries = st.one_of(
     st.builds(s.Supervise, **item, output=names, column=columns),
-    st.builds(s.Setting, **item, name=names, value=values | st.builds(s.Call, st.just(AT), names, options)),
+    st.builds(s.Setting, **item, name=names, value=values),
+    st.builds(s.Setting, **item, name=called, value=st.builds(s.Call, st.just(AT), names, options)),
 )
 
 
