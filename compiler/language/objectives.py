@@ -113,5 +113,9 @@ def _objective(scope: Scope, name: str, value: Value) -> Objective:
 
 
 objective = Reader(
-    _objective, {"enum": [SUPERVISED]}, words=tuple(OBJECTIVES), takes="with its options in parentheses", type="entry"
+    _objective,
+    {"enum": [SUPERVISED]},
+    words=tuple(OBJECTIVES),
+    takes="one of them with options in parentheses",
+    type="entry",
 )

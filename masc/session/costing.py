@@ -13,6 +13,7 @@ from masc.compiler.cost.cards import CARDS, Card
 from masc.compiler.cost.cost import Cost, Links, Measured, Side, Team, fit, side
 from masc.compiler.files.sources import row_source
 from masc.compiler.ir.plan import Plan, agent_of
+from masc.compiler.language.objectives import Grpo
 from masc.compiler.models.locate import locate_model
 from masc.compiler.pipeline import Compilation
 from masc.dsl.diagnostics import MascError, fail
@@ -193,6 +194,11 @@ def _notes(plan: Plan, sizes: Mapping[str, Anatomy]) -> list[str]:
         found.append("adapters with `dora` keep several times as much for the backward pass as is counted")
     if plan.train.accumulate > 1:
         found.append(f"a step is {plan.train.accumulate} batches (`accumulate`); memory is that of one")
+    if isinstance(aim := plan.train.objective, Grpo):
+        found.append(
+            f"a step on a reward decodes {aim.group} answers to each row and trains on all, {aim.updates} times; "
+            "what is told of a training step is that of one answer to each"
+        )
     if plan.train.checkpoint == "agent":
         found.append("activations are computed again in the backward pass (`checkpoint agent`)")
     return found

@@ -128,6 +128,12 @@ def test_recomputing_keeps_less_and_computes_more(masc: Command, folder: Path) -
     assert again["step_flops"] > plain["step_flops"]
 
 
+def test_what_a_reward_adds_is_said(masc: Command, folder: Path) -> None:
+    rewarded = told(masc, "--set", "objective=grpo(reward = exact, group = 4)")["notes"]
+    assert any("decodes 4 answers to each row" in note for note in rewarded)
+    assert not any("reward" in note for note in told(masc)["notes"])
+
+
 def test_compile_says_it_in_a_line(masc: Command, folder: Path) -> None:
     done = masc("compile")
     assert done.code == 0
