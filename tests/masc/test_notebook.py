@@ -12,7 +12,7 @@ import masc
 pytest.importorskip("nbclient")
 
 import nbformat
-from kernels import execute
+from notebook_kernels import execute
 
 TOUR = Path(__file__).parents[2] / "examples" / "notebooks" / "tour.ipynb"
 SHOWN = {

@@ -1,4 +1,7 @@
-"""A notebook's kernel, forked from a process that has imported masc, for nbclient."""
+"""A notebook's kernel, forked from a process that has imported masc, for nbclient.
+
+Not called `kernels`: transformers looks whether a package of that name is there, and would find this file.
+"""
 
 from __future__ import annotations
 
