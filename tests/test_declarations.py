@@ -125,7 +125,6 @@ def test_a_channel_is_named_where_it_is_declared_and_computed() -> None:
     computed = {"backends/torch/channels/arrivals.py", "backends/torch/channels/fuse.py"}
     declared = {"compiler/channels/__init__.py", "compiler/channels/fuse.py"}
     examples = {"compiler/forms/plan_text.py", "backends/torch/proving/identities.py"}
-    examples |= {"masc/studies/inspection.css"}  # a colour for each kind
     assert naming(r"\bfuse\b") <= declared | computed | examples
     proven = {"backends/torch/proving/identities.py", "backends/torch/proving/prove.py"}
     assert naming(r'"kv"') <= {"compiler/channels/kv.py", "compiler/forms/plan_parse.py"} | proven
@@ -138,8 +137,8 @@ def test_a_channel_is_named_where_it_is_declared_and_computed() -> None:
 def test_an_alignment_is_named_where_it_is_declared_and_computed(name: str) -> None:
     """As a word of `align`, or in quotes (`linear` is the shape of a link, too)."""
     quoted = "" if name == "linear" else f'|"{name}"'
-    # `norm` is also what models call a module.
-    found = naming(rf"\balign ?= ?{name}\b{quoted}") - {"compiler/forms/plan_text.py", "backends/torch/model/depths.py"}
+    beside = {"compiler/forms/plan_text.py", "backends/torch/model/depths.py"}  # where `norm` is a module's name
+    found = naming(rf"\balign ?= ?{name}\b{quoted}") - beside
     assert found <= {"compiler/language/alignments.py", "backends/torch/model/align.py"}
 
 

@@ -12,6 +12,7 @@ from masc.backends.diagram import page as drawing
 from masc.backends.diagram.inline import inline, style
 from masc.backends.diagram.layout import fitted, lay_out
 from masc.backends.diagram.sketch import sketch
+from masc.compiler.channels import CHANNELS
 from masc.dsl.render import visible
 
 if TYPE_CHECKING:
@@ -52,8 +53,15 @@ def page(found: Inspection) -> str:
 
 
 def _sheet() -> str:
+    """The page's style, with the colours that edges have in drawings for what came over them."""
     own = resources.files(__package__).joinpath("inspection.css").read_text(encoding="utf-8")
-    return own + style()
+    colours = [(look.name, look.colour) for channel in CHANNELS.values() for look in channel.styles.values()]
+    came = [
+        f".{name} {{ background: color-mix(in oklab, light-dark({', '.join(colour)}) 24%, transparent); }}"
+        for name, colour in colours
+        if colour is not None
+    ]
+    return "\n".join([own, *came, style()])
 
 
 # -- the head ----------------------------------------------------------------------------------------------------------

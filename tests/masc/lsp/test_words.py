@@ -55,7 +55,9 @@ def taken(reader: Reader, name: str) -> set[str]:
     scope = Scope()
     assert read_value(scope, reader, name, Name(SPAN, "no_such_word")) is None
     message = scope.notes[0].message
-    named = re.findall(r"`(\w+)`", message.partition("not `")[0]) if "takes" in message else []
+    named = re.findall(r"`(\w+)(?:\(.*?\))?`", message.partition("not `")[0]) if "takes" in message else []
+    if name == "objective":  # one of them takes options, and one of these must be said
+        return set(named) - {name}
     named += ["all"] if name == "layers" else []
     return {
         word for word in named if read_value(Scope(), reader, name, Name(SPAN, word)) == word or name == "layers"
