@@ -143,13 +143,13 @@ def sharing(model: Any, attention: str = "sdpa") -> Any:
 @contextmanager
 def loading(model: Any, shape: Shape) -> Iterator[None]:
     """Within it, whatever masc loads is this model: its tensors stay where they are, and are in memory once."""
-    known = base_module.read
+    known = base_module.loaded
 
     def read(folder: Path, *_: Any) -> tuple[Any, Any]:
         return sharing(model, NAME), tokenizer(shape.vocabulary)
 
-    base_module.read = read
+    base_module.loaded = read
     try:
         yield
     finally:
-        base_module.read = known
+        base_module.loaded = known
