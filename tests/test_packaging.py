@@ -50,7 +50,9 @@ def test_every_source_file_is_in_it(wheel: set[str]) -> None:
 
 def test_the_data_is_in_it(wheel: set[str]) -> None:
     assert {"masc/dsl/grammar.lark", "masc/py.typed"} <= wheel
-    parts = {f"masc/backends/diagram/{part}" for part in ("page.html", "page.css", "page.js", "drawing.css")}
+    drawing = ("page.html", "page.css", "page.js", "drawing.css", "palette.css")
+    parts = {f"masc/backends/diagram/{part}" for part in drawing} | {"masc/studies/inspection.css"}
+    parts |= {f"masc/serving/{part}" for part in ("dashboard.css", "dashboard.js")}
     assert parts <= wheel
     explained = {f"masc/dsl/explain/{page.name}" for page in (ROOT / "dsl" / "explain").glob("*.md")}
     assert explained

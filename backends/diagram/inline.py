@@ -51,6 +51,11 @@ def style() -> str:
     return sheet.replace("/* lines of channels */", css_lines())
 
 
+def palette() -> str:
+    """The colours that all pages have, in light and in dark."""
+    return resources.files(__package__).joinpath("palette.css").read_text(encoding="utf-8")
+
+
 def node_key(kind: str, title: str) -> str:
     """What a node stands for: an agent, an activation of one (`solver#2`), an input or an output."""
     return f"{kind} {title}"

@@ -11,7 +11,7 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from masc.backends.diagram.inline import inline, light, style
+from masc.backends.diagram.inline import inline, light, palette, style
 from masc.backends.diagram.layout import fitted, lay_out
 from masc.backends.diagram.panels import panels
 from masc.backends.diagram.sketch import Sketch, Weights, sketch, unrolled
@@ -51,7 +51,7 @@ def page(state: dict[str, Any], drawn: list[str], *, live: bool = False) -> str:
     return Template(_part("page.html")).substitute(
         title=escape(state["name"]),
         policy="; ".join(policy),
-        style=_part("page.css"),
+        style=palette() + _part("page.css"),
         drawing_style=style(),
         drawings="\n".join(f'<div class="sheet">{svg}</div>' for svg in drawn),
         legend="".join(f"<li>{_sample(style)}{escape(style.legend)}</li>" for style in STYLES.values()),

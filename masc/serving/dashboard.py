@@ -17,6 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masc.backends.diagram.inline import palette
 from masc.dsl.render import visible
 from masc.serving.board import Board, server
 from masc.serving.charts import Points, chart
@@ -134,7 +135,7 @@ def page(state: Mapping[str, Any]) -> str:
             f'<html lang="en"><head><meta charset="utf-8"><title>{name}</title>',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f'<meta http-equiv="Content-Security-Policy" content="{policy}">',
-            f"<style>{_part('dashboard.css')}</style></head><body>",
+            f"<style>{palette()}{_part('dashboard.css')}</style></head><body>",
             f'<header><h1 id="name">{name}</h1><span id="status">{escape(state["status"])}</span></header>',
             f'<main id="body">{state["body"]}</main>',
             f"<script>{script}</script></body></html>",

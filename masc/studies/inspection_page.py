@@ -9,7 +9,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from masc.backends.diagram import page as drawing
-from masc.backends.diagram.inline import inline, style
+from masc.backends.diagram.inline import inline, palette, style
 from masc.backends.diagram.layout import fitted, lay_out
 from masc.backends.diagram.sketch import sketch
 from masc.compiler.channels import CHANNELS
@@ -61,7 +61,7 @@ def _sheet() -> str:
         for name, colour in colours
         if colour is not None
     ]
-    return "\n".join([own, *came, style()])
+    return "\n".join([palette(), own, *came, style()])
 
 
 # -- the head ----------------------------------------------------------------------------------------------------------

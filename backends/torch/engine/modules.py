@@ -159,9 +159,10 @@ class Modules(nn.Module):
 
     @property
     def flows(self) -> bool:
-        """Whether the fast engine runs it: caches of all its models have one shape in all layers, and no gate is half
-        open or closed, for that engine knows what is seen and what is not, and nothing between."""
-        return self.wide_open and all(base.even for base in self.models)
+        """Whether the fast engine runs it: caches of all its models have one shape in all layers, no model is in shards
+        (that engine's passes may be recorded, and what gathers weights must not be), and no gate is half open or
+        closed, for it knows what is seen and what is not, and nothing between."""
+        return self.wide_open and all(base.even and not base.sharded for base in self.models)
 
     @property
     def device(self) -> torch.device:

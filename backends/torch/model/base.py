@@ -72,6 +72,7 @@ class Base(nn.Module):
             step_by_torch(self.model.get_decoder())
         self._lora: list[LoraLayer] = []
         self.folded = Folded()
+        self.sharded = False  # whether this process keeps a part of its weights alone
         self._groups: list[list[LoraLayer]] = []
         self._fitted: dict[Fit, Tensor] = {}
 

@@ -73,6 +73,7 @@ def shard(program: Modules, plugin: Any, told: bool = True) -> None:
 
 
 def _shard(base: Base, plugin: Any) -> None:
+    base.sharded = True
     kept = {parameter for name, parameter in base.model.named_parameters() if ".lora_" in name}
     offload = {} if plugin.cpu_offload is None else {"offload_policy": plugin.cpu_offload}
     for block in base.model.get_decoder().layers:
