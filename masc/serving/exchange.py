@@ -78,18 +78,19 @@ class Exchange(Response):
     async def _stream(self, inbox: Inbox, send: Send) -> None:
         while any(choice.finish is None for choice in self.choices):
             found = await inbox.next()
+            events: list[str] = []
             if not self.streaming:  # only now: what fails before anything is said has a status of its own
                 self.streaming = True
                 self.metrics.first.labels(self.served.name).observe(time.monotonic() - self.begun)
                 headers = [*self.raw_headers, *_STREAM]
                 kept = [(name, value) for name, value in headers if name != b"content-length"]
                 await send({"type": "http.response.start", "status": 200, "headers": kept})
-                await _write(send, self.reply.begin(self.choices))
+                events += self.reply.begin(self.choices)
             for place, news in found.items():
                 choice = self.choices[place]
-                piece, tokens = choice.grow(news, self.served.plan.outputs)
+                events += self.reply.piece(choice, *choice.grow(news, self.served.plan.outputs))
                 self._count(choice)
-                await _write(send, self.reply.piece(choice, piece, tokens))
+            await _write(send, events)
         await _write(send, self.reply.end(self.choices), more=False)
 
     def _count(self, choice: Choice) -> None:

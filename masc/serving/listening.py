@@ -9,11 +9,13 @@ from typing import Any
 import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 LOOPBACK = "127.0.0.1"
 IDLE = 10.0
 """Seconds that a connection may take for its request."""
+HEAD = 1 << 16
+"""Bytes of a request before its body, at most."""
 
 
 def bound(host: str, port: int, most: int) -> socket.socket:
@@ -49,12 +51,31 @@ def config(app: ASGIApp, most: int, grace: float, **options: Any) -> uvicorn.Con
     )
 
 
-class Patient(H11Protocol):
-    """A connection that is closed where no whole request comes for a while: uvicorn waits for the first for ever."""
+class Patient(HttpToolsProtocol):
+    """A connection that is closed where no whole request comes for a while, or a head without end: uvicorn waits for
+    the first for ever, and keeps all of it."""
+
+    _head: int | None = 0
+    """Bytes of the head that is being read; None within a body."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.loop.call_later(IDLE, self._tire, None)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head = 0
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._head = None
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._head is not None and not self.transport.is_closing():
+            self._head += len(data)
+            if self._head > HEAD:
+                self.send_400_response("Too large a head")
 
     def _tire(self, before: object) -> None:
         if self.transport.is_closing():

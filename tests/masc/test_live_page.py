@@ -142,6 +142,12 @@ def test_a_second_request_may_not_be_waited_for_either(
     assert raw(address, whole + b"GET / HT").startswith(b"HTTP/1.1 404")
 
 
+def test_a_head_without_end_is_refused(address: tuple[str, int]) -> None:
+    own = f"GET /none HTTP/1.1\r\nHost: 127.0.0.1:{address[1]}\r\n"
+    assert raw(address, f"{own}X: {'x' * 1000}\r\nConnection: close\r\n\r\n".encode()).startswith(b"HTTP/1.1 404")
+    assert raw(address, f"{own}X: {'x' * (listening.HEAD + 1)}".encode()).startswith(b"HTTP/1.1 400")
+
+
 def test_many_connections_take_no_threads_and_the_page_stays(address: tuple[str, int]) -> None:
     get(address).read()
     before = threading.active_count()
