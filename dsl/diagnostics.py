@@ -61,6 +61,10 @@ class MascError(Exception):
         self.diagnostics = tuple(diagnostics)
         super().__init__("\n".join(f"{d.code}: {d.message}" for d in self.diagnostics))
 
+    def __reduce__(self) -> tuple[type[MascError], tuple[tuple[Diagnostic, ...]]]:
+        """How it comes from another process: an exception is made anew of its text, if it does not say otherwise."""
+        return type(self), (self.diagnostics,)
+
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows: what is wrong with the input, not which line of masc found it."""
         return [line for diagnostic in self.diagnostics for line in _lines(diagnostic)]

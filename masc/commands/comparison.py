@@ -17,15 +17,18 @@ from masc.commands.options import (
     Dtype,
     File,
     MaxTokens,
+    Ray,
     Sandbox,
     Seed,
     Temperature,
     TopP,
     Tracker,
     Weights,
+    Workers,
     check_place,
     read_columns,
     read_decoding,
+    read_place,
     read_sets,
     require,
 )
@@ -65,6 +68,8 @@ def compare(
     sandbox: Sandbox = "auto",
     dtype: Dtype = None,
     device: Device = None,
+    ray: Ray = None,
+    workers: Workers = None,
 ) -> None:
     """Hold a team against single agents, text agents and its own ablations, on the same rows."""
     from masc.backends.scoring.registry import scorer_of
@@ -85,10 +90,11 @@ def compare(
     wrong = next((part for part in numbers if not part.isdecimal() or int(part) >= 2**63), None)
     require(None if wrong is None else f"`{wrong}` is not a whole number", "--seeds")
     require(_repeated([str(int(part)) for part in numbers]), "--seeds")
-    decoding = read_decoding(temperature, top_p, max_tokens, None)
-    check_place(dtype, device)
+    decoding, place = read_decoding(temperature, top_p, max_tokens, None), read_place(ray, workers)
+    check_place(dtype, device, place)
     scorer_of(scorer, allow_code_execution=allow_code_execution, sandbox=sandbox)
 
+    from masc.cluster import work
     from masc.studies import comparison, comparison_runs, provenance
     from masc.studies.comparison_report import lines_of, text_table, write_report
 
@@ -109,7 +115,8 @@ def compare(
             "that reads everything is the row pooled-tuned"
         )
     chosen = [int(part) for part in numbers]
-    results = comparison.compare(path, folder, task, rows=names, seeds=chosen, sets=sets, sweep=sweep)
+    doing = None if place is None else work.runs_on(place)
+    results = comparison.compare(path, folder, task, rows=names, seeds=chosen, sets=sets, sweep=sweep, doing=doing)
     lines = lines_of(results)
     read = {"train": comparison_runs.source_of(first, train, "data") if task.train_rows else None}
     read["test"] = comparison_runs.source_of(first, test, "eval_data")

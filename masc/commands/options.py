@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from masc.backends.scoring.sandbox import SANDBOXES
 from masc.compiler.analysis.decoding import Decoding, Engine
 from masc.compiler.ir.plan import Mode
+
+if TYPE_CHECKING:
+    from masc.cluster.connect import Place
 
 File = Annotated[
     Path | None,
@@ -46,6 +49,17 @@ Sandbox = Annotated[str, typer.Option(help=f"In which sandbox it is run: {', '.j
 Batch = Annotated[int, typer.Option(min=1, help="Rows decoded together")]
 EngineOption = Annotated[Engine, typer.Option("--engine", help="fast, or exact: as training computes")]
 
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray", metavar="ADDRESS", help="Work on a Ray cluster: local (made for this), auto (runs here), HOST:PORT"
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="With --ray \\[default: one for each GPU, or for each machine]"),
+]
+
 
 def require(problem: str | None, option: str) -> None:
     """A wrong value of an option is wrong usage."""
@@ -53,13 +67,26 @@ def require(problem: str | None, option: str) -> None:
         raise typer.BadParameter(problem, param_hint=option)
 
 
-def check_place(dtype: str | None, device: str | None) -> None:
+def check_place(dtype: str | None, device: str | None, place: Place | None = None) -> None:
+    """place: where it is computed, if not here."""
     from masc.session import checks
 
     if dtype is not None:
         require(checks.dtype_problem(dtype), "--dtype")
-    if device is not None:
+    if device is not None and place is None:
         require(checks.device_problem(device), "--device")
+
+
+def read_place(address: str | None, workers: int | None) -> Place | None:
+    """The cluster that does the work; None: this process does. E0682 where Ray is not installed."""
+    from masc.cluster.connect import Place, address_problem, check_ray
+
+    if address is None:
+        require("it needs --ray ADDRESS" if workers is not None else None, "--workers")
+        return None
+    require(address_problem(address), "--ray")
+    check_ray()
+    return Place(address, workers)
 
 
 def _once(name: str, given: Collection[str], option: str) -> None:

@@ -21,6 +21,7 @@ from masc.commands.options import (
     EngineOption,
     File,
     MaxTokens,
+    Ray,
     Sandbox,
     Seed,
     Sets,
@@ -28,11 +29,13 @@ from masc.commands.options import (
     TopP,
     Tracker,
     Weights,
+    Workers,
     check_place,
     read_columns,
     read_cuts,
     read_decoding,
     read_inputs,
+    read_place,
     read_sets,
     require,
 )
@@ -67,9 +70,12 @@ def run(
     engine: EngineOption = "fast",
     dtype: Dtype = None,
     device: Device = None,
+    ray: Ray = None,
+    workers: Workers = None,
 ) -> None:
     """Run a team: stream one answer, or answer a file of rows."""
     from masc.backends.torch.data.check import columns_of
+    from masc.cluster import work
     from masc.compiler.artifact import locate
     from masc.compiler.files.sources import row_source
     from masc.session import answers, checks, columns, outputs
@@ -81,8 +87,9 @@ def run(
     require("it needs --data FILE" if data is None and out is not None else None, "--out")
     require("it needs --data FILE" if data is None and named else None, "--column")
     require("it shows one row, that of --input" if data is not None and show else None, "--show")
-    decoding = read_decoding(temperature, top_p, max_tokens, seed)
-    check_place(dtype, device)
+    require("it needs --data FILE" if data is None and ray is not None else None, "--ray")
+    decoding, place = read_decoding(temperature, top_p, max_tokens, seed), read_place(ray, workers)
+    check_place(dtype, device, place)
     if out is not None:
         answers.check_out(out)
         partial = answers.partial_of(out)
@@ -100,8 +107,8 @@ def run(
             answers.show(program, row, decoding)
         return
     rows, read = columns.read_both(row_source(data), columns.reading(found.plan, named, labels=False))
-    program = session.load_program(found, dtype=dtype, device=device)
-    answers.run_rows(program, rows, read, out, batch, decoding, engine)
+    with work.answering(found, place, dtype=dtype, device=device) as team:
+        answers.run_rows(team, rows, read, out, batch, decoding, engine)
 
 
 def eval_(
@@ -139,14 +146,18 @@ def eval_(
     engine: EngineOption = "fast",
     dtype: Dtype = None,
     device: Device = None,
+    ray: Ray = None,
+    workers: Workers = None,
 ) -> None:
     """Score a team on a file of rows or on a public data set."""
     from dataclasses import asdict
 
     from masc.backends.scoring.registry import scorer_of
+    from masc.backends.torch.evaluation.answering import Here
     from masc.backends.torch.evaluation.evaluate import check_repeat
     from masc.backends.torch.evaluation.report import report_rows
     from masc.backends.torch.evaluation.tasks import TASKS
+    from masc.cluster import work
     from masc.compiler.artifact import atomic_write, locate
     from masc.harness import tasks as harness
     from masc.session import checks, outputs
@@ -159,6 +170,7 @@ def eval_(
     if task is not None and harness.is_foreign(task, list(TASKS)):
         given = {"--data": data, "--scorer": scorer, "--column": column, "--temperature": temperature, "--top-p": top_p}
         given |= {"--max-tokens": max_tokens, "--seed": seed, "--repeat": None if repeat == 1 else repeat}
+        require(f"not with --task {task}: lm-evaluation-harness works in one process" if ray else None, "--ray")
         for option, value in given.items():
             why = f"a task of lm-evaluation-harness decides it: not with --task {task}"
             require(why if value is not None and value != [] else None, option)
@@ -182,25 +194,26 @@ def eval_(
     require("it needs a --task of lm-evaluation-harness" if fewshot is not None else None, "--fewshot")
     scorer = scorer or ("exact" if task is None else TASKS[task].scorer)
     require(checks.scorer_problem(scorer, code=True), "--scorer")
-    decoding = read_decoding(temperature, top_p, max_tokens, seed)
-    check_place(dtype, device)
+    decoding, place = read_decoding(temperature, top_p, max_tokens, seed), read_place(ray, workers)
+    check_place(dtype, device, place)
     scorer_of(scorer, allow_code_execution=allow_code_execution, sandbox=sandbox)
     outputs.check_outputs({"--out": out, "--items": items}, locate(file, Path()), {"--data": data}, read_sets(set_))
     found = session.find(file, read_cuts(cut), channel, read_sets(set_), checkpoint, weights)
     check_repeat(found.plan, repeat, decoding)
     named = read_columns(column)
     rows = session.eval_rows_of(found, data, scorer, output, task, named)[:limit]
-    program = session.load_program(found, dtype=dtype, device=device)
-    result, scored = session.evaluate(
-        program, rows, scorer, output, batch, allow_code_execution, sandbox, repeat, decoding, engine
-    )
+    with work.answering(found, place, dtype=dtype, device=device) as team:
+        result, scored = session.evaluate(
+            team, rows, scorer, output, batch, allow_code_execution, sandbox, repeat, decoding, engine
+        )
     if out is not None:  # files first: what cannot be printed is not lost
         where = provenance.of_data(rows, task, session.eval_source(found, data, task), named)
-        about = provenance.of(found, program, data=where, batch=batch)
+        about = provenance.of(found, team, data=where, batch=batch)
         atomic_write(out, json.dumps({**result.json(), "run": about}, indent=1, ensure_ascii=False) + "\n")
     if items is not None:
         atomic_write(items, "".join(json.dumps(asdict(item), ensure_ascii=False) + "\n" for item in scored))
     print(table(report_rows(result)))
     if tracker:
         told |= {"scorer": scorer, "output": result.output, "repeat": repeat}
+        program = team.program if isinstance(team, Here) else None
         tracking.track(found, program, tracker, tracking.numbers_of(result), scored, told)

@@ -18,6 +18,7 @@ from masc.terminal.console import bar, say
 from masc.terminal.finite import finite
 
 if TYPE_CHECKING:
+    from masc.backends.torch.evaluation.answering import Answering
     from masc.backends.torch.program import Program
 
 Row = Mapping[str, Any]
@@ -56,7 +57,7 @@ def check_out(out: Path) -> None:
 
 
 def run_rows(
-    program: Program,
+    answering: Answering,
     rows: Sequence[Row],
     read: Sequence[Row],
     out: Path,
@@ -67,17 +68,16 @@ def run_rows(
     """Answer every row. Answers are appended to `OUT.partial` as they come, so that a stopped run can go on. At the end
     they are written to `out` in the order of the rows; each row keeps all its columns. read: the same rows with columns
     named as the graph names them."""
-    from masc.backends.torch.evaluation.evaluate import say_all
-
-    outputs = program.plan.outputs
+    outputs = answering.plan.outputs
     apart = _apart(rows, outputs)
     for name, other in apart.items():
         say(f"the rows have a column `{name}` too: in {out} it is called `{other}`")
     partial = partial_of(out)
-    done, cut_off = read_partial(partial, run_key(program, rows, read, decoding, engine))
+    done, cut_off = read_partial(partial, run_key(answering, rows, read, decoding, engine))
+    order = answering.order(read, [i for i in range(len(rows)) if i not in done])
     with partial.open("a", encoding="utf-8") as file, bar() as progress:
         task = progress.add_task("run", total=len(rows), completed=len(done))
-        for i, said in say_all(program, read, batch, frozenset(done), decoding=decoding, engine=engine):
+        for i, _, said in answering.said(read, [(i, 0) for i in order], batch, decoding, engine):
             done[i] = {name: said[name].text for name in outputs}
             cut = any(said[name].cut for name in outputs)
             cut_off += cut
@@ -120,34 +120,23 @@ def partial_of(out: Path) -> Path:
 
 
 def run_key(
-    program: Program, rows: Sequence[Row], read: Sequence[Row], decoding: Decoding, engine: Engine = "fast"
+    answering: Answering, rows: Sequence[Row], read: Sequence[Row], decoding: Decoding, engine: Engine = "fast"
 ) -> str:
     """A hash of everything that the answers depend on: the rows and what the graph reads of them, the plan (with
     `--set`, `--cut` and `--channel`), decoding, base models, weights, engine, dtype, device and versions of
     libraries."""
-    digest = hashlib.sha256()
+    numbers = answering.numbers
     known = {
         "rows": [[dict(row) for row in rows], [dict(row) for row in read]],
-        "plan": fingerprint(program.plan, decoding=True),
+        "plan": fingerprint(answering.plan, decoding=True),
         "decoding": asdict(decoding),
         "engine": engine,
-        "models": [[record.name, record.target, record.hash] for record in program.model_records()],
-        "numbers": [*(str(program.base(agent.name).model.dtype) for agent in program.plan.agents), program.device.type],
+        "models": [[record.name, record.target, record.hash] for record in answering.model_records()],
+        "numbers": [*numbers.dtypes, numbers.device.partition(":")[0]],
         "versions": versions(),
+        "weights": answering.digest(),
     }
-    digest.update(json.dumps(known, sort_keys=True, default=str).encode())
-    for name, tensor in program.state_dict(trainable_only=True).items():
-        digest.update(f"{name} {tensor.dtype}\n".encode())
-        digest.update(_bytes(tensor))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Any) -> bytes:
-    import torch
-
-    # As uint8: numpy has no bfloat16.
-    flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return bytes(flat.numpy().tobytes())
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def read_partial(partial: Path, mark: str) -> tuple[dict[int, dict[str, str]], int]:

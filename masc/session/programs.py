@@ -34,13 +34,23 @@ from masc.compiler.language.scorers import runs_code
 from masc.compiler.pipeline import Compilation, Cut, compile_file
 from masc.dsl.diagnostics import MascError, errors, fail
 from masc.session.checks import explained
-from masc.session.weights import check_fit, check_models, checkpoint_of, fresh, load_checkpoint, unfinished
+from masc.session.weights import (
+    check_fit,
+    check_models,
+    checkpoint_of,
+    fresh,
+    load_checkpoint,
+    read_checkpoint,
+    unfinished,
+)
 from masc.terminal.console import bar, report, say
 
 if TYPE_CHECKING:
+    from masc.backends.torch.evaluation.answering import Answering
     from masc.backends.torch.evaluation.evaluate import Item
     from masc.backends.torch.evaluation.report import Report
     from masc.backends.torch.program import Program
+    from masc.backends.torch.training.checkpoints import Checkpoint
 
 
 def compile_source_of(path: Path, sets: Mapping[str, str], cut: Cut = (), channel: Mode = "graph") -> Compilation:
@@ -270,14 +280,29 @@ def open_program(
     return load_program(find(argument, cut, channel, sets, checkpoint, weights), dtype=dtype, device=device)
 
 
-def load_program(found: Found, *, dtype: str | None, device: str | None) -> Program:
-    """The program with the weights of its artifact. E0615 if they were trained on another base model. dtype None: the
-    fastest one on this machine."""
+def trained_of(found: Found) -> Mapping[str, bytes] | Checkpoint | None:
+    """The trained weights that a program is to have, read: the artifact's files, or a checkpoint. None: there are none.
+    Errors of `read_weights`, and E0608."""
+    if found.checkpoint is not None:
+        return read_checkpoint(found.checkpoint)
+    return read_weights(found.artifact) if found.artifact.manifest.trained else None
+
+
+def load_program(
+    found: Found,
+    *,
+    dtype: str | None,
+    device: str | None,
+    trained: Mapping[str, bytes] | Checkpoint | None = None,
+) -> Program:
+    """The program with its trained weights. E0615 if they were trained on another base model. dtype None: the fastest
+    one on this machine. trained: what `trained_of` gave where it read them (None: read now)."""
     from masc.backends.torch.build import build, fast_dtype
     from masc.backends.torch.engine.history import History
+    from masc.backends.torch.training.checkpoints import Checkpoint
 
     compilation, artifact = found.compilation, found.artifact
-    weights = read_weights(artifact) if artifact.manifest.trained and found.checkpoint is None else {}
+    trained = trained_of(found) if trained is None else trained
     dtype = dtype or fast_dtype(device)
     history = History(compilation, altered=found.altered)
     program = build(
@@ -287,13 +312,13 @@ def load_program(found: Found, *, dtype: str | None, device: str | None) -> Prog
         device=device,
         seed=artifact.manifest.seed,
         history=history,
-        begin=not artifact.manifest.trained and found.checkpoint is None,
+        begin=trained is None,
     )
-    if found.checkpoint is not None:
-        load_checkpoint(found.checkpoint, program)
-    elif artifact.manifest.trained:
+    if isinstance(trained, Checkpoint):
+        load_checkpoint(trained, program)
+    elif trained is not None:
         check_models({record.name: record.hash for record in artifact.manifest.models}, artifact.layout.root, program)
-        program.load_weights(weights)
+        program.load_weights(trained)
         root = artifact.layout.root.resolve()
         program.note(dataclasses.replace(history, loaded_from=root, trained_by=artifact.manifest.training))
     elif program.trainable():
@@ -340,7 +365,7 @@ def eval_source(found: Found, data: str | None, task: str | None = None) -> RowS
 
 
 def evaluate(
-    program: Program,
+    program: Program | Answering,
     rows: list[dict[str, Any]],
     scorer: str,
     output: str | None,
@@ -351,7 +376,7 @@ def evaluate(
     decoding: Decoding = AS_WRITTEN,
     engine: Engine = "fast",
 ) -> tuple[Report, list[Item]]:
-    """Score a program on rows, with a progress bar."""
+    """Score a program (or programs on a cluster) on rows, with a progress bar."""
     from masc.backends.torch.evaluation.evaluate import evaluate as run
 
     with bar() as progress:

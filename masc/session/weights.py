@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from masc.terminal.console import say
 
 if TYPE_CHECKING:
     from masc.backends.torch.program import Program
+    from masc.backends.torch.training.checkpoints import Checkpoint
 
 
 def check_fit(artifact: Artifact, plan: Plan, said: list[str]) -> None:
@@ -44,15 +46,22 @@ def checkpoint_of(artifact: Artifact, which: str) -> Path:
     raise fail("E0674", f"`{artifact.layout.root}` has no checkpoint `{which}`", hint=there)
 
 
-def load_checkpoint(path: Path, program: Program) -> None:
-    """Load the weights of a checkpoint into a program. E0608 if it is damaged or does not fit, E0615 if it was trained
-    on another base model."""
-    from masc.backends.torch.training.checkpoints import DamagedError, put_weights, read
+def read_checkpoint(path: Path) -> Checkpoint:
+    """A checkpoint, as far as it is needed to run. E0608 if it is damaged."""
+    from masc.backends.torch.training.checkpoints import DamagedError, read
 
     try:
-        found = read(path)
+        return replace(read(path), moments={})
     except DamagedError as error:
         raise fail("E0608", f"the checkpoint `{path}` is damaged: {error}", hint="take another one") from None
+
+
+def load_checkpoint(found: Checkpoint, program: Program) -> None:
+    """Load the weights of a checkpoint into a program. E0608 if it does not fit, E0615 if it was trained on another
+    base model."""
+    from masc.backends.torch.training.checkpoints import put_weights
+
+    path = found.path
     belongs = found.state.get("belongs")
     models = belongs.get("models") if isinstance(belongs, dict) else None
     if not isinstance(models, dict):

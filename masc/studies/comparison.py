@@ -25,7 +25,6 @@ from masc.studies.comparison_runs import (
     label_of,
     plan_of,
     runs,
-    title_of,
     voters,
     weights_key,
 )
@@ -64,6 +63,10 @@ class Result:
     """Answers to a row, of which the one counts that most of them give."""
 
 
+Doing = Callable[[Sequence[Run], Path, Task], list[Result]]
+"""How runs are done: given all of them, the folder and what they share, their results in order."""
+
+
 def compare(
     path: Path,
     out: Path,
@@ -74,28 +77,29 @@ def compare(
     sets: Mapping[str, str] | None = None,
     sweep: Mapping[str, Sequence[str]] | None = None,
     listen: Callable[[dict[str, Any]], None] | None = None,
+    doing: Doing | None = None,
 ) -> list[Result]:
     """Run every row of the table that has not been run yet. Returns all results in the order of the table.
 
     rows: names out of ROWS (None: all but those that `comparison_runs.idle` leaves out). sweep: the values of each
-    param or train entry; every combination is run. listen: called with the metrics of each training step. Raises the
-    errors of compiling, of reading data and of training.
+    param or train entry; every combination is run. listen: called with the metrics of each training step. doing: how
+    runs are done (None: here, one after the other). Raises the errors of compiling, of reading data and of training.
     """
     check_table_folder(out, path)
-    results = []
-    for run in runs(path, task, rows, seeds, sets or {}, sweep or {}):
-        results.append(_result(run, out, task, listen))
-    return results
+    every = runs(path, task, rows, seeds, sets or {}, sweep or {})
+    if doing is not None:
+        return doing(list(every), out, task)
+    return [result_of(run, out, task, listen) for run in every]
 
 
 # -- one run ---------------------------------------------------------------------------------------------------------
 
 
-def _result(run: Run, out: Path, task: Task, listen: Callable[[dict[str, Any]], None] | None) -> Result:
+def result_of(run: Run, out: Path, task: Task, listen: Callable[[dict[str, Any]], None] | None) -> Result:
     """The result of a run: read if it exists, else computed and written."""
     folder = out / "runs" / f"{run.weights}-{weights_key(run, task)[:12]}"
     file = folder / f"result-{answers_key(run, task)[:12]}.json"
-    title = f"{title_of(run.row, run.values)} seed={run.seed}"
+    title = run.name
     if file.exists():
         say(f"{title}: done before")
         known = json.loads(file.read_text(encoding="utf-8"))

@@ -106,6 +106,11 @@ class Run:
         return ROWS[self.row][1]
 
     @property
+    def name(self) -> str:
+        """What it is called in what is told of it."""
+        return f"{title_of(self.row, self.values)} seed={self.seed}"
+
+    @property
     def weights(self) -> str:
         """The row whose weights it has."""
         return SAME.get(self.row, self.row)

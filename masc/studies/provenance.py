@@ -17,14 +17,19 @@ from masc.compiler.forms.essence import fingerprint
 from masc.version import __version__
 
 if TYPE_CHECKING:
+    from masc.backends.torch.evaluation.answering import Answering
     from masc.backends.torch.program import Program
     from masc.compiler.pipeline import Compilation
     from masc.session.programs import Found
     from masc.studies.comparison_runs import Task
 
 
-def of(found: Found, program: Program, *, data: Mapping[str, Any], batch: int) -> dict[str, Any]:
+def of(found: Found, program: Program | Answering, *, data: Mapping[str, Any], batch: int) -> dict[str, Any]:
     """Everything that decides a program's answers, but for decoding, which the report holds. data: from `of_data`."""
+    from masc.backends.torch.evaluation.answering import answering_of
+
+    answering = answering_of(program)
+    numbers = answering.numbers
     return {
         "time": now(),
         "versions": {"masc": __version__, **dict(versions())},
@@ -32,7 +37,8 @@ def of(found: Found, program: Program, *, data: Mapping[str, Any], batch: int) -
         "artifact": str(found.artifact.layout.root),
         "weights": weights_of(found),
         "models": [
-            {"name": record.name, "target": record.target, "sha256": record.hash} for record in program.model_records()
+            {"name": record.name, "target": record.target, "sha256": record.hash}
+            for record in answering.model_records()
         ],
         "plan": fingerprint(found.plan, decoding=True),
         "set": dict(found.compilation.set),
@@ -40,8 +46,8 @@ def of(found: Found, program: Program, *, data: Mapping[str, Any], batch: int) -
         "cut": [":".join(pair) for pair in found.cut],
         "data": data,
         "batch": batch,
-        "dtype": str(program.base(program.plan.agents[0].name).model.dtype).removeprefix("torch."),
-        "device": str(program.device),
+        "dtype": numbers.dtypes[0].removeprefix("torch."),
+        "device": numbers.device,
     }
 
 

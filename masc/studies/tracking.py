@@ -20,14 +20,14 @@ COLUMNS = ("row", "said", "gold", "score")
 
 def track(
     found: Found,
-    program: Program,
+    program: Program | None,
     names: Sequence[str],
     numbers: Mapping[str, float],
     items: Sequence[Item],
     about: Mapping[str, Any],
 ) -> None:
     """Send numbers, at the step that the weights have seen, and a table of answers to trackers. about: what the run is
-    told of."""
+    told of. program: None where it ran elsewhere."""
     from masc.backends.torch.training.trackers import Trackers
 
     with Trackers(names, found.artifact.layout.root, about, program) as tracked:

@@ -17,6 +17,16 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
+_elsewhere: Callable[[str], None] | None = None
+
+
+def hand_on(to: Callable[[str], None]) -> None:
+    """From now on this process hands on what it has to tell, and draws no bars: it works for a command that runs in
+    another one (`masc.cluster`)."""
+    global _elsewhere
+    _elsewhere = to
+
+
 def _first() -> bool:
     """Whether this is the first of the processes that run the command together (`torchrun`): one of them tells."""
     return os.environ.get("RANK", "0") == "0"
@@ -36,6 +46,8 @@ def report(diagnostics: Iterable[Diagnostic], form: str = "text") -> None:
 
     if form == "json":
         print_content(json.dumps(to_json(found), indent=2, ensure_ascii=False) + "\n")
+    elif found and _elsewhere is not None:
+        _elsewhere(render(found))
     elif found:
         print(render(found, color=wants_color(sys.stderr)), file=sys.stderr)
 
@@ -43,6 +55,9 @@ def report(diagnostics: Iterable[Diagnostic], form: str = "text") -> None:
 def say(text: str) -> None:
     """Tell lines on standard error. What they name, such as a file, cannot control the terminal."""
     if not _first():
+        return
+    if _elsewhere is not None:
+        _elsewhere(text)
         return
     from masc.dsl.render import visible
 
@@ -70,7 +85,7 @@ def bar(*extra: str) -> Progress:
         from masc.terminal.notebook import NotebookProgress
 
         return NotebookProgress(*columns)
-    return Progress(*columns, console=console)
+    return Progress(*columns, console=console, disable=_elsewhere is not None)
 
 
 @contextmanager

@@ -133,9 +133,9 @@ def test_python_is_warned(tiny: Path, run: Path) -> None:
 
 @pytest.mark.parametrize("belongs", ["x", None, {}, {"models": []}], ids=str)
 def test_weights_of_a_checkpoint_that_belongs_to_nothing_are_not_taken(belongs: Any, tiny: Path, run: Path) -> None:
-    from masc.session.weights import load_checkpoint
+    from masc.session.weights import load_checkpoint, read_checkpoint
 
     edited(belongs=belongs)(run / LAST)
     sign(run / LAST)
     with pytest.raises(MascError, match=r"E0608.*which base models"):
-        load_checkpoint(run / LAST, make_program(TEXT, tiny))
+        load_checkpoint(read_checkpoint(run / LAST), make_program(TEXT, tiny))

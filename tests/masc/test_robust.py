@@ -164,9 +164,9 @@ RUN = ("run", "--data", "test.jsonl", "--device", "cpu", "--dtype", "float32")
 
 def interrupted(masc: Command, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Run into `out.jsonl`, stopped after so many answers."""
-    from masc.backends.torch.evaluation import evaluate
+    from masc.backends.torch.evaluation.answering import Here
 
-    whole = evaluate.say_all
+    whole = Here.said
 
     def stopped(*arguments: object, **options: object) -> object:
         for i, answer in enumerate(whole(*arguments, **options)):  # type: ignore[arg-type]
@@ -175,7 +175,7 @@ def interrupted(masc: Command, monkeypatch: pytest.MonkeyPatch, after: int) -> N
             yield answer
 
     with monkeypatch.context() as patched:
-        patched.setattr(evaluate, "say_all", stopped)
+        patched.setattr(Here, "said", stopped)
         assert masc(*RUN, "--out", "out.jsonl", "--batch", 1).code == 130
 
 

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-
 from masc.backends.scoring.code_text import has_tests
 from masc.backends.scoring.registry import Function, Scorer, declared, scorer_of
 from masc.backends.torch.data.check import answer_columns
@@ -16,9 +14,10 @@ from masc.backends.torch.data.rows import rows_of
 from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.outputs import Said
 from masc.backends.torch.engine.probe import Probe
+from masc.backends.torch.evaluation.answering import Answering, Here, Loss, answering_of, batches, losses_of
 from masc.backends.torch.evaluation.repeats import interval, majority, pass_at, sizes
 from masc.backends.torch.evaluation.report import Report
-from masc.backends.torch.model.prompts import prompt_ids, value
+from masc.backends.torch.model.prompts import value
 from masc.backends.torch.program import Program
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding, Engine, decodings_json, samples_anything
 from masc.compiler.ir.plan import Plan
@@ -26,22 +25,6 @@ from masc.compiler.language.bounds import Bounds
 from masc.dsl.diagnostics import did_you_mean, fail
 
 _COUNT = Bounds(1, 1 << 62, whole=True)
-
-
-def batches(program: Program, rows: Sequence[Row], indices: Sequence[int], size: int) -> list[list[int]]:
-    """Row numbers (out of `indices`) in batches of rows of about equal length, longest first: what does not fit in
-    memory shows at once. Length is that of all agents' prompts together."""
-    inputs = program.plan.inputs
-    lengths = {
-        i: sum(len(prompt_ids(program.base(agent.name), agent, rows[i], i, inputs)) for agent in program.plan.agents)
-        for i in indices
-    }
-    ordered = sorted(indices, key=lambda i: (-lengths[i], i))
-    found = [ordered[at : at + size] for at in range(0, len(ordered), size)]
-    if len(found) > 1 and len(found[-1]) == 1 and size > 1:  # a probe swaps within a batch: nobody stands alone
-        last = [*found.pop(-2), *found.pop()]
-        found += [last] if size == 2 else [last[:-2], last[-2:]]
-    return found
 
 
 def say_all(
@@ -57,51 +40,12 @@ def say_all(
     through: longest first, batch by batch where the exact engine runs them."""
     whole = batches(program, rows, [i for i in range(len(rows)) if i not in skip], size)
     if engine == "fast" and probe is None:
-        for i, _, said in _said(program, rows, [(i, 0) for batch in whole for i in batch], size, decoding, engine):
-            yield i, said
+        drawn = [(i, 0) for batch in whole for i in batch]
+        yield from ((i, said) for i, _, said in Here(program).said(rows, drawn, size, decoding, engine))
         return
     for batch in whole:
         said_by_row = program.say([rows[i] for i in batch], batch, probe, decoding, cuts=True, engine=engine)
         yield from zip(batch, said_by_row, strict=True)
-
-
-def say_samples(
-    program: Program,
-    rows: Sequence[Row],
-    size: int,
-    samples: int,
-    decoding: Decoding = AS_WRITTEN,
-    engine: Engine = "fast",
-) -> Iterator[tuple[int, int, dict[str, Said]]]:
-    """Decode every row `samples` times, `size` answers at once; yields (row number, sample, what was said by output).
-    What is drawn depends on nothing but row and sample."""
-    whole = [i for batch in batches(program, rows, range(len(rows)), 1) for i in batch]
-    drawn = [(i, sample) for i in whole for sample in range(samples)]
-    return _said(program, rows, drawn, size, decoding, engine)
-
-
-def _said(
-    program: Program,
-    rows: Sequence[Row],
-    drawn: Sequence[tuple[int, int]],
-    size: int,
-    decoding: Decoding,
-    engine: Engine,
-) -> Iterator[tuple[int, int, dict[str, Said]]]:
-    """Answers of some (row, sample)."""
-    if engine == "fast":
-        indices, numbers = [i for i, _ in drawn], [sample for _, sample in drawn]
-        for at, said in program.say_each([rows[i] for i in indices], size, indices, decoding, numbers, cuts=True):
-            yield (*drawn[at], said)
-        return
-    for first in range(0, len(drawn), size):
-        part = drawn[first : first + size]
-        indices, numbers = [i for i, _ in part], [sample for _, sample in part]
-        found = program.say(
-            [rows[i] for i in indices], indices, decoding=decoding, samples=numbers, cuts=True, engine=engine
-        )
-        for (i, sample), said in zip(part, found, strict=True):
-            yield i, sample, said
 
 
 @dataclass(frozen=True)
@@ -119,9 +63,8 @@ class Item:
     cut_off: bool = False
 
 
-@torch.no_grad()
 def evaluate(
-    program: Program,
+    program: Program | Answering,
     rows: Sequence[Row],
     scorer: str | Function = "exact",
     *,
@@ -136,15 +79,15 @@ def evaluate(
 ) -> tuple[Report, list[Item]]:
     """Decode and score rows.
 
-    scorer: the name of one, or a function of (said, gold, row) that gives a bool or a share from 0 to 1. output: which
-    output is scored (default: the first). repeat: answers to each row, sampled: which one it is decides what is drawn,
-    not who shares its batch. decoding: of the outputs, where it is not the graph's. allow_code_execution: leave for the
-    scorer `code` to run what the model wrote; sandbox: behind which walls: auto, bwrap, docker, podman or none. engine:
-    `fast`, which keeps `batch` rows on their way at any time, or `exact`, as training computes, batch by batch. tick:
-    called with the number of answers done since the last call. Errors: E0605 no rows; E0611 an unknown scorer or
-    output, or code without leave; E0660 no walls to run it behind; E0661 a function that cannot score; E0670 several
-    answers where nothing is sampled; those of rows, which name them by their number in `rows`; E0701
-    logits that are not numbers. ValueError and TypeError for arguments that are none.
+    program: or programs on a cluster. scorer: the name of one, or a function of (said, gold, row) that gives a bool or
+    a share from 0 to 1. output: which output is scored (default: the first). repeat: answers to each row, sampled:
+    which one it is decides what is drawn, not who shares its batch. decoding: of the outputs, where it is not the
+    graph's. allow_code_execution: leave for the scorer `code` to run what the model wrote; sandbox: behind which walls:
+    auto, bwrap, docker, podman or none. engine: `fast`, which keeps `batch` rows on their way at any time, or `exact`,
+    as training computes, batch by batch. tick: called with the number of answers done since the last call. Errors:
+    E0605 no rows; E0611 an unknown scorer or output, or code without leave; E0660 no walls to run it behind; E0661 a
+    function that cannot score; E0670 several answers where nothing is sampled; those of rows, which name them by their
+    number in `rows`; E0701 logits that are not numbers. ValueError and TypeError for arguments that are none.
     """
     for name, number in (("batch", batch), ("repeat", repeat)):
         at_least_one(name, number)
@@ -152,9 +95,11 @@ def evaluate(
     if not rows:
         raise fail("E0605", "there are no rows to evaluate")
     how = scorer_of(scorer, allow_code_execution=allow_code_execution, sandbox=sandbox)
-    check_repeat(program.plan, repeat, decoding)
-    output = output or program.plan.outputs[0]
-    answers = answer_columns(program.plan)
+    answering = answering_of(program)
+    plan = answering.plan
+    check_repeat(plan, repeat, decoding)
+    output = output or plan.outputs[0]
+    answers = answer_columns(plan)
     if output not in answers:
         raise fail("E0611", f"the graph has no output `{output}`", hint=did_you_mean(output, list(answers)))
     column = answers[output][1]
@@ -163,15 +108,18 @@ def evaluate(
             hint = "the columns of HumanEval (`test`) and MBPP (`test_list`) work as they are"
             raise fail("E0604", f"row {i + 1} has no column `test`, which the code scorer runs", hint=hint)
     gold = [value(row, column, i) if not how.runs_code or column in row else "" for i, row in enumerate(rows)]
-    program.eval()
+    if isinstance(program, Program):
+        program.eval()
     # First, since it is quick and says at once which rows are too long.
-    needed = {answers[name][1] for name in program.plan.outputs}
+    needed = {answers[name][1] for name in plan.outputs}
     all_gold = all(label in row for row in rows for label in needed)
-    gold_perplexity = _gold_perplexity(program, rows, batch, output, engine) if all_gold else math.nan
+    losses = answering.losses(rows, batch, [output], engine) if all_gold else []
+    gold_perplexity = _perplexity(sum(loss for loss, _ in losses), sum(count for _, count in losses))
     began = time.perf_counter()
     items: dict[tuple[int, int], Item] = {}
     logprob, scored, tokens = 0.0, 0, 0
-    for i, sample, said in say_samples(program, rows, batch, repeat, decoding, engine):
+    drawn = [(i, sample) for i in answering.order(rows, range(len(rows))) for sample in range(repeat)]
+    for i, sample, said in answering.said(rows, drawn, batch, decoding, engine):
         one = said[output]
         share = how.score(one.text, gold[i], rows[i])
         items[i, sample] = Item(i, one.text, gold[i], share == 1.0, share, sample, one.cut)
@@ -184,7 +132,7 @@ def evaluate(
     rights = [sum(item.correct for item in found) for found in by_row]
     points = [sum(item.score for item in found) / repeat for found in by_row]
     low, high = interval(points, repeat)
-    thinking = sum(turn.think.steps for turn in program.plan.turns if turn.think is not None)
+    thinking = sum(turn.think.steps for turn in plan.turns if turn.think is not None)
     report = Report(
         items=len(rows),
         correct=sum(rights),
@@ -202,9 +150,9 @@ def evaluate(
         repeat=repeat,
         pass_at={k: _mean([pass_at(n, repeat, k) for n in rights]) for k in sizes(repeat)} if repeat > 1 else {},
         majority=_mean([_majority(how, found) for found in by_row]) if repeat > 1 and not how.runs_code else None,
-        decoding=decodings_json(program.plan, decoding),
-        dtype=program.base(program.plan.agents[0].name).held,
-        device=str(program.device),
+        decoding=decodings_json(plan, decoding),
+        dtype=answering.numbers.held,
+        device=answering.numbers.device,
         engine=engine,
     )
     return report, [item for found in by_row for item in found]
@@ -237,27 +185,13 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-@torch.no_grad()
 def answer_losses(
     program: Program, rows: Sequence[Row], size: int, outputs: Sequence[str], probe: Probe | None = None
-) -> list[tuple[float, int]]:
+) -> list[Loss]:
     """For each row the negative log-likelihood (nats) of the gold answers of some outputs, teacher forced, summed over
     their tokens, and how many those are; ends of turn included."""
-    found: list[tuple[float, int]] = [(0.0, 0)] * len(rows)
-    for batch in batches(program, rows, range(len(rows)), size):
-        out = program([rows[i] for i in batch], indices=batch, texts=False, probe=probe)
-        scored = [out.outputs[name] for name in outputs]
-        losses = torch.stack([one.losses.double().sum(1) for one in scored]).sum(0)
-        counts = torch.stack([(one.labels != -100).sum(1) for one in scored]).sum(0)
-        for i, loss, count in zip(batch, losses.tolist(), counts.tolist(), strict=True):
-            found[i] = (loss, count)
-    return found
-
-
-def _gold_perplexity(program: Program, rows: Sequence[Row], size: int, output: str, engine: Engine) -> float:
-    with program.holding(quick=engine == "fast"):
-        losses = answer_losses(program, rows, size, [output])
-    return _perplexity(sum(loss for loss, _ in losses), sum(count for _, count in losses))
+    found = losses_of(program, rows, range(len(rows)), size, outputs, probe)
+    return [found[i] for i in range(len(rows))]
 
 
 def _perplexity(loss: float, tokens: int) -> float:

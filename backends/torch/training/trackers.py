@@ -42,14 +42,16 @@ def _named(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 class Trackers:
     """A context in which metrics can be logged; it closes what it has opened, whatever happens."""
 
-    def __init__(self, names: Sequence[str], folder: Path | None, config: Mapping[str, Any], program: Program) -> None:
+    def __init__(
+        self, names: Sequence[str], folder: Path | None, config: Mapping[str, Any], program: Program | None
+    ) -> None:
         self._program = program
         self._accelerator: Accelerator | None = None
         if names:
             from accelerate import Accelerator
 
             self._accelerator = Accelerator(
-                cpu=program.device.type == "cpu",
+                cpu=program is None or program.device.type == "cpu",
                 log_with=list(names),
                 project_dir=None if folder is None else str(folder),
             )
@@ -88,7 +90,7 @@ class Trackers:
     def draw(self, step: int, name: str = "graph", weights: Weights | None = None) -> None:
         """Send the picture of the program's graph, with what its edges carry if it is known, to those trackers that
         take pictures."""
-        made = self._program.history.compilation
+        made = None if self._program is None else self._program.history.compilation
         if self._accelerator is None or made is None or made.graph is None:
             return
         import numpy as np
