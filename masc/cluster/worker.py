@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from masc.compiler.analysis.decoding import Decoding, Engine
     from masc.compiler.artifact import ModelRecord
     from masc.session.programs import Found
-    from masc.studies.comparison import Result, Run, Task
+    from masc.studies.comparison import Result
+    from masc.studies.comparison_runs import Run, Task
 
 Row = Mapping[str, Any]
 News = tuple[None, str]

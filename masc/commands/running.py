@@ -215,5 +215,5 @@ def eval_(
     print(table(report_rows(result)))
     if tracker:
         told |= {"scorer": scorer, "output": result.output, "repeat": repeat}
-        program = team.program if isinstance(team, Here) else None
-        tracking.track(found, program, tracker, tracking.numbers_of(result), scored, told)
+        own = team.program if isinstance(team, Here) else None
+        tracking.track(found, own, tracker, tracking.numbers_of(result), scored, told)

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from masc.dsl.diagnostics import Diagnostic
@@ -17,14 +18,13 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-_elsewhere: Callable[[str], None] | None = None
+_ELSEWHERE: ContextVar[Callable[[str], None] | None] = ContextVar("elsewhere", default=None)
 
 
 def hand_on(to: Callable[[str], None]) -> None:
-    """From now on this process hands on what it has to tell, and draws no bars: it works for a command that runs in
-    another one (`masc.cluster`)."""
-    global _elsewhere
-    _elsewhere = to
+    """From now on this thread hands on what it has to tell, and draws no bars: it works for a command that runs in
+    another process (`masc.cluster`)."""
+    _ELSEWHERE.set(to)
 
 
 def _first() -> bool:
@@ -46,8 +46,8 @@ def report(diagnostics: Iterable[Diagnostic], form: str = "text") -> None:
 
     if form == "json":
         print_content(json.dumps(to_json(found), indent=2, ensure_ascii=False) + "\n")
-    elif found and _elsewhere is not None:
-        _elsewhere(render(found))
+    elif found and (elsewhere := _ELSEWHERE.get()) is not None:
+        elsewhere(render(found))
     elif found:
         print(render(found, color=wants_color(sys.stderr)), file=sys.stderr)
 
@@ -56,8 +56,8 @@ def say(text: str) -> None:
     """Tell lines on standard error. What they name, such as a file, cannot control the terminal."""
     if not _first():
         return
-    if _elsewhere is not None:
-        _elsewhere(text)
+    if (elsewhere := _ELSEWHERE.get()) is not None:
+        elsewhere(text)
         return
     from masc.dsl.render import visible
 
@@ -85,7 +85,7 @@ def bar(*extra: str) -> Progress:
         from masc.terminal.notebook import NotebookProgress
 
         return NotebookProgress(*columns)
-    return Progress(*columns, console=console, disable=_elsewhere is not None)
+    return Progress(*columns, console=console, disable=_ELSEWHERE.get() is not None)
 
 
 @contextmanager

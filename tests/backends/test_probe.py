@@ -11,7 +11,8 @@ import torch
 
 from graphs import GRAPHS
 from masc.backends.torch.engine.probe import Probe
-from masc.backends.torch.evaluation.evaluate import answer_losses, batches
+from masc.backends.torch.evaluation.answering import batches
+from masc.backends.torch.evaluation.evaluate import answer_losses
 from masc.backends.torch.model.attention import Watch, watching
 from masc.backends.torch.probing.audit import audit, thirds
 from masc.backends.torch.training.train import train

@@ -39,6 +39,7 @@ ROOMS = {
         "session",
         "training",
         "studies",
+        "cluster",
         "harness",
         "serving",
         "api",

@@ -25,7 +25,6 @@ from masc.dsl.diagnostics import MascError
 from masc.session import answers
 from masc.session import programs as session
 from masc.studies import comparison
-from masc.terminal import console
 
 
 @pytest.fixture(scope="module")
@@ -151,9 +150,7 @@ def test_runs_of_a_comparison_as_a_worker_does_them(
     names, asked = ["single-tuned", "team", "majority"], task(team)
     monkeypatch.setattr(comparison, "_evaluate", lambda *_: ({"accuracy": 0.5, "seconds": 0.0}, [0.5], None))
     runs = list(all_runs(team, names).values())
-    with monkeypatch.context() as patched:
-        patched.setattr(console, "_elsewhere", None)
-        results = work.runs_on(Place("auto"))(runs, Path("out"), asked)
+    results = work.runs_on(Place("auto"))(runs, Path("out"), asked)
     assert [result.row for result in results] == names
     assert results[0].folder == results[2].folder
     assert any("team seed=0: step 3 of 3: loss" in line for line in told)
