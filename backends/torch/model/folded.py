@@ -141,7 +141,8 @@ def _numbers(layers: Sequence[LoraLayer], adapter: str) -> tuple[float, ...]:
 class Grouped:
     """The adapters of several agents, each for rows of its own in one batch: for every layer all A's one below the
     other, [R, in], and all B's side by side, [out, R], scaled; y = W x + ((x A') * sel) B', where sel, [n, 1, R], is 1
-    at the columns of a row's own adapter. In the dtype of the base; not for DoRA, which changes W x as well."""
+    at the columns of a row's own adapter. In the dtype of the base; not for DoRA, which changes W x as well. Layers
+    read positions row by row, [n, T, in], or as a mixture's do (routers, shared experts) all in one row, [n T, in]."""
 
     def __init__(self, layers: Sequence[LoraLayer], adapters: Sequence[str], dtype: torch.dtype) -> None:
         self._ranks: dict[tuple[tuple[str, int], ...], Tensor] = {}
@@ -174,4 +175,7 @@ class Grouped:
 
     def _compute(self, base: Any, ranks: tuple[tuple[str, int], ...], down: Tensor, up: Tensor, x: Tensor) -> Tensor:
         own: Tensor = base(x)
-        return own + functional.linear(functional.linear(x, down) * self._ranks[ranks], up)
+        low, chosen = functional.linear(x, down), self._ranks[ranks]
+        if low.dim() == 2:
+            low = low.unflatten(0, (len(chosen), -1))
+        return own + functional.linear(low * chosen, up).view_as(own)
