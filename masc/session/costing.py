@@ -14,6 +14,7 @@ from masc.compiler.cost.cost import Cost, Links, Measured, Side, Team, fit, side
 from masc.compiler.files.sources import row_source
 from masc.compiler.ir.plan import Plan, agent_of
 from masc.compiler.language.objectives import Grpo
+from masc.compiler.models.families import FAMILIES
 from masc.compiler.models.locate import locate_model
 from masc.compiler.pipeline import Compilation
 from masc.dsl.diagnostics import MascError, fail
@@ -45,7 +46,7 @@ def cost(
     name is `source`; prompt: tokens of an input that rows do not hold; batch: None: 16 rows run together, as many are
     trained on as the file says; dtype: None: the file's, else bfloat16; cards: what it is held against.
 
-    Errors: E0558 where a model is not on disk.
+    Errors: E0558 where a model is not on disk, or of a type that is not counted.
     """
     plan = compilation.require()
     measured = measure(compilation, rows, prompt, dtype)
@@ -77,7 +78,7 @@ class Each:
 
 def cost_of(plan: Plan, compilation: Compilation, rows: Sequence[Row]) -> Each | None:
     """What it costs to answer a row of the data by a plan that was made of a compilation's graph, answers as long as
-    `max_tokens` allows. None where a model is not on disk."""
+    `max_tokens` allows. None where that is not known (E0558)."""
     try:
         team = Team(plan, _sizes(compilation), _links(compilation), plan.train.dtype or "bfloat16")
     except MascError:
@@ -132,9 +133,11 @@ def _sizes(compilation: Compilation) -> dict[str, Anatomy]:
         location = locate_model(model.target, compilation.base, model.loading.revision)
         folder = None if location is None else location.folder
         facts = compilation.facts.get(model.name)
-        sizes = None if folder is None or facts is None else anatomy(folder, facts)
+        if folder is None or facts is None:
+            raise _absent(model.target, location is not None and location.kind == "hub")
+        sizes = anatomy(folder, facts)
         if sizes is None:
-            raise _unknown(model.target, location is not None and location.kind == "hub")
+            raise _uncounted(model.target, facts.model_type)
         found[model.name] = sizes
     return found
 
@@ -149,7 +152,17 @@ def _folders(compilation: Compilation) -> dict[str, Path | None]:
     return found
 
 
-def _unknown(target: str, hub: bool) -> Exception:
+def _uncounted(target: str, kind: str) -> MascError:
+    family = FAMILIES.get(kind)
+    if family is not None and family.seven:
+        return fail("E0558", f"nothing is known of the sizes of `{target}`: its config.json does not tell them")
+    special = "" if family is None or not family.special else f" ({family.special})"
+    message = f"what `{target}` costs is not counted: it is of the type `{kind}`{special}"
+    hint = "counted are types with attention and the seven projections of llama; `masc train --profile` measures a step"
+    return fail("E0558", message, hint=hint)
+
+
+def _absent(target: str, hub: bool) -> MascError:
     message = f"nothing is known of the sizes of `{target}`: it is not on disk"
     hint = f"`masc models fetch {target}` fetches it"
     if hub:

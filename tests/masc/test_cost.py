@@ -79,6 +79,14 @@ def test_a_model_that_is_not_there_is_told(masc: Command, folder: Path) -> None:
     assert "hf download no-one/has-this" in done.err
 
 
+def test_a_type_that_is_not_counted_is_told(masc: Command, folder: Path) -> None:
+    config = folder / "tiny/config.json"
+    config.write_text(config.read_text().replace('"model_type": "llama"', '"model_type": "mixtral"'))
+    done = masc("cost")
+    assert done.code == 1
+    assert "is not counted: it is of the type `mixtral` (experts, packed in one tensor)" in done.err
+
+
 def test_data_that_is_not_there_is_told(masc: Command, folder: Path) -> None:
     assert "E0601" in masc("cost", "--data", "nowhere.jsonl").err
 
