@@ -128,7 +128,7 @@ def start(team: Team, folder: Path, seed: int) -> Path:
         tell(metrics)
 
     def evaluate(program: Any) -> dict[str, Any]:
-        if at[0] < team.closed:  # the channel is still open
+        if at[0] < team.closed // 4:  # scored with the channel closed, however far training has it open
             return {}
         found = score(program, team.watched)
         print(f"seed {seed}, start, step {at[0]}: {found:.1%}", flush=True)

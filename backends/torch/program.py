@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from copy import deepcopy
 from dataclasses import replace
+from itertools import islice
+from math import gcd
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack, overload
 
@@ -30,6 +32,7 @@ from masc.backends.torch.init_from import Taken, init_from
 from masc.backends.torch.model import adapters, applying
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import answer_ids, value
+from masc.backends.torch.model.repeating import repeated, runs
 from masc.backends.torch.model.segments import Opening
 from masc.backends.torch.model.stored import file_of, pack, unpack
 from masc.backends.torch.shown import drawing_of, html_of
@@ -73,11 +76,13 @@ class Program(Modules):
         probe: Probe | None = None,
         step: int | None = None,
         answers: Mapping[str, Tokens] | None = None,
+        group: int = 1,
     ) -> Output:
         """Teacher-forced pass over rows. Every loss column must be there (E0604).
 
         answers: by output (by activation: what agents tell each other) the token ids of each row's answer; they alone
-        are scored, and no column is read. See `score`.
+        are scored, and no column is read. See `score`. group: so many answers to each row, one after the other, which
+        are scored from one pass over what comes before them; of what agents tell each other also one to each row.
 
         step: of training, from 0, in a loop of one's own: channels with `open = N` are as far open as they are then,
         for the rows that the trainer would draw were these its batch. Without it they are as they are in the end
@@ -90,21 +95,26 @@ class Program(Modules):
         """
         rows = rows_of(rows, "rows")
         if answers is not None:
-            check_given(self.plan, answers, len(rows), lambda agent: self.base(agent).rows)
+            check_given(self.plan, answers, len(rows), group, lambda agent: self.base(agent).rows)
+        if group > 1 and (answers is None or step is not None or opening is not None or probe is not None):
+            raise ValueError("several answers to each row are scored as they were decoded: give `answers` alone")
         if answers is None or step is not None:  # what is scored as it was decoded has its channels closed: no W0310
             opening = self._opened(opening, step, len(rows))
-        return self._forward(rows, opening, recompute, indices, texts, probe, answers=answers)[0]
+        return self._forward(rows, opening, recompute, indices, texts, probe, answers=answers, group=group)[0]
 
-    def score(self, rows: Sequence[Row], token_ids: Tokens | Mapping[str, Tokens], output: str | None = None) -> Tensor:
+    def score(
+        self, rows: Sequence[Row], token_ids: Tokens | Mapping[str, Tokens], output: str | None = None, group: int = 1
+    ) -> Tensor:
         """The log-probabilities of given tokens as the answers to rows: float32 [B, A], natural log, 0 where padded,
         differentiable. No column is read. token_ids: of each row's answer (`Said.tokens`), or by output; by activation
         what agents tell each other, decoded anew where it is not given. output: which is scored (None: the first).
-        Channels with `open = N` are closed. ValueError: what is no answer to each row; E0606."""
+        group: so many answers to each row, one after the other, which are scored from one pass over what comes before
+        them: [B * group, A]. Channels with `open = N` are closed. ValueError: what is no answer to each row; E0606."""
         name = output or self.plan.outputs[0]
         given = token_ids if isinstance(token_ids, Mapping) else {name: token_ids}
         if name not in given:
             raise ValueError(f"there are no token ids for `{name}`")
-        found: Output = self(rows, answers=given)
+        found: Output = self(rows, answers=given, group=group)
         return -found.outputs[name].losses
 
     def _forward(
@@ -117,6 +127,7 @@ class Program(Modules):
         probe: Probe | None = None,
         graph: bool = False,
         answers: Mapping[str, Tokens] | None = None,
+        group: int = 1,
     ) -> tuple[Output, Walk]:
         if not rows:
             raise ValueError("a forward pass needs at least one row")
@@ -125,7 +136,7 @@ class Program(Modules):
             columns = {}
         elif not texts:
             columns = {name: column for name, column in columns.items() if name in self.plan.outputs}
-        walk = Walk(self, rows, opening, recompute, columns, indices, probe, graph=graph, given=answers)
+        walk = Walk(self, rows, opening, recompute, columns, indices, probe, graph=graph, given=answers, group=group)
         outputs: dict[str, Scored] = {}
         tokens = 0
         for turn in walk.steps():
@@ -190,7 +201,14 @@ class Program(Modules):
         whatever mode the program is in. engine: `fast`, or `exact` as training computes; probes and patches need
         the exact one, and have it."""
         if engine == "exact" or probe is not None or self.here.patches is not None or not self.flows:
-            return self._say(Walk(self, rows, None, False, None, indices, probe, decoding, samples, cuts))
+            alike = probe is None and self.here.patches is None
+            numbers = indices or range(len(rows))
+            group = gcd(*runs(rows, numbers)) if alike else 1  # answers to each row
+            first = slice(None, None, group)
+            walk = Walk(
+                self, rows[first], None, False, None, numbers[first], probe, decoding, samples, cuts, group=group
+            )
+            return self._say(walk)
         found = dict(self.say_each(rows, len(rows), indices, decoding, samples, cuts))
         return [found[number] for number in range(len(rows))]
 
@@ -211,16 +229,18 @@ class Program(Modules):
             return enumerate(
                 s for at in parts for s in self.say(rows[at], numbers[at], None, decoding, drawn[at], cuts)
             )
-        jobs = [Job(i, *job, decoding) for i, job in enumerate(zip(rows, numbers, drawn, strict=True))]
-        return Pipeline(self, Source(jobs), len(jobs), size, cuts).results()
+        jobs = iter([Job(i, *job, decoding) for i, job in enumerate(zip(rows, numbers, drawn, strict=True))])
+        first = [replace(next(jobs), beside=tuple(islice(jobs, n - 1))) for n in runs(rows, numbers)]
+        return Pipeline(self, Source(first), len(rows), size, cuts).results()
 
     @torch.no_grad()
     def _say(self, walk: Walk) -> list[dict[str, Said]]:
-        said: list[dict[str, Said]] = [{} for _ in walk.rows]
+        said: list[dict[str, Said]] = [{} for _ in walk.samples]
         with applying.still():
             for turn in walk.steps():
-                for i, item in enumerate(self._finish(walk, turn)):
-                    said[i][turn.said] = item
+                found = self._finish(walk, turn)
+                for one, item in zip(said, repeated(found, len(said) // len(found)), strict=True):
+                    one[turn.said] = item
         return said
 
     def trace(

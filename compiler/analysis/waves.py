@@ -38,7 +38,7 @@ def waves(plan: Plan) -> tuple[tuple[Turn, ...], ...]:
     """The turns, wave by wave; in a wave in the order of the plan."""
     depth: dict[str, int] = {}
     for turn in plan.turns:
-        depth[turn.activation] = max((depth[name] + 1 for name in _before(turn)), default=0)
+        depth[turn.activation] = max((depth[name] + 1 for name in before(turn)), default=0)
     found: dict[int, list[Turn]] = {}
     for turn in plan.turns:
         found.setdefault(depth[turn.activation], []).append(turn)
@@ -59,7 +59,7 @@ def stages(plan: Plan) -> list[list[Turn]]:
     return found
 
 
-def _before(turn: Turn) -> Iterator[str]:
+def before(turn: Turn) -> Iterator[str]:
     """The turns that must be through: it reads of them, or their lengths say where something stands."""
     for entry in turn.sees:
         yield entry.segment

@@ -11,6 +11,7 @@ import torch
 
 import masc
 from graphs import GRAPHS
+from masc.backends.torch.model.repeating import repeated
 from masc.backends.torch.proving.wide import widened
 from masc.backends.torch.training import grpo
 from masc.backends.torch.training.grpo import Grpo, advantages
@@ -18,11 +19,22 @@ from masc.backends.torch.training.objective import Around
 from masc.backends.torch.training.processes import Processes
 from masc.backends.torch.training.supervised import Supervised
 from masc.backends.torch.training.train import train
+from masc.compiler.analysis.decoding import Decoding
 from masc.compiler.ir.plan import Reach, TrainSettings
 from masc.dsl.diagnostics import MascError
 from support import ROWS, chain, make_program
 
 TEXT = chain(("a", 2, "norm"), ("b", 1, "norm"), ("c", 0, "norm"))
+SAMPLED = """
+mas 1
+model m = MODEL
+agent t on m { user "t {q}" think 1 adapt lora(rank = 4) }
+agent a on m { user "a {q}" think 1 adapt lora(rank = 4) answer (max_tokens = 3, temperature = 1) }
+agent b on m { user "b {q}" think 1 adapt lora(rank = 4) answer (max_tokens = 3) }
+agent c on m { user "c {a} {b}" think 1 adapt lora(rank = 4) answer (max_tokens = 4) }
+graph g(q) -> answer { t -> a : kv(carry = own)  t -> b : kv  a -> c : text  b -> c : text  b -> c : kv }
+"""
+"""Of what agents tell each other one text is sampled, one is not, and the last agent reads both."""
 SETTINGS: dict[str, Any] = {"steps": 4, "batch": 2, "rate": 1e-2, "clip": 0.0}
 
 
@@ -39,7 +51,7 @@ def drawn(program: Any, objective: Grpo, **start: torch.Tensor) -> Any:
     return objective.begin(around, 5, ROWS[:2], [0, 1])
 
 
-@pytest.mark.parametrize("text", [TEXT, GRAPHS["rounds"], GRAPHS["text beside keys and values"]])
+@pytest.mark.parametrize("text", [TEXT, GRAPHS["rounds"], GRAPHS["text beside keys and values"], SAMPLED])
 def test_its_gradient_is_the_one_written_by_hand(text: str, tiny: Path) -> None:
     program = make_program(text, tiny)
     ready = drawn(program, Grpo(letters, group=3, kl=0.0))
@@ -52,7 +64,7 @@ def held_against_a_plain_loop(program: Any, ready: Any) -> None:
     work = ready.gradients(None)
     found = {name: p.grad.clone() for name, p in program.trainable().items() if p.grad is not None}
     program.zero_grad()
-    for number, (row, said) in enumerate(zip(ready.rows, ready.said, strict=True)):
+    for number, (row, said) in enumerate(zip(repeated(ready.rows, 3), ready.said, strict=True)):
         rewards = [letters(one["answer"].text, "", row) for one in ready.said[number // 3 * 3 :][:3]]
         mean = sum(rewards) / 3
         spread = (sum((reward - mean) ** 2 for reward in rewards) / 3) ** 0.5
@@ -64,8 +76,48 @@ def held_against_a_plain_loop(program: Any, ready: Any) -> None:
     assert all(torch.allclose(found[name], wanted[name], rtol=1e-8, atol=1e-12) for name in wanted)
     reached = {program.owner(name) for name in wanted if bool(wanted[name].any())}
     assert reached >= {reach.agent for reach in program.plan.losses[0].reaches if isinstance(reach, Reach)}
-    assert work.told["without_signal"] == 0.0
+    assert work.told["without_signal"] < 1
     assert work.told["reward"] == pytest.approx(float(ready.rewards.mean()))
+
+
+def test_what_a_group_has_in_common_is_computed_once(tiny: Path) -> None:
+    """Answers to a row are sampled, and scored, as each would be alone; but its prompts are read once for all."""
+    program = make_program(SAMPLED, tiny)
+    rows, numbers, copies = [ROWS[0]] * 3 + [ROWS[1]] * 3, [0] * 3 + [1] * 3, [0, 1, 2] * 2
+    how = Decoding(temperature=1.0, top_p=1.0)
+    with widened(program):
+        alone = [program.say([row], [i], None, how, [k])[0] for row, i, k in zip(rows, numbers, copies, strict=True)]
+        fast, exact = (program.say(rows, numbers, None, how, copies, engine=one) for one in ("fast", "exact"))
+        some = dict(program.say_each(rows, 2, numbers, how, copies))
+        for found in (fast, exact, [some[i] for i in range(6)]):
+            assert [{n: s.ids for n, s in one.items()} for one in found] == [
+                {n: s.ids for n, s in one.items()} for one in alone
+            ]
+        answers = {name: [one[name].tokens for one in alone] for name in alone[0]}
+        assert len({*answers["a#1"]}) > 2
+        assert answers["b#1"][0] == answers["b#1"][2]
+        wanted = program(rows, answers=answers)
+        weights = torch.linspace(-1, 1, 6, dtype=torch.float64)[:, None]
+        (wanted.outputs["answer"].losses * weights).sum().backward()
+        gradients = {name: p.grad for name, p in program.trainable().items() if p.grad is not None}
+        program.zero_grad()
+        found = program(ROWS[:2], answers={**answers, "b#1": answers["b#1"][::3]}, group=3)
+        (found.outputs["answer"].losses * weights).sum().backward()
+        assert torch.allclose(found.outputs["answer"].losses, wanted.outputs["answer"].losses, rtol=1e-9)
+        assert {program.owner(name) for name in gradients} == {"t", "b", "c"}
+        again = dict(program.trainable())
+        assert all(torch.allclose(again[n].grad, one, rtol=1e-8, atol=1e-12) for n, one in gradients.items())
+    assert found.positions < wanted.positions
+    with pytest.raises(ValueError, match="has 6 answers for 2 rows, 2 to each"):
+        program.score(ROWS[:2], answers, group=2)
+
+
+def test_groups_that_teach_nothing_are_not_read(tiny: Path) -> None:
+    program = make_program(TEXT, tiny)
+    work = drawn(program, Grpo(letters, group=4, kl=0.0)).gradients(None)
+    silent = drawn(program, Grpo(lambda said, gold, row: 1, group=4, kl=0.0)).gradients(None)
+    assert silent.positions < work.positions
+    assert float(silent.summed) == 0
 
 
 def test_the_distance_to_the_start_has_its_gradient(tiny: Path) -> None:
@@ -78,7 +130,7 @@ def test_the_distance_to_the_start_has_its_gradient(tiny: Path) -> None:
         assert all(torch.equal(p, before[name]) for name, p in program.trainable().items())
         found = {name: p.grad.clone() for name, p in program.trainable().items()}
         program.zero_grad()
-        for row, said in zip(ready.rows, ready.said, strict=True):
+        for row, said in zip(repeated(ready.rows, 2), ready.said, strict=True):
             tokens = [said["answer"].tokens]
             with torch.no_grad(), grpo.swapped(program.trainable(), ready.around.start):
                 start = program.score([row], tokens)

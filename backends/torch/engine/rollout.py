@@ -25,6 +25,7 @@ from masc.backends.torch.model.attention import Columns
 from masc.backends.torch.model.base import Base, columns, pad
 from masc.backends.torch.model.prompts import Prompt
 from masc.backends.torch.model.recurrent import Recurrent
+from masc.backends.torch.model.repeating import repeated
 from masc.backends.torch.model.segments import KeysValues, Past, Segment, States
 from masc.compiler.ir.plan import Sampling
 
@@ -87,7 +88,9 @@ class Activated:
 @dataclass(frozen=True)
 class Script:
     """All that one activation writes from: its prompt from position start [B] on, what changes the prompt's keys
-    and values, its latent steps, the label that it reads. hidden: keep the final hidden states, somebody is sent them.
+    and values, its latent steps, the label that it reads; or several labels to each row (`group`), one after the
+    other: what is written is of so many rows then, and all before the labels is read once. hidden: keep the final
+    hidden states, somebody is sent them.
     gate: how far the prompt's columns are open to those behind them, [B, W] (None: all are). followed: somebody goes
     on behind the label. named: names kinds of work.
     """
@@ -101,6 +104,10 @@ class Script:
     gate: Tensor | None = None
     followed: bool = False
     named: Label = unlabelled
+
+    @property
+    def group(self) -> int:
+        return 1 if self.label is None else len(self.label.lengths) // len(self.prompt.lengths)
 
 
 def activate(
@@ -138,8 +145,10 @@ def activate(
     last, after, hidden, fed = out[:4]
     new, states = _unflat(out[4:], base.layers)
     steps = 0 if script.thinking is None else script.thinking.steps
-    kept, width = hidden if script.hidden else None, script.prompt.real.shape[1]
-    segment = Segment(new, _real(script, steps), script.start, width, steps, kept, _gate(script), states)
+    width = script.prompt.real.shape[1]
+    own = (script.start, hidden if script.hidden else None, _gate(script), fed)
+    start, kept, gate, fed = repeated(own, script.group)
+    segment = Segment(new, _real(script, steps), start, width, steps, kept, gate, states)
     return Activated(segment, last, after, fed)
 
 
@@ -158,8 +167,8 @@ def _real(script: Script, steps: int) -> Tensor:
     prompt, label = script.prompt.real, script.label
     if script.change is not None:
         prompt = torch.cat([prompt[:, 1:], prompt[:, :1]], 1)
-    parts = [prompt, prompt.new_ones(prompt.shape[0], steps)]
-    return torch.cat(parts if label is None else [*parts, label.real], dim=1)
+    own = repeated(torch.cat([prompt, prompt.new_ones(prompt.shape[0], steps)], 1), script.group)
+    return own if label is None else torch.cat([own, label.real], 1)
 
 
 def _gate(script: Script) -> Tensor | None:
@@ -191,7 +200,7 @@ def _write(base: Base, script: Script, before: Past | None) -> _Written:
     width = prompt.real.shape[1]
     place = start[:, None] + torch.arange(width, device=start.device)
     inputs, real, gate = prompt.inputs, prompt.real, script.gate
-    together = thinking is None and script.change is None and base.recurrent is None
+    together = thinking is None and script.change is None and base.recurrent is None and script.group == 1
     if label is not None and together:  # nothing stands between: all in one pass
         inputs, real = _beside(base, prompt, label), torch.cat([real, label.real], 1)
         place = torch.cat([place, _after(start + length, label)], 1)
@@ -222,9 +231,14 @@ def _write(base: Base, script: Script, before: Past | None) -> _Written:
                 seen = seen.grow(one, where, None, True)
                 thoughts.append(last)
                 fed.append(embedding)
+    end = start + length + (0 if thinking is None else thinking.steps)
+    if script.group > 1:
+        whole = repeated(Past(columns(cache, 0), seen, _states(cache)), script.group)
+        cache, seen = base.cache(whole), whole.columns
+        last, end = repeated((last, end), script.group)
     after = last[:, :0]
     if label is not None and label.real.shape[1] > 0:
-        where = _after(start + length + (0 if thinking is None else thinking.steps), label)
+        where = _after(end, label)
         with script.named("label"):
             mask = base.mask(seen, label.real, where, None, label.whole)
             after = base.run(label.inputs, where, mask, cache, label.lengths if script.followed else None)

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +30,7 @@ from masc.backends.torch.engine.rollout import (
     padded,
     prompt_block,
 )
+from masc.backends.torch.engine.rounds import noting
 from masc.backends.torch.engine.stopping import cut_at_stop
 from masc.backends.torch.model import adapters, applying
 from masc.backends.torch.model.align import embedding
@@ -38,10 +38,12 @@ from masc.backends.torch.model.attention import watching
 from masc.backends.torch.model.base import Base, pad
 from masc.backends.torch.model.gates import plain
 from masc.backends.torch.model.prompts import Content, Prompt, answer_ids, check_size, prompt_of, value
+from masc.backends.torch.model.repeating import repeated
 from masc.backends.torch.model.segments import Opening, Past, Segment, States, look, start_of
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.analysis.handing import handed
 from masc.compiler.analysis.sights import sights
+from masc.compiler.analysis.waves import before
 from masc.compiler.forms.plan_text import gate_text, reach_text
 from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.plan import Across, Think, Turn, View, agent_of
@@ -70,20 +72,27 @@ class Walk:
         cuts: bool = False,
         graph: bool = False,
         given: Mapping[str, Tokens] | None = None,
+        group: int = 1,
     ) -> None:
         """columns: by answer (`Turn.said`) the data column that supervises it, for teacher forcing; None: decode.
         probe: what is done to an edge, to find out whether it matters. samples: which sample of its row each one is,
         from 0 (None: the first of each); others are drawn with other seeds. cuts: an answer that reaches the model's
         last position ends there, which is told (`Decoded.cut`), instead of being an error (E0606). graph: every turn
         keeps its gradient graph, also one that no loss is behind. given: by answer its token ids, for teacher forcing
-        without a text; they win over `columns`."""
+        without a text; they win over `columns`. group: answers to each row, one after the other, of which `samples`
+        and `given` tell (`given` may tell one for all of a row's). What nothing sampled has come into is computed once
+        for all of them."""
         self.modules, self.rows, self.opening, self.recompute = modules, rows, opening, recompute
         self.here = modules.here
         self.plan = modules.plan
         self.columns = columns
         self.given = given or {}
         self.probe, self.decoding, self.cuts, self.graph = probe, decoding, cuts, graph
-        self.samples = [0] * len(rows) if samples is None else list(samples)
+        self.samples = [0] * len(rows) * group if samples is None else list(samples)
+        self.group = group
+        """Answers to each of `rows`: 1 once something reads of answers that differ, for each has a row of its own."""
+        self._apart: set[str] = set()
+        """The activations whose answers differ within a row's group."""
         self.indices = list(range(len(rows))) if indices is None else list(indices)
         self.segments: dict[str, Segment] = {}
         self.activated: dict[str, Activated] = {}
@@ -183,18 +192,35 @@ class Walk:
         limit = self._limit(base)
         ends = end.tolist() if limit else [0]
         if max(ends) > limit:
-            raise too_long(agent, self.indices[ends.index(max(ends))], max(ends), limit)
+            raise too_long(agent, self._indices(len(ends))[ends.index(max(ends))], max(ends), limit)
 
     def check_numbers(self, agent: str, found: Tensor) -> None:
         """E0701 where what an agent computes, a tensor [B, ...], holds NaN or infinities."""
         if not bool(found.isfinite().all()):
             numbers = found.flatten(1).isfinite().all(1).tolist()
-            raise no_numbers(agent, self.indices[numbers.index(False)])
+            raise no_numbers(agent, self._indices(len(numbers))[numbers.index(False)])
+
+    def _indices(self, count: int) -> list[int]:
+        """The numbers of the rows of so many answers, or of the rows themselves."""
+        return repeated(self.indices, count // len(self.indices))
+
+    # -- answers that differ ---------------------------------------------------------------------------------------
+
+    def _part(self) -> None:
+        """From here on each answer has a row of its own."""
+        group, self.group = self.group, 1
+        self.rows, self.indices = repeated(list(self.rows), group), repeated(self.indices, group)
+        count = len(self.rows)
+        self.segments = {name: repeated(one, count // len(one.real)) for name, one in self.segments.items()}
+        self.prompts = {name: repeated(one, count // len(one)) for name, one in self.prompts.items()}
+        self.texts = {name: repeated(one, count // len(one)) for name, one in self.texts.items()}
 
     # -- writing segments ------------------------------------------------------------------------------------------
 
     def _activate(self, turn: Turn) -> None:
         self._settle()
+        if self._apart.intersection(before(turn)):
+            self._part()
         name, agent = turn.activation, turn.agent
         spec, base = self.plan.agent(agent), self.modules.base(agent)
         arrived = arriving(self, turn)
@@ -226,20 +252,22 @@ class Walk:
             past = replace(past, states=self._states(agent, views))
         self.pasts[name] = past
         label = None if turn.answer is None or self.columns is None else self._label(base, script, past, turn)
+        whole = replace(script, label=label)
         end = script.start + script.prompt.real.sum(1) + (0 if turn.think is None else turn.think.steps)
-        self._check_end(base, agent, end if label is None else end + label.real.sum(1))
+        self._check_end(base, agent, end if label is None else repeated(end, whole.group) + label.real.sum(1))
         adapter = spec.adapter
         watch = None if self.probe is None else self.probe.watch(turn, crossed, self._crossing(turn, arrived, prompts))
         looked = nullcontext() if self.here.looked is None else self.here.looked(self, turn)
         with nullcontext() if turn.gradient or self.graph else torch.no_grad(), watching(watch), looked:
-            aliases = self._aliases(base, adapter, name)
-            whole = replace(script, label=label)
+            aliases = noting(self.here.rounds, base, adapter, name)
             done = activate(
                 base, adapter, whole, past, self.recompute, aliases, self._quick(base, adapter, len(prompts))
             )
         if not torch.is_grad_enabled():  # in training the loss says it, once a step
             self.check_numbers(agent, done.last)
         self.segments[name], self.activated[name] = done.segment, done
+        if whole.group > 1:
+            self._apart.add(name)
         steps = 0 if turn.think is None else turn.think.steps
         self.positions += sum(prompt.lengths) + steps * len(prompts) + (0 if label is None else sum(label.lengths))
 
@@ -273,20 +301,10 @@ class Walk:
             first += part.width
         return found
 
-    def _aliases(self, base: Base, adapter: str | None, name: str) -> applying.Aliases | None:
-        """Where gradients are told by round: aliases that note what this activation contributes to each."""
-        rounds = self.here.rounds
-        if rounds is None or adapter is None or not torch.is_grad_enabled():
-            return None
-        made = adapters.aliases(base.model, adapter)
-        for parameter, (_, alias) in made.items():
-            alias.register_hook(partial(_note, rounds, name, parameter))
-        return made
-
     def _quick(self, base: Base, adapter: str | None, batch: int) -> AbstractContextManager[None] | None:
         """Where it is wanted and no gradient is: the adapter in the dtype of the base, as the fast engine has it."""
-        if not self.here.quick or torch.is_grad_enabled() or base.recurrent is not None:  # which reads rows in parts
-            return None
+        if not self.here.quick or torch.is_grad_enabled() or base.recurrent is not None or self.group > 1:
+            return None  # whose rows are not all read at once
         return adapting(base, [adapter], (), fold=False)([adapter] * batch)
 
     def _label(self, base: Base, script: Script, past: Past | None, turn: Turn) -> Block | None:
@@ -368,32 +386,28 @@ class Walk:
         answer = self.decoding.of(turn.answer)
         base, adapter = self.modules.base(agent), self.plan.agent(agent).adapter
         activated = self.activated[activation]
-        drawn = zip(self.indices, self.samples, strict=True)
+        past = self.pasts[activation]
+        if self.group > 1 and answer.sampling.temperature:
+            activated, past = repeated((activated, past), self.group)
+            self._apart.add(activation)
+        indices = self._indices(len(activated.last))
+        drawn = zip(indices, self.samples[:: len(self.samples) // len(indices)], strict=True)
         seeds = [adapters.derive(answer.sampling.seed, turn.said, i, *([k] if k else [])) for i, k in drawn]
         room = base.max_positions or 1 << 30
         limits = [max(1, room - int(end)) for end in activated.segment.end("all")]
-        past = self.pasts[activation]
         for state, segment in decode(base, adapter, activated, past, answer.sampling, seeds, limits, turn.read_to_end):
-            for sample, i in zip(state, self.indices, strict=True):
+            for sample, i in zip(state, indices, strict=True):
                 if not all(map(math.isfinite, sample.scores)):
                     raise no_numbers(agent, i)
             for sample in state if answer.sampling.stop else []:
                 text = base.text(sample.ids)
                 sample.done = sample.done or any(stop in text for stop in answer.sampling.stop)
             self.segments[activation] = segment
-            for sample, limit, i in zip(state, limits, self.indices, strict=True):
+            for sample, limit, i in zip(state, limits, indices, strict=True):
                 ended = sample.done and sample.end is None and len(sample.ids) == limit
                 if ended and limit < answer.sampling.max_tokens and not self.cuts:
                     raise answer_too_long(i, base.max_positions)
             yield state
-
-
-def _note(rounds: dict[str, dict[str, Tensor]], activation: str, parameter: str, gradient: Tensor | None) -> None:
-    """Add to what an activation contributes to a parameter's gradient."""
-    if gradient is None:  # what is behind the parameter was not reached
-        return
-    known = rounds.setdefault(activation, {})
-    known[parameter] = known[parameter] + gradient.detach() if parameter in known else gradient.detach()
 
 
 def _gate(base: Base, prompts: Sequence[Prompt], gates: Tensor | None) -> Tensor | None:

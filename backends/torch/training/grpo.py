@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,11 +20,13 @@ from masc.backends.torch.data.check import answer_columns
 from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.labels import label_of
 from masc.backends.torch.engine.outputs import Said
+from masc.backends.torch.engine.rounds import Rounds
 from masc.backends.torch.model.adapters import derive
 from masc.backends.torch.model.prompts import value
+from masc.backends.torch.model.repeating import repeated
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.metrics import Metrics
-from masc.backends.torch.training.objective import Around, Rounds, Work, zero
+from masc.backends.torch.training.objective import Around, Work, zero
 from masc.compiler.analysis.decoding import Decoding
 from masc.compiler.language.objectives import GRPO
 from masc.dsl.diagnostics import fail
@@ -82,20 +85,21 @@ class Grpo:
         program.eval()  # what was sampled is what is scored: nothing is dropped
         named = label_of(program.here.profiled)
         parts = [(micro * processes.count + processes.rank) * settings.batch for micro in range(settings.accumulate)]
-        own = [at + i for at in parts for i in range(settings.batch) for _ in range(self.group)]
+        own = [at + i for at in parts for i in range(settings.batch)]
         rows, numbers = [batch[i] for i in own], [indices[i] for i in own]
+        each, where = repeated(rows, self.group), repeated(numbers, self.group)
         # A sample is drawn with the seed of its step, row and number: the same row twice in a batch is not drawn alike.
-        copies = [self.group * i + n % self.group for n, i in enumerate(own)]
+        copies = [self.group * i + number for i in own for number in range(self.group)]
         decoding = Decoding(temperature=1.0, top_p=1.0, seed=derive(settings.seed, "samples", step))
         with named("sample"):
-            found = dict(program.say_each(rows, len(rows), numbers, decoding, copies, cuts=True))
+            found = dict(program.say_each(each, len(each), where, decoding, copies, cuts=True))
         program.free()  # memory that the gradients want
-        said = [found[number] for number in range(len(rows))]
+        said = [found[number] for number in range(len(each))]
         (output,) = program.plan.outputs
         column = answer_columns(program.plan)[output][1]
         rewards = [
             self._reward(one[output].text, value(row, column, i) if column in row else "", row, i)
-            for one, row, i in zip(said, rows, numbers, strict=True)
+            for one, row, i in zip(said, each, where, strict=True)
         ]
         groups = torch.tensor(rewards, dtype=torch.float64, device="cpu").view(-1, self.group)
         return Drawn(self, around, rows, numbers, said, output, groups)
@@ -136,8 +140,8 @@ def distance(now: Tensor, start: Tensor) -> Tensor:
 
 @dataclass
 class Drawn:
-    """The sampled answers of one step, group by group. rewards: [N, G], float64, on the CPU; then: log-probabilities
-    when they were sampled, pass by pass; they are those of the first `gradients`."""
+    """The sampled answers of one step, group by group: `rows` are N, `said` N * G. rewards: [N, G], float64, on the
+    CPU; then: log-probabilities when they were sampled, pass by pass; they are those of the first `gradients`."""
 
     objective: Grpo
     around: Around
@@ -151,25 +155,21 @@ class Drawn:
     def gradients(self, rounds: Rounds | None) -> Work:
         objective, program, processes = self.objective, self.around.program, self.around.processes
         named, settings = label_of(program.here.profiled), self.around.settings
-        gains = advantages(self.rewards).flatten().to(program.device)
-        first, count = not self.then, len(self.rows)
-        total = count * processes.count
-        start = self._from_start() if objective.anchored else [None] * len(self._parts())
+        gains = advantages(self.rewards)
+        passes = self._passes(gains)
+        first, total = not self.then, len(self.said) * processes.count
+        start = self._from_start(passes) if objective.anchored else [None] * len(passes)
         summed, apart, positions = zero(program), zero(program), 0
-        for number, (part, beginning) in enumerate(zip(self._parts(), start, strict=True)):
-            last = part.stop >= count
+        for number, (groups, beginning) in enumerate(zip(passes, start, strict=True)):
+            last = number == len(passes) - 1
             with processes.exchanging(self.around.module, last), program.holding(rounds=rounds):
-                out = self.around.module(
-                    self.rows[part],
-                    recompute=settings.checkpoint == "agent",
-                    indices=self.numbers[part],
-                    answers=self._answers(part),
-                )
+                out = self.around.module(**self._asked(groups), recompute=settings.checkpoint == "agent")
                 now = -out.outputs[self.output].losses
                 real = out.outputs[self.output].labels >= 0
                 if first:
                     self.then.append(now.detach())
-                each = losses(now, self.then[number], beginning, gains[part], objective.clip, objective.kl)
+                gain = gains[groups].flatten().to(program.device)
+                each = losses(now, self.then[number], beginning, gain, objective.clip, objective.kl)
                 loss = ((each * real).sum(1) / real.sum(1)).sum()
                 with named("backward"):
                     (loss * (processes.count / total)).backward()
@@ -181,27 +181,34 @@ class Drawn:
         told = self._told(apart, total)
         return Work(summed, total, int(told.pop("tokens")), positions, told=told)
 
-    def _parts(self) -> list[slice]:
-        """As many answers in a forward pass as the settings say."""
-        size = self.around.settings.batch
-        return [slice(at, min(at + size, len(self.rows))) for at in range(0, len(self.rows), size)]
+    def _passes(self, gains: Tensor) -> list[list[int]]:
+        """The groups of each forward pass: of as many rows as a batch has. One in which no answer is better than
+        another pulls nowhere, and is left out where nothing else does; but for one at the end, since in the last pass
+        processes exchange their gradients. gains: [N, G]."""
+        size, count = self.around.settings.batch, len(self.rows)
+        pulls = [self.objective.anchored or bool(own.any()) for own in gains]
+        passes = [[i for i in range(at, at + size) if pulls[i]] for at in range(0, count, size)]
+        passes[-1] = passes[-1] or [count - 1]
+        return [groups for groups in passes if groups]
 
-    def _answers(self, part: slice) -> dict[str, list[tuple[int, ...]]]:
-        """The tokens of some rows, by what said them: also what agents told each other, which was sampled with them."""
-        said = self.said[part]
-        return {name: [one[name].tokens for one in said] for name in said[0]}
+    def _asked(self, groups: Sequence[int]) -> dict[str, Any]:
+        """What a forward pass over some groups is given. Each row stands there once, and so does what agents told each
+        other where it was the same for all answers to it; where it was sampled, or follows from what was, each answer
+        has its own. This is where it is decided what a group shares."""
+        size = self.objective.group
+        own = [self.said[i * size : (i + 1) * size] for i in groups]
+        told = {name: [[one[name].tokens for one in said] for said in own] for name in own[0][0]}
+        shared = {n for n, by in told.items() if n != self.output and all(len({*each}) == 1 for each in by)}
+        answers = {n: [one for each in by for one in (each[:1] if n in shared else each)] for n, by in told.items()}
+        rows, indices = [self.rows[i] for i in groups], [self.numbers[i] for i in groups]
+        return {"rows": rows, "indices": indices, "answers": answers, "group": size}
 
     @torch.no_grad()
-    def _from_start(self) -> list[Tensor | None]:
+    def _from_start(self, passes: Sequence[Sequence[int]]) -> list[Tensor | None]:
         """The log-probabilities under the weights that training began with, pass by pass."""
         program = self.around.program
         with swapped(self.around.parameters, self.around.start):
-            return [
-                -program(self.rows[part], indices=self.numbers[part], answers=self._answers(part))
-                .outputs[self.output]
-                .losses
-                for part in self._parts()
-            ]
+            return [-program(**self._asked(groups)).outputs[self.output].losses for groups in passes]
 
     def _told(self, apart: Tensor, total: int) -> Metrics:
         """Metrics over all processes."""

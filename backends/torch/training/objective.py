@@ -10,13 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.rounds import Rounds
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.metrics import Metrics
 from masc.backends.torch.training.processes import Processes
 from masc.compiler.ir.plan import TrainSettings
-
-Rounds = dict[str, dict[str, Tensor]]
-"""By activation and parameter, what it contributes to the gradient."""
 
 
 @dataclass(frozen=True)

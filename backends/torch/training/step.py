@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.labels import label_of
+from masc.backends.torch.engine.rounds import Rounds
 from masc.backends.torch.model.adapters import derive, tensors
 from masc.backends.torch.model.gates import votes
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.metrics import Metrics
-from masc.backends.torch.training.objective import Around, Batch, Judged, Objective, Rounds
+from masc.backends.torch.training.objective import Around, Batch, Judged, Objective
 from masc.backends.torch.training.processes import Processes
 from masc.backends.torch.training.schedule import rate_at, sparsity_at
 from masc.backends.torch.training.supervised import Supervised

@@ -11,9 +11,10 @@ from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.labels import label_of
 from masc.backends.torch.engine.opening import opening_at
 from masc.backends.torch.engine.outputs import Output
+from masc.backends.torch.engine.rounds import Rounds
 from masc.backends.torch.model.segments import Opening
 from masc.backends.torch.program import Program
-from masc.backends.torch.training.objective import Around, Judged, Rounds, Work, zero
+from masc.backends.torch.training.objective import Around, Judged, Work, zero
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from weakref import WeakMethod
 
 import torch
@@ -126,7 +126,7 @@ class Pool:
     def enter(self, rows: Sequence[Travelling]) -> list[Seat]:
         """Write the prompts and latents of new rows, and choose their first tokens. Returns who is through by that."""
         at = len(self.seats)
-        written, last = self.writer.write(self.slots, at, rows, self.adapting)
+        written, last = self._written(at, rows)
         new = [self._seat(one, slot) for slot, one in enumerate(written, at)]
         self.seats += new
         table = settings([seat.sampling for seat in new], last)
@@ -135,6 +135,23 @@ class Pool:
         self._steps = None
         self._record(new, [choice], [values])
         return self.leave()
+
+    def _written(self, at: int, rows: Sequence[Travelling]) -> tuple[list[Writing], Tensor]:
+        """As `Writer.write`, once for rows that have come the same way; the others' slots are copies."""
+        alike: dict[tuple[int, ...], list[Travelling]] = {}
+        for row in rows:
+            alike.setdefault(row.way, []).append(row)
+        written, last = self.writer.write(self.slots, at, [first for first, *_ in alike.values()], self.adapting)
+        if len(alike) == len(rows):
+            return written, last
+        of = list(range(len(written)))
+        for slot, one in enumerate(written[:]):
+            for row in alike[one.row.way][1:]:
+                self.slots.move(at + slot, at + len(written))
+                row.prompts.update(one.row.prompts)
+                written.append(replace(one, row=row))
+                of.append(slot)
+        return written, last[torch.tensor(of, device=last.device)]
 
     def _seat(self, one: Writing, slot: int) -> Seat:
         turn, job = one.turn, one.row.job

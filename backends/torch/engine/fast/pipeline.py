@@ -49,6 +49,24 @@ class Source:
         return [Travelling(job) for _, job in zip(range(count), self._jobs, strict=False)]
 
 
+class Parting:
+    """Hands rows on to a stage that answers: one whose answer is sampled there once for each answer that is wanted."""
+
+    def __init__(self, upstream: Upstream, turns: Sequence[Turn]) -> None:
+        self._upstream = upstream
+        self._answers = [turn.answer for turn in turns if turn.answer is not None]
+        self._ready: list[Travelling] = []
+
+    def take(self, count: int) -> list[Travelling]:
+        while len(self._ready) < count and (rows := self._upstream.take(count - len(self._ready))):
+            self._ready += [one for row in rows for one in (row.apart() if self._samples(row) else [row])]
+        found, self._ready = self._ready[:count], self._ready[count:]
+        return [row for row in found if not row.over]
+
+    def _samples(self, row: Travelling) -> bool:
+        return any(row.job.decoding.of(answer).sampling.temperature for answer in self._answers)
+
+
 class Stage(ABC):
     """Turns that run in one batch. It does not keep its pipeline: a circle would hold the memory of both for long."""
 
@@ -111,7 +129,7 @@ class Answering(Stage):
     """A stage that answers, with a pool of its own."""
 
     def __init__(self, flow: Pipeline, upstream: Upstream, turns: Sequence[Turn]) -> None:
-        super().__init__(flow, upstream, turns)
+        super().__init__(flow, Parting(upstream, turns), turns)
         self.done: list[Travelling] = []
         self._open: dict[int, int] = {}
         """By row in the pool, how many of its answers are not through."""
@@ -210,7 +228,7 @@ class Pipeline:
         count = 1 if isinstance(self._last, Answering) else self.size
         try:
             while rows := self._last.take(count):
-                yield from ((row.job.number, self.said(row)) for row in rows)
+                yield from ((job.number, self.said(row)) for row in rows for job in row.job.each)
         finally:
             self.close()
 

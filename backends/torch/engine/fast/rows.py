@@ -22,13 +22,20 @@ from masc.compiler.ir.plan import End, Plan, Turn, agent_of
 @dataclass(frozen=True)
 class Job:
     """A row to answer. number: its place in the call; index: its number in the data (for seeds and errors); sample:
-    which of the row's answers, from 0; decoding: of the outputs."""
+    which of the row's answers, from 0; decoding: of the outputs; beside: the row's other answers, which are the same
+    until something is sampled."""
 
     number: int
     row: Row
     index: int
     sample: int = 0
     decoding: Decoding = AS_WRITTEN
+    beside: tuple[Job, ...] = ()
+
+    @property
+    def each(self) -> tuple[Job, ...]:
+        """Its answers one by one."""
+        return replace(self, beside=()), *self.beside
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,25 @@ class Travelling:
     texts: dict[str, str] = field(default_factory=dict)
     said: dict[str, Said] = field(default_factory=dict)
     over: bool = False
+
+    @property
+    def way(self) -> tuple[int, ...]:
+        """What tells it from rows that have not come the same way."""
+        return id(self.job.row), *map(id, self.stretches.values())
+
+    def apart(self) -> list[Travelling]:
+        """A row for each answer to it, which go on by themselves."""
+        return [
+            replace(
+                self,
+                job=job,
+                stretches=dict(self.stretches),
+                prompts=dict(self.prompts),
+                texts=dict(self.texts),
+                said=dict(self.said),
+            )
+            for job in self.job.each
+        ]
 
     def moved(self, shift: Sequence[str]) -> int:
         """By how many positions what is stacked behind these segments is moved."""
