@@ -34,7 +34,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 from support import make_model
 
 COURIER = Path(__file__).parents[1] / "examples" / "courier"
-LOW, HIGH = 0.30, 0.60
+LOW, HIGH = 0.40, 0.60
 """How many codes the start says right."""
 TINY = """mas 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from masc.compiler.channels import CHANNELS
 from masc.compiler.cost.anatomy import Anatomy, anatomy
 from masc.compiler.cost.cards import CARDS, Card
 from masc.compiler.cost.cost import Cost, Links, Measured, Side, Team, fit, side
+from masc.compiler.cost.lengths import Lengths
 from masc.compiler.files.sources import row_source
 from masc.compiler.ir.plan import Plan, agent_of
 from masc.compiler.language.objectives import Grpo
@@ -117,7 +118,16 @@ def measure(compilation: Compilation, rows: Sequence[Row], prompt: int = PROMPT,
     team = Team(plan, _sizes(compilation), _links(compilation), dtype or plan.train.dtype or "bfloat16")
     trains = any(loss.reaches for loss in plan.losses)
     running = lengths_of(plan, folders, "running", seen, prompt)
-    return Measured(team, running, lengths_of(plan, folders, "training", seen, prompt) if trains else ())
+    training = lengths_of(plan, folders, "training", seen, prompt) if trains else ()
+    return Measured(team, running, [_in_groups(plan, row) for row in training])
+
+
+def _in_groups(plan: Plan, row: Lengths) -> Lengths:
+    """Where a reward trains, a row's answers stand behind one run of all that comes before them."""
+    if not isinstance(aim := plan.train.objective, Grpo):
+        return row
+    outputs = {turn.activation for turn in plan.answering if turn.answer is not None and turn.answer.output}
+    return {name: replace(one, answer=one.answer * aim.group) if name in outputs else one for name, one in row.items()}
 
 
 def _words(text: Compilation, rows: Sequence[Row], prompt: int, dtype: str, batch: int) -> Side:
@@ -209,8 +219,9 @@ def _notes(plan: Plan, sizes: Mapping[str, Anatomy]) -> list[str]:
         found.append(f"a step is {plan.train.accumulate} batches (`accumulate`); memory is that of one")
     if isinstance(aim := plan.train.objective, Grpo):
         found.append(
-            f"a step on a reward decodes {aim.group} answers to each row and trains on all, {aim.updates} times; "
-            "what is told of a training step is that of one answer to each"
+            f"a step on a reward decodes {aim.group} answers to each row, which is told of one under running, and "
+            f"trains on all, {'once' if aim.updates == 1 else f'{aim.updates} times'}; prompts and latents are run "
+            "once for a row's answers, unless a text that is sampled comes before"
         )
     if plan.train.checkpoint == "agent":
         found.append("activations are computed again in the backward pass (`checkpoint agent`)")

@@ -137,9 +137,14 @@ def test_recomputing_keeps_less_and_computes_more(masc: Command, folder: Path) -
 
 
 def test_what_a_reward_adds_is_said(masc: Command, folder: Path) -> None:
-    rewarded = told(masc, "--set", "objective=grpo(reward = exact, group = 4)")["notes"]
-    assert any("decodes 4 answers to each row" in note for note in rewarded)
-    assert not any("reward" in note for note in told(masc)["notes"])
+    """All of a group's answers are trained on, behind one run of the prompts."""
+    plain, rewarded = told(masc), told(masc, "--set", "objective=grpo(reward = exact, group = 4)")
+    assert any("decodes 4 answers to each row" in note for note in rewarded["notes"])
+    assert not any("reward" in note for note in plain["notes"])
+    (one, four) = (found["training"]["row"]["turns"][-1] for found in (plain, rewarded))
+    assert four["answer"] == 4 * one["answer"]
+    assert four["prompt"] == one["prompt"]
+    assert rewarded["training"]["step_flops"] < 4 * plain["training"]["step_flops"]
 
 
 def test_compile_says_it_in_a_line(masc: Command, folder: Path) -> None:
