@@ -84,9 +84,7 @@ def edges(family: Family) -> str:
 
 def adapted(family: Family) -> str:
     """Where `targets = all` puts an adapter."""
-    if not family.experts:
-        return "all projections"
-    return "attention and states" if family.stateful else "attention"
+    return "all but experts" if family.experts else "all projections"
 
 
 def task_facts(name: str) -> tuple[str, str]:

@@ -43,7 +43,7 @@ def check_ray() -> None:
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        hint = "pip install 'ray[default]', or in masc's folder: pip install '.[ray]'"
+        hint = "pip install ray, or in masc's folder: pip install '.[ray]'"
         raise fail("E0682", "`--ray` needs the package `ray`, which is not installed", hint=hint) from None
 
 

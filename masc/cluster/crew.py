@@ -52,16 +52,16 @@ class Crew:
         told = ray.exceptions
         self._deadly = (told.RayActorError, told.ObjectLostError, told.NodeDiedError, told.OutOfMemoryError)
         self._barren = 0
-        self._most = 3 + 2 * count
-        self._workers = [self._new() for _ in range(count)]
+        self._count, self._most = count, 3 + 2 * count
+        self._workers = list[_Worker]()
+        self._fill()
 
     def __enter__(self) -> Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self._workers:
-            self._ray.kill(worker.actor)
-        self._workers = []
+        for worker in [*self._workers]:
+            self._dismiss(worker)
 
     def ask(self, method: str, *arguments: Any) -> Any:
         """What a method of any worker returns; of another one where it dies."""
@@ -88,6 +88,7 @@ class Crew:
         told what comes in between. E0704, when all else is done, for pieces that took `DEATHS` workers with them; name:
         what they are called there. Errors that a worker raises are raised.
         """
+        self._fill()
         todo, deaths, lost = deque(pieces), Counter[Piece](), list[Piece]()
         busy: dict[Any, tuple[_Worker, dict[Piece, None]]] = {}
         shared = [self._ray.put(argument) for argument in arguments]
@@ -96,7 +97,7 @@ class Crew:
                 engaged = {id(worker) for worker, _ in busy.values()}
                 for worker in self._workers:
                     if todo and worker.about is not None and id(worker) not in engaged:
-                        part = _part(todo, deaths, least, len(self._workers))
+                        part = _part(todo, deaths, least, self._count)
                         call = getattr(worker.actor, method).options(num_returns="streaming")
                         busy[call.remote(part, *shared)] = worker, dict.fromkeys(part)
                 stream = self._wait(list(busy))
@@ -133,15 +134,18 @@ class Crew:
 
     # -- workers -------------------------------------------------------------------------------------------------------
 
-    def _new(self) -> _Worker:
-        actor = self._make()
-        return _Worker(actor, actor.begin.remote(*self._begin))
+    def _fill(self) -> None:
+        """As many workers as there are to be."""
+        while len(self._workers) < self._count:
+            actor = self._make()
+            self._workers.append(_Worker(actor, actor.begin.remote(*self._begin)))
 
     def start(self) -> None:
         """Wait for the first worker."""
         self._first()
 
     def _first(self) -> _Worker:
+        self._fill()
         while True:
             for worker in self._workers:
                 if worker.about is not None:
@@ -156,7 +160,7 @@ class Crew:
             ready, _ = self._ray.wait(waiting, num_returns=1, timeout=None if streams else _QUIET)
             if ready:
                 break
-            say(f"waiting for workers: none of {len(self._workers)} is up yet")
+            say(f"waiting for workers: none of {self._count} is up yet")
         if ready[0] not in starting:
             return ready[0]
         worker = starting[ready[0]]
@@ -179,18 +183,19 @@ class Crew:
             raise
 
     def _dismiss(self, worker: _Worker) -> None:
-        """Another one instead."""
         self._ray.kill(worker.actor)
-        self._workers[self._workers.index(worker)] = self._new()
+        self._workers.remove(worker)
 
     def _replace(self, worker: _Worker, error: Exception, pieces: int = 0) -> None:
-        """A worker has died. E0704 where so many have that had done nothing that there is no end to it."""
+        """Another worker instead of one that has died. E0704 where many have died one after the other that had done
+        nothing."""
         self._barren += 1
         again = f"; what it held ({pieces}) is done again" if pieces else ""
         say(f"a worker died: {_why(error)}{again}")
         if self._barren > self._most:
             raise fail("E0704", f"{self._barren} workers died one after the other", hint=_why(error))
         self._dismiss(worker)
+        self._fill()
 
 
 def _part(todo: deque[Piece], deaths: Counter[Piece], least: int, workers: int) -> list[Piece]:

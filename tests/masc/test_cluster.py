@@ -21,7 +21,7 @@ from masc.cluster.connect import Place, Share, share_of
 from masc.cluster.crew import Crew
 from masc.cluster.worker import RunWorker, Up
 from masc.compiler.analysis.decoding import Decoding
-from masc.dsl.diagnostics import MascError
+from masc.dsl.diagnostics import MascError, fail
 from masc.session import answers
 from masc.session import programs as session
 from masc.studies import comparison
@@ -50,6 +50,8 @@ class Squaring:
         for number in numbers:
             if number == 7:
                 os._exit(1)
+            if number < 0:
+                raise fail("E0606", "too long", hint="shorten it")
             yield [(None, number), (number, number * number + plus)]
 
 
@@ -64,6 +66,9 @@ def test_what_ends_workers_is_left_out_at_last(ray: Any, capsys: pytest.CaptureF
     (told,) = raised.value.diagnostics
     assert (told.code, told.message) == ("E0704", "row 8: 3 workers died of that")
     assert capsys.readouterr().err.count("a worker died") == 3
+    with crew, pytest.raises(MascError) as raised:
+        list(crew.each("square", [-1, 0], 0))
+    assert raised.value.diagnostics[0].hint == "shorten it"
 
 
 def test_workers_that_differ_are_refused(ray: Any) -> None:
