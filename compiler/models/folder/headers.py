@@ -90,7 +90,7 @@ def _nothing(folder: Path) -> Finding:
     if others := [n for n in names if n.endswith((".gguf", ".ggml", ".h5", ".msgpack", ".onnx", ".npz"))]:
         hint = f"it reads `{ONE}`"
         if (name := others[0]).endswith(".gguf"):
-            hint += f', which transformers writes: `from_pretrained(d, gguf_file="{name}").save_pretrained(d)`'
+            hint += f", which `masc models convert {name}` writes"
         return Finding("E0532", f"has its weights in {some(others)}, which masc does not read", hint)
     if shards := [n for n in names if n.endswith(".safetensors")]:
         message = f"has weights under names that are never looked for: {some(shards)}"
