@@ -6,14 +6,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from masc.backends.torch.evaluation.answering import Answer, Draw, Here, Loss, Numbers
 from masc.cluster.connect import Place, cluster, nodes_of, share_of
 from masc.cluster.crew import Crew
 from masc.cluster.worker import RunWorker, TeamWorker, Up
 from masc.dsl.diagnostics import fail
+from masc.session.outputs import SEEN
 from masc.session.programs import Found, load_program, trained_of
 from masc.studies.comparison import Doing, Result
 from masc.studies.comparison_runs import Run, Task, weights_key
@@ -97,10 +98,9 @@ def runs_on(place: Place) -> Doing:
         sent = [[replace(runs[i], compilation=_anywhere(runs[i].compilation)) for i in group] for group in groups]
         found: dict[int, Result] = {}
         folder = out.absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        with cluster(place.address) as ray, NamedTemporaryFile(prefix=".seen-", dir=folder) as mark, bar() as progress:
+        with cluster(place.address) as ray, _marked(folder) as mark, bar() as progress:
             shown = progress.add_task("compare", total=len(runs))
-            with _crew(ray, RunWorker, (Path(mark.name), task.device), place, task.device) as (crew, _):
+            with _crew(ray, RunWorker, (folder, mark, task.device), place, task.device) as (crew, _):
                 each = crew.each(
                     "run", range(len(groups)), sent, folder, task, name=lambda i: runs[groups[i][0]].name, news=say
                 )
@@ -110,6 +110,18 @@ def runs_on(place: Place) -> Doing:
         return [found[number] for number in range(len(runs))]
 
     return results
+
+
+@contextmanager
+def _marked(folder: Path) -> Iterator[str]:
+    """A file in a folder within it, with something in it that no other has."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = uuid4().hex
+    (folder / SEEN).write_text(mark, encoding="utf-8")
+    try:
+        yield mark
+    finally:
+        (folder / SEEN).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -88,14 +88,16 @@ class TeamWorker:
 class RunWorker:
     """Does runs of a comparison, in a folder that all machines see."""
 
-    def begin(self, mark: Path, device: str | None) -> Up:
+    def begin(self, folder: Path, mark: str, device: str | None) -> Up:
+        """mark: what stands in the folder's file `SEEN`, if it is the same one."""
         from masc.backends.torch.build import fast_dtype
         from masc.compiler.artifact import versions
+        from masc.session.outputs import SEEN
 
-        place = socket.gethostname()
-        if not mark.exists():
+        place, seen = socket.gethostname(), folder / SEEN
+        if not seen.is_file() or seen.read_text(encoding="utf-8") != mark:
             hint = "choose a folder with -o that all machines have under one path"
-            raise fail("E0684", f"`{mark.parent}` is not there on {place}: runs are kept in it", hint=hint)
+            raise fail("E0684", f"`{folder}` is not the same on {place}: runs are kept in it", hint=hint)
         _check_device(device)
         return Up(place, os.getpid(), {"dtypes": fast_dtype(device), "versions of libraries": versions()})
 

@@ -15,7 +15,9 @@ from masc.compiler.resolve.imports import read_program
 from masc.dsl.diagnostics import MascError, fail
 from masc.session.programs import compile_remembering
 
-_REPORTS = frozenset({"runs", "table.md", "table.csv", "table.json"})
+SEEN = ".seen"
+"""A file by which machines find out that they see the same folder."""
+_REPORTS = frozenset({"runs", "table.md", "table.csv", "table.json", SEEN})
 _RUN = re.compile(r"[a-z]+(-[a-z]+)?-[0-9a-f]{12}")
 """The name of a run's folder in `runs/` of a comparison: its row and a hash."""
 

@@ -137,11 +137,13 @@ def test_runs_of_a_comparison_as_a_worker_does_them(
                         yield piece, found
 
     @contextmanager
-    def crew(ray: Any, kind: type, begin: tuple[Path, str], *_: Any) -> Iterator[tuple[Any, Any]]:
+    def crew(ray: Any, kind: type, begin: tuple[Path, str, str], *_: Any) -> Iterator[tuple[Any, Any]]:
+        folder, mark, device = begin
         assert kind is RunWorker
-        assert RunWorker().begin(*begin).kind["dtypes"]
-        with pytest.raises(MascError, match="E0684"):
-            RunWorker().begin(begin[0] / "not", "cpu")
+        assert RunWorker().begin(folder, mark, device).kind["dtypes"]
+        for other in ((folder / "not", mark), (folder, "another")):
+            with pytest.raises(MascError, match="E0684"):
+                RunWorker().begin(*other, device)
         yield Alone(), None
 
     @contextmanager
