@@ -49,7 +49,9 @@ def serve(
     try:
         place = listening.bound(host, port, MOST)
     except OSError as error:
-        raise typer.BadParameter(f"cannot listen there: {error.strerror or error}", param_hint="--port") from None
+        raise typer.BadParameter(
+            f"cannot listen there: {error.strerror or error}", param_hint="--host, --port"
+        ) from None
     with place:
         found = [session.find(path) for path in paths]
         programs = [session.load_program(one, dtype=dtype, device=device) for one in found]
@@ -74,7 +76,8 @@ def _key(file: Path | None) -> str | None:
     try:
         key = read_regular(file, 1 << 16).decode("utf-8").strip()
     except (OSError, ValueError) as error:
-        raise typer.BadParameter(f"cannot read `{file}`: {error}", param_hint="--api-key-file") from None
+        told = getattr(error, "strerror", None) or error
+        raise typer.BadParameter(f"cannot read `{file}`: {told}", param_hint="--api-key-file") from None
     require("there is no key in it" if not key.isascii() or not key else None, "--api-key-file")
     return key
 

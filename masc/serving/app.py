@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from masc.dsl.diagnostics import did_you_mean
 from masc.serving import asked
-from masc.serving.door import Door
+from masc.serving.door import PATHS, Door
 from masc.serving.errors import RefusalError, refusal_of, wrong
 from masc.serving.exchange import Exchange
 from masc.serving.metrics import Metrics
@@ -125,16 +125,39 @@ async def _refused(_: Request, error: RefusalError) -> Response:
 
 
 async def _invalid(_: Request, error: RequestValidationError) -> Response:
-    found = error.errors()[0]
-    if found["type"] == "json_invalid":
-        return wrong("body", f"the body is no JSON: {found['ctx']['error']}").response()
-    place = [str(part) for part in found["loc"] if part != "body"]
-    where = ".".join(place) or "the body (its content type must be application/json)"
-    return wrong(place[0] if place else "body", f"{where}: {found['msg']}").response()
+    faults = [(_place(fault["loc"][1:], error.body), fault) for fault in error.errors()]
+    place, fault = max(faults, key=lambda one: len(one[0]))  # the deepest: of a union, the kind that was meant
+    if fault["type"] == "json_invalid":
+        told = f"the body is no JSON: {fault['ctx']['error']}, behind {fault['loc'][-1]} characters"
+        return wrong("body", told).response()
+    if fault["type"] == "missing" and isinstance(error.body, dict):
+        name = str(fault["loc"][-1])
+        near = [other for other in list(error.body)[:100] if did_you_mean(other, [name])]
+        told = f"there is no parameter `{near[0]}`: did you mean `{name}`?" if near else f"`{name}` is not given"
+        return wrong(near[0] if near else name, told).response()
+    where = ".".join(place)
+    told = f"`{where}`" if where else "the body (its content type must be application/json)"
+    return wrong(where or "body", f"{told}: {fault['msg'][:1].lower()}{fault['msg'][1:]}").response()
 
 
-async def _refused_by_others(_: Request, error: HTTPException) -> Response:
-    return RefusalError(error.status_code, str(error.detail), headers=error.headers).response()
+def _place(parts: Sequence[int | str], body: Any) -> list[str]:
+    """Where a fault is in a body: without the names of the kinds that a value may have, which are no part of it."""
+    found = []
+    for part in parts:
+        if (isinstance(body, dict) and part in body) or (isinstance(body, list) and isinstance(part, int)):
+            body = body[part]
+            found.append(str(part))
+    return found
+
+
+async def _refused_by_others(request: Request, error: HTTPException) -> Response:
+    path, message = request.url.path, str(error.detail)
+    if error.status_code == 404:
+        hint = did_you_mean(path, PATHS) or f"there are {', '.join(PATHS)}"
+        message = f"there is no path `{path}`: {hint}"
+    elif error.status_code == 405:
+        message = f"`{path}` is not for {request.method}, but for {(error.headers or {}).get('allow', 'POST')}"
+    return RefusalError(error.status_code, message, headers=error.headers).response()
 
 
 async def _failed(_: Request, error: Exception) -> Response:

@@ -62,6 +62,9 @@ class Served:
         if messages[-1].get("role") != "user":
             raise wrong(_TALK, "the last message must be the user's")
         there = {name: self.parts.get(name, name) for name in self.used if name not in inputs}
+        if not there:
+            hint = "leave that one out of `inputs`, or send no messages (`[]`)" if inputs else "send none (`[]`)"
+            raise wrong("inputs" if inputs else _TALK, f"no input is left that the last user message could be: {hint}")
         known = [name for name in self.used if name in inputs]
         try:
             found = unfolded({**inputs, _TALK: messages}, [*known, *there.values()], ())

@@ -119,6 +119,8 @@ TALK = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
         ({"messages": [{"role": "user", "content": "b" * 5000}]}, 413, None),
         ({"inputs": None}, 400, "inputs.q"),
         ({"inputs": {"contxt": "x"}}, 400, "inputs.contxt"),
+        ({"inputs": {"context": []}}, 400, "inputs.context"),
+        ({"inputs": {**INPUTS, "q": "read in place of the message"}}, 400, "inputs"),
         ({"temperature": -1}, 400, "temperature"),
         ({"max_completion_tokens": 0}, 400, "max_completion_tokens"),
         ({"stop": [""]}, 400, "stop"),
@@ -143,8 +145,15 @@ def test_what_is_wrong_is_told_with_its_name(
 
 
 def test_other_errors_are_objects_too(client: TestClient) -> None:
-    assert client.get("/v1/nothing").json()["error"]["type"] == "invalid_request_error"
-    assert client.get("/v1/chat/completions").status_code == 405
+    lost = client.post("/v1/chat/completion", json=ASK)
+    assert (lost.status_code, lost.json()["error"]["type"]) == (404, "invalid_request_error")
+    assert "did you mean `/v1/chat/completions`?" in lost.json()["error"]["message"]
+    by_get = client.get("/v1/chat/completions")
+    assert (by_get.status_code, "POST" in by_get.json()["error"]["message"]) == (405, True)
+    misspelt = client.post("/v1/chat/completions", json={"model": "team", "mesages": []}).json()["error"]
+    assert (misspelt["param"], "did you mean `messages`?" in misspelt["message"]) == ("mesages", True)
+    numbers = client.post("/v1/completions", json={"model": "team", "prompt": ["a", 1]}).json()["error"]
+    assert numbers["param"] == "prompt.1"
     broken = client.post("/v1/completions", content=b"{", headers={"content-type": "application/json"})
     assert (broken.status_code, broken.json()["error"]["param"]) == (400, "body")
     named = client.get("/v1/models/none", headers={"x-request-id": "mine"})

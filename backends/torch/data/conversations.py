@@ -40,7 +40,7 @@ def unfolded(row: dict[str, Any], inputs: Sequence[str], answers: Sequence[str])
             found[name] = parts[part]
         for part in _UNREAD:
             if part not in read.values() and part in parts:
-                hint = f'say which input it is (`NAME <- "{column}.{part}"` in `train`), or take it out of the data'
+                hint = f'say which input it is (`NAME <- "{column}.{part}"` in `train`), or take it out'
                 raise ConversationError(f"has a conversation (`{column}`) {_UNREAD[part]}, which no input reads", hint)
     return found
 
