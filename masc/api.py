@@ -320,16 +320,18 @@ def inspect(
     seed: int | None = None,
 ) -> Inspection:
     """Look inside a team that answers one row (docs/inspect.md): prompts token by token, the words that latent
-    positions are near to, attention by agent and layer, what each edge carried. out: where a page of it is written.
-    layers: behind which latent positions are read, numbers from 0 and `"last"`. top: how many words. answer: told
-    instead of said. output: whose answer counts (None: the first). text: the same team in text is looked at, too.
-    temperature, top_p, max_tokens, seed: of the outputs, where they are not those of the graph. ValueError for a
-    program that was not compiled from a file, or whose edges are cut."""
+    positions are near to, attention by agent and layer, what each edge carried. out: x.html, a page of it (E0603:
+    another suffix). layers: behind which latent positions are read, numbers from 0 and `"last"`. top: how many words.
+    answer: told instead of said. output: whose answer counts (None: the first). text: the same team in text is looked
+    at, too. temperature, top_p, max_tokens, seed: of the outputs, where they are not those of the graph. ValueError for
+    a program that was not compiled from a file, or whose edges are cut."""
     from masc.backends.torch.probing.inspect import inspect as run
     from masc.compiler.analysis.decoding import Decoding
     from masc.compiler.files.writing import atomic_write
-    from masc.studies.inspection_page import page
+    from masc.studies.inspection_page import check_name, page
 
+    if out is not None:
+        check_name(Path(out))
     how = Decoding(temperature, top_p, max_tokens, seed)
     found = run(program, row, layers=layers, top=top, answer=answer, output=output, text=text, decoding=how)
     if out is not None:

@@ -126,5 +126,10 @@ def meant(wrong: str, known: Sequence[str], called: Mapping[str, str] = _CALLED)
         return _NOTES[lower] if lower == "gate" else None  # of `text`, whose senders take no gradient
     if lower in known:
         return f"did you mean `{lower}`?"
-    other = next((ours for ours in known if lower in called.get(ours, "").split()), None)
+    other = called_here(lower, known, called)
     return f"did you mean `{other}`?" if other else _NOTES.get(lower) or did_you_mean(wrong, known)
+
+
+def called_here(theirs: str, known: Sequence[str], called: Mapping[str, str] = _CALLED) -> str | None:
+    """Which of the known names is called so elsewhere."""
+    return next((ours for ours in known if theirs in called.get(ours, "").split()), None)

@@ -34,7 +34,7 @@ def inspect(
     inputs: Annotated[
         list[str] | None, typer.Option("--input", metavar="NAME=TEXT", help="An input of the graph")
     ] = None,
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="The page, x.html")] = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Also write it as a page, x.html")] = None,
     form: Annotated[bool, typer.Option("--json", help="Print all of it as JSON")] = False,
     layers: Annotated[
         str, typer.Option(metavar="N,...", help="Behind which layers latent positions are read: 0,12,last")
@@ -61,13 +61,15 @@ def inspect(
     from masc.session import checks, outputs
     from masc.session import programs as session
     from masc.studies import inspecting, provenance
-    from masc.studies.inspection_page import page
+    from masc.studies.inspection_page import check_name, page
 
     row, chosen = read_inputs(inputs), _layers(layers)
     decoding = read_decoding(temperature, top_p, max_tokens, seed)
     check_place(dtype, device)
     sets = read_sets(set_)
     outputs.check_outputs({"-o": out}, locate(file, Path()), sets=sets)
+    if out is not None:
+        check_name(out)
     found = session.find(file, sets=sets, checkpoint=checkpoint, weights=weights, entries=())
     checks.check_inputs(row, found.plan.inputs, columns_of(found.plan, labels=False))
     if output is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,7 +144,7 @@ def _place(parts: Sequence[int | str], body: Any) -> list[str]:
     """Where a fault is in a body: without the names of the kinds that a value may have, which are no part of it."""
     found = []
     for part in parts:
-        if (isinstance(body, dict) and part in body) or (isinstance(body, list) and isinstance(part, int)):
+        with suppress(LookupError, TypeError):
             body = body[part]
             found.append(str(part))
     return found

@@ -51,7 +51,7 @@ def tracker_problem(name: str) -> str | None:
     if problem := _not_one_of(name, known, "tracker"):
         return problem
     if name not in [str(kind) for kind in get_available_trackers()]:
-        return f"the tracker `{name}` is not installed"
+        return f"the tracker `{name}` is not installed: pip install {name.replace('_', '-')}"
     return None
 
 

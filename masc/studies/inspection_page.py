@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from masc.backends.diagram import page as drawing
@@ -13,6 +14,7 @@ from masc.backends.diagram.inline import inline, palette, style
 from masc.backends.diagram.layout import fitted, lay_out
 from masc.backends.diagram.sketch import sketch
 from masc.compiler.channels import CHANNELS
+from masc.dsl.diagnostics import fail
 from masc.dsl.render import visible
 
 if TYPE_CHECKING:
@@ -30,6 +32,13 @@ if TYPE_CHECKING:
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 _READS = {"prompt": "reading its prompt", "latents": "thinking", "answer": "answering"}
+
+
+def check_name(out: Path) -> None:
+    """E0603 where a file is named as if it were no page."""
+    if out.suffix.lower() not in (".html", ".htm"):
+        hint = f"name it `{out.with_suffix('.html')}`" if out.name else "name a file"
+        raise fail("E0603", f"cannot write into `{out}`: the page is HTML", hint=hint)
 
 
 def page(found: Inspection) -> str:

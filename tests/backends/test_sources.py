@@ -119,7 +119,9 @@ def test_a_hub_id_without_its_split_is_told_how(tmp_path: Path) -> None:
     assert (
         told.hint == "a data set of the hub is named with its split: `openai/gsm8k:train`, `openai/gsm8k:config/train`"
     )
-    assert refused("data/train.jsonl", tmp_path).hint is None
+    (tmp_path / "train.jsonl").touch()
+    assert refused("trian.jsonl", tmp_path).hint == "did you mean `train.jsonl`?"
+    assert refused("data/train.jsonl", tmp_path).hint == f"it was looked for in `{tmp_path / 'data'}`"
 
 
 # -- with the package `datasets` ---------------------------------------------------------------------------------

@@ -75,5 +75,7 @@ def test_what_is_refused_writes_nothing(masc: Command, folder: Path) -> None:
     ):
         done = masc("inspect", "courier.mas", "-o", "page.html", *options)
         assert (done.code, told in done.err) == (code, True), done.err
+    named = masc("inspect", "courier.mas", "--input", "code=x", "-o", "page.pdf")
+    assert (named.code, "name it `page.html`" in named.err) == (1, True), named.err
     assert "E0612" in masc("inspect", "courier.mas", "--input", "code=x", "-o", "courier.mas").err
     assert not (folder / "page.html").exists()

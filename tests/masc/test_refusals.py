@@ -89,6 +89,12 @@ def test_an_option_of_one_value_given_twice(arguments: list[str], option: str, m
     assert sorted(folder.iterdir()) == before
 
 
+@pytest.mark.parametrize(("given", "told"), [("--steps", "--set steps=VALUE"), ("--learning-rate", "--set rate=VALUE")])
+def test_an_entry_given_as_an_option(given: str, told: str, masc: Command, folder: Path) -> None:
+    result = masc("train", given, "3")
+    assert (result.code, told in result.err) == (2, True), result.err
+
+
 def test_every_option_of_every_command_is_looked_at() -> None:
     """None is forgotten: each one of a single value, of whatever command."""
     import typer.main

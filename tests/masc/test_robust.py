@@ -271,7 +271,7 @@ def test_outputs_are_checked_first(
         (("run", "--input", "cod=1"), "E0604", "did you mean `code`?"),
         (("run", "--input", "code=1", "--cut", "a:b"), "E0317", "sender:receiver"),
         (("run", "--data", "nowhere.jsonl", "--out", "o"), "E0601", "nowhere.jsonl"),
-        (("eval", "--data", "nowhere.jsonl"), "E0601", "nowhere.jsonl"),
+        (("eval", "--data", "tset.jsonl"), "E0601", "did you mean `test.jsonl`?"),
         (("eval", "--output", "anser"), "E0611", "did you mean `answer`?"),
         (("eval", "--scorer", "code"), "E0611", "--allow-code-execution"),
         (("train", "--set", "rate=1e39"), "E0404", "at most 1000"),

@@ -14,6 +14,7 @@ from masc.backends.torch.data.rows import narrow_columns
 from masc.backends.torch.data.values import narrowed
 from masc.compiler.files.reading import read_regular
 from masc.compiler.files.sources import (
+    PACKED,
     SUFFIXES,
     RowSource,
     files_of,
@@ -63,12 +64,23 @@ def _content(path: Path, written: str) -> bytes:
     try:
         return read_regular(path, MOST_BYTES)
     except OSError as error:
-        hint = None
-        if isinstance(error, FileNotFoundError) and looks_like_hub(written):
-            hint = f"a data set of the hub is named with its split: `{written}:train`, `{written}:config/train`"
+        hint = _near(path, written) if isinstance(error, FileNotFoundError) else None
         raise fail("E0601", f"cannot read {path}: {error.strerror or error}", hint=hint) from None
     except ValueError as error:  # a null character in the path
         raise fail("E0601", f"cannot read {str(path)!r}: {error}") from None
+
+
+def _near(path: Path, written: str) -> str:
+    """What could be meant by a path that is not there."""
+    try:
+        files = [other.name for other in path.parent.iterdir() if other.name.lower().endswith((*SUFFIXES, *PACKED))]
+    except OSError:
+        files = []
+    if near := did_you_mean(path.name, files):
+        return near
+    if looks_like_hub(written):
+        return f"a data set of the hub is named with its split: `{written}:train`, `{written}:config/train`"
+    return f"it was looked for in `{path.parent.absolute()}`"
 
 
 # -- folders -------------------------------------------------------------------------------------------------------
