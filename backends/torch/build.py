@@ -10,6 +10,7 @@ from masc.backends.torch.engine.history import NEW, History
 from masc.backends.torch.engine.torch_defaults import usual_tensors
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.fetch import resolve, resolve_adapter
+from masc.backends.torch.model.loading import AUTO
 from masc.backends.torch.program import Program
 from masc.compiler.analysis.handing import check_states
 from masc.compiler.ir.plan import Plan
@@ -23,7 +24,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch
 def fast_dtype(device: str | None = None) -> str:
     """bfloat16 where the machine computes in it, else float32: a CPU that only emulates it takes up to a hundred times
     as long. device: as for `build`."""
-    if device is None:
+    if device is None or device == AUTO:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device != "cpu":
         return "bfloat16"
@@ -56,9 +57,10 @@ def build(
 ) -> Program:
     """A Program with fresh adapters, or those that its file begins with (`from`).
 
-    here: the folder that relative model folders are relative to; device: "cpu", "cuda", ... (None: the GPU if there is
-    one); seed of the adapters (None: the train settings'). history: where the plan comes from, for `Program.save`.
-    begin: False where kept weights are put in afterwards: what `from` names need not be there any more then.
+    here: the folder that relative model folders are relative to; device: "cpu", "cuda", "auto" (a model that fits no
+    GPU is spread over several), ... (None: the GPU if there is one); seed of the adapters (None: the train settings').
+    history: where the plan comes from, for `Program.save`. begin: False where kept weights are put in afterwards: what
+    `from` names need not be there any more then.
 
     Errors: E0509 a model that cannot be had, E0616 one that cannot be loaded, what is wrong with its folder
     (`models.look_into`), those of `check_plan` that had to wait until it was there. ValueError for a seed that is none.

@@ -22,7 +22,10 @@ File = Annotated[
 Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Set a param or a train entry")]
 Channel = Annotated[Mode, typer.Option(help="text: every agent talks in text, as a baseline")]
 Cuts = Annotated[list[str] | None, typer.Option("--cut", metavar="SENDER:RECEIVER", help="Let this edge carry nothing")]
-Device = Annotated[str | None, typer.Option(help="cpu, cuda, ... \\[default: a GPU if there is one]")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="cpu, cuda, auto (one GPU, or as many as it takes), ... \\[default: a GPU if there is one]"),
+]
 Dtype = Annotated[
     str | None, typer.Option(help="Of the frozen base: bfloat16 or float32 \\[default: bfloat16 where that is fast]")
 ]

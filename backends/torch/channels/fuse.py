@@ -61,14 +61,16 @@ class Fuser(nn.Module):
         self, fusion: Fusion, receiver: Base, layer: int, keys: Tensor, values: Tensor, place: Tensor
     ) -> tuple[Tensor, Tensor]:
         """What is added to keys and values [B, H, C, D] of a receiver's layer, whose columns stand at place [B, C]."""
-        at = self.layers.index(layer)
-        theirs, shift = fusion.sender.layers[layer - self.shift], self.shift
+        at, shift, here = self.layers.index(layer), self.shift, keys.device
+        theirs = [each.to(place.device) for each in fusion.sender.layers[layer - self.shift]]
+        keys, values = keys.to(place.device), values.to(place.device)
         from_, to = fusion.sender.place.gather(1, fusion.columns), place.gather(1, fusion.targets)
         sent = fusion.base.rotate(_pick(theirs[0], fusion.columns), -from_, layer - shift)
         own = receiver.rotate(_pick(keys, fusion.targets), -to, layer)
         new_keys = receiver.rotate(self.keys[at](sent, own, fusion.valid), to, layer)
         new_values = self.values[at](_pick(theirs[1], fusion.columns), _pick(values, fusion.targets), fusion.valid)
-        return _put(keys, fusion.targets, new_keys), _put(values, fusion.targets, new_values)
+        more = _put(keys, fusion.targets, new_keys), _put(values, fusion.targets, new_values)
+        return more[0].to(here), more[1].to(here)
 
     def covers(self, layer: int) -> bool:
         return layer in self.layers
@@ -118,7 +120,7 @@ def fused(receiver: Base, fusions: tuple[Fusion, ...], layers: KeysValues, place
             if fusion.fuser.covers(layer) and low <= layer <= high:
                 more_keys, more_values = fusion.fuser(fusion, receiver, layer, keys, values, place)
                 if fusion.gate is not None:
-                    open_ = fusion.gate.to(keys.dtype).view(-1, 1, 1, 1)
+                    open_ = fusion.gate.to(keys.device, keys.dtype).view(-1, 1, 1, 1)
                     more_keys, more_values = more_keys * open_, more_values * open_
                 new_keys, new_values = new_keys + more_keys, new_values + more_values
         found.append((new_keys, new_values))

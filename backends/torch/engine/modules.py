@@ -18,6 +18,7 @@ from masc.backends.torch.model import adapters
 from masc.backends.torch.model.align import START
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.gates import Gate
+from masc.backends.torch.model.loading import is_spread
 from masc.backends.torch.model.spaces import Spaces
 from masc.compiler.artifact import ModelRecord, model_hash
 from masc.compiler.channels.gate import gate_of
@@ -160,9 +161,11 @@ class Modules(nn.Module):
     @property
     def flows(self) -> bool:
         """Whether the fast engine runs it: caches of all its models have one shape in all layers, no model is in shards
-        (that engine's passes may be recorded, and what gathers weights must not be), and no gate is half open or
-        closed, for it knows what is seen and what is not, and nothing between."""
-        return self.wide_open and all(base.even and not base.sharded for base in self.models)
+        (that engine's passes may be recorded, and what gathers weights must not be) or on several devices, and no gate
+        is half open or closed, for it knows what is seen and what is not, and nothing between."""
+        return self.wide_open and all(
+            base.even and not base.sharded and not is_spread(base.model) for base in self.models
+        )
 
     @property
     def device(self) -> torch.device:

@@ -21,8 +21,8 @@ from masc.backends.torch.model.applying import Aliases, Projections, is_still, u
 from masc.backends.torch.model.attention import Columns, block_mask, window_of
 from masc.backends.torch.model.characters import Characters
 from masc.backends.torch.model.folded import Folded
+from masc.backends.torch.model.loading import applied, method_of
 from masc.backends.torch.model.loading import load as loaded
-from masc.backends.torch.model.loading import method_of
 from masc.backends.torch.model.lora import groups_of, projections
 from masc.backends.torch.model.norms import simplify
 from masc.backends.torch.model.recurrent import Masks, Reader, Recurrent, step_by_torch, why_recurrent
@@ -47,7 +47,7 @@ class Base(nn.Module):
     def __init__(
         self, folder: Path, dtype: torch.dtype, load: str | None = None, device: torch.device | str | None = None
     ) -> None:
-        """load: of `LOADS` (None: in the dtype); device: where it is put (None: on the CPU)."""
+        """load: of `LOADS` (None: in the dtype); device: where it is put (None: on the CPU), or `AUTO`."""
         super().__init__()
         self.load = load
         dtype = getattr(torch, (load and LOADS[load].dtype) or str(dtype).removeprefix("torch."))
@@ -180,7 +180,7 @@ class Base(nn.Module):
             return_dict=True,  # whatever config.json says
         )
         hidden: Tensor = out.last_hidden_state
-        return hidden
+        return hidden.to(self.device)
 
     @cached_property
     def _cached(self) -> str:
@@ -206,7 +206,7 @@ class Base(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """float32 (float64 in float64) logits [..., V]."""
-        out: Tensor = self.model.get_output_embeddings()(hidden)
+        out: Tensor = applied(self.model.get_output_embeddings(), hidden)
         scale, cap = self._scaling
         out = out.to(torch.promote_types(out.dtype, torch.float32))
         if scale != 1.0:
@@ -253,7 +253,7 @@ class Base(nn.Module):
         found = self._fitted.get(fit)
         if found is None or found.device != self.device:
             with torch.inference_mode(False), torch.no_grad():  # training may want it later
-                found = self._fitted[fit] = fit(self.model.get_output_embeddings().weight, self.table())
+                found = self._fitted[fit] = fit(self.model.get_output_embeddings().weight.to(self.device), self.table())
         return found
 
     @cached_property

@@ -178,4 +178,4 @@ class Grouped:
         low, chosen = functional.linear(x, down), self._ranks[ranks]
         if low.dim() == 2:
             low = low.unflatten(0, (len(chosen), -1))
-        return own + functional.linear(low * chosen, up).view_as(own)
+        return own + functional.linear(low * chosen.to(low.device), up).view_as(own)

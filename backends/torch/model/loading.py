@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from masc.backends.torch.model.attention import NAME
+from masc.backends.torch.model.recurrent import why_recurrent
 from masc.compiler.files.reading import read_json
+from masc.compiler.language.models import LOADS
 from masc.compiler.models.folder.finding import some
-from masc.compiler.models.folder.headers import read_headers
+from masc.compiler.models.folder.headers import read_headers, weight_files
 from masc.dsl.diagnostics import MascError, fail, first_line
 
 _NAMES_OF_TEXT = {
@@ -29,18 +32,68 @@ _NAMES_OF_TEXT = {
 _SENSES = re.compile(r"vision|visual|image|audio|speech|multi_modal|mm_proj|projector")
 
 
+AUTO = "auto"
+"""A device: the GPU where there is one and the weights fit it, else all GPUs, each with some of the blocks."""
+SPREAD = "spread"
+ROOM = 0.7
+"""Of the free memory of a GPU so much may hold weights: the rest is for caches and passes."""
+
+
+def place_of(size: int, free: Sequence[int]) -> str:
+    """Where `AUTO` puts weights of so many bytes: `cpu`, `cuda`, or `SPREAD` over all GPUs. free: bytes of each GPU.
+    E0702 where all of them together have no room."""
+    if not free:
+        return "cpu"
+    if size <= ROOM * free[0]:
+        return "cuda"
+    if size <= ROOM * sum(free):
+        return SPREAD
+    room = ROOM * sum(free)
+    message = f"the weights are {size / 2**30:.1f} GB, and for weights there is room for {room / 2**30:.1f} GB"
+    raise fail("E0702", message, hint="a smaller model, `load = nf4`, or more GPUs")
+
+
+def is_spread(model: Any) -> bool:
+    """Whether a model's blocks are on several devices. What goes into a pass, and what comes of it, is then on that of
+    its input embedding; keys and values are where their layer is."""
+    return len({str(place) for place in getattr(model, "hf_device_map", {}).values()}) > 1
+
+
+def applied(module: Any, tensor: torch.Tensor) -> torch.Tensor:
+    """What a module with one weight makes of a tensor, wherever it is."""
+    made: torch.Tensor = module(tensor.to(module.weight.device))
+    return made.to(tensor.device)
+
+
+def _free() -> list[int]:
+    """Bytes that are free, of each GPU."""
+    return [int(torch.cuda.mem_get_info(i)[0]) for i in range(torch.cuda.device_count())]
+
+
+def _size(folder: Path, dtype: torch.dtype, quantised: str | None) -> int:
+    """Bytes of the weights, as they are to be held."""
+    if quantised is None and method_of(read_json(folder / "config.json").get("quantization_config")) is not None:
+        return sum((folder / name).stat().st_size for name in weight_files(folder))
+    numbers = sum(prod(tensor.shape) for tensor in (read_headers(folder)[0] or {}).values())
+    return int(numbers * (dtype.itemsize if quantised is None else LOADS[quantised].bytes))
+
+
 def load(
     folder: Path, dtype: torch.dtype, quantised: str | None = None, device: torch.device | str | None = None
 ) -> tuple[Any, Any]:
     """The model and the tokenizer of a folder, no code of the folder run, nothing asked of the network or the user.
 
     quantised: how the projections of its blocks are held (`QUANTISED`); None: as they are stored, in the dtype if they
-    are numbers. device: where it is put; None: on the CPU.
+    are numbers. device: where it is put; None: on the CPU; or `AUTO`.
 
     E0530 where the weights are not exactly the model's own: what a checkpoint lacks would be drawn at random. E0616 for
     whatever else speaks against it, E0702 where the memory is not enough.
     """
     asked: Any = {"trust_remote_code": False, "local_files_only": True}
+    place = place_of(_size(folder, dtype, quantised), _free()) if device == AUTO else device
+    told = _quantisation(folder, dtype, quantised, place)
+    if place == SPREAD:
+        told |= {"device_map": AUTO, "max_memory": dict(enumerate(_free()))}
     try:
         transformers_logging.disable_progress_bar()
         text = _text_part(folder, **asked)
@@ -50,7 +103,7 @@ def load(
             attn_implementation=NAME,
             use_safetensors=True,
             output_loading_info=True,
-            **_quantisation(folder, dtype, quantised, device),
+            **told,
             **({} if text is None else {"config": text, "key_mapping": _NAMES_OF_TEXT}),
             **asked,
         )
@@ -63,8 +116,11 @@ def load(
     finally:
         transformers_logging.enable_progress_bar()
     model, info = loaded
-    if device is not None and not hasattr(model, "hf_quantizer"):
-        model.to(device)
+    if is_spread(model) and why_recurrent(model.config.get_text_config(decoder=True)) is not None:
+        message = f"the model in {folder} is recurrent, and its states are not spread over several devices"
+        raise fail("E0616", message, hint="name one device, or a smaller model")
+    if place is not None and place != SPREAD and not hasattr(model, "hf_quantizer"):
+        model.to(place)
     wrong = {what: sorted(map(str, info.get(f"{what}_keys") or ())) for what in ("missing", "mismatched", "unexpected")}
     if text is not None:  # what it sees and hears with is left out
         wrong["unexpected"] = [name for name in wrong["unexpected"] if not _SENSES.search(name)]

@@ -35,7 +35,7 @@ class Rotation:
         model's own carry a factor that the keys already have).
         """
         wide = keys.to(torch.promote_types(keys.dtype, torch.float32))
-        angle = offset.to(wide.dtype)[..., None] * self.frequency.to(wide)
+        angle = offset.to(wide.device, wide.dtype)[..., None] * self.frequency.to(wide.device, wide.dtype)
         angle = angle[:, None, None, :] if offset.dim() == 1 else angle[:, None]
         size = 2 * self.frequency.shape[0]
         rest = wide.shape[-1] - size

@@ -255,7 +255,7 @@ def let_through(tensor: Tensor, full: Tensor | None, layer: int) -> Tensor:
     """Keys or values [B, H, C, D] of a layer, through which a gradient goes back in some columns only (`full_of`)."""
     if full is None:
         return tensor
-    here = full[:, layer if full.shape[1] > 1 else 0]
+    here = full[:, layer if full.shape[1] > 1 else 0].to(tensor.device)
     return torch.where(here[:, None, :, None], tensor, tensor.detach())
 
 

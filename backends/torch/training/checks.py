@@ -11,6 +11,7 @@ import torch
 
 from masc.backends.torch.data.check import columns_of
 from masc.backends.torch.data.values import Row, names_of
+from masc.backends.torch.model.loading import is_spread
 from masc.backends.torch.model.prompts import value
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.objective import Objective
@@ -114,7 +115,12 @@ def of_evaluation() -> Iterator[None]:
 
 
 def parameters_of(program: Program) -> dict[str, torch.nn.Parameter]:
-    """What is trained, by name. E0609 where that is nothing, ValueError where it is more than adapters and links."""
+    """What is trained, by name. E0609 where that is nothing, E0649 where a model is spread over several devices,
+    ValueError where it is more than adapters and links."""
+    for base in program.models:
+        if is_spread(base.model):
+            message = f"the model in `{base.folder}` is spread over several devices, which is for running it"
+            raise fail("E0649", message, hint="FSDP2 trains a model that no card holds (docs/cluster.md)")
     parameters = program.trainable()
     if not parameters:
         raise fail("E0609", "nothing can be trained: every agent is `adapt none`")
