@@ -77,6 +77,7 @@ def inspect(
     program = session.load_program(found, dtype=dtype, device=device)
 
     from masc.backends.torch.probing.inspect import inspect as run
+    from masc.backends.torch.probing.inspection import text as described
 
     inspection = run(program, row, layers=chosen, top=top, answer=answer, output=output, text=text, decoding=decoding)
     if out is not None:  # before anything is printed: what cannot be printed is not lost
@@ -85,7 +86,7 @@ def inspect(
         about = provenance.of(found, program, data={"inputs": row}, batch=1)
         print_content(json.dumps(inspecting.to_json(inspection, about), indent=1, ensure_ascii=False) + "\n")
     else:
-        print_content(inspecting.text(inspection))
+        print_content(described(inspection))
     if out is not None:
         say(f"-> {out}")
 

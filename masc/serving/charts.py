@@ -10,7 +10,7 @@ Points = Sequence[tuple[float, float]]
 """Step and value, in the order of the steps."""
 
 WIDE, HIGH = 340, 150
-LEFT, TOP, RIGHT, BOTTOM = 44, 8, 8, 20
+LEFT, TOP, RIGHT, BOTTOM = 54, 8, 8, 20
 """What is left around the lines, for numbers."""
 MOST = 250
 """Points of a line: of more the means of as many parts are drawn."""

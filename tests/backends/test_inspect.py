@@ -109,6 +109,7 @@ def test_each_edge_is_cut_alone_and_what_is_said_behind_it_is_said_anew(tiny: Pa
     assert (edge.sender, edge.receiver, edge.kinds) == ("a", "b", ("text", "kv", "hidden"))
     ids = [one.id for one in found.team.activations[1].spoken]
     assert (found.team.answer, found.team.given) == ("yes", True)
+    assert f"{edge.change:+.3f} nats\n" in found._repr_html_(), "a notebook shows it in words"
     with torch.no_grad():
         whole = float(program.score([ROWS[0]], [ids]).sum())
         with program.running(compile_plan(text, tiny, cut=(("a", "b"),))):

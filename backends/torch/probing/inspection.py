@@ -1,12 +1,15 @@
-"""What `inspect.py` finds in a team that answers one row: plain data, which JSON can say (`Inspection.json`)."""
+"""What `inspect.py` finds in a team that answers one row: plain data, which JSON can say (`Inspection.json`), and that
+in a few lines for the terminal and for notebooks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from html import escape
 from typing import Any
 
 from masc.compiler.ir.graph import Graph
+from masc.dsl.render import visible
 
 
 @dataclass(frozen=True)
@@ -150,3 +153,25 @@ class Inspection:
         """All of it but the graph, of which the name, as JSON has it."""
         found = {"inputs": dict(self.inputs), "output": self.output, "team": asdict(self.team)}
         return {"graph": self.graph.name, **found, "text": None if self.text is None else asdict(self.text)}
+
+    def _repr_html_(self) -> str:
+        shown = "\n".join(visible(line) for line in text(self).split("\n"))
+        return f'<pre style="white-space: pre-wrap">{escape(shown)}</pre>'
+
+
+def text(found: Inspection) -> str:
+    """What was said, the words of latent positions, and what each edge carried."""
+    teams = [("", found.team), *([] if found.text is None else [("in text: ", found.text)])]
+    return "".join(f"{line}\n" for name, team in teams for line in _lines(name, team))
+
+
+def _lines(name: str, team: Team) -> Iterator[str]:
+    yield f"{name}{team.answer}"
+    yield f"  log-likelihood {team.log_likelihood:.3f} nats"
+    for one in team.activations:
+        for latent in one.latents:
+            for depth in latent.depths:
+                words = " ".join(f"{word.text!r} {word.near:.2f}" for word in depth.words)
+                yield f"  {one.activation} latent {latent.step}, layer {depth.layer}: {words}"
+    for edge in team.edges:
+        yield f"  {edge.sender} -> {edge.receiver} ({', '.join(edge.kinds)}) cut: {edge.change:+.3f} nats"

@@ -18,6 +18,7 @@ from masc.backends.torch.training.objective import Objective
 from masc.compiler.ir.plan import TrainSettings, agent_of
 from masc.compiler.language.objectives import SUPERVISED
 from masc.compiler.language.objectives import Grpo as Said
+from masc.compiler.language.other_names import meant
 from masc.compiler.language.train import NUMBERS
 from masc.dsl.diagnostics import Diagnostic, MascError, fail
 
@@ -53,7 +54,9 @@ def chosen_of(written: TrainSettings, settings: Mapping[str, Any]) -> TrainSetti
     """A `train` block with other entries. TypeError, ValueError for those that are none."""
     names = {field.name for field in dataclasses.fields(TrainSettings)}
     if unknown := sorted(set(settings) - names):
-        raise TypeError(f"unknown train setting {unknown[0]!r}; known are {', '.join(sorted(names - set(_ELSEWHERE)))}")
+        known = sorted(names - set(_ELSEWHERE))
+        hint = meant(unknown[0], known) or f"known are {', '.join(known)}"
+        raise TypeError(f"unknown train setting {unknown[0]!r}: {hint}")
     for name, where in _ELSEWHERE.items():
         if settings.get(name) is not None:
             raise TypeError(f"train does not read {name!r}: {where}")
