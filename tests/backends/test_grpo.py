@@ -20,7 +20,8 @@ from masc.backends.torch.training.processes import Processes
 from masc.backends.torch.training.supervised import Supervised
 from masc.backends.torch.training.train import train
 from masc.compiler.analysis.decoding import Decoding
-from masc.compiler.ir.plan import Reach, TrainSettings
+from masc.compiler.analysis.policy import policy
+from masc.compiler.ir.plan import Reach, TrainSettings, agent_of
 from masc.dsl.diagnostics import MascError
 from support import ROWS, chain, make_program
 
@@ -51,16 +52,25 @@ def drawn(program: Any, objective: Grpo, **start: torch.Tensor) -> Any:
     return objective.begin(around, 5, ROWS[:2], [0, 1])
 
 
-@pytest.mark.parametrize("text", [TEXT, GRAPHS["rounds"], GRAPHS["text beside keys and values"], SAMPLED])
-def test_its_gradient_is_the_one_written_by_hand(text: str, tiny: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        (TEXT, ["answer"]),
+        (GRAPHS["rounds"], ["answer"]),
+        (GRAPHS["text beside keys and values"], ["answer"]),
+        (SAMPLED, ["answer", "a#1"]),
+    ],
+)
+def test_its_gradient_is_the_one_written_by_hand(text: str, spoken: list[str], tiny: Path) -> None:
     program = make_program(text, tiny)
     ready = drawn(program, Grpo(letters, group=3, kl=0.0))
     with widened(program):
-        held_against_a_plain_loop(program, ready)
+        held_against_a_plain_loop(program, ready, spoken)
 
 
-def held_against_a_plain_loop(program: Any, ready: Any) -> None:
-    """The gradient is the sum over samples of the advantage times that of the mean of their log-probabilities."""
+def held_against_a_plain_loop(program: Any, ready: Any, spoken: list[str]) -> None:
+    """The gradient is the sum over samples of the advantage times that of the mean of their log-probabilities: of the
+    answer, and of each text that was sampled on the way to it."""
     work = ready.gradients(None)
     found = {name: p.grad.clone() for name, p in program.trainable().items() if p.grad is not None}
     program.zero_grad()
@@ -69,13 +79,16 @@ def held_against_a_plain_loop(program: Any, ready: Any) -> None:
         mean = sum(rewards) / 3
         spread = (sum((reward - mean) ** 2 for reward in rewards) / 3) ** 0.5
         advantage = (rewards[number % 3] - mean) / (spread + 1e-4)
-        scores = program.score([row], {name: [one.tokens] for name, one in said.items()})
-        (-advantage * scores.sum() / len(said["answer"].tokens) / 6).backward()
+        with program.running(policy(program.plan)):
+            for name in spoken:
+                scores = program.score([row], {name: [one.tokens] for name, one in said.items()}, name)
+                (-advantage * scores.sum() / len(said[name].tokens) / 6).backward()
     wanted = {name: p.grad for name, p in program.trainable().items() if p.grad is not None}
     assert found.keys() == wanted.keys()
     assert all(torch.allclose(found[name], wanted[name], rtol=1e-8, atol=1e-12) for name in wanted)
     reached = {program.owner(name) for name in wanted if bool(wanted[name].any())}
-    assert reached >= {reach.agent for reach in program.plan.losses[0].reaches if isinstance(reach, Reach)}
+    reaches = {reach.agent for reach in program.plan.losses[0].reaches if isinstance(reach, Reach)}
+    assert reached >= reaches | {agent_of(name) for name in spoken[1:]}
     assert work.told["without_signal"] < 1
     assert work.told["reward"] == pytest.approx(float(ready.rewards.mean()))
 

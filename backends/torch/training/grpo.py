@@ -19,7 +19,7 @@ from masc.backends.scoring.registry import Function, Scorer, scorer_of
 from masc.backends.torch.data.check import answer_columns
 from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.labels import label_of
-from masc.backends.torch.engine.outputs import Said
+from masc.backends.torch.engine.outputs import Output, Said
 from masc.backends.torch.engine.rounds import Rounds
 from masc.backends.torch.model.adapters import derive
 from masc.backends.torch.model.prompts import value
@@ -28,6 +28,8 @@ from masc.backends.torch.program import Program
 from masc.backends.torch.training.metrics import Metrics
 from masc.backends.torch.training.objective import Around, Work, zero
 from masc.compiler.analysis.decoding import Decoding
+from masc.compiler.analysis.policy import policy, sampled_texts
+from masc.compiler.ir.plan import Plan
 from masc.compiler.language.objectives import GRPO
 from masc.dsl.diagnostics import fail
 
@@ -91,7 +93,8 @@ class Grpo:
         # A sample is drawn with the seed of its step, row and number: the same row twice in a batch is not drawn alike.
         copies = [self.group * i + number for i in own for number in range(self.group)]
         decoding = Decoding(temperature=1.0, top_p=1.0, seed=derive(settings.seed, "samples", step))
-        with named("sample"):
+        plan = policy(program.plan, decoding.seed)
+        with named("sample"), program.running(plan):
             found = dict(program.say_each(each, len(each), where, decoding, copies, cuts=True))
         program.free()  # memory that the gradients want
         said = [found[number] for number in range(len(each))]
@@ -102,7 +105,7 @@ class Grpo:
             for one, row, i in zip(said, each, where, strict=True)
         ]
         groups = torch.tensor(rewards, dtype=torch.float64, device="cpu").view(-1, self.group)
-        return Drawn(self, around, rows, numbers, said, output, groups)
+        return Drawn(self, around, plan, rows, numbers, said, (output, *sampled_texts(plan)), groups)
 
     def _reward(self, said: str, gold: str, row: Row, index: int) -> float:
         """E0661 where a function gives something else than a finite number."""
@@ -140,17 +143,19 @@ def distance(now: Tensor, start: Tensor) -> Tensor:
 
 @dataclass
 class Drawn:
-    """The sampled answers of one step, group by group: `rows` are N, `said` N * G. rewards: [N, G], float64, on the
-    CPU; then: log-probabilities when they were sampled, pass by pass; they are those of the first `gradients`."""
+    """The sampled answers of one step, group by group: `rows` are N, `said` N * G. plan: that they were sampled by;
+    spoken: what of all that was said the reward trains, the answer first; rewards: [N, G], float64, on the CPU; then:
+    log-probabilities when it was sampled, pass by pass; they are those of the first `gradients`."""
 
     objective: Grpo
     around: Around
+    plan: Plan
     rows: Sequence[Row]
     numbers: Sequence[int]
     said: Sequence[Mapping[str, Said]]
-    output: str
+    spoken: Sequence[str]
     rewards: Tensor
-    then: list[Tensor] = field(default_factory=list)
+    then: list[dict[str, Tensor]] = field(default_factory=list)
 
     def gradients(self, rounds: Rounds | None) -> Work:
         objective, program, processes = self.objective, self.around.program, self.around.processes
@@ -158,28 +163,33 @@ class Drawn:
         gains = advantages(self.rewards)
         passes = self._passes(gains)
         first, total = not self.then, len(self.said) * processes.count
-        start = self._from_start(passes) if objective.anchored else [None] * len(passes)
+        start = self._from_start(passes) if objective.anchored else [{} for _ in passes]
         summed, apart, positions = zero(program), zero(program), 0
         for number, (groups, beginning) in enumerate(zip(passes, start, strict=True)):
-            last = number == len(passes) - 1
-            with processes.exchanging(self.around.module, last), program.holding(rounds=rounds):
+            last, gain = number == len(passes) - 1, gains[groups].flatten().to(program.device)
+            with processes.exchanging(self.around.module, last), program.holding(rounds=rounds, plan=self.plan):
                 out = self.around.module(**self._asked(groups), recompute=settings.checkpoint == "agent")
-                now = -out.outputs[self.output].losses
-                real = out.outputs[self.output].labels >= 0
+                now = self._spoken(out)
                 if first:
-                    self.then.append(now.detach())
-                gain = gains[groups].flatten().to(program.device)
-                each = losses(now, self.then[number], beginning, gain, objective.clip, objective.kl)
-                loss = ((each * real).sum(1) / real.sum(1)).sum()
+                    self.then.append({name: one.detach() for name, one in now.items()})
+                loss = zero(program)
+                for name, one in now.items():
+                    begun = beginning.get(name)
+                    each = losses(one, self.then[number][name], begun, gain, objective.clip, objective.kl)
+                    real = out.outputs[name].labels >= 0
+                    loss = loss + _means(each, real).sum().to(loss.device)
+                    if begun is not None:
+                        apart += _means(distance(one.detach(), begun), real).sum().double().to(apart.device)
                 with named("backward"):
                     (loss * (processes.count / total)).backward()
-            summed += loss.detach().double()
-            if beginning is not None:
-                own = (distance(now.detach(), beginning) * real).sum(1) / real.sum(1)
-                apart += own.sum().double()
+            summed += loss.detach()
             positions += out.positions
         told = self._told(apart, total)
         return Work(summed, total, int(told.pop("tokens")), positions, told=told)
+
+    def _spoken(self, out: Output) -> dict[str, Tensor]:
+        """The log-probabilities of what the reward trains, by name, [B, A]."""
+        return {name: -out.outputs[name].losses for name in self.spoken}
 
     def _passes(self, gains: Tensor) -> list[list[int]]:
         """The groups of each forward pass: of as many rows as a batch has. One in which no answer is better than
@@ -193,27 +203,27 @@ class Drawn:
 
     def _asked(self, groups: Sequence[int]) -> dict[str, Any]:
         """What a forward pass over some groups is given. Each row stands there once, and so does what agents told each
-        other where it was the same for all answers to it; where it was sampled, or follows from what was, each answer
-        has its own. This is where it is decided what a group shares."""
+        other where it was the same for all answers to it; what was sampled, or follows from that, each answer has of
+        its own. This is where it is decided what a group shares."""
         size = self.objective.group
         own = [self.said[i * size : (i + 1) * size] for i in groups]
         told = {name: [[one[name].tokens for one in said] for said in own] for name in own[0][0]}
-        shared = {n for n, by in told.items() if n != self.output and all(len({*each}) == 1 for each in by)}
+        shared = {n for n, by in told.items() if n not in self.spoken and all(len({*each}) == 1 for each in by)}
         answers = {n: [one for each in by for one in (each[:1] if n in shared else each)] for n, by in told.items()}
         rows, indices = [self.rows[i] for i in groups], [self.numbers[i] for i in groups]
         return {"rows": rows, "indices": indices, "answers": answers, "group": size}
 
     @torch.no_grad()
-    def _from_start(self, passes: Sequence[Sequence[int]]) -> list[Tensor | None]:
+    def _from_start(self, passes: Sequence[Sequence[int]]) -> list[dict[str, Tensor]]:
         """The log-probabilities under the weights that training began with, pass by pass."""
         program = self.around.program
-        with swapped(self.around.parameters, self.around.start):
-            return [-program(**self._asked(groups)).outputs[self.output].losses for groups in passes]
+        with swapped(self.around.parameters, self.around.start), program.running(self.plan):
+            return [self._spoken(program(**self._asked(groups))) for groups in passes]
 
     def _told(self, apart: Tensor, total: int) -> Metrics:
         """Metrics over all processes."""
         spreads = self.rewards.std(1, correction=0)
-        tokens = sum(len(one[self.output].tokens) for one in self.said)
+        tokens = sum(len(one[self.spoken[0]].tokens) for one in self.said)
         groups = len(self.rewards)
         sums = [self.rewards.sum(), spreads.sum(), (spreads == 0).double().sum()]
         own = torch.tensor([*map(float, sums), float(tokens), groups], dtype=torch.float64, device=apart.device)
@@ -227,6 +237,11 @@ class Drawn:
             "length": tokens_ / total,
             "tokens": tokens_,
         }
+
+
+def _means(each: Tensor, real: Tensor) -> Tensor:
+    """Over the tokens of each answer: [B, A] to [B]."""
+    return (each * real).sum(1) / real.sum(1)
 
 
 @contextmanager
