@@ -21,17 +21,26 @@ def policy(plan: Plan, seed: int | None = None) -> Plan:
     names = sampled_texts(plan)
     if not names:
         return plan
+    turns = tuple(_drawn(turn, seed) if _sampled(turn) else turn for turn in plan.turns)
     losses = (*plan.losses, *(Loss(name, "", ()) for name in names))
-    return keep(replace(plan, turns=tuple(_drawn(turn, seed) for turn in plan.turns), losses=losses))
+    return keep(replace(plan, turns=turns, losses=losses))
+
+
+def outspoken(plan: Plan) -> Plan:
+    """The plan where agents sample all that they tell each other, so that a reward trains whoever says anything."""
+    return replace(plan, turns=tuple(_drawn(turn, None) if _tells(turn) else turn for turn in plan.turns))
+
+
+def _tells(turn: Turn) -> bool:
+    return turn.answer is not None and turn.answer.output is None
 
 
 def _sampled(turn: Turn) -> bool:
-    return turn.answer is not None and turn.answer.output is None and turn.answer.sampling.temperature > 0
+    return _tells(turn) and turn.answer is not None and turn.answer.sampling.temperature > 0
 
 
 def _drawn(turn: Turn, seed: int | None) -> Turn:
-    if turn.answer is None or not _sampled(turn):
-        return turn
+    assert turn.answer is not None
     own = turn.answer.sampling
     sampling = replace(own, temperature=1.0, top_p=1.0, seed=own.seed if seed is None else seed)
     return replace(turn, answer=replace(turn.answer, sampling=sampling))

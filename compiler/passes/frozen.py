@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from masc.compiler.analysis.reach import while_open
+from masc.compiler.analysis.policy import policy
+from masc.compiler.analysis.reach import while_open, with_reach
 from masc.compiler.channels import CHANNELS
 from masc.compiler.ir.graph import Edge, Graph
 from masc.compiler.ir.plan import Plan, Reach, agent_of
+from masc.compiler.language.objectives import Grpo
 from masc.compiler.passes.order import upstream
 from masc.dsl.diagnostics import Diagnostic, Label
 
@@ -15,7 +17,8 @@ from masc.dsl.diagnostics import Diagnostic, Label
 def frozen_out(graph: Graph, plan: Plan, layers: Mapping[str, int]) -> list[Diagnostic]:
     """A warning for each agent with an adapter that is in no loss's `reaches`: W0303, or W0314 where a loss reaches it
     while a channel is open. layers: of each model, as far as they are known."""
-    reached = _reached(plan)
+    rewarded = isinstance(plan.train.objective, Grpo)
+    reached = _reached(with_reach(policy(plan), layers) if rewarded else plan)
     unreached = [a for a in graph.agents if a.lora is not None and not a.shares and a.name not in reached]
     if not unreached:
         return []
@@ -49,7 +52,10 @@ def frozen_out(graph: Graph, plan: Plan, layers: Mapping[str, int]) -> list[Diag
         hint = f"write `adapt none` in `{agent.name}`"
         if texts:
             silent = [name for name in map(agent_of, (e.sender for e in texts)) if name not in dict(graph.labels)]
-            if teller := agent.name if agent.name in silent else next(iter(silent), None):
+            teller = agent.name if agent.name in silent else next(iter(silent), None)
+            if teller and rewarded:
+                hint += f", or let `{teller}` sample what it says: `answer (temperature = 1)`"
+            elif teller:
                 hint += f", or supervise what `{teller}` says: `train {{ {teller} <- column }}`"
         elif stops:
             hint += ", or let the gradient through"

@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masc.compiler.analysis.policy import policy
 from masc.compiler.files.writing import atomic_write
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.plan import Plan
+from masc.compiler.language.objectives import Grpo
 from masc.session.costing import cost_of
 from masc.session.outputs import check_table_folder
 from masc.studies.comparison_runs import (
@@ -25,6 +27,7 @@ from masc.studies.comparison_runs import (
     label_of,
     plan_of,
     runs,
+    spoken,
     voters,
     weights_key,
 )
@@ -119,7 +122,7 @@ def result_of(run: Run, out: Path, task: Task, listen: Callable[[dict[str, Any]]
         seed=run.seed,
         folder=folder.name,
         report=found,
-        parameters=trained_parameters(program) if run.trains else 0,
+        parameters=trained_parameters(program, run=run) if run.trains else 0,
         rank=rank,
         steps=steps,
         tokens=tokens,
@@ -149,15 +152,15 @@ def build_row(run: Run, task: Task) -> tuple[Program, int | None]:
     if not (run.trains and own and run.weights.startswith(("single", "pooled", "text"))):
         return _build(run, task, plan), None
     team = _build(run, task, run.compilation.require())
-    wanted = trained_parameters(team)
+    wanted = trained_parameters(team, run=replace(run, row="team"))
     del team
     program = _build(run, task, plan_of(run, task.output, own.of_rank(1)))
 
     def grows(parameter: str) -> bool:
         return program.owner(parameter) == name and (".lora_A." in parameter or ".lora_B." in parameter)
 
-    each = trained_parameters(program, grows)
-    rank = max(1, round((wanted - trained_parameters(program) + each) / each))
+    each = trained_parameters(program, grows, run)
+    rank = max(1, round((wanted - trained_parameters(program, run=run) + each) / each))
     return _build(run, task, plan_of(run, task.output, own.of_rank(rank))), rank
 
 
@@ -170,11 +173,18 @@ def _build(run: Run, task: Task, plan: Plan) -> Program:
     return build(plan, run.compilation.base, dtype=dtype, device=task.device, seed=run.seed, history=history)
 
 
-def trained_parameters(program: Program, counts: Callable[[str], bool] = lambda name: True) -> int:
-    """The number of trainable parameters that some loss reaches. counts: which ones to count, by name."""
+def trained_parameters(
+    program: Program, counts: Callable[[str], bool] = lambda name: True, run: Run | None = None
+) -> int:
+    """The number of trainable parameters that some loss reaches, or a reward, also by way of what agents sample for
+    each other. counts: which ones to count, by name; run: whose program it is (None: of one without rewards)."""
     from masc.backends.torch.training.reached import reached
 
-    return sum(program.get_parameter(name).numel() for name in reached(program) if counts(name))
+    plan = program.plan
+    if run is not None and isinstance(run.settings.objective, Grpo):
+        plan = policy(spoken(run, plan))
+    with program.running(plan):
+        return sum(program.get_parameter(name).numel() for name in reached(program) if counts(name))
 
 
 def _train(
@@ -195,7 +205,8 @@ def _train(
                 listen(metrics)
 
         rows, settings = task.train_rows, run.settings
-        prepare(program, rows, None, settings, directory=folder, resume=True, listen=note, tell=report).go()
+        with program.running(spoken(run, program.plan)):
+            prepare(program, rows, None, settings, directory=folder, resume=True, listen=note, tell=report).go()
 
 
 def _trained(folder: Path) -> tuple[int, int, int, float]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from masc.backends.scoring.registry import Function, declared
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
+from masc.compiler.analysis.policy import outspoken
 from masc.compiler.analysis.reach import with_reach
 from masc.compiler.artifact import model_hash
 from masc.compiler.channels import CHANNELS
@@ -24,7 +25,7 @@ from masc.compiler.forms.essence import fingerprint
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.graph import Graph
 from masc.compiler.ir.plan import Plan, TrainSettings, agent_of
-from masc.compiler.language.objectives import SUPERVISED
+from masc.compiler.language.objectives import GRPO, SUPERVISED, Grpo
 from masc.compiler.language.scorers import runs_code
 from masc.compiler.models.facts import read_config
 from masc.compiler.passes.controls import (
@@ -53,6 +54,7 @@ ROWS: dict[str, tuple[str, bool]] = {
     "pooled-tuned": ("single agent that reads all prompts, fine-tuned", True),
     "text": ("text agents", False),
     "text-tuned": ("text agents, fine-tuned", True),
+    "text-rewarded": ("text agents, trained on a reward", True),
     "latent": ("as written, untrained", False),
     "zero-latents": ("as written, zero latent steps", True),
     "stopped": ("as written, upstream gradient stopped", True),
@@ -170,7 +172,25 @@ def runs(
                 continue
             for seed in dict.fromkeys(seeds):
                 settings = replace(compilation.require().train, seed=seed, keep=1)
+                if row == "text-rewarded":
+                    settings = replace(settings, objective=_reward(settings, task))
                 yield Run(row, values, seed, compilation, settings)
+
+
+def _reward(settings: TrainSettings, task: Task) -> Grpo:
+    """What text agents are rewarded by: as the file says, else whether the scorer calls an answer right. E0611 where
+    that is none that a file may name."""
+    if isinstance(settings.objective, Grpo):
+        return settings.objective
+    if not isinstance(task.scorer, str) or task.scorer not in GRPO["reward"].reads.words:
+        message = f"the scorer `{declared(task.scorer).name}` cannot be the reward of `text-rewarded`"
+        raise fail("E0611", message, hint="name one in the file: `train { objective grpo(reward = exact) }`")
+    return Grpo(task.scorer)
+
+
+def spoken(run: Run, plan: Plan) -> Plan:
+    """The plan of a row as it is trained by."""
+    return outspoken(plan) if run.row == "text-rewarded" else plan
 
 
 def idle(row: str, compilation: Compilation, task: Task) -> str | None:
@@ -186,6 +206,8 @@ def idle(row: str, compilation: Compilation, task: Task) -> str | None:
             return "nothing but text crosses as it is"
         if not any(loss.reaches for loss in now.losses):
             return "who answers is frozen, and words carry no gradient to anybody else"
+    if row == "text-rewarded" and not isinstance(plan.train.objective, Grpo):
+        return "the file trains on no reward (`--rows text-rewarded` takes the scorer)"
     if row in ("single-thinking", "zero-latents") and not any(turn.think for turn in plan.turns):
         return "nobody thinks in latent steps"
     if row == "majority" and (why := lone(compilation, task)) is not None:

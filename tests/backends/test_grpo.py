@@ -20,7 +20,7 @@ from masc.backends.torch.training.processes import Processes
 from masc.backends.torch.training.supervised import Supervised
 from masc.backends.torch.training.train import train
 from masc.compiler.analysis.decoding import Decoding
-from masc.compiler.analysis.policy import policy
+from masc.compiler.analysis.policy import outspoken, policy
 from masc.compiler.ir.plan import Reach, TrainSettings, agent_of
 from masc.dsl.diagnostics import MascError
 from support import ROWS, chain, make_program
@@ -58,13 +58,13 @@ def drawn(program: Any, objective: Grpo, **start: torch.Tensor) -> Any:
         (TEXT, ["answer"]),
         (GRAPHS["rounds"], ["answer"]),
         (GRAPHS["text beside keys and values"], ["answer"]),
-        (SAMPLED, ["answer", "a#1"]),
+        (SAMPLED, ["answer", "a#1", "b#1"]),
     ],
 )
 def test_its_gradient_is_the_one_written_by_hand(text: str, spoken: list[str], tiny: Path) -> None:
     program = make_program(text, tiny)
-    ready = drawn(program, Grpo(letters, group=3, kl=0.0))
-    with widened(program):
+    with program.running(outspoken(program.plan) if text is SAMPLED else program.plan), widened(program):
+        ready = drawn(program, Grpo(letters, group=3, kl=0.0))
         held_against_a_plain_loop(program, ready, spoken)
 
 

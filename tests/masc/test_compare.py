@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,12 +10,16 @@ import pytest
 
 from comparisons import CHAIN, TEAM, WORDS, all_runs, task
 from masc.backends.torch.evaluation.evaluate import Item, votes
+from masc.compiler.analysis.policy import policy
+from masc.compiler.analysis.reach import with_reach
 from masc.compiler.channels.hidden import Splice
 from masc.compiler.ir.plan import LatentMap
+from masc.compiler.language.objectives import Grpo
 from masc.compiler.pipeline import compile_file
+from masc.dsl.diagnostics import MascError
 from masc.session.costing import cost_of
-from masc.studies.comparison import build_row, trained_parameters
-from masc.studies.comparison_runs import _content, answers_key, label_of, plan_of, voters, weights_key
+from masc.studies.comparison import build_row, compare, trained_parameters
+from masc.studies.comparison_runs import _content, answers_key, label_of, plan_of, runs, spoken, voters, weights_key
 from support import make_other
 
 
@@ -92,6 +97,28 @@ def test_rows_are_what_they_say(team: Path) -> None:
 
     assert words("single") == "{q}?"
     assert words("pooled-tuned") == "Guide.\n\n{clue}\n\n{q}?"
+
+
+def test_text_agents_that_are_rewarded(team: Path) -> None:
+    """What each of them says is sampled while they train, so that all learn."""
+    short = TEAM.replace("kv(carry = own) }", "kv(carry = own)  judge -> answer }")
+    for adapter in ("lora(rank = 3, alpha = 6)", "lora(rank = 5, targets = attention)"):
+        short = short.replace(adapter, f"{adapter} answer (max_tokens = 2)")
+    team.write_text(short)
+    found, asked = all_runs(team), task(team, samples=0, limit=1)
+    assert "text-rewarded" not in found
+    wanted = trained_parameters(build_row(found["team"], asked)[0])
+    (run,) = runs(team, asked, ["text-rewarded"], [0], {"steps": "1", "batch": "1"}, {})
+    assert run.settings.objective == Grpo("exact")
+    plan = with_reach(policy(spoken(run, plan_of(run, "answer"))), {})
+    assert [loss.output for loss in plan.losses] == ["answer", "guide#1", "writer#1"]
+    assert [{r.agent for r in loss.reaches} for loss in plan.losses] == [{"judge"}, {"guide"}, {"writer"}]
+    (result,) = compare(team, team.parent / "x", asked, rows=["text-rewarded"], sets={"steps": "1", "batch": "1"})
+    (line,) = (team.parent / "x" / "runs" / result.folder / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["reward"] == 0
+    assert abs(result.parameters - wanted) / wanted < 0.1  # those of all three
+    with pytest.raises(MascError, match="cannot be the reward"):
+        list(runs(team, replace(asked, scorer="code"), ["text-rewarded"], [0], {}, {}))
 
 
 def test_the_other_reading_lets_every_gradient_through(team: Path) -> None:

@@ -15,6 +15,7 @@ from masc.backends.torch.model.loading import is_spread
 from masc.backends.torch.model.prompts import value
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.objective import Objective
+from masc.compiler.analysis.policy import sampled_texts
 from masc.compiler.ir.plan import TrainSettings, agent_of
 from masc.compiler.language.objectives import SUPERVISED
 from masc.compiler.language.objectives import Grpo as Said
@@ -117,9 +118,9 @@ def of_evaluation() -> Iterator[None]:
         ) from error
 
 
-def parameters_of(program: Program) -> dict[str, torch.nn.Parameter]:
-    """What is trained, by name. E0609 where that is nothing, E0649 where a model is spread over several devices,
-    ValueError where it is more than adapters and links."""
+def parameters_of(program: Program, objective: Objective) -> dict[str, torch.nn.Parameter]:
+    """What is trained, by name. With a reward also by way of what agents sample for each other. E0609 where that is
+    nothing, E0649 where a model is spread over several devices, ValueError where it is more than adapters and links."""
     for base in program.models:
         if is_spread(base.model):
             message = f"the model in `{base.folder}` is spread over several devices, which is for running it"
@@ -127,7 +128,7 @@ def parameters_of(program: Program) -> dict[str, torch.nn.Parameter]:
     parameters = program.trainable()
     if not parameters:
         raise fail("E0609", "nothing can be trained: every agent is `adapt none`")
-    if not any(loss.reaches for loss in program.plan.losses):
+    if not (any(loss.reaches for loss in program.plan.losses) or (not objective.told and sampled_texts(program.plan))):
         raise fail("E0609", "nothing can be trained: no gradient reaches an adapter", hint="`masc check` says why")
     for name in parameters:
         if not (".lora_" in name or name.startswith(("links.", "across."))):

@@ -143,7 +143,7 @@ def prepare(
     known, known_eval = rows_of(rows, "rows"), None if eval_rows is None else rows_of(eval_rows, "eval_rows")
     objective = objective or asked_for(settings)
     check_rows(program, known, known_eval, evaluate is None, settings.max_length, objective)
-    parameters = parameters_of(program)
+    parameters = parameters_of(program, objective)
     objective.check(program)
     run = Run(
         program=program,
