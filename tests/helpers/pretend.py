@@ -3,7 +3,7 @@ that refuse tensors of different places as a GPU's do. What they hold is compute
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 MOVES = {"_to_copy", "copy_", "index", "index_put", "index_put_", "_unsafe_index"}
 """What takes tensors of several places: what moves them, and what takes indices that the host knows."""
@@ -56,7 +55,13 @@ def _place(tensor: Tensor) -> torch.device:
 
 def _done(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     name, wanted = func._overloadpacket.__name__, kwargs.get("device")
-    tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
+    tensors: list[Tensor] = []
+
+    def held(one: Tensor) -> Tensor:
+        tensors.append(one)
+        return one.held if isinstance(one, Placed) else one
+
+    bare, said = _changed(args, held), _changed(kwargs, held)
     where = {_place(one) for one in tensors if one.dim()}  # a number may come from anywhere
     if len(where) > 1 and name not in MOVES:
         raise RuntimeError(f"{name} of tensors on {sorted(map(str, where))}")
@@ -67,19 +72,23 @@ def _done(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     else:
         (there,) = where
     known = {id(one.held): one for one in tensors if isinstance(one, Placed)}
-    bare = kwargs | ({} if wanted is None else {"device": NOWHERE})
-    out = func(*tree_map(_held, args), **tree_map(_held, bare))
+    out = func(*bare, **said | ({} if wanted is None else {"device": NOWHERE}))
 
-    def wrapped(one: Any) -> Any:
-        if not isinstance(one, Tensor) or isinstance(one, Placed):
+    def put(one: Tensor) -> Tensor:
+        if there == NOWHERE or isinstance(one, Placed):
             return one
-        return known.get(id(one)) if id(one) in known else one if there == NOWHERE else Placed(one, there)
+        return known[id(one)] if id(one) in known else Placed(one, there)
 
-    return tree_map(wrapped, out)
+    return _changed(out, put)
 
 
-def _held(one: Any) -> Any:
-    return one.held if isinstance(one, Placed) else one
+def _changed(one: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """With every tensor in it changed."""
+    if isinstance(one, Tensor):
+        return change(one)
+    if isinstance(one, list | tuple):
+        return type(one)([_changed(part, change) for part in one])
+    return {name: _changed(part, change) for name, part in one.items()} if isinstance(one, dict) else one
 
 
 class _Pretending(TorchDispatchMode):
