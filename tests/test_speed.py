@@ -133,4 +133,4 @@ def test_the_script_for_a_gpu_runs_on_the_cpu_and_goes_on(tmp_path: Path) -> Non
     assert not [name for name, part in parts.items() if part.get("failed") or part.get("wrong")], said
     assert parts["identity: text, bfloat16"]["known"]
     assert sum("floor / masc" in part for part in parts.values()) == 6
-    assert "\n3 of 3 identities hold" in said
+    assert "\n5 of 5 identities and loads hold" in said

@@ -23,6 +23,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import identities
+import loads
 import torch
 import transformers
 from device import Device
@@ -96,6 +97,11 @@ def measure(parts: Parts, device: Device, shapes: Mapping[str, Shape], toy: bool
     if "rate" in parts.found.get(CEILINGS, {}):
         for name, shape in shapes.items():
             team_parts(parts, device, name, shape, 2 if toy else 3)
+    for name, part in loads.proofs(device, toy):
+        parts.run(f"proof: {name}", part)
+    name, shape = next(iter(shapes.items()))
+    for held, part in loads.fits(device, shape, toy):
+        parts.run(f"{name}: {held}", part)
     for name, part in identities.further(device, toy):
         parts.run(f"identity: {name}", part)
 
@@ -127,10 +133,11 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         if "masc, ms" in one:
             cells = [f"{one[column]:.3g}" if column in one else "" for column in columns]
             yield f"| {' | '.join([name, *cells])} |"
-    held = {name: one for name, one in found.items() if name.startswith("identity")}
+    held = {name: one for name, one in found.items() if "wrong" in one or "failed" in one}
     wrong = [f"{name}: {one.get('failed') or one['wrong']}" for name, one in held.items() if one.get("wrong", True)]
     if held:
-        yield f"\n{len(held) - len(wrong)} of {len(held)} identities hold" + "".join(f"\n- {line}" for line in wrong)
+        yield f"\n{len(held) - len(wrong)} of {len(held)} identities and loads hold"
+        yield from (f"- {line}" for line in wrong)
 
 
 def main() -> None:
