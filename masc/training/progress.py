@@ -106,15 +106,21 @@ def describe(run: Run, path: Path, dtype: str, resume: bool) -> None:
     settings, program = run.settings, run.program
     count = sum(parameter.numel() for parameter in run.parameters.values())
     batch = settings.batch * settings.accumulate * run.processes.count
-    say(f"{path}: {len(program.plan.agents)} agents, {count:,} trainable parameters, {len(run.rows)} rows")
-    steps, rows = "step" if settings.steps == 1 else "steps", "row" if batch == 1 else "rows"
-    say(f"{settings.steps} {steps} of {batch} {rows}, {dtype} on {program.device}")
+    agents, steps = _counted(len(program.plan.agents), "agent"), _counted(settings.steps, "step")
+    say(f"{path}: {agents}, {count:,} trainable parameters, {_counted(len(run.rows), 'row')}")
+    among = "" if run.processes.count == 1 else f", {run.processes.count} processes"
+    shards = "" if run.processes.shards is None else ", base models in shards (FSDP2)"
+    say(f"{steps} of {_counted(batch, 'row')}, {dtype} on {program.device}{among}{shards}")
     if not run.objective.told:
         say(f"on a reward: {run.objective.text()}")
     if run.found is not None:
         say(f"going on after step {run.found.step}")
     elif resume:
         say("there is no checkpoint yet: from the start")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def go(run: Run) -> None:

@@ -6,11 +6,13 @@ import json
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from courier import GRAPH, Command
+from masc.backends.torch.training.processes import Processes
 from masc.training import progress as training
 
 CPU = ("--device", "cpu", "--set", "dtype=float32")
@@ -267,3 +269,21 @@ def test_a_profile_of_no_or_too_many_steps(masc: Command, folder: Path) -> None:
     refused = masc("train", "--profile", "5", *CPU)
     assert (refused.code, "E0645" in refused.err) == (1, True), refused.err
     assert not (folder / "courier.masc").exists()
+
+
+def test_what_is_trained_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """One of a kind is not told as several, and who starts processes sees that they work together."""
+    plan, objective = SimpleNamespace(agents=[1]), SimpleNamespace(told=True)
+    program = SimpleNamespace(plan=plan, device="cpu")
+    settings = SimpleNamespace(steps=1, batch=2, accumulate=1)
+    shared = {"program": program, "settings": settings, "objective": objective, "parameters": {}, "found": None}
+    for processes, told in (
+        (Processes(), "1 step of 2 rows, float32 on cpu\n"),
+        (
+            Processes(2, shards=object()),
+            "1 step of 4 rows, float32 on cpu, 2 processes, base models in shards (FSDP2)\n",
+        ),
+    ):
+        run: Any = SimpleNamespace(**shared, rows=[1, 2], processes=processes)
+        training.describe(run, Path("x.mas"), "float32", False)
+        assert capsys.readouterr().err == f"x.mas: 1 agent, 0 trainable parameters, 2 rows\n{told}"
