@@ -68,7 +68,8 @@ def _has_graph(path: Path) -> bool:
 
 def _near(path: Path) -> str | None:
     try:
-        names = [other.name for other in path.parent.iterdir() if other.suffix in (".mas", *_YAML, ".masc")]
+        others = [other for other in path.parent.iterdir() if not other.name.startswith(".")]
+        names = [other.name for other in others if other.suffix in (".mas", *_YAML) or other.is_dir()]
     except OSError:
         return "name a .mas file, or a folder that holds one"
     return did_you_mean(path.name, names) or "name a .mas file, or a folder that holds one"

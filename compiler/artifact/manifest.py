@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -28,7 +29,7 @@ from masc.compiler.forms.earlier import earlier_fingerprint
 from masc.compiler.forms.essence import fingerprint
 from masc.compiler.ir.plan import Plan
 from masc.compiler.language.bounds import SEED
-from masc.dsl.diagnostics import MascError, fail
+from masc.dsl.diagnostics import MascError, did_you_mean, fail
 from masc.dsl.regular import MEND_LINK, dangling
 
 FORMAT = 2
@@ -191,6 +192,14 @@ def usual_files(root: Path, source: str = "") -> Pairs:
     return tuple((name, "") for name in names if name and (root / name).is_file())
 
 
+def _neighbours(root: Path) -> list[str]:
+    """The artifacts beside one that is not there."""
+    try:
+        return [path.name for path in root.parent.iterdir() if path.suffix == ".masc"]
+    except OSError:
+        return []
+
+
 def _read(layout: Layout, path: Path, formats: tuple[int, ...]) -> Manifest:
     try:
         body = parse_json(read_regular(path, _MOST), unique=True)
@@ -199,6 +208,9 @@ def _read(layout: Layout, path: Path, formats: tuple[int, ...]) -> Manifest:
             raise fail("E0510", f"`{layout.root}` cannot be read: {why}", hint=MEND_LINK) from None
         if told := describe_training(layout.root):
             raise fail("E0510", told[0], hint=told[1]) from None
+        if not os.path.lexists(layout.root):
+            hint = did_you_mean(layout.root.name, _neighbours(layout.root)) or "`masc compile` makes one"
+            raise fail("E0510", f"there is no artifact `{layout.root}`", hint=hint) from None
         message = f"`{layout.root}` is not an artifact: there is no manifest.json in it"
         raise fail("E0510", message, hint="`masc compile` makes one") from None
     except (OSError, ValueError) as error:

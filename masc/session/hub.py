@@ -232,11 +232,14 @@ def _speaking(repository: str, revision: str | None) -> Iterator[None]:
 
     transport: Any = HfHubHTTPError.__bases__[0]  # of which all errors of the HTTP library are, whichever it is
     login = "a token comes from HF_TOKEN in the environment, or from `hf auth login`"
+    hint = "a repository is USER/NAME; a folder is copied with `cp -r`"
+    unnamed = fail("E0692", f"`{repository}` is no name of a repository", hint=hint)
+    if repository.count("/") != 1:  # the hub knows names without a user, which are not for teams
+        raise unnamed
     try:
         yield
     except HFValidationError as error:
-        hint = "a repository is USER/NAME; a folder is copied with `cp -r`"
-        raise fail("E0692", f"`{repository}` is no name of a repository", hint=hint) from error
+        raise unnamed from error
     except RevisionNotFoundError as error:
         hint = "a revision is a branch, a tag or a commit"
         raise fail("E0692", f"`{repository}` has no revision `{revision or 'main'}`", hint=hint) from error

@@ -298,6 +298,10 @@ def test_no_artifact(tmp_path: Path) -> None:
     assert code(lambda: read_artifact(tmp_path)) == "E0510"
     (tmp_path / "file").touch()
     assert code(lambda: read_artifact(tmp_path / "file")) == "E0510"
+    (tmp_path / "relay.masc").mkdir()
+    with pytest.raises(MascError) as error:
+        read_artifact(tmp_path / "rely.masc")
+    assert error.value.diagnostics[0].hint == "did you mean `relay.masc`?"
 
 
 def test_other_versions_are_a_warning(tmp_path: Path) -> None:

@@ -281,6 +281,7 @@ def test_beginning_with_what_is_not_trained(masc: Command, folder: Path) -> None
     assert masc("compile", "-o", "fresh.masc").code == 0
     assert "E0644" in masc("train", "--init-from", "fresh.masc").err
     assert "E0510" in masc("train", "--init-from", "tiny").err
+    assert "did you mean `fresh.masc`?" in masc("train", "--init-from", "frsh.masc").err
     assert masc("train", "--init-from", "fresh.masc", "--resume").code == 2
 
 

@@ -167,6 +167,8 @@ def test_what_the_hub_refuses(masc: Command, trained: Path, hub: Hub, monkeypatc
     for name, code in (("ada/nothing", "E0692"), ("./folder", "E0692"), ("a/b/c", "E0692")):
         refused = masc("pull", name, "x.masc")
         assert (refused.code, f"error[{code}]" in refused.err) == (1, True), refused.err
+    refused = masc("push", "courier.masc", "courier")
+    assert (refused.code, "no name of a repository" in refused.err) == (1, True), refused.err
     hub.refuse = 403
     refused = masc("push", "courier.masc", NAME)
     assert (refused.code, "error[E0693]" in refused.err) == (1, True), refused.err
