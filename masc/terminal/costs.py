@@ -28,8 +28,7 @@ def amount(number: float, unit: str) -> str:
     """`1.23 GB`; three digits, in steps of a thousand."""
     for size, prefix in _UNITS:
         if number >= size:
-            scaled = number / size
-            return f"{scaled:.0f} {prefix}{unit}" if scaled >= 99.95 else f"{scaled:.3g} {prefix}{unit}"
+            return f"{_three_digits(number / size)} {prefix}{unit}"
     return f"{number:.0f} {unit}" if number else "-"
 
 
@@ -38,8 +37,13 @@ def seconds(number: float | None) -> str:
         return "-"
     for size, unit in ((1, "s"), (1e-3, "ms"), (1e-6, "us")):
         if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return f"{number / 1e-9:.2g} ns"
+            return f"{_three_digits(number / size)} {unit}"
+    return f"{_three_digits(number / 1e-9)} ns"
+
+
+def _three_digits(number: float) -> str:
+    """Never as a power of ten."""
+    return f"{number:.0f}" if number >= 99.95 else f"{number:.3g}"
 
 
 def line(cost: Cost) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from courier import Command
+from masc.terminal import costs
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*.mas") if path.name != "roles.mas")
@@ -152,6 +153,12 @@ def test_compile_says_it_in_a_line(masc: Command, folder: Path) -> None:
     assert done.code == 0
     assert "with inputs of 128 tokens, a row runs" in done.err
     assert told(masc, "courier.masc")["name"] == told(masc, "courier.mas")["name"]
+
+
+def test_times_and_sizes_are_never_told_as_powers_of_ten() -> None:
+    times = [costs.seconds(number) for number in (2.48e-7, 9.24e-6, 0.9999e-3, 999.7e-6, 1234.0, None)]
+    assert times == ["248 ns", "9.24 us", "1000 us", "1000 us", "1234 s", "-"]
+    assert [costs.amount(number, "B") for number in (0, 999.7e3, 1.234e9)] == ["-", "1000 kB", "1.23 GB"]
 
 
 def test_nothing_heavy_is_imported(folder: Path) -> None:
