@@ -15,7 +15,7 @@ from masc.dsl.diagnostics import fail
 def serve(
     files: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[ARTIFACT]...", help="Artifacts, files or folders \\[default: the one here]"),
+        typer.Argument(metavar="ARTIFACT", help="Artifacts, files or folders \\[default: the one here]"),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: every one of this machine")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one")] = 8000,

@@ -134,7 +134,7 @@ async def _invalid(_: Request, error: RequestValidationError) -> Response:
         name = str(fault["loc"][-1])
         near = [other for other in list(error.body)[:100] if did_you_mean(other, [name])]
         told = f"there is no parameter `{near[0]}`: did you mean `{name}`?" if near else f"`{name}` is not given"
-        return wrong(near[0] if near else name, told).response()
+        return wrong(near[0] if near else name, told, "unknown_parameter" if near else None).response()
     where = ".".join(place)
     told = f"`{where}`" if where else "the body (its content type must be application/json)"
     return wrong(where or "body", f"{told}: {fault['msg'][:1].lower()}{fault['msg'][1:]}").response()
