@@ -189,7 +189,8 @@ def test_the_site_leads_to_every_page() -> None:
 
 def test_the_pictures_show_the_examples() -> None:
     for picture in [*DOCS.glob("*.svg"), *DOCS.glob("gallery/*.svg")]:
-        (program,) = (ROOT / "examples").rglob(f"{picture.stem}.mas")
+        found = (ROOT / "examples").rglob(f"{picture.stem}.mas")
+        (program,) = (path for path in found if path.parent.suffix != ".masc")  # what was trained holds a copy
         graph = compile_file(program).graph
         assert graph is not None
         words = set(re.findall(r">([^<>\n]+)<", picture.read_text(encoding="utf-8")))
