@@ -92,11 +92,11 @@ class Team:
     def of(self, turn: Turn) -> Adapted:
         """Who runs a turn."""
         agent = self.plan.agent(turn.agent)
-        sizes = self.anatomies[agent.model]
-        dora = agent.lora is not None and agent.lora.dora
+        sizes, lora = self.anatomies[agent.model], agent.lora
+        dora, dropped = lora is not None and lora.dora, lora is not None and lora.dropout > 0
         align = None if turn.think is None else turn.think.align
-        dropped = agent.lora is not None and agent.lora.dropout > 0
-        return Adapted(sizes, ranks_of(agent.lora, sizes.projections), dora, dropped, align)
+        joined = self.plain(agent.model) and not dora and not dropped
+        return Adapted(sizes, ranks_of(lora, sizes.projections), dora, dropped, align, joined)
 
     def computing(self, doing: Doing) -> dict[str, Adapted]:
         """Who runs each turn, with the adapters that are products of their own."""
@@ -110,7 +110,7 @@ class Team:
                 ranks = [ranks_of(lora, who.anatomy.projections) for lora in adapters]
                 names = {name for each in ranks for name in each}
                 together = {name: sum(each.get(name, 0) for each in ranks) for name in names}
-                found[turn.activation] = replace(who, ranks=together)
+                found[turn.activation] = replace(who, ranks=together, joined=False)
         return found
 
     def crossing(self, turn: Turn) -> dict[Arrival, int]:

@@ -19,14 +19,43 @@ OPTIMISER = 3
 MLP_KEPT = 3
 """Tensors as wide as the inner layer that a block keeps for the backward pass: what the gate gives, the same activated,
 and what `up_proj` gives. What goes into `down_proj` is kept by its adapter."""
+GATED_KEPT = 2
+"""The same where the whole MLP is one function (`model/gated.py`): what gate and up give, and nothing for adapters."""
+_READERS = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",)
+"""Projections that read the same input."""
+
+
+def side_by_side(ranks: dict[str, int], name: str) -> int:
+    """How many adapters stand in one matrix with that of a projection: each output is multiplied with B of all of them,
+    all but one of them zeros (`model/lora.py`)."""
+    return max([sum(one in ranks for one in group) for group in _READERS if name in group], default=1)
+
+
+def copies(anatomy: Anatomy, ranks: dict[str, int]) -> int:
+    """Bytes of one layer's A's and B's as one matrix each, which an activation makes of adapters that stand side by
+    side."""
+    found = 0
+    for group in _READERS:
+        own = [(ranks[name], anatomy.projections[name]) for name in group if name in ranks]
+        if len(own) > 1:
+            inner, outer = own[0][1][0], sum(shape[1] for _, shape in own)
+            found += sum(rank for rank, _ in own) * (inner + outer) * WIDE
+    return found
 
 
 def kept_layer(
-    anatomy: Anatomy, ranks: dict[str, int], q: int, k: int, width: int, masked: bool, dropped: bool = False
+    anatomy: Anatomy,
+    ranks: dict[str, int],
+    q: int,
+    k: int,
+    width: int,
+    masked: bool,
+    dropped: bool = False,
+    joined: bool = True,
 ) -> int:
     """Bytes that one layer keeps for the backward pass of a pass of q positions that attend to k columns, for one
     sample. width: bytes of a number of the base model; masked: a mask is given, so that keys and values are repeated
-    for every head; dropped: the adapters have dropout."""
+    for every head; dropped: the adapters have dropout; joined: plain adapters on plain weights."""
     heads = anatomy.queries if masked and q > 1 else anatomy.kv_heads * anatomy.head_dim
     # A norm keeps what it reads, and a float32 number for each vector (`model/norms.py`).
     norms = anatomy.norms * q * (anatomy.hidden * width + WIDE)
@@ -34,20 +63,24 @@ def kept_layer(
     normed = q * heads_normed * (anatomy.head_dim * width + WIDE) if anatomy.normed else 0
     attention = q * (2 * anatomy.queries * width + anatomy.heads * WIDE) + 2 * k * heads * width
     mask = q * k * width if masked else 0
-    mlp = MLP_KEPT * q * anatomy.inner * width
-    return norms + normed + attention + mask + mlp + q * _adapters(anatomy, ranks, width, dropped)
+    gated = joined and {"gate_proj", "up_proj", "down_proj"} <= ranks.keys()
+    mlp = (GATED_KEPT if gated else MLP_KEPT) * q * anatomy.inner * width
+    adapters = _dropped(anatomy, ranks) if dropped else _adapters(anatomy, ranks, width, gated)
+    return norms + normed + attention + mask + mlp + q * adapters
 
 
-def _adapters(anatomy: Anatomy, ranks: dict[str, int], width: int, dropped: bool) -> int:
+def _adapters(anatomy: Anatomy, ranks: dict[str, int], width: int, gated: bool) -> int:
     """Of each adapter what goes into its first half and, in float32, into its second. Projections that read the same
-    share the former, and `o_proj` reads what attention keeps. With dropout each keeps what is left of its
-    input, and what was drawn for it, in float32."""
+    share the former, and `o_proj` reads what attention keeps. gated: what goes into `down_proj` is computed again."""
     into = {name: anatomy.projections[name][0] for name in ranks}
-    if dropped:
-        return (2 * sum(into.values()) + sum(ranks.values())) * WIDE
-    groups = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",)
+    groups = _READERS[:2] if gated else _READERS
     inputs = sum(max((into[name] for name in group if name in into), default=0) for group in groups)
     return inputs * width + sum(ranks.values()) * WIDE
+
+
+def _dropped(anatomy: Anatomy, ranks: dict[str, int]) -> int:
+    """With dropout each keeps what is left of its input, and what was drawn for it, in float32."""
+    return (2 * sum(anatomy.projections[name][0] for name in ranks) + sum(ranks.values())) * WIDE
 
 
 def working_layer(anatomy: Anatomy, ranks: dict[str, int], q: int, k: int, width: int, masked: bool) -> int:

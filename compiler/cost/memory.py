@@ -52,13 +52,14 @@ def memory_of(
 
 
 def kept_of(who: Adapted, made: Written, width: int, batch: int) -> int:
-    """Bytes that a turn keeps for the backward pass, in one sample of a batch."""
-    found = 0
+    """Bytes that a turn keeps for the backward pass, of a batch."""
+    found = engine.copies(who.anatomy, who.ranks) if who.joined and made.graph else 0
     for one in made.passes:
         masked = batch > 1 or one.columns > one.queries
-        layer = engine.kept_layer(who.anatomy, who.ranks, one.queries, int(one.columns), width, masked, who.dropped)
-        found += one.graph * one.times * who.anatomy.layers * layer
-    return found
+        shape = one.queries, int(one.columns), width, masked
+        layer = engine.kept_layer(who.anatomy, who.ranks, *shape, who.dropped, who.joined)
+        found += one.graph * one.times * batch * layer
+    return who.anatomy.layers * found
 
 
 def _running(
@@ -92,7 +93,7 @@ def _training(
         name = turn.activation
         sizes, own = who[name].anatomy, made[name]
         caches += batch * ((own.seen + own.columns) * sizes.cached * width + _hidden(turn, own, sizes.hidden, width))
-        bytes_kept = batch * kept_of(who[name], own, width, batch)
+        bytes_kept = kept_of(who[name], own, width, batch)
         kept = max(kept, bytes_kept) if recompute else kept + bytes_kept
         logits = max(logits, engine.logits_training(batch * own.answer, sizes.vocabulary, width))
         working = max(working, *(batch * each for each in _working(who[name], own, width, batch)))

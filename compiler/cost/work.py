@@ -41,13 +41,15 @@ def total(parts: Iterable[Work]) -> Work:
 @dataclass(frozen=True)
 class Adapted:
     """Who runs a turn. ranks: of its adapter, by projection; dora: of which kind it is; dropped: it has dropout;
-    align: of its latent steps."""
+    align: of its latent steps; joined: adapters of projections that read the same input are computed together
+    (`model/lora.py`)."""
 
     anatomy: Anatomy
     ranks: dict[str, int]
     dora: bool = False
     dropped: bool = False
     align: str | None = None
+    joined: bool = False
 
 
 def work_of(who: Adapted, made: Written, links: Mapping[Arrival, int], recompute: bool = False) -> Work:
@@ -83,13 +85,17 @@ def _layer(who: Adapted, one: Pass, past: bool, gated: bool, first: bool = False
     for name, shape in shapes.items():
         rank, size = ranks.get(name, 0), shape[0] * shape[1]
         half = 2.0 * one.queries * rank
-        forward += 2.0 * one.queries * size + half * sum(shape) + (2.0 * rank * shape[0] * sum(shape)) * who.dora
+        many = engine.side_by_side(ranks, name) if who.joined else 1
+        forward += 2.0 * one.queries * size + half * (shape[0] + many * shape[1])
+        forward += (2.0 * rank * shape[0] * sum(shape)) * who.dora
         if one.graph and name in reached:
             further = arrives.get(name, moves)
             backward += 2.0 * one.queries * size * further
-            backward += half * (2 * shape[1] + (1 + further) * shape[0])
-        elif one.graph and name == "q_proj" and ranks.keys() & {"k_proj", "v_proj"}:  # A's of one input go together
+            backward += half * ((1 + many) * shape[1] + (1 + further) * shape[0])
+        elif one.graph and name == "q_proj" and ranks.keys() & {"k_proj", "v_proj"}:  # those of one input go together
             backward += half * (1 + moves) * shape[0]
+            if many > 1:  # and so do outputs without a gradient: zeros
+                backward += half * many * shape[1] + 2.0 * one.queries * size * moves
     if one.graph and looks and len(reached) == len(shapes):
         backward += (engine.GATED_BACKWARD if gated else engine.ATTENTION_BACKWARD) * attention
     return Work(forward, backward)

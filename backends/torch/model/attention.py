@@ -8,7 +8,7 @@ It is bool (what is seen), or, where gates are half open, a number that is added
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -25,9 +25,13 @@ NAME = "masc"
 """What `attn_implementation` is set to on every base model."""
 
 
-def _by_layer(
+def attend(
     module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
+    """What transformers' attention modules call: queries [B, H, Q, D], keys and values [B, H', K, D], a mask as
+    `block_mask` makes them. Returns [B, Q, H, D]."""
+    if (heard := _HEARD.get()) is not None:
+        heard.append(Heard(module, (query, key, value), kwargs))
     layer: int = module.layer_idx  # type: ignore[assignment]
     if attention_mask is not None and attention_mask.shape[1] > 1:
         attention_mask = attention_mask[:, layer : layer + 1]
@@ -114,7 +118,30 @@ def watching(watch: Noting | None) -> Iterator[None]:
         _WATCHING.reset(token)
 
 
-ALL_ATTENTION_FUNCTIONS.register(NAME, _by_layer)
+@dataclass(frozen=True)
+class Heard:
+    """One call of the attention function. given: queries, keys, values; constants: the rest, by name."""
+
+    module: Any
+    given: tuple[Tensor, Tensor, Tensor]
+    constants: Mapping[str, Any]
+
+
+_HEARD: ContextVar[list[Heard] | None] = ContextVar("masc_heard", default=None)
+
+
+@contextmanager
+def overheard() -> Iterator[list[Heard]]:
+    """Within it, what this thread asks of the attention function is noted."""
+    heard: list[Heard] = []
+    token = _HEARD.set(heard)
+    try:
+        yield heard
+    finally:
+        _HEARD.reset(token)
+
+
+ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
 ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
 
 

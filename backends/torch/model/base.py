@@ -19,12 +19,12 @@ from masc.backends.torch.model import adapters
 from masc.backends.torch.model.align import Fit, embedding_table, mean_length, mean_norm, scale_inside
 from masc.backends.torch.model.applying import Aliases, Projections, is_still, using
 from masc.backends.torch.model.attention import Columns, block_mask, window_of
+from masc.backends.torch.model.blocks import join
 from masc.backends.torch.model.characters import Characters
 from masc.backends.torch.model.folded import Folded
 from masc.backends.torch.model.loading import applied, method_of
 from masc.backends.torch.model.loading import load as loaded
-from masc.backends.torch.model.lora import groups_of, projections
-from masc.backends.torch.model.norms import simplify
+from masc.backends.torch.model.lora import groups_of, projections, put_together
 from masc.backends.torch.model.recurrent import Masks, Reader, Recurrent, step_by_torch, why_recurrent
 from masc.backends.torch.model.rotation import NEAR, Rotation, candidates, fitting
 from masc.backends.torch.model.segments import KeysValues, Past
@@ -62,8 +62,8 @@ class Base(nn.Module):
         self.folder = folder
         self.model.requires_grad_(False)
         self.model.eval()
-        simplify(self.model)
         scale_inside(self.model.get_decoder())
+        join(self.model)
         self.config = self.model.config.get_text_config(decoder=True)
         self.layers: int = self.config.num_hidden_layers
         self.recurrent = why_recurrent(self.config)
@@ -87,7 +87,7 @@ class Base(nn.Module):
     def add_adapter(self, agent: str, lora: Lora, seed: int) -> None:
         adapters.add(self.model, agent, lora, seed)
         self._lora = adapters.layers_of(self.model)
-        self._groups = groups_of(self.model)
+        self._groups = put_together(groups_of(self.model))
 
     @property
     def adapted(self) -> list[LoraLayer]:
@@ -103,7 +103,7 @@ class Base(nn.Module):
 
     def projections(self, agent: str | None, aliases: Aliases | None = None) -> Projections:
         """What computes the layers that an agent's adapter sits on, during one activation (nothing: PEFT does)."""
-        return {} if agent is None else projections(self._groups, agent, dict((aliases or {}).values()))
+        return {} if agent is None or self.sharded else projections(self._groups, agent, dict((aliases or {}).values()))
 
     def drops(self, agent: str | None) -> bool:
         """Whether dropout is on for an agent in this thread."""

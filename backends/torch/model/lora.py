@@ -1,15 +1,15 @@
-"""Plain LoRA as one autograd function for the projections that read the same input (docs/semantics.md, section 1).
+"""Plain LoRA as three products for the projections that read the same input (docs/semantics.md, section 1).
 
-PEFT's layers hold the adapters, and its own code computes other kinds of them (DoRA, dropout). Of `y = W x + s B (A x)`
-autograd keeps here the input and A x alone. The gradients of A and B are gathered over all passes of an activation and
-handed on once, in the adapter's own float32: each latent step would add a small product to each of them.
+PEFT's layers hold the adapters, and its own code computes other kinds of them (DoRA, dropout). The frozen weights of a
+group stand one below the other in memory, and so do its A's; its B's are one matrix with blocks of zeros. Of
+`y = W x + s B (A x)` autograd keeps the input and A x alone. The gradients of A and B are gathered over all passes of
+an activation (`lora_gradients.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,10 +17,11 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from masc.backends.torch.model.applying import Projections, applied
+from masc.backends.torch.model.lora_gradients import Adapter, Matrices, Rows
+
 READERS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Projections of one module that read the same input."""
-WIDE = 64
-"""A pass over so many positions adds its part to the gradients at once: kept, it would cost memory."""
 
 
 def groups_of(model: nn.Module) -> list[list[LoraLayer]]:
@@ -33,9 +34,45 @@ def groups_of(model: nn.Module) -> list[list[LoraLayer]]:
     return found
 
 
-def projections(
-    groups: Iterable[Sequence[LoraLayer]], agent: str, weights: Mapping[nn.Module, Tensor]
-) -> dict[nn.Module, Callable[[Tensor], Tensor]]:
+@torch.no_grad()
+def put_together(groups: list[list[LoraLayer]]) -> list[list[LoraLayer]]:
+    """The same groups, the frozen weights of each one below the other in memory. Where they are must not have been
+    noted yet (recorded passes do)."""
+    for layers in groups:
+        if not all(map(is_plain, layers)):
+            continue
+        frozen: list[Any] = [layer.get_base_layer() for layer in layers]
+        weights: list[Tensor] = [one.weight for one in frozen]
+        kinds = {(one.dtype, one.device, one.shape[1], one.is_inference()) for one in weights}
+        if len(kinds) == 1 and len(_in_line(weights)) > 1:
+            with torch.inference_mode(weights[0].is_inference()):
+                parts = torch.cat(weights).split([len(one) for one in weights])
+                for one, part in zip(frozen, parts, strict=True):
+                    one.weight.data = part
+    return groups
+
+
+def _in_line(weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Frozen weights [out, in]: as one matrix where they stand one below the other in memory (it is no copy of them),
+    else each."""
+    first = weights[0]
+    memory, place = first.untyped_storage().data_ptr(), first.data_ptr()
+    for one in weights:
+        alike = one.dtype == first.dtype and one.is_contiguous() and one.untyped_storage().data_ptr() == memory
+        if one.data_ptr() != place or not alike:
+            return tuple(weights)
+        place += one.numel() * one.element_size()
+    return (first if len(weights) == 1 else first.as_strided((sum(map(len, weights)), first.shape[1]), first.stride()),)
+
+
+def is_plain(layer: LoraLayer) -> bool:
+    """Whether what an adapter sits on is a matrix of numbers. Quantised weights are of other modules (bitsandbytes,
+    GPTQ), or of tensors of their own (torchao)."""
+    own: Any = layer.get_base_layer()
+    return type(own) is nn.Linear and type(own.weight.data) is Tensor
+
+
+def projections(groups: Iterable[Sequence[LoraLayer]], agent: str, weights: Mapping[nn.Module, Tensor]) -> Projections:
     """What computes the layers under an agent's adapter during one activation, from inputs [..., in] to outputs [...,
     out]. Nothing where the adapter is not plain LoRA on linear layers: PEFT computes it. weights: what stands for the
     weight of a module of the adapter."""
@@ -44,24 +81,15 @@ def projections(
     if not all(_plain(layer, agent) for layers in adapted for layer in layers):
         return {}
     members = [[_member(layer, agent, weights) for layer in layers] for layers in adapted]
-    adapter = _Adapter(members)
-    made = [
-        _Group(i, group, ready, adapter) for i, (group, ready) in enumerate(zip(members, _ready(members), strict=True))
-    ]
-    pairs = zip(adapted, made, strict=True)
-    return {layer: partial(group, at) for layers, group in pairs for at, layer in enumerate(layers)}  # type: ignore[misc]
+    adapter = Adapter([Matrices([(one.a, one.b) for one in group], group[0].scale) for group in members])
+    parts = zip(adapted, members, _ready(members), strict=True)
+    made = [Group(layers, group, ready, adapter, i) for i, (layers, group, ready) in enumerate(parts)]
+    return {layer: Output(group, at) for group in made for at, layer in enumerate(group.layers)}
 
 
 def _plain(layer: LoraLayer, agent: str) -> bool:
     dropped = getattr(layer.lora_dropout[agent], "p", 0)
     return is_plain(layer) and agent not in layer.lora_magnitude_vector and not dropped
-
-
-def is_plain(layer: LoraLayer) -> bool:
-    """Whether what an adapter sits on is a matrix of numbers. Quantised weights are of other modules (bitsandbytes,
-    GPTQ), or of tensors of their own (torchao)."""
-    own: Any = layer.get_base_layer()
-    return type(own) is nn.Linear and type(own.weight.data) is Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,225 +116,117 @@ def _member(layer: LoraLayer, agent: str, weights: Mapping[nn.Module, Tensor]) -
     return _Member(frozen.weight, frozen.bias, a, b, layer.scaling[agent])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Ready:
-    """What computes the members of a group: A of all of them, [n r, in], and B of each; across: the same transposed,
-    and the frozen weights."""
+    """A and B of a group as they are computed: a [n r, in]; b [sum of out, n r], B of each member in a block of its
+    own; the bias of all, [sum of out]."""
 
     a: Tensor
-    b: tuple[Tensor, ...]
-    a_across: Tensor
-    b_across: tuple[Tensor, ...]
-    frozen: tuple[Tensor, ...]
+    b: Tensor
+    bias: Tensor | None
 
 
 @torch.no_grad()
 def _ready(groups: Sequence[Sequence[_Member]]) -> list[_Ready]:
-    """Each group's, in the dtype in which it is computed: cast once, not in each pass."""
-    members = [member for group in groups for member in group]
-    halves = [half for member in members for half in (member.a, member.b)]
-    dtypes = [member.dtype for member in members for _ in "ab"]
-    if any(half.dtype != dtype for half, dtype in zip(halves, dtypes, strict=True)):
-        copies = [torch.empty_like(half, dtype=dtype) for half, dtype in zip(halves, dtypes, strict=True)]
-        torch._foreach_copy_(copies, halves)
-        halves = copies
-    pairs = zip(halves[::2], halves[1::2], strict=True)
-    made = []
+    """Each group's, in the dtype in which it is computed: put together once, not in each pass."""
+    made, sources, targets = [], [], []
     for group in groups:
-        first, b = zip(*(next(pairs) for _ in group), strict=True)
-        a = first[0] if len(first) == 1 else torch.cat(first)
-        made.append(_Ready(a, b, a.t(), tuple(one.t() for one in b), tuple(member.weight.t() for member in group)))
+        first = group[0]
+        if len(group) == 1 and first.a.dtype == first.dtype:
+            made.append(_Ready(first.a, first.b, first.bias))
+            continue
+        rank, sizes = len(first.a), [len(one.b) for one in group]
+        a = first.a.new_empty(rank * len(group), first.a.shape[1], dtype=first.dtype)
+        b = first.b.new_zeros(sum(sizes), rank * len(group), dtype=first.dtype)
+        sources += [half for one in group for half in (one.a, one.b)]
+        for i, (above, beside) in enumerate(zip(a.split(rank), b.split(sizes), strict=True)):
+            targets += [above, beside[:, i * rank : (i + 1) * rank]]
+        made.append(_Ready(a, b, _bias(group)))
+    if targets:
+        torch._foreach_copy_(targets, sources)
     return made
 
 
-class _Adapter:
-    """An adapter as one activation applies it.
+def _bias(group: Sequence[_Member]) -> Tensor | None:
+    if all(one.bias is None for one in group):
+        return None
+    return torch.cat([one.weight.new_zeros(len(one.b)) if one.bias is None else one.bias for one in group])
 
-    token: an empty tensor that stands for its parameters in the gradient graph. Each pass takes it as an input, so that
-    autograd asks for the gradients of A and B when all passes are through.
-    """
 
-    def __init__(self, groups: Sequence[Sequence[_Member]]) -> None:
-        self._halves = [half for group in groups for member in group for half in (member.a, member.b)]
-        self.gradients = _Gradients(groups)
-        self._token: Tensor | None = None
+class Group:
+    """The projections of one module that read the same input, during one activation."""
+
+    def __init__(
+        self,
+        layers: Sequence[LoraLayer],
+        members: Sequence[_Member],
+        ready: _Ready,
+        adapter: Adapter,
+        number: int,
+    ) -> None:
+        """number: of the group, among the adapter's."""
+        self.layers: tuple[Any, ...] = tuple(layers)
+        self.sizes = [len(one.b) for one in members]
+        """How wide each member's output is."""
+        self._ready, self._scale, self._frozen = ready, members[0].scale, _in_line([one.weight for one in members])
+        self._across = tuple(one.t() for one in self._frozen), ready.a.t(), ready.b.t()
+        self._adapter, self._number = adapter, number
+        self._made: tuple[Tensor, list[Tensor | None]] | None = None
 
     @property
     def token(self) -> Tensor:
-        if self._token is None:
-            self._token = _Parameters.apply(self.gradients, *self._halves)  # type: ignore[no-untyped-call]
-        return self._token
+        """An input of every function that uses `back` (`Adapter.token`)."""
+        return self._adapter.token
 
+    @property
+    def halves(self) -> tuple[Tensor, Tensor]:
+        """What such a function saves for it, so that autograd sees whether it has been changed."""
+        return self._ready.a, self._ready.b
 
-@dataclass(frozen=True)
-class _Rows:
-    """Of one backward pass through a group: its input, A x of all members, [N, n r], the gradient of that without s,
-    and the gradient of each output, [N, out] (None: it has none)."""
-
-    x: Tensor
-    low: Tensor
-    small: Tensor
-    outputs: Sequence[Tensor | None]
-
-
-class _Sums:
-    """The gradients of the members of a group so far, without s: of A of all of them, [n r, in], and of B of each."""
-
-    def __init__(self, count: int) -> None:
-        self.a: Tensor | None = None
-        self.b: list[Tensor | None] = [None] * count
-        self._rows: list[_Rows] = []
-
-    def add(self, rows: _Rows, dtype: torch.dtype) -> None:
-        self._rows.append(rows)
-        if len(rows.low) >= WIDE:
-            self.close(dtype)
-
-    def close(self, dtype: torch.dtype) -> None:
-        """Add what is kept, as one product for each matrix."""
-        rows, self._rows = self._rows, []
-        if not rows:
-            return
-        small, low = _joined([one.small for one in rows]), _joined([one.low for one in rows])
-        x = _joined([one.x.reshape(-1, one.x.shape[-1]) for one in rows]).to(small.dtype)
-        self.a = _plus(self.a, (small.t() @ x).to(dtype))
-        for i in range(len(self.b)):
-            found = [(one.low, one.outputs[i]) for one in rows]
-            outputs = [output for _, output in found if output is not None]
-            if not outputs:
-                continue
-            own = low if len(outputs) == len(rows) else _joined([one for one, output in found if output is not None])
-            part = own if len(self.b) == 1 else own.tensor_split(len(self.b), 1)[i]
-            self.b[i] = _plus(self.b[i], (_joined(outputs).to(part.dtype).t() @ part).to(dtype))
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
-
-
-def _plus(known: Tensor | None, new: Tensor) -> Tensor:
-    return new if known is None else known.add_(new)
-
-
-class _Gradients:
-    """The gradients of an adapter's matrices, as far as the backward passes that are under way have come."""
-
-    def __init__(self, groups: Sequence[Sequence[_Member]]) -> None:
-        self._groups = groups
-        self._sums: dict[int, dict[int, _Sums]] = {}
-        """By backward pass, for one that is asked for other gradients never takes what it has added; then by group."""
-
-    def add(self, group: int, rows: _Rows) -> None:
-        own = self._sums.setdefault(torch._C._current_graph_task_id(), {})
-        members = self._groups[group]
-        own.setdefault(group, _Sums(len(members))).add(rows, members[0].a.dtype)
-
-    def taken(self) -> Iterable[Tensor | None]:
-        """The gradients of A and B of each member in turn, None where nothing was added."""
-        found = self._sums.pop(torch._C._current_graph_task_id(), {})
-        self._sums.clear()
-        for group, members in enumerate(self._groups):
-            sums = found.get(group, _Sums(len(members)))
-            sums.close(members[0].a.dtype)
-            whole = (
-                [None] * len(members) if sums.a is None else sums.a.mul_(members[0].scale).tensor_split(len(members))
-            )
-            for a, b in zip(whole, sums.b, strict=True):
-                yield None if b is None else a
-                yield None if b is None else b.mul_(members[0].scale)
-
-
-class _Parameters(torch.autograd.Function):
-    """All matrices of an adapter to its token; back, what has been gathered."""
-
-    @staticmethod
-    def forward(ctx: Any, gradients: _Gradients, *halves: Tensor) -> Tensor:
-        ctx.set_materialize_grads(False)
-        ctx.gradients = gradients
-        return halves[0].new_empty(0)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-        return None, *ctx.gradients.taken()
-
-
-class _Project(torch.autograd.Function):
-    """An input [..., in] through the projections of a group, [..., out] each."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        _: Tensor,
-        x: Tensor,
-        members: Sequence[_Member],
-        ready: _Ready,
-        add: Callable[[_Rows], None],
-    ) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        outputs, low = _projected(x, members, ready)
-        ctx.save_for_backward(x, low, ready.a, *ready.b)
-        ctx.members, ctx.add = members, add
-        return outputs
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        members: Sequence[_Member] = ctx.members
-        x, low, a, *halves = ctx.saved_tensors
-        outputs = [None if each is None else each.reshape(-1, each.shape[-1]) for each in gradients]
-        small = _small(outputs, halves, low)
-        if ctx.needs_input_grad[0]:
-            ctx.add(_Rows(x, low, small, outputs))
-        back: Tensor | None = None
-        for member, output in zip(members, outputs, strict=True):
-            if output is not None and ctx.needs_input_grad[1]:
-                back = output @ member.weight if back is None else back.addmm_(output, member.weight)
-        if back is None:
-            return None, None, None, None, None
-        scale = members[0].scale
-        back = back.addmm_(small, a, alpha=scale) if back.dtype == a.dtype else back.add_(small @ a, alpha=scale)
-        return None, back.view(x.shape), None, None, None
-
-
-def _small(outputs: Sequence[Tensor | None], halves: Sequence[Tensor], like: Tensor) -> Tensor:
-    """The gradient of A x of all members without s, [N, n r], of that of their outputs and their B."""
-    if len(outputs) == 1 and outputs[0] is not None:
-        return outputs[0].to(like.dtype) @ halves[0]
-    small = torch.zeros_like(like) if any(output is None for output in outputs) else torch.empty_like(like)
-    for output, b, part in zip(outputs, halves, small.split(small.shape[1] // len(halves), 1), strict=True):
-        if output is not None:
-            torch.mm(output.to(like.dtype), b, out=part)
-    return small
-
-
-def _projected(x: Tensor, members: Sequence[_Member], ready: _Ready) -> tuple[tuple[Tensor, ...], Tensor]:
-    """The outputs [..., out] of the projections of a group, and A x of all of them, [N, n r]."""
-    flat = x.reshape(-1, x.shape[-1])
-    low = flat.to(ready.a.dtype) @ ready.a_across
-    lows = low.split(low.shape[1] // len(members), 1) if len(members) > 1 else (low,)
-    outputs = []
-    for member, own, b, frozen in zip(members, lows, ready.b_across, ready.frozen, strict=True):
-        output = flat @ frozen if member.bias is None else torch.addmm(member.bias, flat, frozen)
-        if output.dtype == low.dtype:
-            output.addmm_(own, b, alpha=member.scale)
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Inputs [N, in] to the outputs of all members side by side, [N, sum of out], and A x of all, [N, n r]. onto:
+        what the outputs are added to, of their shape."""
+        frozen, a, b = self._across
+        low = x.to(a.dtype) @ a
+        bias = self._ready.bias
+        first, second = (bias, None) if onto is None else (onto, bias)
+        if len(frozen) > 1:
+            output = torch.cat([x @ one for one in frozen], 1)
+            output = output if first is None else output.add_(first)
         else:
-            output.add_(own @ b, alpha=member.scale)
-        outputs.append(output.view(*x.shape[:-1], -1))
-    return tuple(outputs), low
+            output = x @ frozen[0] if first is None else torch.addmm(first, x, frozen[0])
+        output = output if second is None else output.add_(second)
+        if output.dtype == low.dtype:
+            return output.addmm_(low, b, alpha=self._scale), low
+        return output.add_(low @ b, alpha=self._scale), low
 
+    def back(
+        self,
+        x: Tensor,
+        low: Tensor,
+        gradient: Tensor,
+        wanted: Sequence[bool],
+        given: Sequence[bool] | None = None,
+    ) -> Tensor | None:
+        """The gradient of inputs [N, in] of that of the outputs, [N, sum of out]; those of A and B are gathered. low:
+        A x; wanted: whether the adapter's gradient is, and whether the inputs'; given: which members' outputs have one
+        (None: all), the others' is 0."""
+        a, b = self.halves
+        small = gradient.to(b.dtype) @ b
+        if wanted[0]:
+            self._adapter.add(self._number, Rows(x, low, small, gradient, given or [True] * len(self.sizes)))
+        if not wanted[1]:
+            return None
+        parts = gradient.split(self.sizes, 1) if len(self._frozen) > 1 else (gradient,)
+        found = parts[0] @ self._frozen[0]
+        for part, one in zip(parts[1:], self._frozen[1:], strict=True):
+            found.addmm_(part, one)
+        if found.dtype == a.dtype:
+            return found.addmm_(small, a, alpha=self._scale)
+        return found.add_(small @ a, alpha=self._scale)
 
-class _Group:
-    """The projections of one module that read the same input, during one activation: the first that is called computes
-    all of them."""
-
-    def __init__(self, number: int, members: Sequence[_Member], ready: _Ready, adapter: _Adapter) -> None:
-        self._members, self._ready, self._adapter = members, ready, adapter
-        self._add = partial(adapter.gradients.add, number)
-        self._made: tuple[Tensor, list[Tensor | None]] | None = None
-
-    def __call__(self, at: int, x: Tensor) -> Tensor:
-        """What member number `at` makes of x."""
+    def output(self, at: int, x: Tensor) -> Tensor:
+        """What member number `at` makes of x [..., in]: the first that is asked for computes all."""
         if self._made is None or self._made[0] is not x or self._made[1][at] is None:
             self._made = x, list(self._all(x))
         outputs = self._made[1]
@@ -318,8 +238,61 @@ class _Group:
 
     def _all(self, x: Tensor) -> tuple[Tensor, ...]:
         if not torch.is_grad_enabled():
-            return _projected(x, self._members, self._ready)[0]
-        found: tuple[Tensor, ...] = _Project.apply(  # type: ignore[no-untyped-call]
-            self._adapter.token, x, self._members, self._ready, self._add
-        )
+            whole, _ = self.forward(x.reshape(-1, x.shape[-1]))
+            return _apart(whole, x, self.sizes)
+        found: tuple[Tensor, ...] = _Project.apply(self.token, x, self)  # type: ignore[no-untyped-call]
         return found
+
+
+@dataclass(frozen=True, eq=False)
+class Output:
+    """What computes a layer that an adapter sits on: one member of a group."""
+
+    group: Group
+    at: int
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.group.output(self.at, x)
+
+
+def group_of(*layers: nn.Module) -> Group | None:
+    """The group that computes just these layers in this thread, in this order. None: none does, or something hooks into
+    one of them."""
+    found = applied().projections.get(layers[0])
+    if not isinstance(found, Output) or found.group.layers != layers:
+        return None
+    return None if any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers) else found.group
+
+
+def _apart(whole: Tensor, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
+    """Outputs side by side, [N, sum of out], as one for each member, [..., out]."""
+    whole = whole.view(*x.shape[:-1], -1)
+    return (whole,) if len(sizes) == 1 else whole.split(list(sizes), -1)
+
+
+class _Project(torch.autograd.Function):
+    """An input [..., in] through the projections of a group, [..., out] each."""
+
+    @staticmethod
+    def forward(ctx: Any, _: Tensor, x: Tensor, group: Group) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        whole, low = group.forward(x.reshape(-1, x.shape[-1]))
+        ctx.save_for_backward(x, low, *group.halves)
+        ctx.group = group
+        return _apart(whole, x, group.sizes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        group: Group = ctx.group
+        x, low, *_ = ctx.saved_tensors
+        given = [each is not None for each in gradients]
+        if not any(given):
+            return None, None, None
+        parts = [
+            x.new_zeros(*x.shape[:-1], size) if each is None else each
+            for each, size in zip(gradients, group.sizes, strict=True)
+        ]
+        whole = (parts[0] if len(parts) == 1 else torch.cat(parts, -1)).reshape(low.shape[0], -1)
+        found = group.back(x.reshape(len(whole), -1), low, whole, ctx.needs_input_grad, given)
+        return None, None if found is None else found.view(x.shape), None

@@ -15,14 +15,26 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
-def _computed(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def normed(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """The norm, and 1 / sqrt(mean(x^2) + eps) [..., 1], which its gradient needs."""
     if x.is_cuda:
-        out, scale = torch.ops.aten._fused_rms_norm(x, [x.shape[-1]], weight, eps)
+        out, scale = torch.ops.aten._fused_rms_norm(x.contiguous(), [x.shape[-1]], weight, eps)
         return out, scale
-    wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    scale = torch.rsqrt(wide.pow(2).mean(-1, keepdim=True).add_(eps))
-    return (wide * scale).mul_(weight).to(x.dtype), scale
+    length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=_wide(x.dtype))
+    scale = torch.addcmul(_number(eps, length.dtype, length.device), length, length, value=1 / x.shape[-1]).rsqrt_()
+    return (x * scale).mul_(weight).to(x.dtype), scale
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """In which norms are computed: float32 or wider."""
+    return torch.float32 if dtype.itemsize < 4 else dtype
+
+
+@cache
+def _number(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A number as a tensor, made once."""
+    with torch.inference_mode(False):
+        return torch.tensor(value, dtype=dtype, device=device)
 
 
 class _Norm(torch.autograd.Function):
@@ -30,23 +42,30 @@ class _Norm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        out, scale = _computed(x, weight, eps)
+        out, scale = normed(x, weight, eps)
         ctx.save_for_backward(x, weight, scale)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None]:
-        x, weight, scale = ctx.saved_tensors
-        if x.is_cuda:
-            found = torch.ops.aten._fused_rms_norm_backward(
-                gradient.contiguous(), x, [x.shape[-1]], scale, weight, [True, False]
-            )
-            return found[0], None, None
-        unit = x * scale
-        back = gradient.to(unit.dtype) * weight
-        along = (back * unit).mean(-1, keepdim=True)
-        return back.addcmul_(unit, along, value=-1).mul_(scale).to(x.dtype), None, None
+        return norm_back(gradient, *ctx.saved_tensors), None, None
+
+
+def norm_back(gradient: Tensor, x: Tensor, weight: Tensor, scale: Tensor, onto: Tensor | None = None) -> Tensor:
+    """The gradient of x of that of its norm, both [..., d]. scale: what `normed` gave beside the norm. onto: what it is
+    added to, [..., d]."""
+    if x.is_cuda:
+        found = torch.ops.aten._fused_rms_norm_backward(
+            gradient.contiguous(), x.contiguous(), [x.shape[-1]], scale, weight, [True, False]
+        )
+        own: Tensor = found[0]
+        return own if onto is None else own.add_(onto)
+    unit = x * scale
+    back = gradient.to(unit.dtype) * weight
+    along = (back * unit).mean(-1, keepdim=True)
+    back.addcmul_(unit, along, value=-1)
+    return (back.mul_(scale) if onto is None else torch.addcmul(onto, back, scale)).to(x.dtype)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -61,11 +80,11 @@ def simplify(model: nn.Module) -> int:
     """Let the norms of a model that are RMS norms be computed as one operation. Returns how many are."""
     found = [module for module in model.modules() if _is_rms_norm(module)]
     for module in found:
-        module.__class__ = _simple(type(module), _eps(module) or 0.0)  # type: ignore[arg-type]
+        module.__class__ = _simple(type(module), eps_of(module) or 0.0)  # type: ignore[arg-type]
     return len(found)
 
 
-def _eps(module: nn.Module) -> float | None:
+def eps_of(module: nn.Module) -> float | None:
     named = (getattr(module, name, None) for name in ("variance_epsilon", "eps"))
     return next((float(eps) for eps in named if isinstance(eps, float)), None)
 
@@ -73,7 +92,7 @@ def _eps(module: nn.Module) -> float | None:
 @torch.no_grad()
 def _is_rms_norm(module: nn.Module) -> bool:
     """Whether a module is seen to compute it, on numbers of its own."""
-    weight, eps = getattr(module, "weight", None), _eps(module)
+    weight, eps = getattr(module, "weight", None), eps_of(module)
     if not type(module).__name__.endswith("RMSNorm") or weight is None or eps is None or weight.dim() != 1:
         return False
     if getattr(type(module), "simple", False) or weight.is_meta or list(module.parameters()) != [weight]:
