@@ -1,9 +1,9 @@
 """Does being told right or wrong teach a team, the agent upstream included? The courier (`examples/courier`): a sender
 alone sees a code, a receiver must say it, and two latent positions are all that crosses.
 
-python benchmarks/rewards.py [--on smollm2-135m] [--seeds 0,1,2] [--steps 40] [--out rewards]
+python benchmarks/rewards.py [--on smollm2-135m] [--seeds 0,1,2] [--steps 30] [--out rewards]
 
-For each seed the team is trained on the answers until it says between 30% and 60% of some codes right. From there it
+For each seed the team is trained on the answers until it says between 40% and 60% of some codes right. From there it
 goes on by GRPO, told of each sampled answer whether it is right and nothing else: once as it is, and once with no
 gradient across the edge (`gradient = stop`), so that the receiver alone learns. Both see the same rows for as many
 steps. What is done stays in the folder, and is not done again; a run that was stopped goes on. Prints a table.
@@ -207,10 +207,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--on", choices=ON, default="smollm2-135m")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--batch", type=int, default=8, help="codes in a step")
-    parser.add_argument("--group", type=int, default=8, help="answers to each")
-    parser.add_argument("--rate", type=float, default=3e-4)
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--batch", type=int, default=16, help="codes in a step")
+    parser.add_argument("--group", type=int, default=16, help="answers to each")
+    parser.add_argument("--rate", type=float, default=4e-4)
     parser.add_argument("--kl", type=float, default=0.0)
     parser.add_argument("--updates", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("rewards"))
