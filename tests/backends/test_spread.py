@@ -1,4 +1,4 @@
-"""A model that is spread over two devices says what it says on one."""
+"""A model that is spread over two devices, and two models on two, say what they say on one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from accelerate import dispatch_model
 from pretend import placed, pretending
 
 from graphs import GRAPHS
+from masc.backends.torch.engine.modules import BRINGING
 from masc.backends.torch.evaluation.evaluate import answer_losses
 from masc.backends.torch.model.loading import SPREAD, is_spread, place_of
 from masc.backends.torch.program import Program
 from masc.backends.torch.training.train import train
+from masc.compiler.ir.plan import agent_of
 from masc.dsl.diagnostics import MascError
 from support import ROWS, make_program
 
@@ -33,6 +35,12 @@ def spread(program: Program) -> None:
     placed(program, "cpu:1")
 
 
+def same(found: Any, losses: Any, said: Any, expected: Any) -> None:
+    for one, other in zip(found, said, strict=True):
+        assert {n: (s.ids, s.text) for n, s in one.items()} == {n: (s.ids, s.text) for n, s in other.items()}
+    assert [loss for loss, _ in losses] == pytest.approx([loss for loss, _ in expected], rel=1e-4)
+
+
 @pytest.mark.parametrize("name", ["stacked latents", "gates beside a fused cache", "stop"])
 def test_it_says_what_it_says_on_one_device(name: str, tiny: Path) -> None:
     program, rows = make_program(GRAPHS[name], tiny), ROWS[:2]
@@ -44,9 +52,31 @@ def test_it_says_what_it_says_on_one_device(name: str, tiny: Path) -> None:
         found = program.say(rows)
         with program.holding(quick=True):
             losses = answer_losses(program, rows, 2, program.plan.outputs)
-    for one, other in zip(found, wanted[0], strict=True):
-        assert {n: (said.ids, said.text) for n, said in one.items()} == {n: (s.ids, s.text) for n, s in other.items()}
-    assert [loss for loss, _ in losses] == pytest.approx([loss for loss, _ in wanted[1]], rel=1e-4)
+    same(found, losses, *wanted)
+
+
+def apart(program: Program) -> None:
+    """Put each model on a device of its own, and what an edge has where its receiver is. Within `pretending`."""
+    places = {id(base): f"cpu:{i}" for i, base in enumerate(program.models, 1)}
+    for base in program.models:
+        placed(base, places[id(base)])
+    for turn in program.plan.turns:
+        for arrival in turn.arrives:
+            if BRINGING[arrival.kind].link is not None:
+                sender = agent_of(arrival.segment)
+                placed(program.link(arrival.kind, sender, turn.agent), places[id(program.base(turn.agent))])
+
+
+@pytest.mark.parametrize("name", ["nested rounds of many kinds", "hidden between two models", "fuse of what was fused"])
+def test_two_models_on_two_devices_say_what_they_say_on_one(name: str, tiny: Path) -> None:
+    program, rows = make_program(GRAPHS[name], tiny), ROWS[:2]
+    assert len(program.models) == 2
+    with torch.no_grad():
+        wanted = program.say(rows, engine="exact"), answer_losses(program, rows, 2, program.plan.outputs)
+    with pretending():
+        apart(program)
+        found, losses = program.say(rows, engine="exact"), answer_losses(program, rows, 2, program.plan.outputs)
+    same(found, losses, *wanted)
 
 
 def test_tensors_of_two_devices_do_not_go_together() -> None:
