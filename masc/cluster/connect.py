@@ -72,7 +72,7 @@ def cluster(address: str) -> Iterator[Any]:
         _knock(address)
     if address == LOCAL:  # a cluster of one's own reports to nobody
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    options = {"include_dashboard": False} if address == LOCAL else {}
+    options: dict[str, Any] = {"include_dashboard": False} if address == LOCAL else {}
     with redirect_stdout(sys.stderr):  # Ray tells there what happens to workers; results alone are to stand there
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
