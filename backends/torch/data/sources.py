@@ -64,7 +64,8 @@ def _content(path: Path, written: str) -> bytes:
     try:
         return read_regular(path, MOST_BYTES)
     except OSError as error:
-        hint = _near(path, written) if isinstance(error, FileNotFoundError) else None
+        nothing = isinstance(error, FileNotFoundError) and not path.is_symlink()
+        hint = _near(path, written) if nothing else None
         raise fail("E0601", f"cannot read {path}: {error.strerror or error}", hint=hint) from None
     except ValueError as error:  # a null character in the path
         raise fail("E0601", f"cannot read {str(path)!r}: {error}") from None
@@ -73,7 +74,8 @@ def _content(path: Path, written: str) -> bytes:
 def _near(path: Path, written: str) -> str:
     """What could be meant by a path that is not there."""
     try:
-        files = [other.name for other in path.parent.iterdir() if other.name.lower().endswith((*SUFFIXES, *PACKED))]
+        there = [other for other in path.parent.iterdir() if other.name.lower().endswith((*SUFFIXES, *PACKED))]
+        files = [other.name for other in there if other.is_file()]
     except OSError:
         files = []
     if near := did_you_mean(path.name, files):
