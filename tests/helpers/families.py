@@ -146,7 +146,27 @@ MAKES: Mapping[str, Mapping[str, Any]] = {
     "vaultgemma": _CAPPED,
 }
 """By type: what differs from the usual; None: left out."""
-SLOW = ("bamba", "falcon_h1", "jamba", "lfm2_moe", "mamba2", "nemotron_h", "olmo_hybrid", "qwen3_next")
+SLOW = (
+    "arcee",
+    "bamba",
+    "dots1",
+    "exaone_moe",
+    "falcon_h1",
+    "flex_olmo",
+    "glm4_moe",
+    "granitemoeshared",
+    "hyperclovax",
+    "jais2",
+    "jamba",
+    "lfm2_moe",
+    "mamba2",
+    "ministral",
+    "nemotron_h",
+    "olmo_hybrid",
+    "qwen3_next",
+    "seed_oss",
+    "starcoder2",
+)
 """Types that are built of what others are built of: `benchmarks/families.py` proves them, the tests do not."""
 
 
