@@ -24,18 +24,12 @@ def convert(file: Path, folder: Path, progress: bool = True) -> None:
         raise fail("E0543", f"{file} is no GGUF file", hint="one begins with the letters GGUF")
     try:
         write(file, folder, None, progress)
-    except OSError as error:
-        if error.errno is not None:  # the disk's, not transformers' word for a file that it does not know
-            raise
-        raise _unread(file, error) from error
     except Exception as error:  # what is wrong with a file shows in many ways
-        raise _unread(file, error) from error
-
-
-def _unread(file: Path, error: Exception) -> Exception:
-    hint = "transformers reads some types of models from GGUF; else take the model that the file was made from"
-    why = f"it lacks {error}" if isinstance(error, KeyError) else first_line(error)
-    return fail("E0543", f"cannot convert {file}: {why}", hint=hint)
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's, not transformers' word for a file
+            raise
+        why = f"it lacks {error}" if isinstance(error, KeyError) else first_line(error)
+        hint = "transformers reads some types of models from GGUF; else take the model that the file was made from"
+        raise fail("E0543", f"cannot convert {file}: {why}", hint=hint) from error
 
 
 def write(file: Path, folder: Path, template: str | None, progress: bool) -> None:

@@ -138,7 +138,7 @@ class Pool:
 
     def _written(self, at: int, rows: Sequence[Travelling]) -> tuple[list[Writing], Tensor]:
         """As `Writer.write`, once for rows that have come the same way; the others' slots are copies."""
-        alike: dict[tuple[int, ...], list[Travelling]] = {}
+        alike: dict[tuple[int | str, ...], list[Travelling]] = {}
         for row in rows:
             alike.setdefault(row.way, []).append(row)
         written, last = self.writer.write(self.slots, at, [first for first, *_ in alike.values()], self.adapting)

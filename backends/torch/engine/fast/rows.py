@@ -85,9 +85,9 @@ class Travelling:
     over: bool = False
 
     @property
-    def way(self) -> tuple[int, ...]:
-        """What tells it from rows that have not come the same way."""
-        return id(self.job.row), *map(id, self.stretches.values())
+    def way(self) -> tuple[int | str, ...]:
+        """What tells it from rows that have not come the same way: what was written for it, and what was said."""
+        return id(self.job.row), *map(id, self.stretches.values()), *self.texts.values()
 
     def apart(self) -> list[Travelling]:
         """A row for each answer to it, which go on by themselves."""
