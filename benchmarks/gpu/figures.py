@@ -110,9 +110,10 @@ class Team:
 
     # -- training ----------------------------------------------------------------------------------------------------
 
-    def training(self, batch: int, rate: float, checkpoint: str) -> Row:
+    def training(self, batch: int, bandwidth: float, rate: float, checkpoint: str) -> Row:
         """Milliseconds of a step of the optimiser, and how much memory it takes beside the weights. checkpoint: as the
-        `train` entry."""
+        `train` entry. floor: each pass over prompts, and each latent step, reads the layers once on its way forward and
+        once on its way back, or multiplies with them, whichever takes longer."""
         given = rows(batch, ANSWER)
         self.made.free()
         with torch.no_grad():
@@ -125,7 +126,10 @@ class Team:
 
         theirs_peak = self.device.peak(lambda: plain().step())
         theirs = self.device.median(plain().step, self.times, 2)
-        floor = 1000 * 4 * (self.layers * positions + self.head * (ANSWER + 1)) * batch / rate
+        steps = self.latents * (AGENTS - 1)
+        latent = 2 * max(2 * self.layers / bandwidth, 2 * self.layers * batch / rate)
+        told = 4 * (self.layers * (positions - steps) + self.head * (ANSWER + 1)) * batch / rate
+        floor = 1000 * (told + steps * latent)
         found = compared(sorted(taken[1:])[len(taken[1:]) // 2], theirs, floor)
         memory = {"masc, GB": ours_peak, "plain, GB": theirs_peak}
         told = {name: peak / 1e9 for name, peak in memory.items() if peak is not None}
@@ -165,8 +169,7 @@ def parts(ceilings: Mapping[str, float]) -> Iterator[tuple[str, Callable[[Team],
     both = ceilings["bandwidth"], ceilings["rate"]
     yield "token, batch 1", lambda team: team.token(1, *both)
     yield "token, batch 32", lambda team: team.token(32, *both)
-    yield "answer, batch 1", lambda team: team.answer(1, ceilings["bandwidth"])
+    yield "training step, batch 8", lambda team: team.training(8, *both, "none")
+    yield "training step, batch 8, recomputed", lambda team: team.training(8, *both, "agent")
     yield "latent step, batch 1", lambda team: team.latent(1, *both)
-    yield "training step, batch 8", lambda team: team.training(8, ceilings["rate"], "none")
-    yield "training step, batch 8, recomputed", lambda team: team.training(8, ceilings["rate"], "agent")
-    yield "launched a token, batch 1", lambda team: team.launched(1)
+    yield "answer, batch 1", lambda team: team.answer(1, ceilings["bandwidth"])

@@ -13,10 +13,13 @@ from typing import Any
 import torch
 from device import Device
 
+from masc.backends.torch.engine.recorded import Recordings
 from masc.backends.torch.model import capture
 from masc.backends.torch.model.prompts import answer_ids, prompt_ids
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "helpers"))
+from recorders import Again
+
 from graphs import GRAPHS
 from support import ROWS, chain, make_model, make_other, make_program
 
@@ -38,9 +41,10 @@ def first(device: Device, toy: bool) -> Parts:
 
 def further(device: Device, toy: bool) -> Parts:
     """The other graphs, and all of them in bfloat16. toy: a single graph."""
-    if not toy:
-        yield from _of(device, [name for name in GRAPHS if name not in FIRST], "float32")
-    yield from _of(device, ["text"] if toy else list(GRAPHS), "bfloat16")
+    others = [name for name in GRAPHS if name not in FIRST]
+    yield from _of(device, ["text"] if toy else FIRST, "bfloat16")
+    yield from _of(device, [] if toy else others, "float32")
+    yield from _of(device, [] if toy else others, "bfloat16")
 
 
 def _of(device: Device, names: Sequence[str], dtype: str) -> Parts:
@@ -80,8 +84,9 @@ def of_graph(device: Device, name: str, dtype: str) -> dict[str, Any]:
     gradients, logits = zip(*(_gradients(program) for program in (here, there)), strict=True)
     found["CPU"] = off(logits[0], logits[1])
     found["gradients"] = max(off(gradients[0][n], g) for n, g in gradients[1].items() if n in gradients[0])
+    found["recorded"] = max(_recorded(here, gradients[0], recompute) for recompute in (False, True))
     wrong = [what for what in ("batch", "CPU", "decoding") if not found[what] <= limit]
-    wrong += ["gradients"] * (not found["gradients"] <= 10 * limit)
+    wrong += [what for what in ("gradients", "recorded") if not found[what] <= 10 * limit]
     if gradients[0].keys() != gradients[1].keys():
         wrong.append("gradients reach other parameters")
     if dtype == "float32":
@@ -98,12 +103,24 @@ def _decoding(program: Any) -> float:
     return max(float(abs(_forced(program, row, one) - one.logprob) / one.scored) for row, one in said)
 
 
-def _gradients(program: Any) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+def _gradients(program: Any, recompute: bool = False) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
     """By parameter, where there is one that is not zero; and the logits."""
-    out = program(ROWS)
+    for parameter in program.trainable().values():
+        parameter.grad = None
+    out = program(ROWS, recompute=recompute)
     out.loss.backward()
-    named = {name: p.grad for name, p in program.trainable().items() if p.grad is not None and bool(p.grad.any())}
-    return named, out.logits
+    grads = {name: p.grad for name, p in program.trainable().items() if p.grad is not None}
+    return {name: grad.clone() for name, grad in grads.items() if bool(grad.any())}, out.logits
+
+
+def _recorded(program: Any, plain: Mapping[str, torch.Tensor], recompute: bool) -> float:
+    """How far gradients are off that are computed by activations which have been recorded, as in training."""
+    recordings = Recordings.on(program.device) or Recordings(Again)
+    with program.holding(recordings=recordings):
+        *_, (found, _) = (_gradients(program, recompute) for _ in range(3))
+    if found.keys() != plain.keys():
+        return float("inf")
+    return max(off(found[name], gradient) for name, gradient in plain.items())
 
 
 def _forced(program: Any, row: Mapping[str, Any], said: Any) -> float:

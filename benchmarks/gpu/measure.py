@@ -14,7 +14,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,29 +96,38 @@ def measure(parts: Parts, device: Device, shapes: Mapping[str, Shape], toy: bool
         parts.run(f"identity: {name}", part)
     if "rate" in parts.found.get(CEILINGS, {}):
         for name, shape in shapes.items():
-            team_parts(parts, device, name, shape, 2 if toy else 3)
+            team_parts(parts, device, name, shape, figures(parts.found[CEILINGS]))
+    for name, part in identities.further(device, toy):
+        parts.run(f"identity: {name}", part)
     for name, part in loads.proofs(device, toy):
         parts.run(f"proof: {name}", part)
     name, shape = next(iter(shapes.items()))
     for held, part in loads.fits(device, shape, toy):
         parts.run(f"{name}: {held}", part)
-    for name, part in identities.further(device, toy):
-        parts.run(f"identity: {name}", part)
+    if "rate" in parts.found.get(CEILINGS, {}):
+        for name, shape in shapes.items():
+            team_parts(parts, device, name, shape, [("launched a token, batch 1", lambda team: team.launched(1))])
 
 
-def team_parts(parts: Parts, device: Device, model: str, shape: Shape, times: int) -> None:
+def team_parts(
+    parts: Parts,
+    device: Device,
+    model: str,
+    shape: Shape,
+    wanted: Iterable[tuple[str, Callable[[Team], Mapping[str, Any]]]],
+) -> None:
     """The parts of one team; it is made where one of them is missing, and its memory is given back."""
     team: list[Team] = []
 
     def with_team(part: Callable[[Team], Mapping[str, Any]]) -> Callable[[], Mapping[str, Any]]:
         def run() -> Mapping[str, Any]:
             if not team:
-                team.append(Team(device, shape, times))
+                team.append(Team(device, shape, 3 if device.cuda else 2))
             return part(team[0])
 
         return run
 
-    for name, part in figures(parts.found[CEILINGS]):
+    for name, part in wanted:
         parts.run(f"{model}: {name}", with_team(part))
     for one in team:
         one.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ from transformers import DynamicCache
 from masc.backends.torch.channels.bringing import Change
 from masc.backends.torch.engine.choosing import Draws, choose, scores, settings
 from masc.backends.torch.engine.labels import Label, unlabelled
+from masc.backends.torch.engine.recorded import Recordings, Work
+from masc.backends.torch.model import adapters
 from masc.backends.torch.model.applying import Aliases, still, using
 from masc.backends.torch.model.attention import Columns
 from masc.backends.torch.model.base import Base, columns, pad
@@ -45,14 +48,14 @@ class Block:
         return all(length == self.real.shape[1] for length in self.lengths)
 
 
-def padded(base: Base, rows: Sequence[Sequence[int]]) -> Block:
-    """Ids as one block."""
-    return Block(*pad(rows, base.padding, base.device), tuple(map(len, rows)))
+def padded(base: Base, rows: Sequence[Sequence[int]], multiple: int = 1) -> Block:
+    """Ids as one block, whose width is a multiple of a number."""
+    return Block(*pad(rows, base.padding, base.device, multiple), tuple(map(len, rows)))
 
 
-def prompt_block(base: Base, prompts: Sequence[Prompt], vectors: Tensor | None) -> Block:
+def prompt_block(base: Base, prompts: Sequence[Prompt], vectors: Tensor | None, multiple: int = 1) -> Block:
     """Prompts as one block: ids, or where vectors [B, N, d] stand in them, embeddings."""
-    block = padded(base, [prompt.ids for prompt in prompts])
+    block = padded(base, [prompt.ids for prompt in prompts], multiple)
     if vectors is None:
         return block
     embeddings = base.embed(block.inputs.clamp_min(0))
@@ -65,12 +68,14 @@ def prompt_block(base: Base, prompts: Sequence[Prompt], vectors: Tensor | None) 
 class Thinking:
     """steps >= 1 latent steps; embed: the last hidden state [B, 1, d] to the next input embedding, the same shape;
     stop: no gradient passes from a step to the one before; given: [B, steps, d], input embeddings instead of those that
-    `embed` would make."""
+    `embed` would make. matrix: the trained map that `embed` goes through; through: `embed` with another one."""
 
     steps: int
     embed: Callable[[Tensor], Tensor]
     stop: bool
     given: Tensor | None = None
+    matrix: Tensor | None = None
+    through: Callable[[Tensor | None], Callable[[Tensor], Tensor]] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class Script:
     other: what is written is of so many rows then, and all before the labels is read once. hidden: keep the final
     hidden states, somebody is sent them.
     gate: how far the prompt's columns are open to those behind them, [B, W] (None: all are). followed: somebody goes
-    on behind the label. named: names kinds of work.
+    on behind the label. named: names kinds of work. name: the activation's.
     """
 
     prompt: Block
@@ -104,6 +109,7 @@ class Script:
     gate: Tensor | None = None
     followed: bool = False
     named: Label = unlabelled
+    name: str = ""
 
     @property
     def group(self) -> int:
@@ -118,30 +124,39 @@ def activate(
     recompute: bool = False,
     aliases: Aliases | None = None,
     applied: AbstractContextManager[None] | None = None,
+    recordings: Recordings | None = None,
 ) -> Activated:
     """Write one segment under an agent's adapter (by way of aliases of its parameters, if there are any): prefill the
     prompt, think, read the label.
 
     recompute: keep no activations and run again in the backward pass. Keys and values go in as plain tensors, since a
     cache object would lose the channel, and the adapter is applied inside what is recomputed: by then another one is
-    active. applied: what it runs under instead of the adapter as it is, where no gradient is wanted.
+    active. applied: what it runs under instead of the adapter as it is, where no gradient is wanted. recordings: where
+    it is recorded, if it can be.
     """
-    seen = None if past is None else past.columns
     flat = () if past is None else _flat(past.layers, past.states)
     # Drawn here, once: what is dropped is the same when the body runs again.
     seed = int(torch.randint(1 << 62, (), device="cpu")) if base.drops(agent) else None
 
-    def body(*tensors: Tensor) -> tuple[Tensor, ...]:
+    def body(script: Script, seen: Columns | None, aliases: Aliases | None, *tensors: Tensor) -> tuple[Tensor, ...]:
         layers, states = _unflat(tensors, base.layers)
         noise = None if seed is None else torch.Generator(base.device).manual_seed(seed)
         with applied or base.applying(agent, aliases, noise), still(seed is None):
             written = _write(base, script, None if seen is None else Past(layers, seen, states))
         return written.last, written.after, written.hidden, written.fed, *_flat(written.layers, written.states)
 
-    if recompute and torch.is_grad_enabled():
-        out = checkpoint(body, *flat, use_reentrant=False, preserve_rng_state=False)
+    def plain() -> tuple[Tensor, ...]:
+        own = partial(body, script, None if past is None else past.columns, aliases)
+        if recompute and torch.is_grad_enabled():
+            found: tuple[Tensor, ...] = checkpoint(own, *flat, use_reentrant=False, preserve_rng_state=False)
+            return found
+        return own(*flat)
+
+    if recordings is not None and seed is None and applied is None and _recordable(base, script, past):
+        named = aliases or ({} if agent is None else adapters.parameters(base.model, agent))
+        out = recordings.run(_work(body, plain, script, past, flat, named, recompute))
     else:
-        out = body(*flat)
+        out = plain()
     last, after, hidden, fed = out[:4]
     new, states = _unflat(out[4:], base.layers)
     steps = 0 if script.thinking is None else script.thinking.steps
@@ -150,6 +165,51 @@ def activate(
     start, kept, gate, fed = repeated(own, script.group)
     segment = Segment(new, _real(script, steps), start, width, steps, kept, gate, states)
     return Activated(segment, last, after, fed)
+
+
+def _recordable(base: Base, script: Script, past: Past | None) -> bool:
+    """Whether nothing but numbers differs from one batch to the next: a gradient is wanted, nobody changes the prompt
+    or the latents, and no gates are half open."""
+    given = script.thinking is not None and script.thinking.given is not None
+    gated = script.gate is not None or (past is not None and past.columns.open is not None)
+    simple = base.recurrent is None and not base.sharded and script.change is None and not given and not gated
+    return simple and torch.is_grad_enabled()
+
+
+def _work(
+    body: Callable[..., tuple[Tensor, ...]],
+    plain: Callable[[], tuple[Tensor, ...]],
+    script: Script,
+    past: Past | None,
+    flat: Sequence[Tensor],
+    named: Aliases,
+    recompute: bool,
+) -> Work:
+    """An activation as something to be recorded: all that it reads as tensors. named: the parameters of its adapter."""
+    prompt, label, thinking = script.prompt, script.label, script.thinking
+    trained = thinking is not None and thinking.matrix is not None
+    whole = past is None or bool(past.columns.whole)
+    given = [prompt.inputs, prompt.real, script.start]
+    given += [] if label is None else [label.inputs, label.real]
+    given += [] if past is None else [past.columns.seen, past.columns.place]
+    weights = [tensor for _, tensor in named.values()]
+    weights += [thinking.matrix] if thinking is not None and thinking.matrix is not None else []
+    modules = {name: module for name, (module, _) in named.items()}
+    same = prompt.whole, None if label is None else label.whole, whole, script.hidden, script.followed, script.group
+    quiet = replace(script, named=unlabelled)
+
+    def recorded(weights: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        rest = iter(tensors)
+        own = replace(quiet, prompt=Block(next(rest), next(rest), prompt.lengths), start=next(rest))
+        if label is not None:
+            own = replace(own, label=Block(next(rest), next(rest), label.lengths))
+        if trained and thinking is not None and thinking.through is not None:
+            own = replace(own, thinking=replace(thinking, embed=thinking.through(weights[-1])))
+        seen = None if past is None else Columns(next(rest), next(rest), whole=whole)
+        aliases = {name: (module, weight) for (name, module), weight in zip(modules.items(), weights, strict=False)}
+        return body(own, seen, aliases, *rest)
+
+    return Work(script.name, recorded, plain, [*given, *flat], weights, same, recompute)
 
 
 def _flat(layers: KeysValues, states: States) -> tuple[Tensor, ...]:

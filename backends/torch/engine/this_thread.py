@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from masc.backends.torch.engine.patches import Patches
+from masc.backends.torch.engine.recorded import Recordings
 from masc.compiler.ir.plan import Plan, Turn
 
 
@@ -20,7 +21,8 @@ class Here:
     the gradient is noted there (None: nowhere). max_length: positions of one sample (0: the model's). patches: what
     agents send instead of what they would. quick: teacher-forced passes without gradients apply adapters as
     the fast engine does. profiled: kinds of work are named for a profiler. looked: what it makes of a walk and a turn
-    surrounds what is computed of that turn, for whoever looks inside (`masc inspect`)."""
+    surrounds what is computed of that turn, for whoever looks inside (`masc inspect`). recordings: activations that are
+    trained are recorded there, and replayed."""
 
     plan: Plan | None = None
     rounds: dict[str, dict[str, Tensor]] | None = None
@@ -29,6 +31,7 @@ class Here:
     quick: bool = False
     profiled: bool = False
     looked: Callable[[Any, Turn], AbstractContextManager[None]] | None = None
+    recordings: Recordings | None = None
 
 
 class Threads(threading.local):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from masc.backends.torch.engine.labels import Label, label_of
 from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.patches import patched_segment, patched_texts, patched_thinking
 from masc.backends.torch.engine.probe import Probe
+from masc.backends.torch.engine.recorded import WIDTH, Recordings
 from masc.backends.torch.engine.refusals import answer_too_long, empty_prompt, no_numbers, too_long
 from masc.backends.torch.engine.rollout import (
     Activated,
@@ -230,16 +232,17 @@ class Walk:
         for filled, i in zip(prompts, self.indices, strict=True):
             if not filled.ids:
                 raise empty_prompt(agent, i)
-        prompt = prompt_block(base, prompts, arrived.vectors)
+        prompt = prompt_block(base, prompts, arrived.vectors, self._multiple)
         script = Script(
             prompt=prompt,
             start=start_of(turn.at, self.segments, prompt.real),
             change=change_of(self, turn, prompts),
             thinking=None if turn.think is None else self._thinking(base, turn, turn.think, len(prompts)),
             hidden=turn.kept("hidden"),
-            gate=_gate(base, prompts, arrived.gate),
+            gate=_gate(base, prompts, arrived.gate, self._multiple),
             followed=turn.read_to_end,
             named=self.named(turn),
+            name=name,
         )
         self.prompts[name] = prompts
         crossed: Tensor | None = None
@@ -259,10 +262,9 @@ class Walk:
         watch = None if self.probe is None else self.probe.watch(turn, crossed, self._crossing(turn, arrived, prompts))
         looked = nullcontext() if self.here.looked is None else self.here.looked(self, turn)
         with nullcontext() if turn.gradient or self.graph else torch.no_grad(), watching(watch), looked:
-            aliases = noting(self.here.rounds, base, adapter, name)
-            done = activate(
-                base, adapter, whole, past, self.recompute, aliases, self._quick(base, adapter, len(prompts))
-            )
+            aliases, quick = noting(self.here.rounds, base, adapter, name), self._quick(base, adapter, len(prompts))
+            recordings = self._recordings if watch is None else None
+            done = activate(base, adapter, whole, past, self.recompute, aliases, quick, recordings)
         if not torch.is_grad_enabled():  # in training the loss says it, once a step
             self.check_numbers(agent, done.last)
         self.segments[name], self.activated[name] = done.segment, done
@@ -270,6 +272,18 @@ class Walk:
             self._apart.add(name)
         steps = 0 if turn.think is None else turn.think.steps
         self.positions += sum(prompt.lengths) + steps * len(prompts) + (0 if label is None else sum(label.lengths))
+
+    @property
+    def _recordings(self) -> Recordings | None:
+        """Where activations are recorded; None: somebody looks at what they do."""
+        here = self.here
+        plain = here.patches is None and here.looked is None and not here.profiled
+        return here.recordings if plain else None
+
+    @property
+    def _multiple(self) -> int:
+        """What the widths of prompts and labels are multiples of."""
+        return 1 if self.here.recordings is None else WIDTH
 
     def _states(self, agent: str, views: Sequence[View]) -> States:
         """What layers of a recurrent model begin with, who sees these views. E0523 where nobody has it."""
@@ -315,7 +329,7 @@ class Walk:
         name = turn.activation
         if (told := self._told(base, turn)) is not None:
             ids, self.texts[name] = told
-            full = self.labels[turn.said] = padded(base, ids)
+            full = self.labels[turn.said] = padded(base, ids, self._multiple)
             width = full.inputs.shape[1] - (not turn.read_to_end)
             lengths = tuple(min(length, width) for length in full.lengths)
             return Block(full.inputs[:, :width], full.real[:, :width], lengths)
@@ -328,7 +342,8 @@ class Walk:
         self.texts[name] = [cut_at_stop(base.text(one.ids), turn.answer.sampling) for one in said]
         if not turn.read_to_end:
             return None
-        return padded(base, [[*one.ids, *([] if one.end is None else [one.end])] for one in said])
+        ids = [[*one.ids, *([] if one.end is None else [one.end])] for one in said]
+        return padded(base, ids, self._multiple)
 
     def _told(self, base: Base, turn: Turn) -> tuple[Tokens, list[str]] | None:
         """The tokens, the end included, and the texts that an answer is to be; None: it is not told."""
@@ -345,8 +360,8 @@ class Walk:
         return [answer_ids(base, text) for text in texts], texts
 
     def _thinking(self, base: Base, turn: Turn, think: Think, batch: int) -> Thinking:
-        embed = embedding(base, think.align, self.modules.links.get(turn.agent))
-        thinking = Thinking(think.steps, embed, think.stop)
+        matrix, through = self.modules.links.get(turn.agent), partial(embedding, base, think.align)
+        thinking = Thinking(think.steps, through(matrix), think.stop, None, matrix, through)
         if self.here.patches is None:
             return thinking
         return patched_thinking(self.here.patches, turn.activation, thinking, batch, base.width)
@@ -410,9 +425,9 @@ class Walk:
             yield state
 
 
-def _gate(base: Base, prompts: Sequence[Prompt], gates: Tensor | None) -> Tensor | None:
+def _gate(base: Base, prompts: Sequence[Prompt], gates: Tensor | None, multiple: int) -> Tensor | None:
     """How far the columns of prompts are open, [B, W]; gates: of the vectors that stand in them, [B, N]."""
     if gates is None:
         return None
-    ids, _ = pad([prompt.ids for prompt in prompts], base.padding, base.device)
+    ids, _ = pad([prompt.ids for prompt in prompts], base.padding, base.device, multiple)
     return torch.where(ids < 0, gates.gather(1, (-1 - ids).clamp_min(0)), 1)

@@ -115,8 +115,13 @@ def layers_of(base: nn.Module) -> list[LoraLayer]:
 def aliases(base: nn.Module, agent: str) -> Aliases:
     """For each parameter of an adapter a tensor that equals it and stands alone in the gradient graph: what one
     activation contributes to a gradient can be told from what others do."""
-    named = {name: base.get_submodule(name.removesuffix(".weight")) for name in tensors(base, agent)}
-    return {name: (module, module.weight.view_as(module.weight)) for name, module in named.items()}  # type: ignore[operator,arg-type]
+    return {name: (module, weight.view_as(weight)) for name, (module, weight) in parameters(base, agent).items()}
+
+
+def parameters(base: nn.Module, agent: str) -> Aliases:
+    """Each parameter of an adapter, with the module that holds it."""
+    own = tensors(base, agent)
+    return {name: (base.get_submodule(name.removesuffix(".weight")), weight) for name, weight in own.items()}
 
 
 def save(base: nn.Module, agent: str, folder: Path, name: str | None = None) -> None:

@@ -44,12 +44,42 @@ def attend(
         weights = _weights(query, key, attention_mask, **kwargs).to(value.dtype)
         shared = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
         return (weights @ shared).transpose(1, 2).contiguous(), None
-    if attention_mask is not None and query.shape[2] > 1 and query.device.type == "cpu" and not torch.is_grad_enabled():
-        # The same numbers without a copy of keys and values for each head that reads them.
-        scaling, grouped = kwargs.get("scaling"), query.shape[1] != key.shape[1]
-        out = scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling, enable_gqa=grouped)
-        return out.transpose(1, 2).contiguous(), None
+    theirs, scaling = kwargs.get("dropout") or kwargs.get("position_bias") is not None, kwargs.get("scaling")
+    if query.shape[2] == 1 and not theirs:
+        return _single(query, key, value, attention_mask, scaling), None
+    if query.device.type == "cpu" and not theirs:
+        return _on_cpu(query, key, value, attention_mask, scaling), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+
+
+def _single(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
+    """Attention of a single position, [B, 1, H, D]. Heads that read the same keys stand where several positions would:
+    nothing is copied for them."""
+    batch, heads, _, wide = query.shape
+    if query.device.type == "cuda" and not torch.is_grad_enabled() and _by_cudnn(query, key, value, mask):
+        grouped = heads != key.shape[1]
+        return scaled_dot_product_attention(query, key, value, mask, scale=scaling, enable_gqa=grouped).transpose(1, 2)
+    together = query.reshape(batch, key.shape[1], -1, wide)
+    out = scaled_dot_product_attention(together, key, value, mask, scale=scaling)
+    return out.reshape(batch, 1, heads, -1)
+
+
+def _by_cudnn(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:
+    """Whether cuDNN's attention takes them, heads that share keys as they are: the fastest for a single position."""
+    asked = torch.backends.cuda.SDPAParams(query, key, value, mask, 0.0, False, query.shape[1] != key.shape[1])
+    return torch.backends.cuda.can_use_cudnn_attention(asked)
+
+
+def _on_cpu(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
+    """Attention of several positions, [B, Q, H, D], without a copy of keys and values for each head that reads them.
+    Its gradients are several times as fast in float32 as in bfloat16."""
+    own, grouped = query.dtype, query.shape[1] != key.shape[1]
+    wide = torch.promote_types(own, torch.float32) if torch.is_grad_enabled() else own
+    query, key, value = query.to(wide), key.to(wide), value.to(wide)
+    mask = mask.to(wide) if mask is not None and mask.is_floating_point() else mask
+    causal = mask is None
+    out = scaled_dot_product_attention(query, key, value, mask, is_causal=causal, scale=scaling, enable_gqa=grouped)
+    return out.transpose(1, 2).to(own).contiguous()
 
 
 def _weights(

@@ -409,9 +409,9 @@ def columns(cache: DynamicCache, first: int) -> KeysValues:
     return tuple((layer.keys[:, :, first:], layer.values[:, :, first:]) for layer in layers)
 
 
-def pad(rows: Sequence[Sequence[int]], value: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Right-pad rows of ids: ids long [B, W] and which are real, bool [B, W]."""
-    width = max(len(row) for row in rows)
+def pad(rows: Sequence[Sequence[int]], value: int, device: torch.device, multiple: int = 1) -> tuple[Tensor, Tensor]:
+    """Right-pad rows of ids: ids long [B, W] and which are real, bool [B, W]; W is a multiple of a number."""
+    width = -(-max(len(row) for row in rows) // multiple) * multiple
     ids = torch.full((len(rows), width), value, dtype=torch.long, device="cpu")
     real = torch.zeros(len(rows), width, dtype=torch.bool, device="cpu")
     for i, row in enumerate(rows):

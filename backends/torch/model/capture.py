@@ -68,6 +68,8 @@ class Captures:
         if found is not None and found.by is not by.projections:  # of adapters as they were
             found = None
             del self._known[key]
+            if not self._known:
+                self._recorder = None  # its memory went with the last that it recorded
         if found is None:
             if left < WORTH or key not in self._run:
                 self._run.add(key)
@@ -83,14 +85,16 @@ class Captures:
             if own is not now:
                 own.copy_(now)
         found.recorded.replay()
-        return found.recorded.made.clone(), *found.given[1:]
+        (made,) = found.recorded.made
+        assert made is not None
+        return made.clone(), *found.given[1:]
 
     def _captured(self, one: Pass, given: Given, by: object) -> _Captured | None:
         """A pass, recorded; None where it cannot be."""
         assert self._make is not None
         self._recorder = self._recorder or self._make()
         own = given[0].clone(), given[1].clone(), given[2].clone()
-        recorded = attempt(self._recorder, lambda: one(*own))
+        recorded = attempt(self._recorder, lambda: (one(*own),))
         if recorded is None:
             self._make = None
             return None

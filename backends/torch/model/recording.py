@@ -8,14 +8,15 @@ they are, and shapes are the same.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-Work = Callable[[], Tensor]
-"""What launches the same kernels each time, and makes one tensor."""
+Made = Sequence[Tensor | None]
+Work = Callable[[], Made]
+"""What launches the same kernels each time, and makes some tensors."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Recorded:
     what it makes, until the next replay."""
 
     replay: Callable[[], None]
-    made: Tensor
+    made: Made
 
 
 def attempt(recorder: Recorder, work: Work) -> Recorded | None:

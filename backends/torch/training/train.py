@@ -23,6 +23,7 @@ from torch import Tensor
 from masc.backends.memory import out_of_memory
 from masc.backends.torch.data.rows import rows_of
 from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.recorded import Recordings
 from masc.backends.torch.engine.torch_defaults import as_it_was, usual_training
 from masc.backends.torch.program import Program
 from masc.backends.torch.training import checkpoints, origin, start
@@ -241,7 +242,8 @@ class Run:
         """Train; returns the metrics of each step that ran. E0641 where another process trains in the directory.
         ValueError where the program is being trained already."""
         here = writing(self.folder) if self.folder is not None and self.processes.main else nullcontext()
-        limited = self.program.holding(rounds=None, max_length=self.settings.max_length)
+        recordings = None if self.profile else Recordings.on(self.program.device)
+        limited = self.program.holding(rounds=None, max_length=self.settings.max_length, recordings=recordings)
         with (
             self.program.training_alone(),
             here,

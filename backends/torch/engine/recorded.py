@@ -1,0 +1,221 @@
+"""Training on a GPU: the passes of one activation, forward and backward, as one launch each (`model.recording`).
+
+Latent steps follow one another, each a pass over all layers for a single position: what a GPU computes in a few
+milliseconds takes the processor a hundred to launch. An activation whose shapes have been seen before is recorded;
+prompts and labels are padded to multiples of `WIDTH`, so that there are few shapes. What is computed stays the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from masc.backends.torch.model.recording import Recorded, Recorder, attempt
+
+WIDTH = 32
+"""Prompts and labels are padded to multiples of it."""
+MOST = 4
+"""Shapes of one activation that are recorded; others run as they are."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an activation computes. body: of its weights and of what it reads, under gradients if they are on; plain:
+    the same, as it is computed without a recording. name: the activation's; given: what is read; weights: what it may
+    be trained by; same: all that it depends on beside; recompute: nothing is kept for the backward pass."""
+
+    name: str
+    body: Callable[[Sequence[Tensor], Sequence[Tensor]], tuple[Tensor, ...]]
+    plain: Callable[[], tuple[Tensor, ...]]
+    given: Sequence[Tensor]
+    weights: Sequence[Tensor]
+    same: Hashable
+    recompute: bool
+
+    @property
+    def key(self) -> Hashable:
+        shapes = tuple((one.shape, one.dtype, one.requires_grad) for one in self.given)
+        return self.name, shapes, len(self.weights), self.same, self.recompute
+
+
+@dataclass
+class _Memory:
+    """What recordings of one activation share (where everything is computed again: those of all activations): of what
+    one of them has computed nothing is sure to be there after the next replay. number: of the last forward pass."""
+
+    recorder: Recorder
+    number: int = 0
+
+
+@dataclass
+class _Recording:
+    """A recorded activation.
+
+    weights: stand in it for the trained ones, whose memory they share: a parameter itself would draw the stream into it
+    on which it was first used. given: what it reads; asked: by output that is reached, its gradient; forward, backward:
+    what is replayed; live: which outputs need a gradient; back: the gradient of each of the given ones; used: which of
+    the weights it uses, and found: their gradients.
+    """
+
+    memory: _Memory
+    work: Work
+    weights: list[Tensor]
+    given: list[Tensor]
+    asked: dict[int, Tensor]
+    forward: Recorded
+    backward: Recorded
+    live: list[bool]
+    back: list[Tensor | None]
+    used: list[int]
+    found: list[Tensor]
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        own = [one for one in self.forward.made if one is not None]
+        return [one.clone() for one in own] if self.work.recompute else [one.detach() for one in own]
+
+    @property
+    def gradients(self) -> list[Tensor | None]:
+        """Of what is given and of the weights that are used. Copies: what is added to a parameter's gradient may become
+        it, and stand there when this is replayed again."""
+        given = self.back
+        if self.work.recompute:
+            given = [None if one is None else one.clone() for one in given]
+        return [*given, *torch._foreach_mul(self.found, 1.0)]
+
+    def read(self, tensors: Sequence[Tensor]) -> None:
+        with torch.no_grad():
+            torch._foreach_copy_(self.given, list(tensors))
+
+    def anew(self, reached: dict[int, Tensor]) -> list[Tensor | None]:
+        """The gradients of what is given and of weights that are used, where other outputs are reached than when it was
+        recorded: a gradient that is not there is not one of zeros (the optimiser tells them apart)."""
+        leaves = [*(one for one in self.given if one.requires_grad), *(self.weights[i] for i in self.used)]
+        with torch.enable_grad():
+            outputs = self.work.body(self.weights, self.given)
+            asked = [outputs[i] for i in reached]
+            found = iter(torch.autograd.grad(asked, leaves, list(reached.values()), allow_unused=True))
+        return [*(next(found) if one.requires_grad else None for one in self.given), *found]
+
+
+class _Replay(torch.autograd.Function):
+    """What an activation reads, and the weights that it uses, to its outputs."""
+
+    @staticmethod
+    def forward(ctx: Any, made: _Recording, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """count: of the tensors so many are read, the others are weights."""
+        ctx.set_materialize_grads(False)
+        made.read(tensors[:count])
+        made.forward.replay()
+        made.memory.number += 1
+        ctx.made, ctx.number = made, made.memory.number
+        if made.work.recompute:
+            ctx.save_for_backward(*tensors[:count])
+        outputs = tuple(made.outputs)
+        ctx.mark_non_differentiable(*(one for one, live in zip(outputs, made.live, strict=True) if not live))
+        return outputs
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        made: _Recording = ctx.made
+        if made.work.recompute:
+            made.read(ctx.saved_tensors)
+        elif made.memory.number != ctx.number:
+            raise RuntimeError("an activation was run again before its backward pass")
+        reached = {i: gradient for i, gradient in enumerate(gradients) if gradient is not None}
+        if reached.keys() != made.asked.keys():
+            return None, None, *made.anew(reached)
+        torch._foreach_copy_(list(made.asked.values()), list(reached.values()))
+        made.backward.replay()
+        return None, None, *made.gradients
+
+
+@dataclass
+class Recordings:
+    """The activations of one training run that have been recorded. recorder: makes what records them."""
+
+    recorder: Callable[[], Recorder] = Recorder
+    _known: dict[Hashable, _Recording] = field(default_factory=dict)
+    _reached: dict[Hashable, set[int]] = field(default_factory=dict)
+    _memories: dict[str, _Memory] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)
+    _failed: bool = False
+
+    @staticmethod
+    def on(device: torch.device) -> Recordings | None:
+        """None: nothing is recorded there."""
+        return Recordings() if device.type == "cuda" else None
+
+    def run(self, work: Work) -> tuple[Tensor, ...]:
+        """What an activation makes, recorded once one of its shapes has been through a backward pass."""
+        made = self._known.get(work.key) or self._new(work)
+        if made is None:
+            return _watched(work.plain(), self._reached[work.key])
+        weights = [work.weights[i] for i in made.used]
+        found: tuple[Tensor, ...] = _Replay.apply(made, len(made.given), *work.given, *weights)  # type: ignore[no-untyped-call]
+        return found
+
+    def _new(self, work: Work) -> _Recording | None:
+        """A recording, if it is time for one."""
+        reached = self._reached.setdefault(work.key, set())
+        if not reached or self._failed or self._counts.get(work.name, 0) == MOST:
+            return None
+        made = self._recorded(work, sorted(reached))
+        if made is None:
+            self._failed = True
+            return None
+        self._counts[work.name] = self._counts.get(work.name, 0) + 1
+        self._known[work.key] = made
+        return made
+
+    def _recorded(self, work: Work, reached: Sequence[int]) -> _Recording | None:
+        name = "" if work.recompute else work.name
+        memory = self._memories[name] = self._memories.get(name) or _Memory(self.recorder())
+        given = [one.detach().clone().requires_grad_(one.requires_grad) for one in work.given]
+        weights = [one.detach().requires_grad_() for one in work.weights]
+        leaves = [*(one for one in given if one.requires_grad), *weights]
+        now: list[Tensor] = []
+
+        def forward() -> list[Tensor | None]:
+            with torch.set_grad_enabled(not work.recompute):
+                now[:] = work.body(weights, given)
+            return [one.detach() for one in now]
+
+        def backward() -> list[Tensor | None]:
+            if work.recompute:
+                with torch.enable_grad():
+                    now[:] = work.body(weights, given)
+            asked_of = [now[i] for i in reached]
+            return list(torch.autograd.grad(asked_of, leaves, list(asked.values()), allow_unused=True))
+
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # what is recorded cannot wait for memory that others have left
+        ahead = attempt(memory.recorder, forward)
+        if ahead is None:
+            return None
+        asked = {i: torch.zeros_like(one) for i in reached if (one := ahead.made[i]) is not None}
+        behind = attempt(memory.recorder, backward)
+        if behind is None:
+            return None
+        live = [one.requires_grad for one in now]
+        now.clear()
+        found = iter(behind.made)
+        back = [next(found) if one.requires_grad else None for one in given]
+        theirs = list(found)
+        used = [i for i, one in enumerate(theirs) if one is not None]
+        own = [one for one in theirs if one is not None]
+        return _Recording(memory, work, weights, given, asked, ahead, behind, live, back, used, own)
+
+
+def _watched(outputs: tuple[Tensor, ...], reached: set[int]) -> tuple[Tensor, ...]:
+    """The same, noting which of them a backward pass reaches."""
+    for i, one in enumerate(outputs):
+        if one.requires_grad:
+            one.register_hook(lambda gradient, i=i: reached.add(i))
+    return outputs
