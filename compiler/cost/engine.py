@@ -54,15 +54,17 @@ def kept_layer(
     joined: bool = True,
 ) -> int:
     """Bytes that one layer keeps for the backward pass of a pass of q positions that attend to k columns, for one
-    sample. width: bytes of a number of the base model; masked: a mask is given, so that keys and values are repeated
-    for every head; dropped: the adapters have dropout; joined: plain adapters on plain weights."""
-    heads = anatomy.queries if masked and q > 1 else anatomy.kv_heads * anatomy.head_dim
+    sample. width: bytes of a number of the base model; masked: a mask is given; dropped: the adapters have dropout;
+    joined: plain adapters on plain weights."""
     # A norm keeps what it reads, and a float32 number for each vector (`model/norms.py`).
     norms = anatomy.norms * q * (anatomy.hidden * width + WIDE)
     heads_normed = anatomy.heads + anatomy.kv_heads
     normed = q * heads_normed * (anatomy.head_dim * width + WIDE) if anatomy.normed else 0
-    attention = q * (2 * anatomy.queries * width + anatomy.heads * WIDE) + 2 * k * heads * width
-    mask = q * k * width if masked else 0
+    own = width if q == 1 else max(width, WIDE)  # of several positions it is computed in float32
+    again = q * anatomy.queries * width if own > width else 0  # the output as `o_proj` keeps it
+    keys = 2 * k * anatomy.kv_heads * anatomy.head_dim
+    attention = (2 * q * anatomy.queries + keys) * own + q * anatomy.heads * WIDE + again
+    mask = q * k * own if masked else 0
     gated = joined and {"gate_proj", "up_proj", "down_proj"} <= ranks.keys()
     mlp = (GATED_KEPT if gated else MLP_KEPT) * q * anatomy.inner * width
     adapters = _dropped(anatomy, ranks) if dropped else _adapters(anatomy, ranks, width, gated)
@@ -87,8 +89,8 @@ def working_layer(anatomy: Anatomy, ranks: dict[str, int], q: int, k: int, width
     """Bytes that computing one layer of such a pass needs at a time, for one sample, beside what is kept: those of the
     MLP, or of attention if they are more."""
     mlp = q * anatomy.inner * ((MLP_KEPT + 1) * width + (2 * WIDE if ranks else 0))
-    heads = anatomy.queries if masked and q > 1 else anatomy.kv_heads * anatomy.head_dim
-    attention = 2 * k * heads * width + (q * k * width if masked else 0) + 4 * q * anatomy.queries * width
+    keys = 2 * k * anatomy.kv_heads * anatomy.head_dim
+    attention = (keys + (q * k if masked else 0) + 4 * q * anatomy.queries) * max(width, WIDE if q > 1 else 0)
     return max(mlp, attention)
 
 

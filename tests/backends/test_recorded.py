@@ -9,11 +9,11 @@ import torch
 from recorders import Again
 
 from graphs import GRAPHS
-from masc.backends.torch.model import capture
+from masc.backends.torch.model import capture, folded
 from masc.backends.torch.model.cache import Slots
 from masc.backends.torch.model.capture import Captures
 from masc.compiler.analysis.decoding import Decoding
-from support import ROWS, make_model, make_program
+from support import ROWS, chain, make_model, make_program
 
 SOME = ["trace", "soft latents", "stack", "hidden", "fuse", "rounds", "text"]
 
@@ -30,6 +30,30 @@ def test_recorded_passes_decode_the_same(name: str, tiny: Path, monkeypatch: pyt
     for i, (row,) in enumerate(wanted):
         assert {said: one.ids for said, one in found[i].items()} == {said: one.ids for said, one in row.items()}
     assert Again.replays > 0
+
+
+@pytest.mark.parametrize(("name", "share"), [("trace", 0.5), ("trace", 0.0), ("stack", 0.5), ("no adapters", 0.5)])
+def test_a_second_call_records_nothing(name: str, share: float, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Adapters folded, beside the weights where there is no memory for copies, of several agents in a batch, none: what
+    was recorded serves until they are trained, and then nothing of it does."""
+    made = GRAPHS.get(name) or chain(("a", 2, "norm"), ("b", 2, "norm"), ("c", 0, "norm"), adapt="none")
+    program = make_program(made, tiny)
+    monkeypatch.setattr(Captures, "on", lambda device: Captures(Again))
+    monkeypatch.setattr(capture, "WORTH", 1)
+    monkeypatch.setattr(folded, "SHARE", share)
+    recorded, counted = Again.record, []
+    monkeypatch.setattr(Again, "record", lambda self, work: (counted.append(1), recorded(self, work))[1])
+    for _ in range(3):
+        wanted, before = program.say(ROWS), len(counted)
+    program.say(ROWS)
+    assert 0 < len(counted) == before
+    with torch.no_grad():
+        for parameter in program.trainable().values():
+            parameter.mul_(1.5)
+    for _ in range(2):
+        found, exact = program.say(ROWS), program.say(ROWS, engine="exact")
+        assert [one["answer"].ids for one in found] == [one["answer"].ids for one in exact]
+    assert (found != wanted) == (len(counted) > before) == bool(program.trainable())
 
 
 WINDOWS = ("qwen2", {"use_sliding_window": True, "sliding_window": 24, "max_window_layers": 1})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,51 +10,101 @@ import pytest
 import torch
 from recorders import Again
 
+import masc
 from graphs import GRAPHS
-from masc.backends.torch.engine.recorded import Recordings
+from masc.backends.torch.engine.recorded import Recordings, Work
+from masc.backends.torch.model.recording import Recorded
+from masc.backends.torch.model.recording import Work as Launched
 from support import ROWS, make_program
 
 Gradients = dict[str, torch.Tensor]
+SOME = [("hidden", False), ("rounds", False), ("overlap", True), ("stack", True), ("text", True), ("rounds", True)]
+"""Graphs, and whether everything is computed again in the backward pass."""
 
 
-def gradients(program: Any, recordings: Recordings | None, rows: Any = ROWS, **how: Any) -> tuple[float, Gradients]:
-    """The loss, and the gradients that there are."""
+def gradients(program: Any, recordings: Recordings | None, rows: Any, recompute: bool = False) -> Gradients:
+    """Those that there are."""
     for parameter in program.trainable().values():
         parameter.grad = None
     with program.holding(recordings=recordings):
-        loss = program(rows, **how).loss
-        loss.backward()
-    found = {name: p.grad.clone() for name, p in program.trainable().items() if p.grad is not None}
-    return float(loss.detach()), found
+        program(rows, recompute=recompute).loss.backward()
+    return {name: p.grad.clone() for name, p in program.trainable().items() if p.grad is not None}
 
 
-@pytest.fixture
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The activations that have been recorded."""
-    names: list[str] = []
-    whole = Recordings._recorded
-
-    def noted(self: Recordings, work: Any, reached: Any) -> Any:
-        names.append(work.name)
-        return whole(self, work, reached)
-
-    monkeypatch.setattr(Recordings, "_recorded", noted)
-    return names
+def check(found: Gradients, wanted: Gradients) -> None:
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        off = (found[name] - gradient).abs().max() / gradient.abs().max().clamp_min(1e-12)
+        assert off < 1e-5, (name, float(off))  # adapters are float32
 
 
-@pytest.mark.parametrize("recompute", [False, True], ids=["kept", "recomputed"])
-@pytest.mark.parametrize("name", list(GRAPHS))
+@pytest.mark.parametrize(("name", "recompute"), SOME)
 def test_recorded_activations_have_the_same_gradients(
-    name: str, recompute: bool, tiny: Path, counted: list[str]
+    name: str, recompute: bool, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Passes as they are, then recorded, then replayed, of one batch and of another of the same shapes."""
+    """As they are, then recorded, then replayed: of one batch, and of another that is as wide when it is padded."""
     program = make_program(GRAPHS[name], tiny, dtype="float64")
     recordings = Recordings(Again)
-    for rows in (ROWS, ROWS, ROWS[::-1], ROWS):
-        loss, found = gradients(program, recordings, rows, recompute=recompute)
-        wanted, exact = gradients(program, None, rows)
-        assert loss == pytest.approx(wanted, abs=1e-12)
-        assert found.keys() == exact.keys()
-        for parameter, gradient in exact.items():
-            off = (found[parameter] - gradient).abs().max() / gradient.abs().max().clamp_min(1e-12)
-            assert off < 1e-5, (parameter, float(off))  # adapters are float32
+    monkeypatch.setattr(Again, "replays", 0)
+    wanted = {turn: gradients(program, None, ROWS[::turn]) for turn in (1, -1)}
+    for turn in (1, 1, -1):
+        check(gradients(program, recordings, ROWS[::turn], recompute), wanted[turn])
+    assert Again.replays > 0
+
+
+def test_a_run_records(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is trained on a GPU ends where it does elsewhere, with prompts of several widths, too."""
+    rows = [{"q": "ab " * (20 * i + 1), "answer": "yes"} for i in range(3)]
+    settings: dict[str, Any] = {"steps": 9, "batch": 1, "rate": 1e-3}
+    plain, program = (make_program(GRAPHS["trace"], tiny, dtype="float64") for _ in range(2))
+    masc.train(plain, rows, **settings)
+    monkeypatch.setattr(Recordings, "on", staticmethod(lambda device: Recordings(Again)))
+    monkeypatch.setattr(Again, "replays", 0)
+    masc.train(program, rows, **settings)
+    assert Again.replays > 0
+    ended = program.trainable()
+    for name, parameter in plain.trainable().items():
+        torch.testing.assert_close(ended[name], parameter, atol=1e-6, rtol=1e-4, msg=lambda _, n=name: n)
+
+
+def test_what_cannot_be_recorded_is_computed_as_it_is(tiny: Path) -> None:
+    class Failing:
+        def record(self, work: Launched) -> Recorded:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    program = make_program(GRAPHS["trace"], tiny)
+    recordings, wanted = Recordings(Failing), gradients(program, None, ROWS)  # type: ignore[arg-type]
+    check(gradients(program, recordings, ROWS), wanted)
+    with pytest.warns(UserWarning, match="could not be recorded, and will be launched anew: operation not permitted"):
+        check(gradients(program, recordings, ROWS), wanted)
+    check(gradients(program, recordings, ROWS), wanted)
+
+
+def test_other_outputs_may_be_reached() -> None:
+    """A gradient that is not there is none, and not one of zeros."""
+    weights = [torch.randn(3, requires_grad=True) for _ in range(2)]
+
+    def body(weights: Any, given: Any) -> tuple[torch.Tensor, ...]:
+        return tuple(weight * given[0] for weight in weights)
+
+    recordings = Recordings(Again)
+    for reached in ((0, 1), (0, 1), (0, 1), (0,), (1,), (0, 1)):
+        given = torch.randn(3)
+        found = recordings.run(
+            Work("a", body, partial(body, weights, [given]), [given], weights, None, recompute=False)
+        )
+        gradients = torch.autograd.grad([found[i].sum() for i in reached], weights, allow_unused=True)
+        for i, gradient in enumerate(gradients):
+            assert (gradient is not None) == (i in reached)
+            assert gradient is None or torch.equal(gradient, given)
+
+
+def test_two_passes_before_a_backward_one_are_refused(tiny: Path) -> None:
+    program = make_program(GRAPHS["trace"], tiny)
+    recordings = Recordings(Again)
+    for _ in range(2):
+        gradients(program, recordings, ROWS)
+    with program.holding(recordings=recordings):
+        first, _ = program(ROWS).loss, program(ROWS).loss
+        with pytest.raises(RuntimeError, match="run again before its backward pass"):
+            first.backward()

@@ -1,11 +1,14 @@
 """A recorder for machines without a GPU: to replay work is to do it again, under the adapters under which it was
-recorded, and to leave what it makes in the same tensors."""
+recorded, and to leave what it makes in the same tensors. What others of its recordings have made is gone by then, and
+the memory that they share is gone with the last of them."""
 
 from __future__ import annotations
 
 from contextvars import copy_context
+from weakref import ref
 
 import torch
+from torch import Tensor
 
 from masc.backends.torch.model.recording import Recorded, Work
 
@@ -15,15 +18,34 @@ class Again:
 
     replays = 0
 
+    def __init__(self) -> None:
+        self._made: list[list[Tensor]] = []
+        self._recorded: list[ref[Recorded]] = []
+
+    @torch.no_grad()
+    def _lose(self, but: list[Tensor]) -> None:
+        """Of what shares a GPU's memory nothing is sure to be there after the next replay."""
+        for one in (tensor for made in self._made if made is not but for tensor in made):
+            if one.is_floating_point():
+                one.fill_(float("nan"))
+
     def record(self, work: Work) -> Recorded:
-        made, applied = work(), copy_context()
+        known = self._recorded
+        assert not known or any(one() is not None for one in known), "the memory of this recorder is gone"
+        applied = copy_context()
+        made = [None if one is None else one.detach().clone() for one in work()]
+        own = [one for one in made if one is not None]
+        self._made.append(own)
 
         def replay() -> None:
             Again.replays += 1
-            for own, new in zip(made, applied.run(work), strict=True):
-                assert (own is None) == (new is None)
-                if own is not None and new is not None:
-                    with torch.no_grad():
-                        own.copy_(new)
+            new = applied.run(work)
+            self._lose(but=own)
+            for one, other in zip(made, new, strict=True):
+                assert (one is None) == (other is None)
+                if one is not None and other is not None:
+                    one.copy_(other.detach())
 
-        return Recorded(replay, made)
+        recorded = Recorded(replay, made)
+        known.append(ref(recorded))
+        return recorded

@@ -45,23 +45,27 @@ def attend(
         shared = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
         return (weights @ shared).transpose(1, 2).contiguous(), None
     theirs, scaling = kwargs.get("dropout") or kwargs.get("position_bias") is not None, kwargs.get("scaling")
-    if query.shape[2] == 1 and not theirs:
-        return _single(query, key, value, attention_mask, scaling), None
-    if query.device.type == "cpu" and not theirs:
+    if not theirs and (query.shape[2] == 1 or (attention_mask is not None and query.device.type != "cpu")):
+        return _together(query, key, value, attention_mask, scaling), None
+    if not theirs and query.device.type == "cpu":
         return _on_cpu(query, key, value, attention_mask, scaling), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
-def _single(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
-    """Attention of a single position, [B, 1, H, D]. Heads that read the same keys stand where several positions would:
-    nothing is copied for them."""
-    batch, heads, _, wide = query.shape
-    if query.device.type == "cuda" and not torch.is_grad_enabled() and _by_cudnn(query, key, value, mask):
-        grouped = heads != key.shape[1]
-        return scaled_dot_product_attention(query, key, value, mask, scale=scaling, enable_gqa=grouped).transpose(1, 2)
-    together = query.reshape(batch, key.shape[1], -1, wide)
-    out = scaled_dot_product_attention(together, key, value, mask, scale=scaling)
-    return out.reshape(batch, 1, heads, -1)
+def _together(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
+    """Attention [B, Q, H, D] of several positions with a mask, or of a single one. Heads that read the same keys stand
+    where further positions would: nothing is copied for them."""
+    batch, heads, count, wide = query.shape
+    groups = heads // key.shape[1]
+    if query.device.type == "cuda" and count == 1 and not torch.is_grad_enabled():
+        if _by_cudnn(query, key, value, mask):
+            out = scaled_dot_product_attention(query, key, value, mask, scale=scaling, enable_gqa=groups > 1)
+            return out.transpose(1, 2)
+    if mask is not None and count > 1:
+        mask = mask.repeat(1, 1, groups, 1)
+    queries = query.reshape(batch, key.shape[1], groups * count, wide)
+    out = scaled_dot_product_attention(queries, key, value, mask, scale=scaling)
+    return out.reshape(batch, heads, count, -1).transpose(1, 2).contiguous()
 
 
 def _by_cudnn(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> bool:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import torch
@@ -23,6 +23,7 @@ from torch.nn import functional
 from masc.backends.torch.model.applying import Projections
 from masc.backends.torch.model.lora import is_plain
 
+T = TypeVar("T")
 SHARE = 0.5
 """Of the memory that is free, so much may hold copies of one model's projections."""
 
@@ -44,6 +45,8 @@ class Folded:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, _Copy] = OrderedDict()
+        self._small: dict[tuple[str, ...], tuple[Any, Any]] = {}
+        """What takes little memory, by adapters: of which weights it was made, and it."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Folded:
         return Folded()
@@ -67,10 +70,24 @@ class Folded:
             self._kept.move_to_end(adapter)
             return found.projections
 
+    def same(self, layers: Sequence[LoraLayer], adapters: Sequence[str], make: Callable[[], T]) -> T:
+        """What applies adapters beside the weights, made anew only where these have changed: what was recorded with it
+        serves again."""
+        named = [(name, [layer for layer in layers if name in layer.lora_A]) for name in adapters]
+        with self._lock, torch.no_grad():
+            made_of = [(_stamp(own, name), _numbers(own, name)) for name, own in named if own]
+            key = tuple(adapters)
+            known = self._small.get(key)
+            if known is None or known[0] != made_of:
+                known = self._small[key] = made_of, make()
+            found: T = known[1]
+            return found
+
     def clear(self) -> None:
         """Give the memory of all copies back."""
         with self._lock:
             self._kept.clear()
+            self._small.clear()
 
     def _room(self, size: int, beside: Collection[str], device: torch.device) -> bool:
         """Make room for a copy of so many bytes, of those that are not needed at the same time."""
@@ -138,6 +155,10 @@ def _numbers(layers: Sequence[LoraLayer], adapter: str) -> tuple[float, ...]:
     return tuple(torch.cat([torch.stack(torch._foreach_norm(weights)), sums]).tolist())
 
 
+_Ranks = tuple[tuple[str, int], ...]
+"""The adapters on a layer, and how many columns each has in `Grouped`."""
+
+
 class Grouped:
     """The adapters of several agents, each for rows of its own in one batch: for every layer all A's one below the
     other, [R, in], and all B's side by side, [out, R], scaled; y = W x + ((x A') * sel) B', where sel, [n, 1, R], is 1
@@ -145,9 +166,11 @@ class Grouped:
     read positions row by row, [n, T, in], or as a mixture's do (routers, shared experts) all in one row, [n T, in]."""
 
     def __init__(self, layers: Sequence[LoraLayer], adapters: Sequence[str], dtype: torch.dtype) -> None:
-        self._ranks: dict[tuple[tuple[str, int], ...], Tensor] = {}
+        ranks_of: list[_Ranks] = []
         self._dtype = dtype
-        self._chosen: dict[tuple[str | None, ...], dict[tuple[tuple[str, int], ...], Tensor]] = {}
+        self._now = threading.local()
+        """rows: by ranks, which columns are a row's own, for the passes of this thread."""
+        self._chosen: dict[tuple[str | None, ...], dict[_Ranks, Tensor]] = {}
         self.projections = bare(layers)
         with torch.inference_mode(False), torch.no_grad():
             for layer in layers:
@@ -158,24 +181,26 @@ class Grouped:
                 others: list[Any] = [layer.lora_B[name].weight * layer.scaling[name] for name in here]
                 down, up = torch.cat(halves).to(dtype), torch.cat(others, 1).to(dtype)
                 ranks = tuple(zip(here, (len(half) for half in halves), strict=True))
-                self._ranks[ranks] = down[:0]
+                ranks_of.append(ranks)
                 self.projections[layer] = partial(self._compute, layer.get_base_layer(), ranks, down, up)
+        self._ranks = list(dict.fromkeys(ranks_of))
 
     def choose(self, rows: Sequence[str | None], device: torch.device) -> None:
         """Which adapter each row of the passes that follow has (None: none). The same tensors for the same rows."""
         known = self._chosen.get(key := tuple(rows))
         if known is None:
-            known = self._chosen[key] = {}
+            known = {}
             for ranks in self._ranks:
                 own = {name: [float(name == other) for other, size in ranks for _ in range(size)] for name, _ in ranks}
                 none = [0.0] * sum(size for _, size in ranks)
                 chosen = [none if row is None else own.get(row, none) for row in rows]
                 known[ranks] = torch.tensor(chosen, dtype=self._dtype, device=device)[:, None]
-        self._ranks |= known
+            known = self._chosen.setdefault(key, known)
+        self._now.rows = known
 
-    def _compute(self, base: Any, ranks: tuple[tuple[str, int], ...], down: Tensor, up: Tensor, x: Tensor) -> Tensor:
+    def _compute(self, base: Any, ranks: _Ranks, down: Tensor, up: Tensor, x: Tensor) -> Tensor:
         own: Tensor = base(x)
-        low, chosen = functional.linear(x, down), self._ranks[ranks]
+        low, chosen = functional.linear(x, down), self._now.rows[ranks]
         if low.dim() == 2:
             low = low.unflatten(0, (len(chosen), -1))
         return own + functional.linear(low * chosen.to(low.device), up).view_as(own)

@@ -23,17 +23,22 @@ def adapting(base: Base, names: Collection[str | None], beside: Collection[str],
     layers = base.adapted
     own = [name for name in dict.fromkeys(names) if name is not None]
     if not own:
-        plain = bare(layers)
+        plain = base.folded.same(layers, (), lambda: bare(layers))
         return _fixed(base, lambda: projecting(plain))
     if fold and len(own) == 1 and len(set(names)) == 1:
         with torch.no_grad():
-            found = base.folded.of(layers, own[0], beside) or base.projections(own[0])
+            found = base.folded.of(layers, own[0], beside)
+            found = found or base.folded.same(layers, own, lambda: base.projections(own[0]))
         if found:
             return _fixed(base, lambda: projecting(found))
     if any(name in layer.lora_magnitude_vector for layer in layers for name in own):
         assert len(own) == 1 == len(set(names)), "DoRA is run alone"
         return _fixed(base, lambda: using(own[0]))
-    grouped = Grouped(layers, own, base.weight.dtype)
+
+    def several() -> Grouped:
+        return Grouped(layers, own, base.weight.dtype)
+
+    grouped = base.folded.same(layers, own, several) if fold and len(own) > 1 else several()
 
     @contextmanager
     def together(rows: Sequence[str | None]) -> Iterator[None]:
