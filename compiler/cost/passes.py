@@ -166,11 +166,17 @@ def _prompt(turn: Turn, made: Written, final: bool) -> Iterator[Pass]:
         yield Pass(made.prompt, made.seen + made.prompt, 1, made.graph, final, embedded)
 
 
-def _steps(turn: Turn, made: Written, after: bool) -> Iterator[Pass]:
-    """Latent steps. after: a gradient comes to the last one's hidden state."""
+def _steps(turn: Turn, made: Written, after: bool, foreseen: bool = False) -> Iterator[Pass]:
+    """Latent steps. after: a gradient comes to the last one's hidden state; foreseen: they are taken without a graph
+    first, and then read in one pass."""
     if turn.think is None:
         return
     first, count = made.seen + made.prompt, made.latents
+    if foreseen:
+        if count > 1:
+            yield Pass(1, first + count / 2, count - 1)
+        yield Pass(count, first + count, 1, made.graph, after)
+        return
     through = made.graph and not turn.think.stop
     if count > 1:
         yield Pass(1, first + count / 2, count - 1, made.graph, through, through)
@@ -206,7 +212,9 @@ def _training(plan: Plan, turn: Turn, made: Written) -> Iterator[Pass]:
         return
     thinks = made.graph and turn.think is not None and not turn.think.stop
     yield from _prompt(turn, made, thinks or sent or (loss and turn.think is None))
-    yield from _steps(turn, made, loss or sent)
+    lora = plan.agent(turn.agent).lora
+    dropped = lora is not None and lora.dropout > 0
+    yield from _steps(turn, made, loss or sent, made.graph and not thinks and not dropped)
     if made.read:
         whole = made.seen + made.prompt + made.latents + made.read
         yield Pass(made.read, whole, 1, made.graph, loss, False)

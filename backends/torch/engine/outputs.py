@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from masc.backends.torch.engine.rollout import Block
+from masc.backends.torch.engine.script import Block
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.losses import token_losses
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from masc.backends.torch.engine.rollout import Thinking
+from masc.backends.torch.engine.script import Thinking
 from masc.backends.torch.model.segments import Segment
 
 Part = Any

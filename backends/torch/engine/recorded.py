@@ -8,14 +8,20 @@ prompts and labels are padded to multiples of `WIDTH`, so that there are few sha
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from masc.backends.torch.engine.labels import unlabelled
+from masc.backends.torch.engine.script import Block, Script
+from masc.backends.torch.model.applying import Aliases
+from masc.backends.torch.model.attention import Columns
+from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.recording import Recorded, Recorder, attempt
+from masc.backends.torch.model.segments import Past
 
 WIDTH = 32
 """Prompts and labels are padded to multiples of it."""
@@ -41,6 +47,51 @@ class Work:
     def key(self) -> Hashable:
         shapes = tuple((one.shape, one.dtype, one.requires_grad) for one in self.given)
         return self.name, shapes, len(self.weights), self.same, self.recompute
+
+
+def recordable(base: Base, script: Script, past: Past | None) -> bool:
+    """Whether nothing but numbers differs from one batch to the next: a gradient is wanted, nobody changes the prompt
+    or the latents, and no gates are half open."""
+    given = script.thinking is not None and script.thinking.given is not None
+    gated = script.gate is not None or (past is not None and past.columns.open is not None)
+    simple = base.recurrent is None and not base.sharded and script.change is None and not given and not gated
+    return simple and torch.is_grad_enabled()
+
+
+def work_of(
+    body: Callable[..., tuple[Tensor, ...]],
+    plain: Callable[[], tuple[Tensor, ...]],
+    script: Script,
+    past: Past | None,
+    flat: Sequence[Tensor],
+    named: Aliases,
+    recompute: bool,
+) -> Work:
+    """An activation as something to be recorded: all that it reads as tensors. named: the parameters of its adapter."""
+    prompt, label, thinking = script.prompt, script.label, script.thinking
+    trained = thinking is not None and thinking.matrix is not None
+    whole = past is None or bool(past.columns.whole)
+    given = [prompt.inputs, prompt.real, script.start]
+    given += [] if label is None else [label.inputs, label.real]
+    given += [] if past is None else [past.columns.seen, past.columns.place]
+    weights = [tensor for _, tensor in named.values()]
+    weights += [thinking.matrix] if thinking is not None and thinking.matrix is not None else []
+    modules = {name: module for name, (module, _) in named.items()}
+    same = prompt.whole, None if label is None else label.whole, whole, script.hidden, script.followed, script.group
+    quiet = replace(script, named=unlabelled)
+
+    def recorded(weights: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        rest = iter(tensors)
+        own = replace(quiet, prompt=Block(next(rest), next(rest), prompt.lengths), start=next(rest))
+        if label is not None:
+            own = replace(own, label=Block(next(rest), next(rest), label.lengths))
+        if trained and thinking is not None and thinking.through is not None:
+            own = replace(own, thinking=replace(thinking, embed=thinking.through(weights[-1])))
+        seen = None if past is None else Columns(next(rest), next(rest), whole=whole)
+        aliases = {name: (module, weight) for (name, module), weight in zip(modules.items(), weights, strict=False)}
+        return body(own, seen, aliases, *rest)
+
+    return Work(script.name, recorded, plain, [*given, *flat], weights, same, recompute)
 
 
 @dataclass

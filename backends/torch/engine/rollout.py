@@ -1,15 +1,11 @@
-"""Running a plan: each operation in turn writes to segments, later ones look at them.
-
-One function per kind of work: `activate` (prompt, latents, label) is differentiable and can be recomputed in the
-backward pass; `decode` extends the answering agent's segment token by token and carries no gradient.
-What they compute: docs/semantics.md, sections 6 and 12.
-"""
+"""One activation: prompt, latents, label; it is differentiable, and can be computed again in the backward pass. What is
+computed: docs/semantics.md, section 6."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,102 +14,15 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 
-from masc.backends.torch.channels.bringing import Change
-from masc.backends.torch.engine.choosing import Draws, choose, scores, settings
-from masc.backends.torch.engine.labels import Label, unlabelled
-from masc.backends.torch.engine.recorded import Recordings, Work
+from masc.backends.torch.engine.recorded import Recordings, recordable, work_of
+from masc.backends.torch.engine.script import Activated, Block, Script, Thinking
 from masc.backends.torch.model import adapters
-from masc.backends.torch.model.applying import Aliases, still, using
-from masc.backends.torch.model.attention import Columns
-from masc.backends.torch.model.base import Base, columns, pad
-from masc.backends.torch.model.prompts import Prompt
-from masc.backends.torch.model.recurrent import Recurrent
+from masc.backends.torch.model.applying import Aliases, is_still, still
+from masc.backends.torch.model.attention import Columns, begun
+from masc.backends.torch.model.base import Base, columns
+from masc.backends.torch.model.recurrent import states_of
 from masc.backends.torch.model.repeating import repeated
 from masc.backends.torch.model.segments import KeysValues, Past, Segment, States
-from masc.compiler.ir.plan import Sampling
-
-
-@dataclass(frozen=True)
-class Block:
-    """What a batch reads, right-padded: inputs are token ids, long [B, W], or input embeddings [B, W, d]; real: bool
-    [B, W]; lengths: how many are real of each sample, which the device need not be asked."""
-
-    inputs: Tensor
-    real: Tensor
-    lengths: tuple[int, ...]
-
-    @property
-    def whole(self) -> bool:
-        """Whether nothing is padded."""
-        return all(length == self.real.shape[1] for length in self.lengths)
-
-
-def padded(base: Base, rows: Sequence[Sequence[int]], multiple: int = 1) -> Block:
-    """Ids as one block, whose width is a multiple of a number."""
-    return Block(*pad(rows, base.padding, base.device, multiple), tuple(map(len, rows)))
-
-
-def prompt_block(base: Base, prompts: Sequence[Prompt], vectors: Tensor | None, multiple: int = 1) -> Block:
-    """Prompts as one block: ids, or where vectors [B, N, d] stand in them, embeddings."""
-    block = padded(base, [prompt.ids for prompt in prompts], multiple)
-    if vectors is None:
-        return block
-    embeddings = base.embed(block.inputs.clamp_min(0))
-    wanted = (-1 - block.inputs).clamp_min(0)[..., None].expand(-1, -1, vectors.shape[2])
-    sent = vectors.to(embeddings.dtype).gather(1, wanted)
-    return replace(block, inputs=torch.where((block.inputs < 0)[..., None], sent, embeddings))
-
-
-@dataclass(frozen=True)
-class Thinking:
-    """steps >= 1 latent steps; embed: the last hidden state [B, 1, d] to the next input embedding, the same shape;
-    stop: no gradient passes from a step to the one before; given: [B, steps, d], input embeddings instead of those that
-    `embed` would make. matrix: the trained map that `embed` goes through; through: `embed` with another one."""
-
-    steps: int
-    embed: Callable[[Tensor], Tensor]
-    stop: bool
-    given: Tensor | None = None
-    matrix: Tensor | None = None
-    through: Callable[[Tensor | None], Callable[[Tensor], Tensor]] | None = None
-
-
-@dataclass(frozen=True)
-class Activated:
-    """A new segment, and hidden states: last [B, 1, d] predicts the first token after prompt and latents, label [B,
-    A, d] what follows each label token that was read (A = 0 without a label). fed: [B, m, d], the input embeddings of
-    the latent positions."""
-
-    segment: Segment
-    last: Tensor
-    label: Tensor
-    fed: Tensor
-
-
-@dataclass(frozen=True)
-class Script:
-    """All that one activation writes from: its prompt from position start [B] on, what changes the prompt's keys
-    and values, its latent steps, the label that it reads; or several labels to each row (`group`), one after the
-    other: what is written is of so many rows then, and all before the labels is read once. hidden: keep the final
-    hidden states, somebody is sent them.
-    gate: how far the prompt's columns are open to those behind them, [B, W] (None: all are). followed: somebody goes
-    on behind the label. named: names kinds of work. name: the activation's.
-    """
-
-    prompt: Block
-    start: Tensor
-    change: Change | None = None
-    thinking: Thinking | None = None
-    label: Block | None = None
-    hidden: bool = False
-    gate: Tensor | None = None
-    followed: bool = False
-    named: Label = unlabelled
-    name: str = ""
-
-    @property
-    def group(self) -> int:
-        return 1 if self.label is None else len(self.label.lengths) // len(self.prompt.lengths)
 
 
 def activate(
@@ -152,9 +61,9 @@ def activate(
             return found
         return own(*flat)
 
-    if recordings is not None and seed is None and applied is None and _recordable(base, script, past):
+    if recordings is not None and seed is None and applied is None and recordable(base, script, past):
         named = aliases or ({} if agent is None else adapters.parameters(base.model, agent))
-        out = recordings.run(_work(body, plain, script, past, flat, named, recompute))
+        out = recordings.run(work_of(body, plain, script, past, flat, named, recompute))
     else:
         out = plain()
     last, after, hidden, fed = out[:4]
@@ -165,51 +74,6 @@ def activate(
     start, kept, gate, fed = repeated(own, script.group)
     segment = Segment(new, _real(script, steps), start, width, steps, kept, gate, states)
     return Activated(segment, last, after, fed)
-
-
-def _recordable(base: Base, script: Script, past: Past | None) -> bool:
-    """Whether nothing but numbers differs from one batch to the next: a gradient is wanted, nobody changes the prompt
-    or the latents, and no gates are half open."""
-    given = script.thinking is not None and script.thinking.given is not None
-    gated = script.gate is not None or (past is not None and past.columns.open is not None)
-    simple = base.recurrent is None and not base.sharded and script.change is None and not given and not gated
-    return simple and torch.is_grad_enabled()
-
-
-def _work(
-    body: Callable[..., tuple[Tensor, ...]],
-    plain: Callable[[], tuple[Tensor, ...]],
-    script: Script,
-    past: Past | None,
-    flat: Sequence[Tensor],
-    named: Aliases,
-    recompute: bool,
-) -> Work:
-    """An activation as something to be recorded: all that it reads as tensors. named: the parameters of its adapter."""
-    prompt, label, thinking = script.prompt, script.label, script.thinking
-    trained = thinking is not None and thinking.matrix is not None
-    whole = past is None or bool(past.columns.whole)
-    given = [prompt.inputs, prompt.real, script.start]
-    given += [] if label is None else [label.inputs, label.real]
-    given += [] if past is None else [past.columns.seen, past.columns.place]
-    weights = [tensor for _, tensor in named.values()]
-    weights += [thinking.matrix] if thinking is not None and thinking.matrix is not None else []
-    modules = {name: module for name, (module, _) in named.items()}
-    same = prompt.whole, None if label is None else label.whole, whole, script.hidden, script.followed, script.group
-    quiet = replace(script, named=unlabelled)
-
-    def recorded(weights: Sequence[Tensor], tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        rest = iter(tensors)
-        own = replace(quiet, prompt=Block(next(rest), next(rest), prompt.lengths), start=next(rest))
-        if label is not None:
-            own = replace(own, label=Block(next(rest), next(rest), label.lengths))
-        if trained and thinking is not None and thinking.through is not None:
-            own = replace(own, thinking=replace(thinking, embed=thinking.through(weights[-1])))
-        seen = None if past is None else Columns(next(rest), next(rest), whole=whole)
-        aliases = {name: (module, weight) for (name, module), weight in zip(modules.items(), weights, strict=False)}
-        return body(own, seen, aliases, *rest)
-
-    return Work(script.name, recorded, plain, [*given, *flat], weights, same, recompute)
 
 
 def _flat(layers: KeysValues, states: States) -> tuple[Tensor, ...]:
@@ -276,24 +140,23 @@ def _write(base: Base, script: Script, before: Past | None) -> _Written:
             mask = base.mask(past, real, place, gate, prompt.whole)
             states = base.run(inputs, place, mask, cache, prompt.lengths)
             last = _at(states, length - 1)
-            seen = _begun(past, real, place, gate, prompt.whole)
-    thoughts, fed = [states], [states[:, :0]]
+            seen = begun(past, real, place, gate, prompt.whole)
+    fed = states[:, :0]
+    end = start + length
     if thinking is not None:
         with script.named("latents"):
-            seen, one = seen.asked(), torch.ones(len(start), 1, dtype=torch.bool, device=start.device)
-            for step in range(thinking.steps):
-                if thinking.given is None:
-                    embedding = thinking.embed(last.detach() if thinking.stop else last)
-                else:
-                    embedding = thinking.given[:, step : step + 1].to(last.device, last.dtype)
-                where = (start + length + step)[:, None]
-                last = base.run(embedding, where, base.mask(seen, one, where, None, True), cache)
-                seen = seen.grow(one, where, None, True)
-                thoughts.append(last)
-                fed.append(embedding)
-    end = start + length + (0 if thinking is None else thinking.steps)
+            given = thinking.given
+            if given is None and _foreseen(base, thinking):
+                given = _ahead(base, thinking, cache, seen, last, end)
+            if given is None:
+                thoughts, fed, seen = _thought(base, thinking, cache, seen, last, end)
+            else:
+                fed = given.to(last.device, last.dtype)
+                thoughts, seen = _at_once(base, fed, cache, seen, end)
+        states, last = torch.cat([states, thoughts], 1), thoughts[:, -1:]
+        end = end + thinking.steps
     if script.group > 1:
-        whole = repeated(Past(columns(cache, 0), seen, _states(cache)), script.group)
+        whole = repeated(Past(columns(cache, 0), seen, states_of(cache)), script.group)
         cache, seen = base.cache(whole), whole.columns
         last, end = repeated((last, end), script.group)
     after = last[:, :0]
@@ -302,11 +165,53 @@ def _write(base: Base, script: Script, before: Past | None) -> _Written:
         with script.named("label"):
             mask = base.mask(seen, label.real, where, None, label.whole)
             after = base.run(label.inputs, where, mask, cache, label.lengths if script.followed else None)
-    return _Written(columns(cache, first), last, after, torch.cat(thoughts, 1), torch.cat(fed, 1), _states(cache))
+    return _Written(columns(cache, first), last, after, states, fed, states_of(cache))
 
 
-def _states(cache: DynamicCache) -> States:
-    return cache.states if isinstance(cache, Recurrent) else ()
+def _thought(
+    base: Base, thinking: Thinking, cache: DynamicCache, seen: Columns, last: Tensor, first: Tensor
+) -> tuple[Tensor, Tensor, Columns]:
+    """Latent steps, one behind the other: their final hidden states and input embeddings, [B, m, d] each, and what is
+    seen by then. last: the hidden state before them, [B, 1, d]; first: the position of the first, [B]."""
+    seen, one = seen.asked(), torch.ones(len(first), 1, dtype=torch.bool, device=first.device)
+    thoughts, fed = [], []
+    for step in range(thinking.steps):
+        embedding = thinking.embed(last.detach() if thinking.stop else last)
+        where = (first + step)[:, None]
+        last = base.run(embedding, where, base.mask(seen, one, where, None, True), cache)
+        seen = seen.grow(one, where, None, True)
+        thoughts.append(last)
+        fed.append(embedding)
+    return torch.cat(thoughts, 1), torch.cat(fed, 1), seen
+
+
+def _foreseen(base: Base, thinking: Thinking) -> bool:
+    """Whether what latent steps read can be worked out before, without a gradient: none would pass from one to the
+    next, and nothing is dropped by chance."""
+    return thinking.stop and torch.is_grad_enabled() and is_still() and base.recurrent is None
+
+
+def _ahead(base: Base, thinking: Thinking, cache: DynamicCache, seen: Columns, last: Tensor, first: Tensor) -> Tensor:
+    """The input embeddings of latent steps, [B, m, d], with no gradient but that of what makes them of hidden states.
+    The steps are run without one; then all of them can be read at once."""
+    read = [last.detach()]
+    if thinking.steps > 1:
+        stored: Any = cache.layers
+        layers = tuple((layer.keys.detach(), layer.values.detach()) for layer in stored)
+        aside = base.cache(Past(layers, seen))
+        with torch.no_grad():
+            found, *_ = _thought(base, replace(thinking, steps=thinking.steps - 1), aside, seen, read[0], first)
+        read += found.split(1, 1)
+    return torch.cat([thinking.embed(one) for one in read], 1)
+
+
+def _at_once(base: Base, fed: Tensor, cache: DynamicCache, seen: Columns, first: Tensor) -> tuple[Tensor, Columns]:
+    """Latent positions whose input embeddings [B, m, d] are known, in one pass: their final hidden states, and what is
+    seen by then."""
+    real = torch.ones(fed.shape[:2], dtype=torch.bool, device=fed.device)
+    where = first[:, None] + torch.arange(fed.shape[1], device=first.device)
+    thoughts = base.run(fed, where, base.mask(seen, real, where, None, True), cache)
+    return thoughts, seen.grow(real, where, None, True)
 
 
 def _changed(
@@ -332,20 +237,11 @@ def _changed(
         for layer, (keys, values) in zip(stored, new, strict=True):
             layer.keys = torch.cat([layer.keys[:, :, :first], keys], 2)
             layer.values = torch.cat([layer.values[:, :, :first], values], 2)
-    seen = _begun(past, real, place, gate, prompt.whole)
+    seen = begun(past, real, place, gate, prompt.whole)
     one, where = prompt.real[:, :1], (start + length - 1)[:, None]
     last = base.run(_at(prompt.inputs, length - 1), where, base.mask(seen, one, where, None, True), cache)
     own = None if script.gate is None else _at(script.gate, length - 1)
     return last, torch.cat([*states, last], 1), seen.grow(one, where, own, True)
-
-
-def _begun(
-    past: Columns | None, real: Tensor, place: Tensor, gate: Tensor | None, whole: bool | None = None
-) -> Columns:
-    """What is seen once the first columns of a segment stand behind its past."""
-    if past is None:
-        return Columns(real[:, None], place, None if gate is None else gate[:, None], whole)
-    return past.grow(real, place, gate, whole)
 
 
 def _at(tensor: Tensor, column: Tensor) -> Tensor:
@@ -363,89 +259,3 @@ def _beside(base: Base, prompt: Block, label: Block) -> Tensor:
 
 def _after(start: Tensor, label: Block) -> Tensor:
     return start[:, None] + torch.arange(label.real.shape[1], device=start.device)
-
-
-@dataclass
-class Decoded:
-    """What one sample said. ids without the token that ended it. scores: the natural log of each token's probability
-    (the end included), under the model's own distribution whatever the sampling."""
-
-    ids: list[int]
-    scores: list[float] = field(default_factory=list)
-    done: bool = False
-    end: int | None = None
-    """The token that ended it, if one did."""
-    cut: bool = False
-    """It ended because there were no more tokens or positions for it."""
-
-
-def decode(
-    base: Base,
-    agent: str | None,
-    activated: Activated,
-    past: Past | None,
-    sampling: Sampling,
-    seeds: Sequence[int],
-    limits: Sequence[int],
-    read_end: bool,
-) -> Iterator[tuple[list[Decoded], Segment]]:
-    """Decode a batch token by token; after each token yields what there is so far and the segment as it stands.
-
-    seeds: one per sample, so that what is sampled does not depend on who shares the batch. limits: tokens left
-    before the model's last position, per sample. read_end: a later agent sees this segment, so the last token is
-    read too, as a label's is in training. A caller may set `done` of a sample between tokens.
-    """
-    segment, last = activated.segment, activated.last
-    first = 0 if past is None else past.columns.seen.shape[2]
-    joined = _join(past, segment)
-    cache, seen = base.cache(joined), joined.columns
-    position = segment.end("all")
-    state = [Decoded([]) for _ in seeds]
-    draws = [Draws(seed) for seed in seeds]
-    table = settings([sampling] * len(draws), last)
-    real = segment.real
-    projections = base.projections(agent)
-    while True:
-        logits = base.logits(last[:, 0])
-        drawn = torch.cat([one.next(1) for one in draws]).to(logits.device)
-        choice = choose(logits, table, drawn)
-        found = zip(choice.tolist(), scores(logits, choice).tolist(), strict=True)
-        reading = [int(not s.done) for s in state]
-        alive = torch.tensor(reading, dtype=torch.bool, device=choice.device)
-        for sample, (token, score), limit in zip(state, found, limits, strict=True):
-            if sample.done:
-                continue
-            sample.scores.append(score)
-            if token in base.stop_ids:
-                sample.done, sample.end = True, token
-                continue
-            sample.ids.append(token)
-            sample.done = len(sample.ids) >= min(sampling.max_tokens, limit)
-        if all(sample.done for sample in state) and not read_end:
-            yield state, replace(segment, layers=columns(cache, first), real=real, states=_states(cache))
-            return
-        # A finished sample goes on reading its own last choice, unseen: the batch stays rectangular.
-        with using(agent, projections=projections):
-            where = position[:, None]
-            mask = base.mask(seen, alive[:, None], where)
-            last = base.run(choice[:, None], where, mask, cache, reading if read_end else None)
-        position = position + alive
-        seen = seen.grow(alive[:, None], where)
-        real = torch.cat([real, alive[:, None]], 1)
-        yield state, replace(segment, layers=columns(cache, first), real=real, states=_states(cache))
-        if all(sample.done for sample in state):
-            return
-
-
-def _join(past: Past | None, segment: Segment) -> Past:
-    """The past and the new segment as one past (as the mask and the cache want it)."""
-    gate = segment.gate
-    if gate is not None:
-        gate = torch.cat([gate, gate.new_ones(segment.real.shape)[:, segment.prompt :]], 1)
-    if past is None:
-        return Past(segment.layers, _begun(None, segment.real, segment.place, gate), segment.states)
-    layers = tuple(
-        (torch.cat([pk, sk], 2), torch.cat([pv, sv], 2))
-        for (pk, pv), (sk, sv) in zip(past.layers, segment.layers, strict=True)
-    )
-    return Past(layers, past.columns.grow(segment.real, segment.place, gate), segment.states)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from masc.backends.torch.channels.arrivals import Arriving, arriving, change_of
 from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.decoding import Decoded, decode
 from masc.backends.torch.engine.fast.adapters import adapting
 from masc.backends.torch.engine.given import Tokens
 from masc.backends.torch.engine.labels import Label, label_of
@@ -21,23 +22,14 @@ from masc.backends.torch.engine.patches import patched_segment, patched_texts, p
 from masc.backends.torch.engine.probe import Probe
 from masc.backends.torch.engine.recorded import WIDTH, Recordings
 from masc.backends.torch.engine.refusals import answer_too_long, empty_prompt, no_numbers, too_long
-from masc.backends.torch.engine.rollout import (
-    Activated,
-    Block,
-    Decoded,
-    Script,
-    Thinking,
-    activate,
-    decode,
-    padded,
-    prompt_block,
-)
+from masc.backends.torch.engine.rollout import activate
 from masc.backends.torch.engine.rounds import noting
+from masc.backends.torch.engine.script import Activated, Block, Script, Thinking, gate_block, padded, prompt_block
 from masc.backends.torch.engine.stopping import cut_at_stop
 from masc.backends.torch.model import adapters, applying
 from masc.backends.torch.model.align import embedding
 from masc.backends.torch.model.attention import watching
-from masc.backends.torch.model.base import Base, pad
+from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.gates import plain
 from masc.backends.torch.model.prompts import Content, Prompt, answer_ids, check_size, prompt_of, value
 from masc.backends.torch.model.repeating import repeated
@@ -239,7 +231,7 @@ class Walk:
             change=change_of(self, turn, prompts),
             thinking=None if turn.think is None else self._thinking(base, turn, turn.think, len(prompts)),
             hidden=turn.kept("hidden"),
-            gate=_gate(base, prompts, arrived.gate, self._multiple),
+            gate=gate_block(base, prompts, arrived.gate, self._multiple),
             followed=turn.read_to_end,
             named=self.named(turn),
             name=name,
@@ -423,11 +415,3 @@ class Walk:
                 if ended and limit < answer.sampling.max_tokens and not self.cuts:
                     raise answer_too_long(i, base.max_positions)
             yield state
-
-
-def _gate(base: Base, prompts: Sequence[Prompt], gates: Tensor | None, multiple: int) -> Tensor | None:
-    """How far the columns of prompts are open, [B, W]; gates: of the vectors that stand in them, [B, N]."""
-    if gates is None:
-        return None
-    ids, _ = pad([prompt.ids for prompt in prompts], base.padding, base.device, multiple)
-    return torch.where(ids < 0, gates.gather(1, (-1 - ids).clamp_min(0)), 1)

@@ -57,10 +57,10 @@ def _together(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, sc
     where further positions would: nothing is copied for them."""
     batch, heads, count, wide = query.shape
     groups = heads // key.shape[1]
-    if query.device.type == "cuda" and count == 1 and not torch.is_grad_enabled():
-        if _by_cudnn(query, key, value, mask):
-            out = scaled_dot_product_attention(query, key, value, mask, scale=scaling, enable_gqa=groups > 1)
-            return out.transpose(1, 2)
+    single = query.device.type == "cuda" and count == 1 and not torch.is_grad_enabled()
+    if single and _by_cudnn(query, key, value, mask):
+        out = scaled_dot_product_attention(query, key, value, mask, scale=scaling, enable_gqa=groups > 1)
+        return out.transpose(1, 2)
     if mask is not None and count > 1:
         mask = mask.repeat(1, 1, groups, 1)
     queries = query.reshape(batch, key.shape[1], groups * count, wide)
@@ -205,6 +205,13 @@ class Columns:
     def asked(self) -> Columns:
         """The same, `whole` known. The device is waited for, unless it is known already."""
         return self if self.whole is not None else replace(self, whole=bool(self.seen.all()))
+
+
+def begun(past: Columns | None, real: Tensor, place: Tensor, gate: Tensor | None, whole: bool | None = None) -> Columns:
+    """What is seen once the first columns of a segment stand behind its past."""
+    if past is None:
+        return Columns(real[:, None], place, None if gate is None else gate[:, None], whole)
+    return past.grow(real, place, gate, whole)
 
 
 def opened(*parts: tuple[Tensor | None, Tensor]) -> Tensor | None:

@@ -281,3 +281,8 @@ def _taking(function: Callable[..., Any]) -> Callable[..., Any]:
 
     vars(call).pop("__wrapped__")
     return call
+
+
+def states_of(cache: DynamicCache) -> States:
+    """What a cache holds beside keys and values."""
+    return cache.states if isinstance(cache, Recurrent) else ()

@@ -16,7 +16,7 @@ from masc.backends.torch.engine.fast.beginnings import Beginning, Beginnings
 from masc.backends.torch.engine.fast.rows import SideBySide, Stretch, Travelling
 from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.refusals import empty_prompt, too_long
-from masc.backends.torch.engine.rollout import padded, prompt_block
+from masc.backends.torch.engine.script import padded, prompt_block
 from masc.backends.torch.model.align import embedding
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.cache import Slots, Steps
