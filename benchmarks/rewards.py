@@ -1,7 +1,7 @@
 """Does being told right or wrong teach a team, the agent upstream included? The courier (`examples/courier`): a sender
 alone sees a code, a receiver must say it, and two latent positions are all that crosses.
 
-python benchmarks/rewards.py [--on smollm2-135m] [--seeds 0,1,2] [--steps 30] [--out rewards]
+python benchmarks/rewards.py [--on smollm2-135m|meeting|tiny] [--seeds 0,1,2] [--steps 30] [--out rewards]
 
 For each seed the team is trained on the answers until it says between 40% and 60% of some codes right. From there it
 goes on by GRPO, told of each sampled answer whether it is right and nothing else: once as it is, and once with no
@@ -9,7 +9,9 @@ gradient across the edge (`gradient = stop`), so that the receiver alone learns.
 steps. What is done stays in the folder, and is not done again; a run that was stopped goes on. Prints a table.
 
 On SmolLM2 the codes are those of the example: 64 of those to train on say where the start ends and are not trained on,
-and the figures are of the 200 test codes, which decide nothing. `--on tiny`: a random model of three layers, 64 wide, a
+and the figures are of the 200 test codes, which decide nothing. `--on meeting`: the hidden profile of
+`examples/meeting` on the same model, where eight latents must carry four months, and a guess is right in one of four;
+otherwise the same. `--on tiny`: a random model of three layers, 64 wide, a
 token a byte, frozen but for adapters; 64 codes of two letters, all of which are trained on and scored: whether a code
 crosses, not whether it does so for codes never seen.
 """
@@ -33,7 +35,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests" / "helpers"))
 
 from support import make_model
 
-COURIER = Path(__file__).parents[1] / "examples" / "courier"
+COURIER, MEETING = (Path(__file__).parents[1] / "examples" / name for name in ("courier", "meeting"))
 LOW, HIGH = 0.40, 0.60
 """How many codes the start says right."""
 TINY = """mas 1
@@ -90,7 +92,14 @@ def tiny() -> Team:
     return Team(TINY, 20, rows, rows, 2, rows)
 
 
-ON: dict[str, Callable[[], Team]] = {"smollm2-135m": courier, "tiny": tiny}
+def meeting() -> Team:
+    """Of which the latents alone cross."""
+    told, test = ([json.loads(line) for line in (MEETING / name).open()] for name in ("train.jsonl", "test.jsonl"))
+    source = (MEETING / "meeting.mas").read_text().replace('carry: text = "trace"', 'carry: text = "latents"')
+    return Team(source.replace("open = open", "open = 40"), 40, told[64:], told[:64], 1, test)
+
+
+ON: dict[str, Callable[[], Team]] = {"smollm2-135m": courier, "meeting": meeting, "tiny": tiny}
 
 
 class ReachedError(Exception):
