@@ -315,7 +315,9 @@ def slope(times: Mapping[int, float], zero: int | None) -> float:
 
 
 def along_agents(bench: Bench) -> Found:
-    return growth(bench, {agents: bench.chain(agents, 4, answer=1) for agents in bench.sizes.agents})
+    """By the agents that think: the last one does not, and answers alone where there is no other."""
+    teams = {agents - 1: bench.chain(agents, 4, answer=1) for agents in (1, *bench.sizes.agents)}
+    return growth(bench, teams, zero=0)
 
 
 def along_latents(bench: Bench) -> Found:
@@ -366,6 +368,6 @@ BARS: Mapping[str, Bar] = {
         words_against_latents,
         most=True,
     ),
-    "grow-agents": Bar("time of a row along agents, 2 to 32", "exponent of growth", 1.1, along_agents),
+    "grow-agents": Bar("time of a row along agents that think, 1 to 31", "exponent of growth", 1.1, along_agents),
     "grow-latents": Bar("time of a row along latent steps, 0 to 40", "exponent of growth", 1.1, along_latents),
 }
