@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from masc.compiler.ir.plan import Mode
 from masc.dsl.diagnostics import MascError
-from masc.session.given import Cuts, Path_, compilation_at, edges_of, graph_at, path_of, step_of, text_of, texts_of
+from masc.session.given import (
+    Cuts,
+    Path_,
+    compilation_at,
+    edges_of,
+    file_at,
+    graph_at,
+    path_of,
+    step_of,
+    text_of,
+    texts_of,
+)
 from masc.terminal.console import counting
 from masc.terminal.findings import Findings
 
@@ -30,7 +41,10 @@ if TYPE_CHECKING:
 def check(path: Path_, *, set: Mapping[str, Any] | None = None) -> Findings:
     """All that can be said about a file without loading a model: a list of Diagnostics, which prints as the command
     tells it. An empty one: nothing at all to remark."""
-    return Findings(compilation_at(path, set).of_the_text)
+    try:
+        return Findings(compilation_at(path, set).of_the_text)
+    except MascError as error:  # no file is found in a folder
+        return Findings(error.diagnostics)
 
 
 def compile(
@@ -43,7 +57,7 @@ def compile(
     cut: Cuts = (),
     channel: Mode = "graph",
 ) -> Program:
-    """Compile a `.mas` or YAML file to a differentiable `torch.nn.Module` with fresh adapters.
+    """Compile a `.mas` or YAML file, or the one in a folder, to a differentiable `torch.nn.Module` with fresh adapters.
 
     set: params and train entries by name. dtype of the frozen bases: "float32", "bfloat16" (adapters are float32
     always). device: "cpu", "cuda", ... (None: a GPU if there is one). seed: of the adapters (None: the file's). cut:
@@ -251,7 +265,7 @@ def compare(
         raise ValueError(f"plot = {plot!r} is neither 'accuracy' nor 'cost'")
     for name in ("batch", "sampled"):
         at_least_one(name, options.get(name, 1))
-    file = Path(path)
+    file = file_at(path)
     first = compilation_at(file, set)
     plan = first.require()
     output = options.pop("output", None) or plan.outputs[0]

@@ -32,7 +32,15 @@ def compilation_at(
 
     if channel not in ("graph", "text"):
         raise ValueError(f"channel = {channel!r} is neither 'graph' nor 'text'")
-    return compile_file(Path(path), texts_of(set), cut, channel=channel)
+    return compile_file(file_at(path), texts_of(set), cut, channel=channel)
+
+
+def file_at(path: Path_) -> Path:
+    """A file, or the one program in a folder (E0515, E0516); an artifact stays what it is, for `masc.load` opens it."""
+    from masc.compiler.artifact import is_artifact, locate
+
+    path = Path(path)
+    return locate(path) if path.is_dir() and not is_artifact(path) else path
 
 
 def edges_of(cut: Cuts) -> tuple[tuple[str, str], ...]:

@@ -35,6 +35,17 @@ def test_a_program_is_saved_and_not_pickled(tiny: Path) -> None:
         pickle.dumps(make_program(TEAM, tiny))
 
 
+def test_a_folder_stands_for_the_program_in_it(tiny: Path, tmp_path: Path) -> None:
+    """As on the command line; what is wrong with a folder is told as what is wrong with a file."""
+    (tmp_path / "team.mas").write_text(TEAM.replace("MODEL", f'"{tiny}"'))
+    assert masc.check(tmp_path) == []
+    assert masc.compile(tmp_path).generate(ROWS) == masc.compile(tmp_path / "team.mas").generate(ROWS)
+    (tmp_path / "other.mas").write_text(TEAM)
+    assert [one.code for one in masc.check(tmp_path)] == ["E0516"]
+    with pytest.raises(masc.MascError, match="E0516"):
+        masc.compile(tmp_path)
+
+
 def test_training_after_inference_mode(tiny: Path) -> None:
     expected = train(make_program(TEAM, tiny), ROWS, steps=1, batch=2)[0]["loss"]
     with torch.inference_mode():
