@@ -14,6 +14,7 @@ from masc.session.given import (
     compilation_at,
     edges_of,
     file_at,
+    findings_at,
     graph_at,
     path_of,
     step_of,
@@ -39,12 +40,9 @@ if TYPE_CHECKING:
 
 
 def check(path: Path_, *, set: Mapping[str, Any] | None = None) -> Findings:
-    """All that can be said about a file without loading a model: a list of Diagnostics, which prints as the command
-    tells it. An empty one: nothing at all to remark."""
-    try:
-        return Findings(compilation_at(path, set).of_the_text)
-    except MascError as error:  # no file is found in a folder
-        return Findings(error.diagnostics)
+    """All that can be said about a file, or the one in a folder, without loading a model: a list of Diagnostics, which
+    prints as the command tells it. An empty one: nothing at all to remark."""
+    return Findings(findings_at(path, set))
 
 
 def compile(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masc.compiler.ir.plan import Mode
-from masc.dsl.diagnostics import MascError
+from masc.dsl.diagnostics import Diagnostic, MascError
 
 if TYPE_CHECKING:
     from masc.compiler.ir.graph import Graph
@@ -33,6 +33,14 @@ def compilation_at(
     if channel not in ("graph", "text"):
         raise ValueError(f"channel = {channel!r} is neither 'graph' nor 'text'")
     return compile_file(file_at(path), texts_of(set), cut, channel=channel)
+
+
+def findings_at(path: Path_, set: Mapping[str, Any] | None) -> Sequence[Diagnostic]:
+    """What can be said of a file's text, or why there is no file in a folder."""
+    try:
+        return compilation_at(path, set).of_the_text
+    except MascError as error:
+        return error.diagnostics
 
 
 def file_at(path: Path_) -> Path:

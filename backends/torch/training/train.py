@@ -87,8 +87,7 @@ def train(
     The program is left in the mode in which it was, without gradients. Errors: TypeError and ValueError for settings
     that are none, and where the program is being trained already; E0604/E0607 a bad row; E0608 nothing to resume, a
     damaged checkpoint, or another run's; E0609 nothing to train; E0610 an earlier run is there; E0615 a checkpoint of
-    another base model; E0645 too few steps to profile; E0701 the loss is no longer a number (the last
-    good checkpoint stays), E0702 no memory, E0703 the disk is full.
+    another base model; E0645 too few steps to profile; E0701 a loss that is no number; E0702, E0703 memory, disk.
     """
     if isinstance(trackers, str):
         raise TypeError(f"`trackers` is a list of names, not a text: [{trackers!r}]")
@@ -229,8 +228,8 @@ class Run:
         checkpoints.check(self.found, self.parameters, self.objective.updates)
         step, steps = self.found.step, self.settings.steps
         if step > steps:
-            message = f"`{path}` has seen {step} steps already, and steps = {steps}"
-            raise fail("E0608", message, hint="ask for more steps, or start over with --force")
+            hint = "ask for more steps, or start over with --force"
+            raise fail("E0608", f"`{path}` has seen {step} steps already, and steps = {steps}", hint=hint)
         told = [
             Diagnostic("W0602", f"the checkpoint `{bad}` is damaged and left out: {why}; `{path}` is taken")
             for bad, why in self.damaged.items()
@@ -242,15 +241,11 @@ class Run:
         """Train; returns the metrics of each step that ran. E0641 where another process trains in the directory.
         ValueError where the program is being trained already."""
         here = writing(self.folder) if self.folder is not None and self.processes.main else nullcontext()
-        recordings = None if self.profile else Recordings.on(self.program.device)
+        device = self.program.device
+        recordings = None if self.profile else Recordings.on(device)
         limited = self.program.holding(rounds=None, max_length=self.settings.max_length, recordings=recordings)
-        with (
-            self.program.training_alone(),
-            here,
-            as_it_was(self.program, self.program.device),
-            limited,
-            usual_training(self.program.device),
-        ):
+        alone = self.program.training_alone()
+        with alone, here, as_it_was(self.program, device), limited, usual_training(device):
             if self.init_from is not None:
                 self.program.init_from(self.init_from)
             try:
