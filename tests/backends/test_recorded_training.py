@@ -67,6 +67,23 @@ def test_a_run_records(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         torch.testing.assert_close(ended[name], parameter, atol=1e-6, rtol=1e-4, msg=lambda _, n=name: n)
 
 
+def test_agents_that_learn_nothing_are_recorded(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what is evaluated, under weights that have changed since."""
+    program = make_program(GRAPHS["trace"].replace("kv", "kv(gradient = stop)"), tiny, dtype="float64")
+    recordings = Recordings(Again)
+    for turn in (1, 1, -1):
+        check(gradients(program, recordings, ROWS[::turn]), gradients(program, None, ROWS[::turn]))
+    with torch.no_grad():
+        for scale in (1, 1, 1.5):
+            for parameter in program.trainable().values():
+                parameter.mul_(scale)
+            monkeypatch.setattr(Again, "replays", 0)
+            with program.holding(recordings=recordings):
+                loss = program(ROWS).loss
+            assert float(loss) == pytest.approx(float(program(ROWS).loss), abs=1e-6)
+    assert Again.replays == 3
+
+
 def test_what_cannot_be_recorded_is_computed_as_it_is(tiny: Path) -> None:
     class Failing:
         def record(self, work: Launched) -> Recorded:

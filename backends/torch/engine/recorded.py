@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from masc.backends.torch.engine.labels import unlabelled
 from masc.backends.torch.engine.script import Block, Script
+from masc.backends.torch.model import adapters
 from masc.backends.torch.model.applying import Aliases
 from masc.backends.torch.model.attention import Columns
 from masc.backends.torch.model.base import Base
@@ -50,12 +51,11 @@ class Work:
 
 
 def recordable(base: Base, script: Script, past: Past | None) -> bool:
-    """Whether nothing but numbers differs from one batch to the next: a gradient is wanted, nobody changes the prompt
-    or the latents, and no gates are half open."""
+    """Whether nothing but numbers differs from one batch to the next: nobody changes the prompt or the latents, and no
+    gates are half open."""
     given = script.thinking is not None and script.thinking.given is not None
     gated = script.gate is not None or (past is not None and past.columns.open is not None)
-    simple = base.recurrent is None and not base.sharded and script.change is None and not given and not gated
-    return simple and torch.is_grad_enabled()
+    return base.recurrent is None and not base.sharded and script.change is None and not given and not gated
 
 
 def work_of(
@@ -154,6 +154,15 @@ class _Recording:
         return [*(next(found) if one.requires_grad else None for one in self.given), *found]
 
 
+@dataclass(frozen=True)
+class _Bare:
+    """A recorded activation without a gradient. given: what it reads."""
+
+    work: Work
+    given: list[Tensor]
+    recorded: Recorded
+
+
 class _Replay(torch.autograd.Function):
     """What an activation reads, and the weights that it uses, to its outputs."""
 
@@ -196,6 +205,8 @@ class Recordings:
     _reached: dict[Hashable, set[int]] = field(default_factory=dict)
     _memories: dict[str, _Memory] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
+    _bare: dict[Hashable, _Bare | None] = field(default_factory=dict)
+    _named: dict[tuple[Base, str], Aliases] = field(default_factory=dict)
     _failed: bool = False
 
     @staticmethod
@@ -203,14 +214,44 @@ class Recordings:
         """None: nothing is recorded there."""
         return Recordings() if device.type == "cuda" else None
 
+    def parameters(self, base: Base, agent: str | None) -> Aliases:
+        """Those of an agent's adapter, which are looked for once."""
+        if agent is None:
+            return {}
+        if (base, agent) not in self._named:
+            self._named[base, agent] = adapters.parameters(base.model, agent)
+        return self._named[base, agent]
+
     def run(self, work: Work) -> tuple[Tensor, ...]:
-        """What an activation makes, recorded once one of its shapes has been through a backward pass."""
+        """What an activation makes, recorded once one of its shapes has been through a backward pass (or been there, if
+        no gradient is wanted)."""
+        if not torch.is_grad_enabled():
+            return self._without(work)
         made = self._known.get(work.key) or self._new(work)
         if made is None:
             return _watched(work.plain(), self._reached[work.key])
         weights = [work.weights[i] for i in made.used]
         found: tuple[Tensor, ...] = _Replay.apply(made, len(made.given), *work.given, *weights)  # type: ignore[no-untyped-call]
         return found
+
+    def _without(self, work: Work) -> tuple[Tensor, ...]:
+        """The same where no gradient is wanted: of an agent that learns nothing, of an evaluation."""
+        made = self._bare.get(work.key)
+        if made is None:
+            name = f"{work.name} without a gradient"
+            if work.key not in self._bare or self._failed or self._counts.get(name, 0) == MOST:
+                self._bare[work.key] = None
+                return work.plain()
+            given = [one.clone() for one in work.given]
+            recorded = attempt(self._memory("").recorder, lambda: work.body(work.weights, given))
+            if recorded is None:
+                self._failed = True
+                return work.plain()
+            self._counts[name] = self._counts.get(name, 0) + 1
+            made = self._bare[work.key] = _Bare(work, given, recorded)
+        torch._foreach_copy_(made.given, list(work.given))
+        made.recorded.replay()
+        return tuple(one.clone() for one in made.recorded.made if one is not None)
 
     def _new(self, work: Work) -> _Recording | None:
         """A recording, if it is time for one."""
@@ -225,9 +266,14 @@ class Recordings:
         self._known[work.key] = made
         return made
 
+    def _memory(self, name: str) -> _Memory:
+        """ "": of what is copied out at once."""
+        if name not in self._memories:
+            self._memories[name] = _Memory(self.recorder())
+        return self._memories[name]
+
     def _recorded(self, work: Work, reached: Sequence[int]) -> _Recording | None:
-        name = "" if work.recompute else work.name
-        memory = self._memories[name] = self._memories.get(name) or _Memory(self.recorder())
+        memory = self._memory("" if work.recompute else work.name)
         given = [one.detach().clone().requires_grad_(one.requires_grad) for one in work.given]
         weights = [one.detach().requires_grad_() for one in work.weights]
         leaves = [*(one for one in given if one.requires_grad), *weights]

@@ -16,7 +16,6 @@ from transformers import DynamicCache
 
 from masc.backends.torch.engine.recorded import Recordings, recordable, work_of
 from masc.backends.torch.engine.script import Activated, Block, Script, Thinking
-from masc.backends.torch.model import adapters
 from masc.backends.torch.model.applying import Aliases, is_still, still
 from masc.backends.torch.model.attention import Columns, begun
 from masc.backends.torch.model.base import Base, columns
@@ -62,7 +61,7 @@ def activate(
         return own(*flat)
 
     if recordings is not None and seed is None and applied is None and recordable(base, script, past):
-        named = aliases or ({} if agent is None else adapters.parameters(base.model, agent))
+        named = aliases or recordings.parameters(base, agent)
         out = recordings.run(work_of(body, plain, script, past, flat, named, recompute))
     else:
         out = plain()
