@@ -18,6 +18,8 @@ from masc.compiler.language.bounds import SEED
 from masc.compiler.models.locate import check_plan, look_into
 from masc.dsl.diagnostics import MascError, errors, fail, first_line
 
+FAR = 300
+"""Most characters that are shown of another library's error message."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
@@ -32,17 +34,20 @@ def fast_dtype(device: str | None = None) -> str:
     return "bfloat16" if any(able.get(name) for name in ("avx512_bf16", "amx_bf16", "arm_bf16", "bf16")) else "float32"
 
 
-def check_device(device: str | None, target: str) -> None:
-    """E0559 where a model says a device that this machine does not have."""
-    if device is None:
-        return
+def why_not(device: str) -> str | None:
+    """Why torch cannot put a tensor on a device and read it back; None: it can."""
     try:
         torch.zeros(1, device=device).cpu()
     except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError, as it happens
-        message = f"the model `{target}` cannot be put on `{device}`: {first_line(error)}"
-        raise fail(
-            "E0559", message, hint="name another device, or take the option out: `--device` then says where"
-        ) from None
+        return first_line(error)
+    return None
+
+
+def check_device(device: str | None, target: str) -> None:
+    """E0559 where a model says a device that this machine does not have."""
+    if device is not None and (why := why_not(device)):
+        message = f"the model `{target}` cannot be put on `{device}`: {why}"
+        raise fail("E0559", message, hint="name another device, or take the option out: `--device` then says where")
 
 
 def build(
@@ -63,8 +68,11 @@ def build(
     `from` names need not be there any more then.
 
     Errors: E0509 a model that cannot be had, E0616 one that cannot be loaded, what is wrong with its folder
-    (`models.look_into`), those of `check_plan` that had to wait until it was there. ValueError for a seed that is none.
+    (`models.look_into`), those of `check_plan` that had to wait until it was there. ValueError for a seed that is none,
+    or a device that cannot be used.
     """
+    if device is not None and device != AUTO and (why := why_not(device)):
+        raise ValueError(f"device = {device!r} cannot be used: {why[:FAR]}")
     if seed is not None and (wrong_seed := SEED.complaint("seed", seed)):
         raise ValueError(wrong_seed)
     if dtype not in DTYPES:

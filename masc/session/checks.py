@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from masc.dsl.diagnostics import Diagnostic, did_you_mean, fail, first_line
+from masc.dsl.diagnostics import Diagnostic, did_you_mean, fail
 
 DTYPES = ["float32", "bfloat16", "float64"]
 """The same list as in the backend, which takes seconds to import: mistakes in a file are shown before that."""
@@ -16,16 +16,10 @@ FAR = 300
 
 def device_problem(name: str) -> str | None:
     """Whether torch can put a tensor on a device and read it back. `auto` says: where there is room."""
-    import torch
+    from masc.backends.torch.build import why_not
 
-    if name == "auto":
-        return None
-    try:
-        torch.zeros(1, device=name).cpu()
-    except Exception as error:  # torch raises RuntimeError, AssertionError or NotImplementedError, as it happens
-        why = first_line(error)[:FAR]
-        return f"cannot use the device `{name}`: {why}"
-    return None
+    why = None if name == "auto" else why_not(name)
+    return None if why is None else f"cannot use the device `{name}`: {why[:FAR]}"
 
 
 def dtype_problem(name: str) -> str | None:

@@ -249,3 +249,27 @@ def test_a_reward_is_a_number(tiny: Path) -> None:
         train(make_program(TEXT, tiny), ROWS, objective=Grpo(lambda said, gold, row: float("nan")), **SETTINGS)
     with pytest.raises(MascError, match="runs what a model wrote"):
         Grpo("code")
+
+
+def test_a_reward_that_is_not_earned_is_told(tiny: Path) -> None:
+    """Once, after some steps; not where some answer differs from another, and not of a later stretch."""
+    told: list[str] = []
+
+    def run(reward: Any) -> None:
+        told.clear()
+        objective = Grpo(reward, group=2, kl=0.0)
+        train(
+            make_program(chain(("a", 0, "norm")), tiny),
+            ROWS,
+            steps=grpo.PATIENCE + 1,
+            batch=1,
+            rate=1e-12,
+            objective=objective,
+            tell=lambda diagnostics: told.extend(one.code for one in diagnostics),
+        )
+
+    run(lambda said, gold, row: 0.0)
+    assert told == ["W0606"]
+    counted: list[int] = []
+    run(lambda said, gold, row: counted.append(1) or float(len(counted) == 2 * grpo.PATIENCE))
+    assert told == []

@@ -46,6 +46,12 @@ def test_a_folder_stands_for_the_program_in_it(tiny: Path, tmp_path: Path) -> No
         masc.compile(tmp_path)
 
 
+def test_a_device_that_is_none(tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "team.mas").write_text(TEAM.replace("MODEL", f'"{tiny}"'))
+    with pytest.raises(ValueError, match="device = 'cdua' cannot be used: Expected one of cpu, cuda"):
+        masc.compile(tmp_path, device="cdua")
+
+
 def test_training_after_inference_mode(tiny: Path) -> None:
     expected = train(make_program(TEAM, tiny), ROWS, steps=1, batch=2)[0]["loss"]
     with torch.inference_mode():

@@ -31,8 +31,10 @@ from masc.compiler.analysis.decoding import Decoding
 from masc.compiler.analysis.policy import policy, sampled_texts
 from masc.compiler.ir.plan import Plan
 from masc.compiler.language.objectives import GRPO
-from masc.dsl.diagnostics import fail
+from masc.dsl.diagnostics import Diagnostic, fail
 
+PATIENCE = 5
+"""Steps without any signal, from the first one on, after which that is told."""
 SMALL = 1e-4
 """Added to a group's spread, by which its advantages are divided."""
 _BOUNDS = {name: option.reads.bounds for name, option in GRPO.items() if option.reads.bounds is not None}
@@ -60,6 +62,15 @@ class Grpo:
         object.__setattr__(self, "scorer", scorer_of(self.reward, code=False))
 
     told = False
+
+    def remarks(self, history: Sequence[Metrics]) -> list[Diagnostic]:
+        """W0606 where the first steps have taught nothing."""
+        if len(history) != PATIENCE or any(metrics["without_signal"] < 1 for metrics in history):
+            return []
+        same = history[-1]["reward"]
+        message = f"in none of {PATIENCE} steps did two answers to a row differ in their reward (the last was {same:g})"
+        hint = "begin with weights that are right now and then (--init-from), draw larger groups, or reward in parts"
+        return [Diagnostic("W0606", f"{message}: nothing is learnt from that", hint=hint)]
 
     @property
     def compares(self) -> bool:

@@ -15,6 +15,7 @@ from masc.backends.torch.program import Program
 from masc.backends.torch.training.metrics import Metrics
 from masc.backends.torch.training.processes import Processes
 from masc.compiler.ir.plan import TrainSettings
+from masc.dsl.diagnostics import Diagnostic
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,10 @@ class Objective(Protocol):
 
     def check(self, program: Program) -> None:
         """ValueError where it means nothing for a program."""
+        ...
+
+    def remarks(self, history: Sequence[Metrics]) -> list[Diagnostic]:
+        """What there is to say of the steps so far, after each of them."""
         ...
 
     def begin(self, around: Around, step: int, batch: Sequence[Row], indices: Sequence[int]) -> Batch:

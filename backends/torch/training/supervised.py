@@ -14,7 +14,9 @@ from masc.backends.torch.engine.outputs import Output
 from masc.backends.torch.engine.rounds import Rounds
 from masc.backends.torch.model.segments import Opening
 from masc.backends.torch.program import Program
+from masc.backends.torch.training.metrics import Metrics
 from masc.backends.torch.training.objective import Around, Judged, Work, zero
+from masc.dsl.diagnostics import Diagnostic
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class Supervised:
 
     def check(self, program: Program) -> None:
         pass
+
+    def remarks(self, history: Sequence[Metrics]) -> list[Diagnostic]:
+        return []
 
     def begin(self, around: Around, step: int, batch: Sequence[Row], indices: Sequence[int]) -> Told:
         around.program.train()

@@ -290,6 +290,7 @@ class Run:
                 # Metrics before the checkpoint: then no step can be missing from them after a kill. Evaluation last:
                 # one that fails costs nothing, and one that was killed is made up for.
                 self._note(metrics, told)
+                self._tell(self.objective.remarks(history))
                 if self.stop is not None:
                     raise self.stop
                 if due(settings.save_every, self.done, settings.steps):
