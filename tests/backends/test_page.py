@@ -60,7 +60,7 @@ def test_an_agent_tells_what_it_runs_on_and_how_it_answers(debate: dict[str, Any
     rows = dict(facts(debate["agent solver"], "Agent"))
     assert rows["model"] == 'small = "smollm2-135m"'
     assert rows["adapter"] == "lora, rank = 16, alpha = 32, targets = all, dropout = 0"
-    assert rows["latents"] == "4, align = norm"
+    assert rows["latents"] == "4, align = norm, no gradient from step to step"
     assert rows["answers"] == "up to 12 tokens, greedy"
     assert re.fullmatch(r".*debate\.mas:\d+:\d+", rows["written at"])
 
