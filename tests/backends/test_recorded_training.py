@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 import torch
@@ -15,10 +16,21 @@ from graphs import GRAPHS
 from masc.backends.torch.engine.recorded import Recordings, Work
 from masc.backends.torch.model.recording import Recorded
 from masc.backends.torch.model.recording import Work as Launched
-from support import ROWS, make_program
+from support import ROWS, chain, make_program
 
 Gradients = dict[str, torch.Tensor]
-SOME = [("hidden", False), ("rounds", False), ("overlap", True), ("stack", True), ("text", True), ("rounds", True)]
+GRAPHS["nothing to learn at the end"] = chain(("a", 2, "norm"), ("b", 0, "norm")).replace(
+    "adapt lora(rank = 4, alpha = 8) answer", "adapt none answer"
+)
+SOME = [
+    ("hidden", False),
+    ("nothing to learn at the end", False),
+    ("rounds", False),
+    ("overlap", True),
+    ("stack", True),
+    ("text", True),
+    ("rounds", True),
+]
 """Graphs, and whether everything is computed again in the backward pass."""
 
 
@@ -104,9 +116,10 @@ def test_other_outputs_may_be_reached() -> None:
     def body(weights: Any, given: Any) -> tuple[torch.Tensor, ...]:
         return tuple(weight * given[0] for weight in weights)
 
-    recordings = Recordings(Again)
-    for reached in ((0, 1), (0, 1), (0, 1), (0,), (1,), (0, 1)):
+    recordings, batches = Recordings(Again), []
+    for reached in ((0,), (0,), (0,), (0, 1), (1,), (0, 1)):
         given = torch.randn(3)
+        batches.append(ref(given))
         found = recordings.run(
             Work("a", body, partial(body, weights, [given]), [given], weights, None, recompute=False)
         )
@@ -114,6 +127,8 @@ def test_other_outputs_may_be_reached() -> None:
         for i, gradient in enumerate(gradients):
             assert (gradient is not None) == (i in reached)
             assert gradient is None or torch.equal(gradient, given)
+    del given, found
+    assert [batch() for batch in batches] == [None] * len(batches)  # of no batch anything is kept
 
 
 def test_two_passes_before_a_backward_one_are_refused(tiny: Path) -> None:

@@ -60,7 +60,8 @@ def activate(
             return found
         return own(*flat)
 
-    if recordings is not None and seed is None and applied is None and recordable(base, script, past):
+    here = recordings is not None and recordings.device in (None, base.device)
+    if here and recordings is not None and seed is None and applied is None and recordable(base, script, past):
         named = aliases or recordings.parameters(base, agent)
         out = recordings.run(work_of(body, plain, script, past, flat, named, recompute))
     else:

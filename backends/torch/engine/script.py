@@ -58,7 +58,8 @@ def gate_block(base: Base, prompts: Sequence[Prompt], gates: Tensor | None, mult
 class Thinking:
     """steps >= 1 latent steps; embed: the last hidden state [B, 1, d] to the next input embedding, the same shape;
     stop: no gradient passes from a step to the one before; given: [B, steps, d], input embeddings instead of those that
-    `embed` would make. matrix: the trained map that `embed` goes through; through: `embed` with another one."""
+    `embed` would make. matrix: the trained map that `embed` goes through; through: `embed` with another one; align: how
+    it is made, by name."""
 
     steps: int
     embed: Callable[[Tensor], Tensor]
@@ -66,6 +67,7 @@ class Thinking:
     given: Tensor | None = None
     matrix: Tensor | None = None
     through: Callable[[Tensor | None], Callable[[Tensor], Tensor]] | None = None
+    align: str = ""
 
 
 @dataclass(frozen=True)

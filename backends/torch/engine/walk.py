@@ -322,9 +322,9 @@ class Walk:
         if (told := self._told(base, turn)) is not None:
             ids, self.texts[name] = told
             full = self.labels[turn.said] = padded(base, ids, self._multiple)
-            width = full.inputs.shape[1] - (not turn.read_to_end)
-            lengths = tuple(min(length, width) for length in full.lengths)
-            return Block(full.inputs[:, :width], full.real[:, :width], lengths)
+            if turn.read_to_end:
+                return full
+            return Block(full.inputs[:, :-1], full.real[:, 1:], tuple(length - 1 for length in full.lengths))
         with torch.no_grad(), applying.still():
             adapter = self.plan.agent(turn.agent).adapter
             self.activated[name] = activate(base, adapter, script, past)
@@ -353,7 +353,7 @@ class Walk:
 
     def _thinking(self, base: Base, turn: Turn, think: Think, batch: int) -> Thinking:
         matrix, through = self.modules.links.get(turn.agent), partial(embedding, base, think.align)
-        thinking = Thinking(think.steps, through(matrix), think.stop, None, matrix, through)
+        thinking = Thinking(think.steps, through(matrix), think.stop, None, matrix, through, think.align)
         if self.here.patches is None:
             return thinking
         return patched_thinking(self.here.patches, turn.activation, thinking, batch, base.width)

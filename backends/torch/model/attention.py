@@ -48,7 +48,9 @@ def attend(
     if not theirs and (query.shape[2] == 1 or (attention_mask is not None and query.device.type != "cpu")):
         return _together(query, key, value, attention_mask, scaling), None
     if not theirs and query.device.type == "cpu":
-        return _on_cpu(query, key, value, attention_mask, scaling), None
+        causal = kwargs.get("is_causal")
+        causal = attention_mask is None and (getattr(module, "is_causal", True) if causal is None else causal)
+        return _on_cpu(query, key, value, attention_mask, scaling, bool(causal)), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
 
 
@@ -74,14 +76,15 @@ def _by_cudnn(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) ->
     return torch.backends.cuda.can_use_cudnn_attention(asked)
 
 
-def _on_cpu(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
+def _on_cpu(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None, causal: bool
+) -> Tensor:
     """Attention of several positions, [B, Q, H, D], without a copy of keys and values for each head that reads them.
     Its gradients are several times as fast in float32 as in bfloat16."""
     own, grouped = query.dtype, query.shape[1] != key.shape[1]
     wide = torch.promote_types(own, torch.float32) if torch.is_grad_enabled() else own
     query, key, value = query.to(wide), key.to(wide), value.to(wide)
     mask = mask.to(wide) if mask is not None and mask.is_floating_point() else mask
-    causal = mask is None
     out = scaled_dot_product_attention(query, key, value, mask, is_causal=causal, scale=scaling, enable_gqa=grouped)
     return out.transpose(1, 2).to(own).contiguous()
 

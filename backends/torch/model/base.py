@@ -310,14 +310,14 @@ class Base(nn.Module):
     @cached_property
     def _windows(self) -> tuple[Tensor] | None:
         found = [window_of(block, self.model.get_decoder(), self.config) for block in self.model.get_decoder().layers]
-        if not any(found):
-            return None
-        return (torch.tensor([window or 1 << 62 for window in found], device="cpu"),)
+        return (torch.tensor([window or 1 << 62 for window in found], device="cpu"),) if any(found) else None
 
     @property
     def windows(self) -> Tensor | None:
         """How many positions each layer sees, its own included, long [L]; None where no layer is limited."""
-        return None if self._windows is None else self._windows[0].to(self.device)
+        if self._windows is not None and self._windows[0].device != self.device:  # once, and not while recording
+            self.__dict__["_windows"] = (self._windows[0].to(self.device),)
+        return None if self._windows is None else self._windows[0]
 
     def embed(self, ids: Tensor) -> Tensor:
         """Input embeddings [B, Q, d] of ids [B, Q], as the model would make them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ class Captures:
 
     @staticmethod
     def on(device: torch.device) -> Captures:
-        return Captures(Recorder if device.type == "cuda" else None)
+        return Captures(partial(Recorder, device) if device.type == "cuda" else None)
 
     def clear(self) -> None:
         """Tensors have gone elsewhere: nothing serves any more."""

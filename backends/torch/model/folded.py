@@ -75,10 +75,10 @@ class Folded:
         serves again."""
         named = [(name, [layer for layer in layers if name in layer.lora_A]) for name in adapters]
         with self._lock, torch.no_grad():
-            made_of = [(_stamp(own, name), _numbers(own, name)) for name, own in named if own]
+            made_of = [(_stamp(own, name, frozen=False), _numbers(own, name)) for name, own in named if own]
             key = tuple(adapters)
             known = self._small.get(key)
-            if known is None or known[0] != made_of:
+            if known is None or known[0] != made_of or (isinstance(known[1], Grouped) and known[1].full):
                 known = self._small[key] = made_of, make()
             found: T = known[1]
             return found
@@ -141,9 +141,11 @@ def _weights(layers: Sequence[LoraLayer], adapter: str) -> list[Tensor]:
     return parts
 
 
-def _stamp(layers: Sequence[LoraLayer], adapter: str) -> tuple[Any, ...]:
-    """Which tensors they are, how often each has been changed in place, and how strong the adapter is."""
-    tensors: list[Any] = [*_weights(layers, adapter), *(layer.get_base_layer().weight for layer in layers)]
+def _stamp(layers: Sequence[LoraLayer], adapter: str, frozen: bool = True) -> tuple[Any, ...]:
+    """Which tensors they are, how often each has been changed in place, and how strong the adapter is. frozen: those of
+    the base, too."""
+    below: list[Any] = [layer.get_base_layer() for layer in layers] if frozen else []
+    tensors: list[Any] = [*_weights(layers, adapter), *(layer.weight for layer in below)]
     told = [(one.data_ptr(), 0 if one.is_inference() else one._version, one.dtype, one.device) for one in tensors]
     return (*told, *(layer.scaling[adapter] for layer in layers))
 
@@ -155,6 +157,8 @@ def _numbers(layers: Sequence[LoraLayer], adapter: str) -> tuple[float, ...]:
     return tuple(torch.cat([torch.stack(torch._foreach_norm(weights)), sums]).tolist())
 
 
+ARRANGEMENTS = 500
+"""Of rows under several adapters, which are kept."""
 _Ranks = tuple[tuple[str, int], ...]
 """The adapters on a layer, and how many columns each has in `Grouped`."""
 
@@ -184,6 +188,12 @@ class Grouped:
                 ranks_of.append(ranks)
                 self.projections[layer] = partial(self._compute, layer.get_base_layer(), ranks, down, up)
         self._ranks = list(dict.fromkeys(ranks_of))
+
+    @property
+    def full(self) -> bool:
+        """Whether it knows so many arrangements of rows that a new one is better (recorded passes hold their tensors,
+        so that none can be forgotten)."""
+        return len(self._chosen) > ARRANGEMENTS
 
     def choose(self, rows: Sequence[str | None], device: torch.device) -> None:
         """Which adapter each row of the passes that follow has (None: none). The same tensors for the same rows."""

@@ -227,9 +227,10 @@ class Group:
 
     def output(self, at: int, x: Tensor) -> Tensor:
         """What member number `at` makes of x [..., in]: the first that is asked for computes all."""
-        if self._made is None or self._made[0] is not x or self._made[1][at] is None:
-            self._made = x, list(self._all(x))
-        outputs = self._made[1]
+        made = self._made  # read once: threads may share a group
+        if made is None or made[0] is not x or made[1][at] is None:
+            made = self._made = x, list(self._all(x))
+        outputs = made[1]
         found, outputs[at] = outputs[at], None
         assert found is not None
         if all(output is None for output in outputs):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -43,20 +44,32 @@ class Recorder:
     """Records work on a GPU. All that it records shares memory: of what a replay has computed nothing but what it made
     is there after the next one."""
 
-    def __init__(self) -> None:
-        self._memory = torch.cuda.graph_pool_handle()
-        self._aside = torch.cuda.Stream()  # the usual one cannot be recorded
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        with torch.cuda.device(device):
+            self._memory = torch.cuda.graph_pool_handle()
+            self._aside = torch.cuda.Stream()  # the usual one cannot be recorded
 
     def record(self, work: Work) -> Recorded:
         """Record work; nothing is computed yet. It must have run before, outside: what it sets up the first time cannot
         be set up within. Nothing in it may ask the device for a number."""
-        graph, here = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-        self._aside.wait_stream(here)
-        with torch.cuda.stream(self._aside):
-            graph.capture_begin(pool=self._memory, capture_error_mode="thread_local")
-            try:
-                made = work()
-            finally:
-                graph.capture_end()
-        here.wait_stream(self._aside)
+        with torch.cuda.device(self._device):
+            graph, here = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+            self._aside.wait_stream(here)
+            with torch.cuda.stream(self._aside):
+                graph.capture_begin(pool=self._memory, capture_error_mode="thread_local")
+                try:
+                    made = work()
+                finally:
+                    self._end(graph)
+            here.wait_stream(self._aside)
         return Recorded(graph.replay, made)
+
+    def _end(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Stop recording. Where that fails, torch goes on to take what is allocated for this graph's: it is told."""
+        try:
+            graph.capture_end()
+        except RuntimeError:
+            with suppress(RuntimeError):
+                torch._C._cuda_endAllocateToPool(self._device.index or 0, self._memory)
+            raise

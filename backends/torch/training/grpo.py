@@ -65,7 +65,8 @@ class Grpo:
 
     def remarks(self, history: Sequence[Metrics]) -> list[Diagnostic]:
         """W0606 where the first steps have taught nothing."""
-        if len(history) != PATIENCE or any(metrics["without_signal"] < 1 for metrics in history):
+        first = len(history) == PATIENCE == history[-1]["step"]
+        if not first or any(metrics["without_signal"] < 1 for metrics in history):
             return []
         same = history[-1]["reward"]
         message = f"in none of {PATIENCE} steps did two answers to a row differ in their reward (the last was {same:g})"
