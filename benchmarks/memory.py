@@ -19,7 +19,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -87,18 +87,16 @@ def by_masc(folder: Path, model: Path, batch: int, checkpoint: str) -> float:
     """Megabytes of `masc.train`."""
     made = program(folder, chain(model, AGENTS, POSITIONS, LATENTS, answer=ANSWER), dtype="float32")
     given = rows(batch, ANSWER)
-    watching: list[Any] = []
+    found: list[Peak] = []
+    with ExitStack() as watching:
 
-    def listen(metrics: Mapping[str, Any]) -> None:
-        if metrics["step"] == 1:
-            peak = Peak()
-            watching.extend((peak, peak.watched()))
-            watching[1].__enter__()
+        def listen(metrics: Mapping[str, Any]) -> None:
+            if metrics["step"] == 1:
+                found.append(Peak())
+                watching.enter_context(found[0].watched())
 
-    masc.train(made, given, steps=STEPS, batch=batch, rate=1e-5, checkpoint=checkpoint, listen=listen)
-    peak, watched = watching
-    watched.__exit__(None, None, None)
-    return float(peak.most - peak.rest) / 1e6
+        masc.train(made, given, steps=STEPS, batch=batch, rate=1e-5, checkpoint=checkpoint, listen=listen)
+    return (found[0].most - found[0].rest) / 1e6
 
 
 def one(way: str, batch: int, toy: bool) -> float:

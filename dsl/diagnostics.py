@@ -108,6 +108,10 @@ def _ends_alike(a: str, b: str) -> int:
     return first + last
 
 
+FAR = 300
+"""Most characters that are shown of another library's error message."""
+
+
 def first_line(error: BaseException) -> str:
     """What another library's error says first; its kind where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -16,10 +16,8 @@ from masc.compiler.analysis.handing import check_states
 from masc.compiler.ir.plan import Plan
 from masc.compiler.language.bounds import SEED
 from masc.compiler.models.locate import check_plan, look_into
-from masc.dsl.diagnostics import MascError, errors, fail, first_line
+from masc.dsl.diagnostics import FAR, MascError, errors, fail, first_line
 
-FAR = 300
-"""Most characters that are shown of another library's error message."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 

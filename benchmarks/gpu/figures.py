@@ -112,8 +112,8 @@ class Team:
 
     def training(self, batch: int, bandwidth: float, rate: float, checkpoint: str) -> Row:
         """Milliseconds of a step of the optimiser, and how much memory it takes beside the weights. checkpoint: as the
-        `train` entry. floor: each pass over prompts, and each latent step, reads the layers once on its way forward and
-        once on its way back, or multiplies with them, whichever takes longer."""
+        `train` entry. floor: the FLOPs of prompts and labels, and for each latent step the layers, read once on its way
+        forward and once on its way back, or multiplied with, whichever takes longer."""
         given = rows(batch, ANSWER)
         self.made.free()
         with torch.no_grad():

@@ -6,12 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from masc.dsl.diagnostics import Diagnostic, did_you_mean, fail
+from masc.dsl.diagnostics import FAR, Diagnostic, did_you_mean, fail
 
 DTYPES = ["float32", "bfloat16", "float64"]
 """The same list as in the backend, which takes seconds to import: mistakes in a file are shown before that."""
-FAR = 300
-"""Most characters that are shown of another library's error message."""
 
 
 def device_problem(name: str) -> str | None:

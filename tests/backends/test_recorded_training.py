@@ -19,12 +19,13 @@ from masc.backends.torch.model.recording import Work as Launched
 from support import ROWS, chain, make_program
 
 Gradients = dict[str, torch.Tensor]
-GRAPHS["nothing to learn at the end"] = chain(("a", 2, "norm"), ("b", 0, "norm")).replace(
-    "adapt lora(rank = 4, alpha = 8) answer", "adapt none answer"
-)
+LATE = "nothing to learn at the end"
+TEAMS = GRAPHS | {
+    LATE: chain(("a", 2, "norm"), ("b", 0, "norm")).replace("lora(rank = 4, alpha = 8) answer", "none answer")
+}
 SOME = [
     ("hidden", False),
-    ("nothing to learn at the end", False),
+    (LATE, False),
     ("rounds", False),
     ("overlap", True),
     ("stack", True),
@@ -55,13 +56,27 @@ def test_recorded_activations_have_the_same_gradients(
     name: str, recompute: bool, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As they are, then recorded, then replayed: of one batch, and of another that is as wide when it is padded."""
-    program = make_program(GRAPHS[name], tiny, dtype="float64")
+    program = make_program(TEAMS[name], tiny, dtype="float64")
+    assert any(agent.adapter is None for agent in program.plan.agents) == (name == LATE)
     recordings = Recordings(Again)
     monkeypatch.setattr(Again, "replays", 0)
     wanted = {turn: gradients(program, None, ROWS[::turn]) for turn in (1, -1)}
     for turn in (1, 1, -1):
         check(gradients(program, recordings, ROWS[::turn], recompute), wanted[turn])
     assert Again.replays > 0
+
+
+def test_a_batch_reads_what_its_rows_read(tiny: Path) -> None:
+    """However wide its prompts and labels are: a row that just fits still does."""
+    program = make_program(GRAPHS["trace"], tiny)
+    with torch.no_grad():
+        alone = [program([row]).positions for row in ROWS]
+        assert program(ROWS).positions == sum(alone)
+        most = max(alone)  # in a chain whose agents follow each other
+        with program.holding(recordings=Recordings(Again), max_length=most):
+            assert program(ROWS).positions == sum(alone)
+        with program.holding(max_length=most - 1), pytest.raises(masc.MascError, match="E0606"):
+            program(ROWS)
 
 
 def test_a_run_records(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

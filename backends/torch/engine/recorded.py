@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -50,7 +50,7 @@ class Work:
     same: Hashable
     recompute: bool
 
-    @property
+    @cached_property
     def key(self) -> Hashable:
         shapes = tuple((one.shape, one.dtype, one.requires_grad) for one in self.given)
         return self.name, shapes, len(self.weights), self.same, self.recompute
@@ -108,8 +108,9 @@ def work_of(
 
 @dataclass
 class _Memory:
-    """What recordings of one activation share (where everything is computed again: those of all activations): of what
-    one of them has computed nothing is sure to be there after the next replay. number: of the last forward pass."""
+    """What recordings of one activation share (those without a gradient, and where everything is computed again those
+    of all activations): of what one of them has computed nothing is sure to be there after the next replay. number: of
+    the last forward pass."""
 
     recorder: Recorder
     number: int = 0
@@ -222,6 +223,7 @@ class Recordings:
     _memories: dict[str, _Memory] = field(default_factory=dict)
     _counts: dict[str, int] = field(default_factory=dict)
     _bare: dict[Hashable, _Bare | None] = field(default_factory=dict)
+    """Without a gradient; None: has been there, and was not recorded."""
     _named: dict[tuple[Base, str], Aliases] = field(default_factory=dict)
     _failed: set[str] = field(default_factory=set)
     """Activations that cannot be."""
@@ -285,7 +287,7 @@ class Recordings:
         return made
 
     def _memory(self, name: str) -> _Memory:
-        """ "": of what is copied out at once."""
+        """Of an activation, or of all that is copied out at once (no name)."""
         if name not in self._memories:
             self._memories[name] = _Memory(self.recorder())
         return self._memories[name]

@@ -324,6 +324,7 @@ class Walk:
             full = self.labels[turn.said] = padded(base, ids, self._multiple)
             if turn.read_to_end:
                 return full
+            # The last token of each row is predicted and not read, however wide the block is.
             return Block(full.inputs[:, :-1], full.real[:, 1:], tuple(length - 1 for length in full.lengths))
         with torch.no_grad(), applying.still():
             adapter = self.plan.agent(turn.agent).adapter
@@ -353,7 +354,7 @@ class Walk:
 
     def _thinking(self, base: Base, turn: Turn, think: Think, batch: int) -> Thinking:
         matrix, through = self.modules.links.get(turn.agent), partial(embedding, base, think.align)
-        thinking = Thinking(think.steps, through(matrix), think.stop, None, matrix, through, think.align)
+        thinking = Thinking(think.steps, through(matrix), think.stop, matrix=matrix, through=through, align=think.align)
         if self.here.patches is None:
             return thinking
         return patched_thinking(self.here.patches, turn.activation, thinking, batch, base.width)

@@ -44,10 +44,12 @@ def attend(
         weights = _weights(query, key, attention_mask, **kwargs).to(value.dtype)
         shared = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
         return (weights @ shared).transpose(1, 2).contiguous(), None
-    theirs, scaling = kwargs.get("dropout") or kwargs.get("position_bias") is not None, kwargs.get("scaling")
-    if not theirs and (query.shape[2] == 1 or (attention_mask is not None and query.device.type != "cpu")):
+    if kwargs.get("dropout") or kwargs.get("position_bias") is not None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    scaling, on_cpu = kwargs.get("scaling"), query.device.type == "cpu"
+    if query.shape[2] == 1 or (attention_mask is not None and not on_cpu):
         return _together(query, key, value, attention_mask, scaling), None
-    if not theirs and query.device.type == "cpu":
+    if on_cpu:
         causal = kwargs.get("is_causal")
         causal = attention_mask is None and (getattr(module, "is_causal", True) if causal is None else causal)
         return _on_cpu(query, key, value, attention_mask, scaling, bool(causal)), None

@@ -74,7 +74,7 @@ class Folded:
         """What applies adapters beside the weights, made anew only where these have changed: what was recorded with it
         serves again."""
         named = [(name, [layer for layer in layers if name in layer.lora_A]) for name in adapters]
-        with self._lock, torch.no_grad():
+        with self._lock, torch.inference_mode(False), torch.no_grad():  # who asks next may be in another mode
             made_of = [(_stamp(own, name, frozen=False), _numbers(own, name)) for name, own in named if own]
             key = tuple(adapters)
             known = self._small.get(key)
