@@ -1,7 +1,7 @@
 """Does being told right or wrong teach a team, the agent upstream included? The courier (`examples/courier`): a sender
 alone sees a code, a receiver must say it, and two latent positions are all that crosses.
 
-python benchmarks/rewards.py [--on smollm2-135m|meeting|tiny] [--seeds 0,1,2] [--steps 30] [--out rewards]
+python benchmarks/rewards.py [--on smollm2-135m|meeting|tiny] [--seeds 0,1,2] [--steps 30] [--device cpu] [--out rewards]
 
 For each seed the team is trained on the answers until it says between 40% and 60% of some codes right. From there it
 goes on by GRPO, told of each sampled answer whether it is right and nothing else: once as it is, and once with no
@@ -123,12 +123,12 @@ def written(team: Team, folder: Path, edge: str) -> Path:
     return path
 
 
-def start(team: Team, folder: Path, seed: int) -> Path:
+def start(team: Team, folder: Path, seed: int, device: str) -> Path:
     """An artifact that supervised training has brought half of the way."""
     root = folder / "courier.masc"
     if (folder / "done.json").exists():
         return root
-    program = masc.compile(written(team, folder, team.open), set={"seed": seed}, device="cpu")
+    program = masc.compile(written(team, folder, team.open), set={"seed": seed}, device=device)
     at = [0]
     tell = teller(f"seed {seed}, start")
 
@@ -162,13 +162,13 @@ def start(team: Team, folder: Path, seed: int) -> Path:
 
 
 def rewarded(
-    team: Team, folder: Path, begun: Path, edge: str, seed: int, settings: dict[str, Any], objective: Any
+    team: Team, folder: Path, begun: Path, edge: str, seed: int, settings: dict[str, Any], objective: Any, device: str
 ) -> Any:
     """What training on a reward makes of the start; kept in `done.json`."""
     kept = folder / "done.json"
     if kept.exists():
         return json.loads(kept.read_text())
-    program = masc.compile(written(team, folder, edge), set={"seed": seed}, device="cpu")
+    program = masc.compile(written(team, folder, edge), set={"seed": seed}, device=device)
     root = folder / "courier.masc"
     resume = root.exists()
     began = time.perf_counter()
@@ -222,6 +222,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=4e-4)
     parser.add_argument("--kl", type=float, default=0.0)
     parser.add_argument("--updates", type=int, default=1)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, default=Path("rewards"))
     options = parser.parse_args()
     team = ON[options.on]()
@@ -233,11 +234,11 @@ def main() -> None:
     print("| seed | supervised start | " + " | ".join(edges) + " |\n| --- | ---: | ---: | ---: |")
     for seed in map(int, options.seeds.split(",")):
         place = options.out / options.on / f"seed-{seed}"
-        begun = start(team, place / "start", seed)
+        begun = start(team, place / "start", seed, options.device)
         found = [json.loads((place / "start" / "done.json").read_text())]
         for name, edge in edges.items():
             folder = place / f"{name.replace(' ', '-')}-{how}"
-            found.append(rewarded(team, folder, begun, edge, seed, settings, objective))
+            found.append(rewarded(team, folder, begun, edge, seed, settings, objective, options.device))
         print(f"| {seed} | " + " | ".join(f"{one['accuracy']:.1%}" for one in found) + " |", flush=True)
 
 

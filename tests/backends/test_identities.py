@@ -257,3 +257,13 @@ def test_positions_past_the_maximum_are_an_error(tmp_path: Path) -> None:
     program(ROWS[:1])
     with pytest.raises(MascError, match=r"row 2 needs \d+ positions by the end of agent `b`; there are 160"):
         program([ROWS[0], {"q": "long " * 12, "answer": "x"}])
+
+
+@pytest.mark.parametrize("layers", [2, 24])
+def test_keys_of_a_deep_model_in_bfloat16_can_be_moved(layers: int, tmp_path: Path) -> None:
+    """What rounding does to the layers before must not look as if a layer's keys were rotated in some unknown way."""
+    from masc.backends.torch.model.base import Base
+    from masc.backends.torch.model.rotation import NEAR
+
+    base = Base(make_model(tmp_path / "deep", num_hidden_layers=layers), torch.bfloat16)
+    assert all(rotation is not None and error < NEAR / 3 for rotation, error in base.rotations)

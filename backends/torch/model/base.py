@@ -171,9 +171,8 @@ class Base(nn.Module):
         return self._run(inputs, positions, mask, cache)
 
     def _run(self, inputs: Tensor, positions: Tensor, mask: Masks, cache: Cache) -> Tensor:
-        name = "inputs_embeds" if inputs.is_floating_point() else "input_ids"
         out = self.model.get_decoder()(
-            **{name: inputs, self._cached: cache},
+            **{"inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs, self._cached: cache},
             position_ids=positions,
             attention_mask=mask,
             use_cache=True,
@@ -345,12 +344,13 @@ class Base(nn.Module):
 
     @cached_property
     def rotations(self) -> tuple[tuple[Rotation | None, float], ...]:
-        """By layer, what moves its keys to another position (None: it has no rotary embedding), and the error that is
-        left, relative to the keys' norm (see `rotation.fitting`)."""
+        """By layer, what moves its keys to another position (None: none does), and the error that is left, relative to
+        the keys' norm (see `rotation.fitting`). Found with rows of one token, which attends to itself alone wherever it
+        stands: all layers read the same at both places, and no rounding adds up."""
         with torch.inference_mode(False), torch.no_grad(), self.applying(None):
-            ids = torch.arange(1, 8, device=self.device)[None] % self.rows
+            ids = torch.arange(1, 8, device=self.device)[:, None] % self.rows
             offset = torch.tensor([5], device=self.device)
-            place = torch.arange(ids.shape[1], device=self.device)[None]
+            place = torch.arange(len(ids), device=self.device)[:, None]
             here, there = self.cache(None), self.cache(None)
             for cache, where in ((here, place), (there, place + offset[:, None])):
                 self.run(ids, where, self.mask(None, torch.ones_like(ids, dtype=torch.bool), where), cache)

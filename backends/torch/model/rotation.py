@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 NEAR = 0.02
 """How far moved keys may be from those of a run at the new place, relative to their norm: less than this is rounding
-(of bfloat16, over many layers), and a wrong rotation is far more."""
+(of bfloat16), and a wrong rotation is far more."""
 
 
 @dataclass(frozen=True)
