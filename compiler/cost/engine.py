@@ -52,17 +52,18 @@ def kept_layer(
     masked: bool,
     dropped: bool = False,
     joined: bool = True,
+    growing: bool = False,
 ) -> int:
     """Bytes that one layer keeps for the backward pass of a pass of q positions that attend to k columns, for one
     sample. width: bytes of a number of the base model; masked: a mask is given; dropped: the adapters have dropout;
-    joined: plain adapters on plain weights."""
+    joined: plain adapters on plain weights; growing: keys and values are parts of the cache (`model/growing.py`)."""
     # A norm keeps what it reads, and a float32 number for each vector (`model/norms.py`).
     norms = anatomy.norms * q * (anatomy.hidden * width + WIDE)
     heads_normed = anatomy.heads + anatomy.kv_heads
     normed = q * heads_normed * (anatomy.head_dim * width + WIDE) if anatomy.normed else 0
     own = width if q == 1 else max(width, WIDE)  # of several positions it is computed in float32
     again = q * anatomy.queries * width if own > width else 0  # the output as `o_proj` keeps it
-    keys = 2 * k * anatomy.kv_heads * anatomy.head_dim
+    keys = 0 if growing and own == width else 2 * k * anatomy.kv_heads * anatomy.head_dim
     attention = (2 * q * anatomy.queries + keys) * own + q * anatomy.heads * WIDE + again
     mask = q * k * own if masked else 0
     gated = joined and {"gate_proj", "up_proj", "down_proj"} <= ranks.keys()

@@ -52,12 +52,12 @@ def memory_of(
 
 
 def kept_of(who: Adapted, made: Written, width: int, batch: int) -> int:
-    """Bytes that a turn keeps for the backward pass, of a batch."""
+    """Bytes that a turn keeps for the backward pass, of a batch; a cache that grows in place is not among them."""
     found = engine.copies(who.anatomy, who.ranks) if who.joined and made.graph else 0
     for one in made.passes:
         masked = batch > 1 or one.columns > one.queries
         shape = one.queries, int(one.columns), width, masked
-        layer = engine.kept_layer(who.anatomy, who.ranks, *shape, who.dropped, who.joined)
+        layer = engine.kept_layer(who.anatomy, who.ranks, *shape, who.dropped, who.joined, made.grows)
         found += one.graph * one.times * batch * layer
     return who.anatomy.layers * found
 
@@ -92,8 +92,10 @@ def _training(
     for turn in plan.turns:
         name = turn.activation
         sizes, own = who[name].anatomy, made[name]
-        caches += batch * ((own.seen + own.columns) * sizes.cached * width + _hidden(turn, own, sizes.hidden, width))
+        cache = batch * (own.seen + own.columns) * sizes.cached * width
+        caches += cache + batch * _hidden(turn, own, sizes.hidden, width)
         bytes_kept = kept_of(who[name], own, width, batch)
+        bytes_kept += cache if own.grows and recompute else 0  # it is made again
         kept = max(kept, bytes_kept) if recompute else kept + bytes_kept
         logits = max(logits, engine.logits_training(batch * own.answer, sizes.vocabulary, width))
         working = max(working, *(batch * each for each in _working(who[name], own, width, batch)))

@@ -50,6 +50,7 @@ class Written:
     passes    what runs
     graph     whether a gradient graph of it is kept; past: whether a gradient goes on to what it sees
     gated     there are half open gates in what it attends to
+    grows     its cache is written in place, column by column (`model/growing.py`)
     unsaid    training decodes it, too: it is said to others, and no column supervises it
     """
 
@@ -63,6 +64,7 @@ class Written:
     graph: bool = False
     past: bool = False
     gated: bool = False
+    grows: bool = False
     unsaid: bool = False
 
     @property
@@ -124,6 +126,7 @@ def _written(
         graph=graph,
         past=graph and any(not view.stop and _moves(plan, view.segment, before) for view in views),
         gated=training and any(gates),
+        grows=training and turn.grows,
         unsaid=unsaid,
     )
     return _with_passes(plan, turn, made, training)

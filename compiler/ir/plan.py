@@ -210,6 +210,11 @@ class Turn:
         """Whether others change the keys and values of its prompt: its last token is read after that."""
         return any(arrival.aligns for arrival in self.arrives)
 
+    @property
+    def grows(self) -> bool:
+        """Whether its keys and values are written in place in training, column by column (`model/growing.py`)."""
+        return self.think is not None and not self.changed
+
     def kept(self, *what: Kept) -> bool:
         """Whether somebody needs one of these of it."""
         return any(keep.what in what for keep in self.keeps)

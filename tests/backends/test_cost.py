@@ -182,17 +182,21 @@ def test_what_other_types_keep(kind: str, tmp_path: Path) -> None:
     heads = {"num_key_value_heads": 8} if kind == "olmo2" else {}
     compilation, program = made(KEPT["latents"], make_model(tmp_path / "m", kind, **LARGER, **heads))
     rows = rows_of(compilation, 2)
-    assert _said(compilation, rows, "float32") == pytest.approx(kept(program, rows), rel=0.06)
+    assert _said(compilation, rows, "float32") == pytest.approx(kept(program, rows), rel=0.08)
 
 
 def _said(compilation: Compilation, rows: Any, dtype: str) -> float:
-    """What cost says of the same: activations, and the log-softmax of the logits."""
+    """What cost says of the same: activations, caches that grow in place, and the log-softmax of the logits."""
     _, training = sides(compilation, rows, len(rows), dtype)
     answers = sum(turn.written.answer for turn in training.turns)
     vocabulary = next(iter(measure(compilation, rows).team.anatomies.values())).vocabulary
     longest = max(len(row["answer"]) for row in rows) + 1
     assert answers <= longest
-    return training.memory.kept + len(rows) * longest * vocabulary * 4
+    caches = [turn.written.seen + turn.written.columns for turn in training.turns if turn.written.grows]
+    sizes = next(iter(measure(compilation, rows).team.anatomies.values()))
+    width = 4 if dtype == "float32" else 2
+    grown = len(rows) * sum(caches) * sizes.cached * width  # counted among the caches
+    return training.memory.kept + grown + len(rows) * longest * vocabulary * 4
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo2"])

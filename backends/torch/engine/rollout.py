@@ -19,6 +19,7 @@ from masc.backends.torch.engine.script import Activated, Block, Script, Thinking
 from masc.backends.torch.model.applying import Aliases, is_still, still
 from masc.backends.torch.model.attention import Columns, begun
 from masc.backends.torch.model.base import Base, columns
+from masc.backends.torch.model.growing import growing
 from masc.backends.torch.model.recurrent import states_of
 from masc.backends.torch.model.repeating import repeated
 from masc.backends.torch.model.segments import KeysValues, Past, Segment, States
@@ -119,9 +120,9 @@ def _write(base: Base, script: Script, before: Past | None) -> _Written:
     prompt, start, thinking, label = script.prompt, script.start, script.thinking, script.label
     past = None if before is None else before.columns
     first = 0 if past is None else past.seen.shape[2]
-    cache = base.cache(before)
     length = prompt.real.sum(1)
     width = prompt.real.shape[1]
+    cache = _cache(base, script, before, first + width)
     place = start[:, None] + torch.arange(width, device=start.device)
     inputs, real, gate = prompt.inputs, prompt.real, script.gate
     together = thinking is None and script.change is None and base.recurrent is None and script.group == 1
@@ -168,6 +169,14 @@ def _write(base: Base, script: Script, before: Past | None) -> _Written:
     return _Written(columns(cache, first), last, after, states, fed, states_of(cache))
 
 
+def _cache(base: Base, script: Script, before: Past | None, width: int) -> DynamicCache:
+    """A cache over what is seen. width: of that and the prompt."""
+    if script.thinking is None or script.change is not None or base.recurrent is not None:
+        return base.cache(before)
+    label = 0 if script.label is None else script.label.real.shape[1]
+    return growing(() if before is None else before.layers, width + script.thinking.steps + label)
+
+
 def _thought(
     base: Base, thinking: Thinking, cache: DynamicCache, seen: Columns, last: Tensor, first: Tensor
 ) -> tuple[Tensor, Tensor, Columns]:
@@ -196,10 +205,8 @@ def _ahead(base: Base, thinking: Thinking, cache: DynamicCache, seen: Columns, l
     The steps are run without one; then all of them can be read at once."""
     read = [last.detach()]
     if thinking.steps > 1:
-        stored: Any = cache.layers
-        layers = tuple((layer.keys.detach(), layer.values.detach()) for layer in stored)
-        aside = base.cache(Past(layers, seen))
         with torch.no_grad():
+            aside = growing(columns(cache, 0), seen.place.shape[1] + thinking.steps - 1)
             found, *_ = _thought(base, replace(thinking, steps=thinking.steps - 1), aside, seen, read[0], first)
         read += found.split(1, 1)
     return torch.cat([thinking.embed(one) for one in read], 1)

@@ -69,6 +69,8 @@ def _together(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, sc
         mask = mask.repeat(1, 1, groups, 1)
     queries = query.reshape(batch, key.shape[1], groups * count, wide)
     out = scaled_dot_product_attention(queries, key, value, mask, scale=scaling)
+    if count == 1:
+        return out.reshape(batch, 1, heads, -1)
     return out.reshape(batch, heads, count, -1).transpose(1, 2).contiguous()
 
 

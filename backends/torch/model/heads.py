@@ -54,7 +54,7 @@ class _Shape:
         query, key = turned.transpose(1, 2).split(self.heads, 1)
         return (query, key, values.transpose(1, 2)), kept
 
-    def back(self, gradients: Sequence[Tensor | None], cos: Tensor, sin: Tensor, kept: Sequence[Tensor]) -> Tensor:
+    def back(self, gradients: Sequence[Tensor | None], cos: Tensor, back: Tensor, kept: Sequence[Tensor]) -> Tensor:
         """The gradient of what the projections make, [B Q, H D], of that of queries, keys and values (None: 0)."""
         some = next(each for each in gradients if each is not None)
         batch, _, long, _ = some.shape
@@ -66,8 +66,8 @@ class _Shape:
         whole = some.new_empty(batch, long, sum(counts), self.width)
         torch.cat(parts, 1, out=whole.transpose(1, 2))
         turned = whole[:, :, : sum(self.heads)]
-        across = (turned * sin).roll(self.width // 2, -1)
-        turned.mul_(cos).add_(across)
+        across = turned.roll(self.width // 2, -1)
+        turned.mul_(cos).addcmul_(across, back)
         if self.norms is not None:
             plain, *scales = kept
             of = zip(turned.split(self.heads, 2), plain.split(self.heads, 2), self.norms[:2], scales, strict=True)
@@ -80,14 +80,15 @@ class _Turns(threading.local):
     """The rotation of the pass that this thread is in: all layers have the same."""
 
     given: tuple[Tensor, Tensor] | None = None
-    made: tuple[Tensor, Tensor]
+    made: tuple[Tensor, Tensor, Tensor]
 
-    def of(self, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """cos [B, Q, 1, D], and sin alike, its first half negative: what the other half of a head is multiplied by. Of
-        transformers' cos and sin, [B, Q, D]."""
+    def of(self, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """cos [B, Q, 1, D], and sin alike, its first half negative: what the other half of a head is multiplied by; and
+        what the other half of a gradient is. Of transformers' cos and sin, [B, Q, D]."""
         if self.given is None or self.given[0] is not cos or self.given[1] is not sin:
-            first, second = sin.chunk(2, -1)
-            self.given, self.made = (cos, sin), (cos[:, :, None], torch.cat([-first, second], -1)[:, :, None])
+            first, second = sin[:, :, None].chunk(2, -1)
+            self.made = cos[:, :, None], torch.cat([-first, second], -1), torch.cat([second, -first], -1)
+            self.given = cos, sin
         return self.made
 
 
@@ -99,25 +100,26 @@ class _Heads(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, _: Tensor, x: Tensor, cos: Tensor, sin: Tensor, group: Group, shape: _Shape
+        ctx: Any, _: Tensor, x: Tensor, turns: tuple[Tensor, Tensor, Tensor], group: Group, shape: _Shape
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         whole, low = group.forward(x.reshape(-1, x.shape[-1]))
+        cos, sin, back = turns
         made, kept = shape.parts(whole, cos, sin)
-        ctx.save_for_backward(x, low, cos, sin, *kept, *group.halves)
+        ctx.save_for_backward(x, low, cos, back, *kept, *group.halves)
         ctx.group, ctx.shape, ctx.kept = group, shape, len(kept)
         return made
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, low, cos, sin, *kept = ctx.saved_tensors
+        x, low, cos, back, *kept = ctx.saved_tensors
         has = [each is not None for each in gradients]
         if not any(has):
-            return None, None, None, None, None, None
-        whole, flat = ctx.shape.back(gradients, cos, sin, kept[: ctx.kept]), x.reshape(-1, x.shape[-1])
-        back = ctx.group.back(flat, low, whole, ctx.needs_input_grad, has)
-        return None, None if back is None else back.view(x.shape), None, None, None, None
+            return None, None, None, None, None
+        whole, flat = ctx.shape.back(gradients, cos, back, kept[: ctx.kept]), x.reshape(-1, x.shape[-1])
+        found = ctx.group.back(flat, low, whole, ctx.needs_input_grad, has)
+        return None, None if found is None else found.view(x.shape), None, None, None
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,12 +142,12 @@ def attended(module: Any, x: Tensor, named: Mapping[str, Any]) -> Tensor | None:
     computed = found(module, _computed)
     if computed is None or turn[0].shape != (*x.shape[:2], computed.shape.width):
         return None
-    cos, sin = _TURNS.of(*turn)
+    turns = _TURNS.of(*turn)
     if torch.is_grad_enabled():
-        query, key, value = _Heads.apply(group.token, x, cos, sin, group, computed.shape)  # type: ignore[no-untyped-call]
+        query, key, value = _Heads.apply(group.token, x, turns, group, computed.shape)  # type: ignore[no-untyped-call]
     else:
         whole, _ = group.forward(x.reshape(-1, x.shape[-1]))
-        (query, key, value), _ = computed.shape.parts(whole, cos, sin)
+        (query, key, value), _ = computed.shape.parts(whole, *turns[:2])
     if past is not None:
         key, value = past.update(key, value, module.layer_idx)
     return attend(module, query, key, value, named.get("attention_mask"), **computed.constants)[0]
@@ -171,7 +173,7 @@ def _computed(module: Any) -> _Computed | None:
     (one,) = heard
     constants = {name: value for name, value in one.constants.items() if name not in named}
     whole = torch.cat([module.q_proj(x), module.k_proj(x), module.v_proj(x)], -1)
-    ours, _ = shape.parts(whole.flatten(0, 1), *_Turns().of(*named["position_embeddings"]))
+    ours, _ = shape.parts(whole.flatten(0, 1), *_Turns().of(*named["position_embeddings"])[:2])
     out = module.o_proj(attend(module, *one.given, None, **constants)[0].flatten(2))
     held: Any = named["past_key_values"].layers[module.layer_idx]
     kept = torch.equal(held.keys, one.given[1]) and torch.equal(held.values, one.given[2])

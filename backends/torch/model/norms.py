@@ -22,7 +22,7 @@ def normed(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         return out, scale
     length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=_wide(x.dtype))
     scale = torch.addcmul(_number(eps, length.dtype, length.device), length, length, value=1 / x.shape[-1]).rsqrt_()
-    return (x * scale).mul_(weight).to(x.dtype), scale
+    return torch.mul(x * scale, weight, out=torch.empty_like(x)), scale
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
@@ -65,7 +65,8 @@ def norm_back(gradient: Tensor, x: Tensor, weight: Tensor, scale: Tensor, onto: 
     back = gradient.to(unit.dtype) * weight
     along = (back * unit).mean(-1, keepdim=True)
     back.addcmul_(unit, along, value=-1)
-    return (back.mul_(scale) if onto is None else torch.addcmul(onto, back, scale)).to(x.dtype)
+    out = torch.empty_like(x)
+    return torch.mul(back, scale, out=out) if onto is None else torch.addcmul(onto, back, scale, out=out)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
