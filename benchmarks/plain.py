@@ -89,3 +89,19 @@ class PlainTuning:
         self.optimizer.step()
         self.optimizer.zero_grad()
         return float(loss.detach())
+
+
+class PlainThinking:
+    """Positions one behind the other through the bare model, each the last one's hidden state, which attend to nothing
+    but themselves; and the gradient through all of them. The least that so many latent steps take."""
+
+    def __init__(self, model: Any, batch: int, steps: int) -> None:
+        self.decoder, self.steps = model.requires_grad_(False).get_decoder(), steps
+        self.first = model.get_input_embeddings().weight[:batch, None].clone().requires_grad_()
+
+    def step(self) -> None:
+        hidden: Tensor = self.first
+        for _ in range(self.steps):
+            hidden = self.decoder(inputs_embeds=hidden, use_cache=False).last_hidden_state
+        hidden.float().sum().backward()
+        self.first.grad = None

@@ -1,7 +1,8 @@
 """Does being told right or wrong teach a team, the agent upstream included? The courier (`examples/courier`): a sender
 alone sees a code, a receiver must say it, and two latent positions are all that crosses.
 
-python benchmarks/rewards.py [--on smollm2-135m|meeting|tiny] [--seeds 0,1,2] [--steps 30] [--device cpu] [--out rewards]
+python benchmarks/rewards.py [--on smollm2-135m|meeting|tiny] [--seeds 0,1,2] [--steps 30] [--device cpu]
+    [--out rewards]
 
 For each seed the team is trained on the answers until it says between 40% and 60% of some codes right. From there it
 goes on by GRPO, told of each sampled answer whether it is right and nothing else: once as it is, and once with no

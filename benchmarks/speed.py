@@ -123,6 +123,7 @@ def main() -> None:
         default="wall",
         help="processor: the time that the process computes, which other work changes little; for one thread",
     )
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of models (bfloat16)")
     parser.add_argument("--json", type=Path, help="keep what is found here; what is there is not measured again")
     parser.add_argument("--toy", action="store_true", help="a tiny model, two pairs")
     options = parser.parse_args()
@@ -131,10 +132,11 @@ def main() -> None:
     warnings.simplefilter("ignore")
     transformers.utils.logging.disable_progress_bar()
     pairs = 2 if options.toy else options.pairs
-    of = {**setting(options.toy, pairs), "clock": options.clock}
+    of = {**setting(options.toy, pairs), "clock": options.clock, "dtype": options.dtype}
     print("; ".join(f"{name} {value}" for name, value in of.items()), file=sys.stderr)
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(SMALL if options.toy else FULL, pairs, Path(folder), CLOCKS[options.clock])
+        sizes, dtype = SMALL if options.toy else FULL, getattr(torch, options.dtype)
+        bench = Bench(sizes, pairs, Path(folder), CLOCKS[options.clock], dtype)
         measure(bench, [name for name in BARS if name in options.only or not options.only], of, options.json)
 
 

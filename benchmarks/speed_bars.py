@@ -19,12 +19,13 @@ from typing import Any
 
 import torch
 from dispatched import count, rows_through
-from plain import PlainDecoder, PlainTuning
+from plain import PlainDecoder, PlainThinking, PlainTuning
 from random_models import SMOLLM2, TOY, Shape, counting_from, random_model, write_countdown, write_model
 from random_teams import chain, panel, program, rows, seen, talking, team
 
 import masc
 
+AGENTS = 4
 ANSWER = 16
 """Tokens of a row's answer in training, its end not counted."""
 
@@ -53,17 +54,18 @@ BEFORE = 2
 @dataclass
 class Bench:
     """What bars run on. pairs: how often each comparison is made. folder: where models and teams are written. clock:
-    seconds, as they are counted."""
+    seconds, as they are counted. dtype: of models and teams."""
 
     sizes: Sizes
     pairs: int
     folder: Path
     clock: Callable[[], float] = time.perf_counter
+    dtype: torch.dtype = torch.bfloat16
 
     @cached_property
     def model(self) -> Path:
         """A folder with the random model."""
-        return write_model(self.folder / "model", self.sizes.shape, torch.bfloat16)
+        return write_model(self.folder / "model", self.sizes.shape, self.dtype)
 
     def timed(self, call: Callable[[], object]) -> float:
         """Seconds of a call."""
@@ -73,7 +75,7 @@ class Bench:
 
     def plain(self) -> Any:
         """The same model in memory of its own."""
-        return random_model(self.sizes.shape, torch.bfloat16)
+        return random_model(self.sizes.shape, self.dtype)
 
     @cached_property
     def decoder(self) -> Any:
@@ -106,9 +108,13 @@ class Bench:
             "plain, waits": theirs.waits,
         }
 
-    def chain(self, agents: int = 4, latents: int | None = None, answer: int = ANSWER) -> Any:
+    def chain(self, agents: int = AGENTS, latents: int | None = None, answer: int = ANSWER) -> Any:
         steps = self.sizes.latents if latents is None else latents
-        return program(self.folder, chain(self.model, agents, self.sizes.positions, steps, answer=answer))
+        return self.made(chain(self.model, agents, self.sizes.positions, steps, answer=answer))
+
+    def made(self, text: str) -> Any:
+        """A team, from its program."""
+        return program(self.folder, text, dtype=str(self.dtype).removeprefix("torch."))
 
 
 @dataclass(frozen=True)
@@ -193,7 +199,8 @@ def operations(bench: Bench, which: str) -> Found:
 
 
 def training(bench: Bench, batch: int) -> Found:
-    """Positions a second of a step, against plain fine-tuning on as many positions."""
+    """Positions a second of a step, against plain fine-tuning on as many positions. Told beside it is what the latent
+    steps alone take in the bare model, one behind the other: fine-tuning has no such thing, and nothing saves it."""
     made, given = bench.team, rows(batch)
     with torch.no_grad():
         positions = made(given[:1]).positions
@@ -208,7 +215,9 @@ def training(bench: Bench, batch: int) -> Found:
 
     masc.train(made, given, steps=bench.pairs + 1, batch=batch, rate=1e-5, listen=listen)
     found = divided(times[1:], ("plain, ms a step", "masc, ms a step"))
-    return Found(found.values, {**found.parts, "positions": positions * batch})
+    thinking = PlainThinking(bench.plain(), batch, (AGENTS - 1) * bench.sizes.latents)
+    bare = min(bench.timed(thinking.step) for _ in range(2))
+    return Found(found.values, {**found.parts, "latent steps alone, ms": 1000 * bare, "positions": positions * batch})
 
 
 def training_operations(bench: Bench) -> Found:
@@ -230,7 +239,7 @@ def siblings(bench: Bench) -> Found:
     """Three agents side by side, against the same three one behind the other; a judge of few positions says a token."""
     sizes, given = bench.sizes, rows(1)
     aside, behind = (
-        program(bench.folder, panel(bench.model, 3, sizes.positions, sizes.latents, aside=aside))
+        bench.made(panel(bench.model, 3, sizes.positions, sizes.latents, aside=aside))
         for aside in (True, False)
     )
     found = list(
@@ -275,7 +284,7 @@ def config_of(model: Path) -> dict[str, Any]:
 def words_against_latents(bench: Bench) -> Found:
     """A batch of rows through four agents, against the same four in words."""
     sizes = bench.sizes
-    text = program(bench.folder, talking(bench.model, 4, sizes.positions, sizes.spoken))
+    text = bench.made(talking(bench.model, 4, sizes.positions, sizes.spoken))
     given = rows(sizes.many)
     found = list(
         pairs(
@@ -349,7 +358,7 @@ BARS: Mapping[str, Bar] = {
         for batch, aim in ((4, 0.65), (16, 1.1))
     },
     "train-operations": Bar(
-        "operations of a training step, four agents, 10 latents, batch 4", "counted", 147_000, training_operations
+        "operations of a training step, four agents, 10 latents, batch 4", "counted", 442_000 / 3, training_operations
     ),
     "panel": Bar(
         "three siblings before a judge, batch 1, speed", "the same three one behind the other", 2.0, siblings, most=True

@@ -25,7 +25,7 @@ def growing(past: KeysValues, room: int) -> DynamicCache:
     """A cache over keys and values [B, H, T, D] of a past (none: it is empty), with room for so many columns, theirs
     included."""
     cache = DynamicCache()
-    cache.layer_class_to_replicate = partial(_Layer, room)
+    cache.layer_class_to_replicate = partial(_Layer, room)  # type: ignore[assignment]
     for layer, (keys, values) in enumerate(past):
         cache.update(keys, values, layer)
     return cache
@@ -35,7 +35,7 @@ class _Layer(DynamicLayer):
     """Keys and values of one layer: `keys` and `values` are what has been written, [B, H, columns, D]."""
 
     def __init__(self, room: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._room = room
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -79,7 +79,9 @@ class _Write(torch.autograd.Function):
     are (None: there are none), by which torch knows what was written before; nothing is read of them."""
 
     @staticmethod
-    def forward(ctx: Any, before: Tensor | None, keys: Tensor, values: Tensor, memory: _Memory) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, before: Tensor | None, keys: Tensor, values: Tensor, memory: _Memory
+    ) -> tuple[Tensor, Tensor]:
         ctx.set_materialize_grads(False)
         # Not the memory: where everything is computed again, that of the first time must not be kept.
         ctx.first, ctx.gathered = 0 if before is None else before.shape[2], memory.gathered
