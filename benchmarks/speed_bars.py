@@ -239,8 +239,7 @@ def siblings(bench: Bench) -> Found:
     """Three agents side by side, against the same three one behind the other; a judge of few positions says a token."""
     sizes, given = bench.sizes, rows(1)
     aside, behind = (
-        bench.made(panel(bench.model, 3, sizes.positions, sizes.latents, aside=aside))
-        for aside in (True, False)
+        bench.made(panel(bench.model, 3, sizes.positions, sizes.latents, aside=aside)) for aside in (True, False)
     )
     found = list(
         pairs(
