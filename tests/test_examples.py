@@ -3,6 +3,7 @@ is saved and loaded, and answers (on a tiny model). Those of the family `diffmas
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import re
@@ -139,3 +140,50 @@ def test_runs_in_words_too(folder: Path, tiny: Path, tmp_path: Path) -> None:
     arriving = [arrival for turn in plan.turns for arrival in turn.arrives]
     assert not any(turn.sees for turn in plan.turns)
     assert {type(arrival) for arrival in arriving} == {Read}
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`benchmarks/examples.py`."""
+    monkeypatch.syspath_prepend(ROOT.parent / "benchmarks")
+    return importlib.import_module("examples")
+
+
+def test_all_are_trained_by_the_script_that_trains_them(trained: Any) -> None:
+    assert {one.name for one in trained.EXAMPLES} == {folder.name for folder in EXAMPLES}
+    for one in trained.EXAMPLES:
+        compilation = compile_file(ROOT / one.name / f"{one.name}.mas")
+        assert compilation.graph is not None
+        told = {str(compilation.graph.train.data), str(compilation.graph.train.eval_data)}
+        folder = "" if one.data == one.name else f"../{one.data}/"
+        assert told == {f"{folder}train.jsonl", f"{folder}test.jsonl"}
+        ends = ((edge.sender.split("#")[0], edge.receiver.split("#")[0]) for edge in compilation.graph.edges)
+        assert tuple(one.cut.split(":")) in ends
+
+
+def test_what_the_script_has_done_is_not_done_again(
+    trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command that fails is told, and what comes behind it is left out; the next call goes on from there."""
+    calls: list[tuple[str, ...]] = []
+
+    def run(self: Any, log: str, *arguments: str) -> None:
+        calls.append(arguments)
+        if arguments[0] == "compile":
+            Path(arguments[3]).mkdir()
+        elif arguments[0] == "train" and "--resume" not in arguments:
+            (Path(arguments[1]) / "checkpoints").mkdir()
+            raise RuntimeError("it was stopped")
+        elif arguments[0] == "eval":
+            path = Path(arguments[arguments.index("--out") + 1])
+            path.write_text(json.dumps({"accuracy": 0.25 if "--cut" in arguments else 0.75}), encoding="utf-8")
+
+    monkeypatch.setattr(trained.Bench, "run", run)
+    (relay,) = (one for one in trained.EXAMPLES if one.name == "relay")
+    bench = trained.Bench(tmp_path, ["--device", "cpu"])
+    for _ in range(3):
+        bench.all_of(relay, 1)
+    assert [call[0] for call in calls] == ["compile", "train", "train", "eval", "eval"]
+    assert all(call[-2:] == ("--device", "cpu") for call in calls[1:])
+    assert "it was stopped" in capsys.readouterr().out
+    assert trained.table(bench, [relay], [0, 1]).splitlines()[-1] == "| relay | 75.0% | 75.0% | 25.0% | refiner:solver |"
