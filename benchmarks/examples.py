@@ -29,14 +29,12 @@ FOLDER = Path(__file__).parents[1] / "examples"
 
 @dataclass(frozen=True)
 class Example:
-    """data: the example whose rows it has; cut: the edge that is cut; scorer: of `masc eval`; changed: entries of the
-    file that are set otherwise."""
+    """data: the example whose rows it has; cut: the edge that is cut; scorer: of `masc eval`."""
 
     name: str
     data: str
     cut: str
     scorer: str = "exact"
-    changed: Sequence[str] = ()
 
 
 EXAMPLES = (
@@ -79,8 +77,7 @@ class Bench:
         name = f"{example.name}-{seed}"
         artifact = self.out / f"{name}.masc"
         if not artifact.exists():
-            changed = [part for one in (f"seed={seed}", *example.changed) for part in ("--set", one)]
-            self.run(name, "compile", str(FOLDER / example.name), "-o", str(artifact), *changed)
+            self.run(name, "compile", str(FOLDER / example.name), "-o", str(artifact), "--set", f"seed={seed}")
         if not (self.out / f"{name}.trained").exists():
             rows = FOLDER / example.data
             given = ["--data", str(rows / "train.jsonl"), "--eval-data", str(rows / "test.jsonl")]
@@ -95,38 +92,44 @@ class Bench:
         if not path.exists():
             artifact = self.out / f"{example.name}-{seed}.masc"
             rows = ["--data", str(FOLDER / example.data / "test.jsonl"), "--scorer", example.scorer]
-            self.run(f"{example.name}-{seed}", "eval", str(artifact), *rows, "--out", str(path), *options, *self.rest)
+            part = path.with_name(path.name + ".part")
+            self.run(f"{example.name}-{seed}", "eval", str(artifact), *rows, "--out", str(part), *options, *self.rest)
+            part.replace(path)
         report: dict[str, Any] = json.loads(path.read_text())
         return report
 
-    def all_of(self, example: Example, seed: int) -> None:
+    def all_of(self, example: Example, seed: int) -> bool:
+        """Train and score. False, and why is said: something failed."""
         began = time.perf_counter()
         try:
             self.train(example, seed)
             trained = time.perf_counter() - began
             whole = self.score(example, seed, "whole")["accuracy"]
             cut = self.score(example, seed, "cut", "--cut", example.cut)["accuracy"]
-        except RuntimeError as error:
-            return self.say(str(error))
+        except Exception as error:  # the others go on
+            self.say(f"{example.name}, seed {seed}: {type(error).__name__}: {error}")
+            return False
         took = time.perf_counter() - began
         self.say(
             f"{example.name}, seed {seed}: {whole:.1%} right, {cut:.1%} with {example.cut} cut"
             f" [{trained:.0f} s of training, {took:.0f} s in all]"
         )
+        return True
 
-    def found(self, example: Example, seeds: Sequence[int], what: str) -> list[float]:
+    def found(self, example: Example, seeds: Sequence[int], what: str) -> list[float | None]:
+        """The accuracy of each seed; None: it is not there yet."""
         paths = [self.out / f"{example.name}-{seed}.{what}.json" for seed in seeds]
-        return [json.loads(path.read_text())["accuracy"] for path in paths if path.exists()]
+        return [json.loads(path.read_text())["accuracy"] if path.exists() else None for path in paths]
 
 
 def table(bench: Bench, examples: Sequence[Example], seeds: Sequence[int]) -> str:
     lines = ["| example | right, seed by seed | mean | with an edge cut | edge |", "| --- | --- | ---: | --- | --- |"]
     for example in examples:
         whole, cut = (bench.found(example, seeds, what) for what in ("whole", "cut"))
-        if whole:
-            each = (", ".join(f"{one:.1%}" for one in some) for some in (whole, cut))
-            first, second = each
-            lines.append(f"| {example.name} | {first} | {statistics.mean(whole):.1%} | {second} | {example.cut} |")
+        known = [one for one in whole if one is not None]
+        first, second = (", ".join("-" if one is None else f"{one:.1%}" for one in some) for some in (whole, cut))
+        mean = f"{statistics.mean(known):.1%}" if known else "-"
+        lines.append(f"| {example.name} | {first} | {mean} | {second} | {example.cut} |")
     return "\n".join(lines)
 
 
@@ -140,13 +143,14 @@ def main() -> None:
     options = parser.parse_args()
     names, seeds = options.only.split(","), [int(seed) for seed in options.seeds.split(",")]
     examples = [one for one in EXAMPLES if one.name in names]
+    if unknown := set(names) - {one.name for one in EXAMPLES}:
+        parser.error(f"there is no example {', '.join(sorted(unknown))}")
     options.out.mkdir(parents=True, exist_ok=True)
     bench = Bench(options.out, [] if options.device is None else ["--device", options.device])
     with ThreadPoolExecutor(options.jobs) as pool:
-        for seed in seeds:
-            for example in examples:
-                pool.submit(bench.all_of, example, seed)
+        done = [pool.submit(bench.all_of, example, seed) for seed in seeds for example in examples]
     print(f"\n{table(bench, examples, seeds)}")
+    sys.exit(not all(one.result() for one in done))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from masc.compiler.files.reading import read_json
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.models.facts import ModelFacts, Shapes
 from masc.compiler.models.folder.headers import weight_files
-from masc.compiler.models.folder.tensors import expected
+from masc.compiler.models.folder.tensors import KNOWN, expected
 from masc.compiler.models.peft import projections_of
 from masc.compiler.models.size import projections
 
@@ -65,9 +65,9 @@ class Anatomy:
 
 
 def anatomy(folder: Path, facts: ModelFacts) -> Anatomy | None:
-    """Of the model in a folder; None where its config.json does not say enough."""
+    """Of the model in a folder; None where its config.json does not say enough, or what it says is not known here."""
     shapes = projections(folder, facts)
-    if shapes is None:
+    if shapes is None or facts.model_type not in KNOWN:
         return None
     try:
         tensors = expected(read_json(folder / "config.json"), facts)

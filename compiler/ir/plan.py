@@ -212,7 +212,7 @@ class Turn:
 
     @property
     def grows(self) -> bool:
-        """Whether its keys and values are written in place in training, column by column (`model/growing.py`)."""
+        """Whether the exact engine writes its keys and values in place, column by column (`model/growing.py`)."""
         return self.think is not None and not self.changed
 
     def kept(self, *what: Kept) -> bool:

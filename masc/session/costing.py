@@ -16,6 +16,7 @@ from masc.compiler.files.sources import row_source
 from masc.compiler.ir.plan import Plan, agent_of
 from masc.compiler.language.objectives import Grpo
 from masc.compiler.models.families import FAMILIES
+from masc.compiler.models.folder.tensors import KNOWN
 from masc.compiler.models.locate import locate_model
 from masc.compiler.pipeline import Compilation
 from masc.dsl.diagnostics import MascError, fail
@@ -164,11 +165,11 @@ def _folders(compilation: Compilation) -> dict[str, Path | None]:
 
 def _uncounted(target: str, kind: str) -> MascError:
     family = FAMILIES.get(kind)
-    if family is not None and family.seven:
+    if kind in KNOWN:
         return fail("E0558", f"nothing is known of the sizes of `{target}`: its config.json does not tell them")
     special = "" if family is None or not family.special else f" ({family.special})"
     message = f"what `{target}` costs is not counted: it is of the type `{kind}`{special}"
-    hint = "counted are types with attention and the seven projections of llama; `masc train --profile` measures a step"
+    hint = f"counted are {', '.join(sorted(KNOWN))}; `masc train --profile` measures a step"
     return fail("E0558", message, hint=hint)
 
 

@@ -259,11 +259,16 @@ def test_positions_past_the_maximum_are_an_error(tmp_path: Path) -> None:
         program([ROWS[0], {"q": "long " * 12, "answer": "x"}])
 
 
-@pytest.mark.parametrize("layers", [2, 24])
-def test_keys_of_a_deep_model_in_bfloat16_can_be_moved(layers: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "layers"), [("llama", 2), ("llama", 24), ("gpt_oss", 12)])
+def test_keys_of_a_deep_model_in_bfloat16_can_be_moved(kind: str, layers: int, tmp_path: Path) -> None:
     """What rounding does to the layers before must not look as if a layer's keys were rotated in some unknown way."""
+    from families import make_family
+
     from masc.backends.torch.model.base import Base
     from masc.backends.torch.model.rotation import NEAR
 
-    base = Base(make_model(tmp_path / "deep", num_hidden_layers=layers), torch.bfloat16)
+    types = {"layer_types": ["full_attention"] * layers} if kind == "gpt_oss" else {}
+    base = Base(make_family(tmp_path / "deep", kind, num_hidden_layers=layers, **types), torch.bfloat16)
+    assert len(base.rotations) == layers
     assert all(rotation is not None and error < NEAR / 3 for rotation, error in base.rotations)
+    assert not any(block._forward_pre_hooks for block in base.model.get_decoder().layers)

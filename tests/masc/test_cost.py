@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from families import make_family
 
 from courier import Command
 from masc.terminal import costs
@@ -78,6 +80,14 @@ def test_a_model_that_is_not_there_is_told(masc: Command, folder: Path) -> None:
     assert done.code == 1
     assert "E0558" in done.err
     assert "hf download no-one/has-this" in done.err
+
+
+def test_a_type_of_llamas_projections_whose_sizes_are_not_known_is_told(masc: Command, folder: Path) -> None:
+    shutil.rmtree(folder / "tiny")
+    make_family(folder / "tiny", "gemma2")
+    done = masc("cost", "courier.mas")
+    assert done.code == 1
+    assert "is not counted: it is of the type `gemma2`" in done.err
 
 
 def test_a_type_that_is_not_counted_is_told(masc: Command, folder: Path) -> None:

@@ -170,10 +170,10 @@ def _write(base: Base, script: Script, before: Past | None) -> _Written:
 
 
 def _cache(base: Base, script: Script, before: Past | None, width: int) -> DynamicCache:
-    """A cache over what is seen. width: of that and the prompt."""
+    """A cache over what is seen. width: columns of the past and of the prompt."""
     if script.thinking is None or script.change is not None or base.recurrent is not None:
         return base.cache(before)
-    label = 0 if script.label is None else script.label.real.shape[1]
+    label = 0 if script.label is None or script.group > 1 else script.label.real.shape[1]
     return growing(() if before is None else before.layers, width + script.thinking.steps + label)
 
 

@@ -26,7 +26,7 @@ from masc.backends.torch.model.loading import applied, method_of
 from masc.backends.torch.model.loading import load as loaded
 from masc.backends.torch.model.lora import groups_of, projections, put_together
 from masc.backends.torch.model.recurrent import Masks, Reader, Recurrent, step_by_torch, why_recurrent
-from masc.backends.torch.model.rotation import NEAR, Rotation, candidates, fitting
+from masc.backends.torch.model.rotation import NEAR, Rotation, candidates, fitting, reading_the_same
 from masc.backends.torch.model.segments import KeysValues, Past
 from masc.compiler.files.reading import read_json
 from masc.compiler.ir.adapter import Lora
@@ -345,17 +345,16 @@ class Base(nn.Module):
     @cached_property
     def rotations(self) -> tuple[tuple[Rotation | None, float], ...]:
         """By layer, what moves its keys to another position (None: none does), and the error that is left, relative to
-        the keys' norm (see `rotation.fitting`). Found with rows of one token, which attends to itself alone wherever it
-        stands: all layers read the same at both places, and no rounding adds up."""
-        with torch.inference_mode(False), torch.no_grad(), self.applying(None):
-            ids = torch.arange(1, 8, device=self.device)[:, None] % self.rows
+        the keys' norm (see `rotation.fitting`). Each layer reads the same at both places."""
+        decoder = self.model.get_decoder()
+        with torch.inference_mode(False), torch.no_grad(), self.applying(None), reading_the_same(decoder.layers):
+            ids = torch.arange(1, 8, device=self.device)[None] % self.rows
             offset = torch.tensor([5], device=self.device)
-            place = torch.arange(len(ids), device=self.device)[:, None]
+            place = torch.arange(ids.shape[1], device=self.device)[None]
             here, there = self.cache(None), self.cache(None)
             for cache, where in ((here, place), (there, place + offset[:, None])):
                 self.run(ids, where, self.mask(None, torch.ones_like(ids, dtype=torch.bool), where), cache)
             both = zip(columns(here, 0), columns(there, 0), strict=True)
-            decoder = self.model.get_decoder()
             return tuple(fitting(near, far, offset, list(candidates(decoder, near[0].shape[-1]))) for near, far in both)
 
     def rotate(self, keys: Tensor, offset: Tensor, layer: int) -> Tensor:

@@ -2,8 +2,8 @@
 step: copies of all of it, kept for the backward pass step by step, would be most of what an activation keeps.
 
 No column changes once it is written, and each pass is handed the columns that are there by then as a tensor of its own
-over the same memory, which autograd may keep. Their gradients are added up in one place as well: the passes after a
-column was written are all through when its own gradient is asked for, since each writes behind the one before.
+over the same memory, which autograd may keep. Their gradients are added up in one place as well. Each writing has the
+keys of the one before as an input, so that autograd comes to it when all later ones, and their readers, are through.
 """
 
 from __future__ import annotations
@@ -52,8 +52,9 @@ class _Layer(DynamicLayer):
 
 
 class _Memory:
-    """Of keys and values, [B, H, room, D] each. shown: the same memory; what is written by way of `whole` torch does
-    not hold against those who have kept a part of it. columns: from some column on, each by itself."""
+    """Of keys and values, [B, H, room, D] each. shown: the same memory with a count of changes of its own (`data`), so
+    that what is written by way of `whole` does not make kept parts of it count as changed. columns: from some column
+    on, each by itself."""
 
     def __init__(self, room: int, *like: Tensor) -> None:
         self.whole = [each.new_empty(*each.shape[:2], room, each.shape[3]) for each in like]
@@ -102,8 +103,8 @@ class _Gathered:
         self._sums: list[Tensor | None] = [None, None]
 
     def taken(self, first: int, gradients: Sequence[Tensor | None]) -> list[Tensor | None]:
-        """With those [B, H, n, D] of the first n columns, what has come together for columns from `first` on, which is
-        forgotten; n is no larger than from the writing behind this one."""
+        """With gradients [B, H, n, D] of the columns that are there after a writing, the sums for those that it wrote,
+        from `first` on; they are forgotten here. Later writings have left sums of just these n columns."""
         current = torch._C._current_graph_task_id()
         if current != self._pass:
             self._pass, self._sums = current, [None, None]
@@ -113,5 +114,6 @@ class _Gathered:
             if new is not None:  # a copy: others may have been given the same one
                 known = new.clone() if known is None else known.add_(new)
             if known is not None:
-                self._sums[i], found[i] = known.split([first, known.shape[2] - first], 2)
+                rest, found[i] = known.split([first, known.shape[2] - first], 2)
+                self._sums[i] = rest if first else None
         return found

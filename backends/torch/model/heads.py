@@ -84,7 +84,7 @@ class _Turns(threading.local):
 
     def of(self, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """cos [B, Q, 1, D], and sin alike, its first half negative: what the other half of a head is multiplied by; and
-        what the other half of a gradient is. Of transformers' cos and sin, [B, Q, D]."""
+        what that of a gradient is multiplied by. Of transformers' cos and sin, [B, Q, D]."""
         if self.given is None or self.given[0] is not cos or self.given[1] is not sin:
             first, second = sin[:, :, None].chunk(2, -1)
             self.made = cos[:, :, None], torch.cat([-first, second], -1), torch.cat([second, -first], -1)

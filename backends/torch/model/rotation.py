@@ -7,8 +7,10 @@ leads from one to the other is looked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +60,25 @@ def candidates(decoder: nn.Module, width: int) -> Iterator[Rotation]:
             for pairs in (False, True):
                 for behind in (False, True) if size < width else (False,):
                     yield from (Rotation(turning, pairs, behind) for turning in (frequency, -frequency))
+
+
+@contextmanager
+def reading_the_same(blocks: Iterable[nn.Module]) -> Iterator[None]:
+    """Within it, each block reads in all runs what it read in the first one, whatever the blocks before it make: so
+    that no rounding of theirs adds up in what is held against each other."""
+    read: dict[nn.Module, Tensor] = {}
+
+    def hook(block: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if given:
+            return (read.setdefault(block, given[0]), *given[1:]), named
+        return given, {**named, "hidden_states": read.setdefault(block, named["hidden_states"])}
+
+    hooks = [block.register_forward_pre_hook(hook, with_kwargs=True) for block in blocks]
+    try:
+        yield
+    finally:
+        for one in hooks:
+            one.remove()
 
 
 Pair = tuple[Tensor, Tensor]
