@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from masc.compiler.analysis.waves import stages
 from masc.compiler.cost import engine
 from masc.compiler.cost.passes import Doing, Written
 from masc.compiler.cost.work import Adapted
@@ -66,19 +67,23 @@ def _running(
     plan: Plan, who: Mapping[str, Adapted], made: Mapping[str, Written], batch: int, width: int, fixed: Memory
 ) -> Memory:
     """What turns leave for later ones, the slots in which turns that answer and the others are written, and the layer
-    at work."""
+    at work. Turns of a stage are rows of one batch."""
     left = slots = answering = logits = working = 0
     for turn in plan.turns:
         sizes, own = who[turn.activation].anatomy, made[turn.activation]
-        column = batch * sizes.cached * width
-        left += column * own.columns * turn.kept("cache", "prompt")
+        left += batch * sizes.cached * width * own.columns * turn.kept("cache", "prompt")
         left += batch * _hidden(turn, own, sizes.hidden, width)
-        if own.answer:
-            answering += engine.grown(own.seen + own.columns) * column
-            logits = max(logits, engine.LOGITS_RUNNING * batch * sizes.vocabulary * engine.WIDE)
+    for turns in stages(plan):
+        sizes, rows = who[turns[0].activation].anatomy, batch * len(turns)
+        columns = [made[turn.activation].seen + made[turn.activation].columns for turn in turns]
+        space = rows * sizes.cached * width * engine.grown(max(columns))
+        if turns[0].answer is not None:
+            answering += space
+            logits = max(logits, engine.LOGITS_RUNNING * rows * sizes.vocabulary * engine.WIDE)
         else:
-            slots = max(slots, engine.grown(own.seen + own.columns) * column)
-        working = max(working, *(batch * each for each in _working(who[turn.activation], own, width, batch)))
+            slots = max(slots, space)
+        each = (_working(who[turn.activation], made[turn.activation], width, batch) for turn in turns)
+        working = max(working, rows * max(max(one) for one in each))
     caches = left + slots + answering
     return Memory(fixed.weights, fixed.adapters, 0, fixed.folded, caches, 0, logits, working)
 

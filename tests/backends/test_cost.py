@@ -271,3 +271,23 @@ def test_memory_grows_with_the_batch_and_fits_what_it_says(tiny: Path) -> None:
         assert peaks == sorted(peaks)
         assert most_rows(found.team, lengths, doing, peaks[20]) == 21
         assert most_rows(found.team, lengths, doing, peaks[0] - 1) == 0
+
+
+def test_slots_of_siblings_are_counted_for_each(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Side by side they are rows of one batch, each of which has a slot."""
+    from masc.backends.torch.model.cache import Slots
+
+    made_of: dict[int, int] = {}
+    known = Slots.reserve
+
+    def noted(self: Slots, columns: int) -> None:
+        known(self, columns)
+        made_of[id(self)] = self.kv.nbytes
+
+    monkeypatch.setattr(Slots, "reserve", noted)
+    compilation, program = made(fan("carry = own, merge = stack"), tiny)
+    rows = rows_of(compilation, 4)
+    program.generate(rows)
+    running, _ = sides(compilation, rows, 4)
+    left = 4 * sum(turn.cache for turn in running.turns[:-1])
+    assert running.memory.caches - left == pytest.approx(sum(made_of.values()), rel=0.15)
