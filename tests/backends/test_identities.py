@@ -272,3 +272,25 @@ def test_keys_of_a_deep_model_in_bfloat16_can_be_moved(kind: str, layers: int, t
     assert len(base.rotations) == layers
     assert all(rotation is not None and error < NEAR / 3 for rotation, error in base.rotations)
     assert not any(block._forward_pre_hooks for block in base.model.get_decoder().layers)
+
+
+def test_other_threads_read_what_they_are_given(tmp_path: Path) -> None:
+    """While one finds out how keys are rotated, others may use the model."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from masc.backends.torch.model.base import Base
+    from masc.backends.torch.model.rotation import reading_the_same
+
+    base = Base(make_model(tmp_path / "m"), torch.float32)
+    first, second = torch.tensor([[1, 2, 3]]), torch.tensor([[4, 5, 6]])
+
+    def states(ids: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            return base.run(ids, torch.arange(3)[None], None, base.cache(None))
+
+    alone = states(second)
+    with reading_the_same(base.model.get_decoder().layers), ThreadPoolExecutor(1) as other:
+        known = states(first)
+        assert torch.equal(states(second), known)
+        assert torch.equal(other.submit(states, second).result(), alone)
+    assert torch.equal(states(second), alone)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -64,11 +65,14 @@ def candidates(decoder: nn.Module, width: int) -> Iterator[Rotation]:
 
 @contextmanager
 def reading_the_same(blocks: Iterable[nn.Module]) -> Iterator[None]:
-    """Within it, each block reads in all runs what it read in the first one, whatever the blocks before it make: so
-    that no rounding of theirs adds up in what is held against each other."""
+    """Within it, each block reads in all runs of this thread what it read in the first one, whatever the blocks before
+    it make: so that no rounding of theirs adds up in what is held against each other."""
     read: dict[nn.Module, Tensor] = {}
+    here = get_ident()
 
     def hook(block: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        if get_ident() != here:  # others may use the model meanwhile
+            return given, named
         if given:
             return (read.setdefault(block, given[0]), *given[1:]), named
         return given, {**named, "hidden_states": read.setdefault(block, named["hidden_states"])}
