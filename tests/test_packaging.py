@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -81,3 +84,33 @@ def test_what_is_installed_says_its_version() -> None:
     from masc.compiler.artifact import versions
 
     assert dict(versions())["masc"] == masc.__version__
+
+
+def test_what_is_imported_is_asked_for() -> None:
+    """Not left to a package that happens to bring it. IPython is there where a notebook is; trackers are users' own."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [one for name, some in project["optional-dependencies"].items() if name != "dev" for one in some]
+    asked = {_plain(re.split(r"[<>=!~;\[ ]", one)[0]) for one in (*project["dependencies"], *extras)}
+    known = packages_distributions()
+    missing = {
+        (top, str(path.relative_to(ROOT)))
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*.py")
+        for top in _imported(path)
+        if not {_plain(name) for name in known.get(top, [top])} & asked
+    }
+    assert {top for top, _ in missing} == {"IPython", "trackio"}, sorted(missing)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _imported(path: Path) -> set[str]:
+    """The packages that a file imports, but for Python's own and masc."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [one.name for one in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+        found |= {name.split(".")[0] for name in names}
+    return found - sys.stdlib_module_names - {"masc"}
