@@ -73,7 +73,7 @@ class Bench:
         with self.said:
             print(text, flush=True)
 
-    def train(self, example: Example, seed: int) -> Path:
+    def train(self, example: Example, seed: int) -> None:
         name = f"{example.name}-{seed}"
         artifact = self.out / f"{name}.masc"
         if not artifact.exists():
@@ -84,7 +84,6 @@ class Bench:
             again = ["--resume"] if (artifact / "checkpoints").exists() else []
             self.run(name, "train", str(artifact), *given, *again, *self.rest)
             (self.out / f"{name}.trained").touch()
-        return artifact
 
     def score(self, example: Example, seed: int, what: str, *options: str) -> dict[str, Any]:
         """The report of `masc eval` on all rows to test on."""

@@ -357,7 +357,7 @@ BARS: Mapping[str, Bar] = {
         for batch, aim in ((4, 0.65), (16, 1.1))
     },
     "train-operations": Bar(
-        "operations of a training step, four agents, 10 latents, batch 4", "counted", 442_000 / 3, training_operations
+        "operations of a training step, four agents, 10 latents, batch 4", "counted", 147_000, training_operations
     ),
     "panel": Bar(
         "three siblings before a judge, batch 1, speed", "the same three one behind the other", 2.0, siblings, most=True

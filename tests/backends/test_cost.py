@@ -182,7 +182,8 @@ def test_what_other_types_keep(kind: str, tmp_path: Path) -> None:
     heads = {"num_key_value_heads": 8} if kind == "olmo2" else {}
     compilation, program = made(KEPT["latents"], make_model(tmp_path / "m", kind, **LARGER, **heads))
     rows = rows_of(compilation, 2)
-    assert _said(compilation, rows, "float32") == pytest.approx(kept(program, rows), rel=0.08)
+    near = 0.08 if kind == "olmo2" else 0.06
+    assert _said(compilation, rows, "float32") == pytest.approx(kept(program, rows), rel=near)
 
 
 def _said(compilation: Compilation, rows: Any, dtype: str) -> float:

@@ -66,7 +66,8 @@ class _Memory:
         """Keys and values of columns from `first` on; returns all that are there by then."""
         last = first + new[0].shape[2]
         if last - first == 1 and self.columns is None:
-            self.columns = first, [each[:, :, first:].split(1, 2) for each in self.whole]
+            sizes = [first, *[1] * (self.whole[0].shape[2] - first)]
+            self.columns = first, [each.split(sizes, 2)[1:] for each in self.whole]
         for i, (whole, given) in enumerate(zip(self.whole, new, strict=True)):
             if last - first == 1 and self.columns is not None:
                 self.columns[1][i][first - self.columns[0]].copy_(given)
