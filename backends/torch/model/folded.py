@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from masc.backends.torch.model.applying import Projections
 from masc.backends.torch.model.lora import is_plain
+from masc.backends.torch.model.products import linear, packed, packs
 
 T = TypeVar("T")
 SHARE = 0.5
@@ -44,7 +45,8 @@ class Folded:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, _Copy] = OrderedDict()
+        self._kept: OrderedDict[str | None, _Copy] = OrderedDict()
+        """None: without an adapter."""
         self._small: dict[tuple[str, ...], tuple[Any, Any]] = {}
         """What takes little memory, by adapters: of which weights it was made, and it."""
 
@@ -57,7 +59,25 @@ class Folded:
         own = [layer for layer in layers if adapter in layer.lora_A]
         if not all(map(is_plain, own)):
             return None
-        device: torch.device = own[0].get_base_layer().weight.device  # type: ignore[assignment]
+        return self._copied(own, adapter, beside, lambda: bare(layers) | _folded(own, adapter))
+
+    def bare(self, layers: Sequence[LoraLayer], beside: Collection[str] = ()) -> Projections:
+        """What computes every layer without an adapter: copies where those are faster (`products.packs`) and there is
+        memory for them. beside: as above."""
+        own = [layer for layer in layers if is_plain(layer) and packs(_weight(layer))]
+        found = self._copied(own, None, beside, lambda: bare(layers) | _packed(own)) if own else None
+        return found or self.same(layers, (), lambda: bare(layers))
+
+    def _copied(
+        self,
+        own: Sequence[LoraLayer],
+        adapter: str | None,
+        beside: Collection[str],
+        make: Callable[[], Projections],
+    ) -> Projections | None:
+        """Copies of layers with an adapter (None: without one), made where there are none of the weights as they are.
+        None where there is no memory for them."""
+        device = _weight(own[0]).device
         with self._lock, torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
             stamp, numbers = _stamp(own, adapter), _numbers(own, adapter)
             found = self._kept.get(adapter)
@@ -66,7 +86,7 @@ class Folded:
                 size = sum(_bytes(layer) for layer in own)
                 if not self._room(size, beside, device):
                     return None
-                found = self._kept[adapter] = _Copy(stamp, numbers, bare(layers) | _folded(own, adapter), size)
+                found = self._kept[adapter] = _Copy(stamp, numbers, make(), size)
             self._kept.move_to_end(adapter)
             return found.projections
 
@@ -75,7 +95,9 @@ class Folded:
         serves again."""
         named = [(name, [layer for layer in layers if name in layer.lora_A]) for name in adapters]
         with self._lock, torch.inference_mode(False), torch.no_grad():  # who asks next may be in another mode
-            made_of = [(_stamp(own, name, frozen=False), _numbers(own, name)) for name, own in named if own]
+            made_of = [
+                (_stamp(own, name, frozen=all(map(is_plain, own))), _numbers(own, name)) for name, own in named if own
+            ]
             key = tuple(adapters)
             known = self._small.get(key)
             if known is None or known[0] != made_of or (isinstance(known[1], Grouped) and known[1].full):
@@ -92,10 +114,11 @@ class Folded:
     def _room(self, size: int, beside: Collection[str], device: torch.device) -> bool:
         """Make room for a copy of so many bytes, of those that are not needed at the same time."""
         while size > SHARE * free_memory(device):
-            name = next((name for name in self._kept if name not in beside), None)
-            if name is None:
+            others = [name for name in self._kept if name not in beside]
+            if not others:
                 return False
-            del self._kept[name]
+            del self._kept[others[0]]
+            self._small.clear()  # some of it may be made of that
         return True
 
 
@@ -108,7 +131,12 @@ def free_memory(device: torch.device) -> int:
 
 def bare(layers: Sequence[LoraLayer]) -> dict[Any, Any]:
     """What computes every layer without an adapter."""
-    return {layer: layer.get_base_layer() for layer in layers}
+    return {layer: linear(layer.get_base_layer()) for layer in layers}
+
+
+def _packed(layers: Sequence[LoraLayer]) -> dict[Any, Any]:
+    own: list[tuple[LoraLayer, Any]] = [(layer, layer.get_base_layer()) for layer in layers]
+    return {layer: packed(base.weight, base.bias) for layer, base in own}
 
 
 def _folded(layers: Sequence[LoraLayer], adapter: str) -> dict[Any, Any]:
@@ -122,18 +150,26 @@ def _folded(layers: Sequence[LoraLayer], adapter: str) -> dict[Any, Any]:
         if adapter in layer.lora_magnitude_vector:
             magnitude: Any = layer.lora_magnitude_vector[adapter].weight
             weight *= (magnitude / torch.linalg.norm(weight, dim=1))[:, None]
-        found[layer] = partial(functional.linear, weight=weight.to(own.weight.dtype), bias=own.bias)
+        found[layer] = packed(weight.to(own.weight.dtype), own.bias)
     return found
 
 
+def _weight(layer: LoraLayer) -> Tensor:
+    """The frozen one."""
+    own: Any = layer.get_base_layer()
+    weight: Tensor = own.weight
+    return weight
+
+
 def _bytes(layer: LoraLayer) -> int:
-    weight: Any = layer.get_base_layer().weight
-    return int(weight.numel() * weight.element_size())
+    return _weight(layer).numel() * _weight(layer).element_size()
 
 
-def _weights(layers: Sequence[LoraLayer], adapter: str) -> list[Tensor]:
+def _weights(layers: Sequence[LoraLayer], adapter: str | None) -> list[Tensor]:
     """The adapter's weights, layer by layer."""
     parts: list[Any] = []
+    if adapter is None:
+        return parts
     for layer in layers:
         parts += [layer.lora_A[adapter].weight, layer.lora_B[adapter].weight]
         if adapter in layer.lora_magnitude_vector:
@@ -141,18 +177,19 @@ def _weights(layers: Sequence[LoraLayer], adapter: str) -> list[Tensor]:
     return parts
 
 
-def _stamp(layers: Sequence[LoraLayer], adapter: str, frozen: bool = True) -> tuple[Any, ...]:
+def _stamp(layers: Sequence[LoraLayer], adapter: str | None, frozen: bool = True) -> tuple[Any, ...]:
     """Which tensors they are, how often each has been changed in place, and how strong the adapter is. frozen: those of
     the base, too."""
-    below: list[Any] = [layer.get_base_layer() for layer in layers] if frozen else []
-    tensors: list[Any] = [*_weights(layers, adapter), *(layer.weight for layer in below)]
+    tensors = [*_weights(layers, adapter), *map(_weight, layers if frozen else ())]
     told = [(one.data_ptr(), 0 if one.is_inference() else one._version, one.dtype, one.device) for one in tensors]
-    return (*told, *(layer.scaling[adapter] for layer in layers))
+    return (*told, *(layer.scaling[adapter] for layer in layers if adapter is not None))
 
 
-def _numbers(layers: Sequence[LoraLayer], adapter: str) -> tuple[float, ...]:
+def _numbers(layers: Sequence[LoraLayer], adapter: str | None) -> tuple[float, ...]:
     """Norm and sum of each weight: what is changed through `.data` leaves no other trace."""
     weights = [weight.detach() for weight in _weights(layers, adapter)]
+    if not weights:
+        return ()
     sums = torch.stack([weight.sum() for weight in weights])
     return tuple(torch.cat([torch.stack(torch._foreach_norm(weights)), sums]).tolist())
 
@@ -169,13 +206,16 @@ class Grouped:
     at the columns of a row's own adapter. In the dtype of the base; not for DoRA, which changes W x as well. Layers
     read positions row by row, [n, T, in], or as a mixture's do (routers, shared experts) all in one row, [n T, in]."""
 
-    def __init__(self, layers: Sequence[LoraLayer], adapters: Sequence[str], dtype: torch.dtype) -> None:
+    def __init__(
+        self, layers: Sequence[LoraLayer], adapters: Sequence[str], dtype: torch.dtype, base: Projections
+    ) -> None:
+        """base: what computes every layer without an adapter."""
         ranks_of: list[_Ranks] = []
         self._dtype = dtype
         self._now = threading.local()
         """rows: by ranks, which columns are a row's own, for the passes of this thread."""
         self._chosen: dict[tuple[str | None, ...], dict[_Ranks, Tensor]] = {}
-        self.projections = bare(layers)
+        self.projections: dict[Any, Any] = dict(base)
         with torch.inference_mode(False), torch.no_grad():
             for layer in layers:
                 here = [name for name in adapters if name in layer.lora_A]
@@ -186,7 +226,7 @@ class Grouped:
                 down, up = torch.cat(halves).to(dtype), torch.cat(others, 1).to(dtype)
                 ranks = tuple(zip(here, (len(half) for half in halves), strict=True))
                 ranks_of.append(ranks)
-                self.projections[layer] = partial(self._compute, layer.get_base_layer(), ranks, down, up)
+                self.projections[layer] = partial(self._compute, self.projections[layer], ranks, down, up)
         self._ranks = list(dict.fromkeys(ranks_of))
 
     @property

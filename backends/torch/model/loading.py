@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from masc.backends.torch.model.attention import NAME
+from masc.backends.torch.model.products import linear
 from masc.backends.torch.model.recurrent import why_recurrent
 from masc.compiler.files.reading import read_json
 from masc.compiler.language.models import LOADS
@@ -61,7 +62,7 @@ def is_spread(model: Any) -> bool:
 
 def applied(module: Any, tensor: torch.Tensor) -> torch.Tensor:
     """What a module with one weight makes of a tensor, wherever it is."""
-    made: torch.Tensor = module(tensor.to(module.weight.device))
+    made = linear(module)(tensor.to(module.weight.device))
     return made.to(tensor.device)
 
 

@@ -17,6 +17,7 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from masc.backends.torch.model import products
 from masc.backends.torch.model.applying import Projections, applied
 from masc.backends.torch.model.lora_gradients import Adapter, Matrices, Rows
 
@@ -169,7 +170,7 @@ class Group:
         self.sizes = [len(one.b) for one in members]
         """How wide each member's output is."""
         self._ready, self._scale, self._frozen = ready, members[0].scale, _in_line([one.weight for one in members])
-        self._across = tuple(one.t() for one in self._frozen), ready.a.t(), ready.b.t()
+        self._across = ready.a.t(), ready.b.t()
         self._adapter, self._number = adapter, number
         self._made: tuple[Tensor, list[Tensor | None]] | None = None
 
@@ -186,15 +187,15 @@ class Group:
     def forward(self, x: Tensor, onto: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Inputs [N, in] to the outputs of all members side by side, [N, sum of out], and A x of all, [N, n r]. onto:
         what the outputs are added to, of their shape."""
-        frozen, a, b = self._across
+        a, b = self._across
         low = x.to(a.dtype) @ a
         bias = self._ready.bias
         first, second = (bias, None) if onto is None else (onto, bias)
-        if len(frozen) > 1:
-            output = torch.cat([x @ one for one in frozen], 1)
+        if len(self._frozen) > 1:
+            output = torch.cat([products.across(x, one) for one in self._frozen], 1)
             output = output if first is None else output.add_(first)
         else:
-            output = x @ frozen[0] if first is None else torch.addmm(first, x, frozen[0])
+            output = products.across(x, self._frozen[0], first)
         output = output if second is None else output.add_(second)
         if output.dtype == low.dtype:
             return output.addmm_(low, b, alpha=self._scale), low
@@ -218,9 +219,9 @@ class Group:
         if not wanted[1]:
             return None
         parts = gradient.split(self.sizes, 1) if len(self._frozen) > 1 else (gradient,)
-        found = parts[0] @ self._frozen[0]
+        found = products.back(parts[0], self._frozen[0])
         for part, one in zip(parts[1:], self._frozen[1:], strict=True):
-            found.addmm_(part, one)
+            found = products.back(part, one, found)
         if found.dtype == a.dtype:
             return found.addmm_(small, a, alpha=self._scale)
         return found.add_(small @ a, alpha=self._scale)

@@ -23,7 +23,7 @@ def adapting(base: Base, names: Collection[str | None], beside: Collection[str],
     layers = base.adapted
     own = [name for name in dict.fromkeys(names) if name is not None]
     if not own:
-        plain = base.folded.same(layers, (), lambda: bare(layers))
+        plain = base.folded.bare(layers, beside)
         return _fixed(base, lambda: projecting(plain))
     if fold and len(own) == 1 and len(set(names)) == 1:
         with torch.no_grad():
@@ -35,10 +35,14 @@ def adapting(base: Base, names: Collection[str | None], beside: Collection[str],
         assert len(own) == 1 == len(set(names)), "DoRA is run alone"
         return _fixed(base, lambda: using(own[0]))
 
-    def several() -> Grouped:
-        return Grouped(layers, own, base.weight.dtype)
+    kept = fold and len(own) > 1
+    with torch.no_grad():
+        below = base.folded.bare(layers, beside) if kept else bare(layers)
 
-    grouped = base.folded.same(layers, own, several) if fold and len(own) > 1 else several()
+    def several() -> Grouped:
+        return Grouped(layers, own, base.weight.dtype, below)
+
+    grouped = base.folded.same(layers, own, several) if kept else several()
 
     @contextmanager
     def together(rows: Sequence[str | None]) -> Iterator[None]:

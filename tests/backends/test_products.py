@@ -1,0 +1,145 @@
+"""Products of few rows are torch's own to rounding, whichever library computes them, and run where they are faster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from counting import counted
+from torch import Tensor, nn
+from torch.nn import functional
+
+from graphs import fan
+from masc.backends.torch.model import products
+from masc.backends.torch.model.folded import Folded
+from support import ROWS, chain, make_program
+
+ONEDNN = "mkldnn._linear_pointwise.default"
+here = pytest.mark.skipif(products._operator() is None, reason="torch was built without oneDNN")
+
+
+@pytest.fixture(params=[1, 2])
+def threads(request: Any) -> Iterator[int]:
+    """As many of torch's, of which a machine need not have so many."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def two() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def drawn(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def near(found: Tensor, wanted: Tensor) -> bool:
+    """wanted: in float64."""
+    return found.shape == wanted.shape and bool((found - wanted).norm() <= 1e-6 * wanted.norm())
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 16, 24, 25, 70])
+@pytest.mark.parametrize("shape", [(40, 24), (24, 40), (1024, 520)])
+def test_products_are_those_of_float64(rows: int, shape: tuple[int, int], threads: int) -> None:
+    out, width = shape
+    x, weight, gradient = drawn(rows, width), drawn(out, width), drawn(rows, out)
+    whole, other = x.double() @ weight.double().t(), gradient.double() @ weight.double()
+    before = weight.clone()
+    assert near(products.across(x, weight), whole)
+    assert products.across(x, weight).is_contiguous()
+    assert near(products.back(gradient, weight), other)
+    matrix, bias = drawn(rows, out), drawn(out)
+    known = matrix.clone()
+    assert near(products.across(x, weight, matrix), whole + matrix)
+    assert near(products.across(x, weight, bias), whole + bias)
+    onto = drawn(rows, width)
+    assert near(products.back(gradient, weight, onto.clone()), other + onto)
+    assert torch.equal(weight, before) and torch.equal(matrix, known), "something that was given is changed"
+
+
+@pytest.mark.parametrize("shape", [(24,), (3, 24), (2, 5, 24), (2, 40, 24), (0, 24)])
+def test_copies_compute_what_a_linear_layer_does(shape: tuple[int, ...], threads: int) -> None:
+    x, weight, bias = drawn(*shape), drawn(40, 24), drawn(40)
+    for own in (None, bias):
+        assert torch.allclose(products.packed(weight.clone(), own)(x), functional.linear(x, weight, own), atol=1e-5)
+    for dtype in (torch.bfloat16, torch.float64):
+        same = functional.linear(x.to(dtype), weight.to(dtype), bias.to(dtype))
+        assert torch.equal(products.packed(weight.to(dtype), bias.to(dtype))(x.to(dtype)), same)
+
+
+@here
+def test_only_few_rows_on_several_cores_are_not_torch_s_own(two: None) -> None:
+    def by_onednn(rows: int, out: int = 40, dtype: torch.dtype = torch.float32) -> bool:
+        x, weight = drawn(rows, 24).to(dtype), drawn(out, 24).to(dtype)
+        with counted() as found:
+            products.back(drawn(rows, out).to(dtype), weight)
+            products.across(x, weight)
+        return found[ONEDNN] > 0
+
+    assert by_onednn(2) and by_onednn(24)
+    assert not by_onednn(1), "a single row is as fast on one core"
+    assert by_onednn(1, out=30_000), "with a large matrix it is not"
+    assert not by_onednn(25) and not by_onednn(4, dtype=torch.bfloat16) and not by_onednn(4, dtype=torch.float64)
+    torch.set_num_threads(1)
+    assert not by_onednn(4)
+
+
+def test_a_layer_computes_itself_where_it_is_watched_or_learns(two: None) -> None:
+    layer, x = nn.Linear(24, 40), drawn(3, 24)
+    computed = products.linear(layer)
+    found = computed(x)
+    assert found.grad_fn is not None
+    seen: list[Any] = []
+    with torch.no_grad():
+        assert torch.allclose(computed(x), found, atol=1e-6)
+        layer.register_forward_hook(lambda *given: seen.append(given))
+        computed(x)
+    assert len(seen) == 1
+    table = nn.Embedding(3, 4)
+    assert products.linear(table) is table
+
+
+def test_answers_and_gradients_are_those_of_one_core(tiny: Path, two: None) -> None:
+    """Latent steps of four rows, forward and backward; and siblings in one batch, each under its own adapter."""
+    program = make_program(chain(("a", 3, "norm"), ("b", 2, "norm"), ("c", 0, "norm")), tiny)
+    found = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        with counted() as asked:
+            program(ROWS).loss.backward()
+        assert (asked[ONEDNN] > 0) == (count == 2 and products._operator() is not None)
+        found.append({name: p.grad.clone() for name, p in program.trainable().items() if p.grad is not None})
+        program.zero_grad()
+    one, other = found
+    assert one.keys() == other.keys() == program.trainable().keys()
+    assert all((one[name] - other[name]).norm() <= 1e-4 * one[name].norm() for name in one)
+
+
+def test_siblings_run_over_a_copy_of_the_base(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is memory for one; and over another when the base's weights are others."""
+    program = make_program(fan("carry = trace, merge = stack", think=2), tiny)
+    (base,) = program.bases.values()
+    store: Folded = base.folded
+
+    def check(copied: bool) -> None:
+        found, other = program.say(ROWS), program.say(ROWS, engine="exact")
+        assert [one["answer"].ids for one in found] == [one["answer"].ids for one in other]
+        assert (None in store._kept) == (copied and products._operator() is not None)
+
+    check(True)
+    layer: Any = base.adapted[0].get_base_layer()
+    with torch.no_grad():
+        layer.weight.mul_(-3)
+    check(True)
+    program.free()
+    monkeypatch.setattr("masc.backends.torch.model.folded.free_memory", lambda device: 0)
+    check(False)
