@@ -21,6 +21,7 @@ from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.fast.pipeline import Pipeline, Source
 from masc.backends.torch.engine.fast.rows import Job
 from masc.backends.torch.engine.given import Tokens, check_given
+from masc.backends.torch.engine.measuring import measure
 from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.opening import opening_at, without_step
 from masc.backends.torch.engine.outputs import Output, Said, Scored, said_of, scored_by
@@ -173,7 +174,7 @@ class Program(Modules):
         with the answers that columns tell."""
         columns = {output: column for output, (_, column) in answer_columns(self.plan).items()} if labels else {}
         for i, row in enumerate(rows):
-            Walk(self, [row], None, False, columns, [i]).measure()
+            measure(Walk(self, [row], None, False, columns, [i]))
 
     def forward_tokens(self, rows: Sequence[Row]) -> int:
         """How many answer tokens the loss over these rows is a mean of."""

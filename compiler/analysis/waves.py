@@ -7,10 +7,11 @@ each other. The plan itself stays as it is: its turns stand one behind the other
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from masc.compiler.analysis.sights import Sights, sights
-from masc.compiler.ir.plan import Plan, Turn
+from masc.compiler.ir.plan import Plan, Turn, agent_of
+from masc.compiler.language.alignments import ALIGNMENTS
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,46 @@ def stages(plan: Plan) -> list[list[Turn]]:
             alike.setdefault((turn.answer is not None, agent.model, turn.changed, alone), []).append(turn)
         found += sorted(alike.values(), key=lambda turns: turns[0].answer is not None)
     return found
+
+
+def siblings(plan: Plan, seen: Sights | None = None) -> Mapping[str, tuple[str, ...]]:
+    """By activation those of its stage (itself among them, in the order of the plan) with which training can compute it
+    in one batch; activations that have none are missing. seen: `sights(plan)`, if it is known.
+
+    They answer nothing, think alike, have adapters of one shape, and the same turns read the same of each: where a
+    gradient reaches one, it reaches all, and no gradient of zeros stands where there is none. No gate has a say."""
+    views = sights(plan) if seen is None else seen
+    read: dict[str, list[Hashable]] = {turn.activation: [] for turn in plan.turns}
+    for turn in plan.turns:
+        for view in views[turn.activation]:
+            read[view.segment].append((turn.activation, replace(view, segment="", shift=())))
+        for arrival in turn.arrives:
+            read[arrival.segment].append((turn.activation, arrival.text.replace(arrival.segment, "")))
+    found: dict[Hashable, list[str]] = {}
+    for number, stage in enumerate(stages(plan)):
+        for turn in stage:
+            gates = [*(gate for view in views[turn.activation] for gate in view.gates)]
+            if not _alone(plan, turn) and not gates:
+                own = plan.agent(turn.agent).lora
+                shape = own and (own.rank, own.targets)
+                alike = number, turn.think, turn.gradient, shape, tuple(read[turn.activation])
+                found.setdefault(alike, []).append(turn.activation)
+    groups = [tuple(names) for names in found.values() if len(names) > 1 and _distinct(plan, names)]
+    return {name: names for names in groups for name in names}
+
+
+def _alone(plan: Plan, turn: Turn) -> bool:
+    """Whether what a turn does cannot be done for several in one batch."""
+    lora = plan.agent(turn.agent).lora
+    drops = lora is not None and (lora.dropout > 0 or not lora.additive)
+    own = turn.think is not None and ALIGNMENTS[turn.think.align].trained
+    return turn.answer is not None or turn.changed or drops or own or any(one.gated for one in turn.arrives)
+
+
+def _distinct(plan: Plan, names: list[str]) -> bool:
+    """Whether each has an adapter of its own, or none has one."""
+    adapters = [plan.agent(agent_of(name)).adapter for name in names]
+    return adapters == [None] * len(adapters) or len(set(adapters)) == len(adapters)
 
 
 def before(turn: Turn) -> Iterator[str]:

@@ -19,6 +19,25 @@ graph g(q) -> answer {{ [{order}] -> last : kv({options}) }}
 """
 
 
+ALIKE = """
+mas 1
+model m = MODEL
+agent source on m {{ user "{{q}}?" think 2 adapt lora(rank = 4) }}
+agent first on m {{ user "{{q}} first" {first} adapt lora(rank = 4) }}
+agent second on m {{ user "and {{q}} then" {second} adapt {adapter} }}
+agent third on m {{ user "{{q}}, third" {third} adapt lora(rank = 4) }}
+agent last on m {{ user "{{q}} now" think 1 adapt lora(rank = 4) answer (max_tokens = 6) }}
+graph g(q) -> answer {{ {edges} }}
+"""
+
+
+def alike(edges: str, adapter: str = "lora(rank = 4, alpha = 2)", **thinks: str) -> str:
+    """Three agents that can be computed in one batch, if nothing else is said of one."""
+    said = dict.fromkeys(("first", "second", "third"), "think 2 (align = ridge)") | thinks
+    text = ALIKE.format(edges=edges, adapter=adapter, **said)
+    return text if "source ->" in edges else "\n".join(line for line in text.splitlines() if "agent source" not in line)
+
+
 def fan(options: str, order: str = "first, second, third", think: int = 0) -> str:
     return FAN.format(options=options, order=order, think=think)
 
@@ -59,6 +78,7 @@ GRAPHS = {
     "layers of latents": chain(("a", 2, "norm"), ("c", 0, "norm"), edge="kv(carry = latents, layers = 1..1)"),
     "stop": chain(("a", 2, "norm"), ("b", 1, "norm"), ("c", 0, "norm"), edge="kv(gradient = stop)"),
     "overlap": fan("carry = own"),
+    "alike": alike("source -> [first, second, third] : kv [first, second, third] -> last : kv(merge = stack)"),
     "stack": fan("carry = own, merge = stack"),
     "stacked latents": fan("carry = latents, merge = stack", think=2),
     "hidden": chain(("a", 2, "norm"), ("b", 1, "norm"), ("c", 0, "norm"), edge="hidden"),

@@ -216,12 +216,21 @@ class Probe:
 
     # -- attention -------------------------------------------------------------------------------------------------
 
-    def watch(self, turn: Turn, crossed: Tensor | None, spliced: Tensor) -> Watch | None:
+    def watch(
+        self,
+        turn: Turn,
+        crossed: Tensor | None,
+        spliced: Sequence[tuple[Arrival, int]],
+        ids: Sequence[int],
+        device: torch.device,
+    ) -> Watch | None:
         """What notes the attention of one activation of the receiver. crossed: bool [1, 1 or L, T], of the past;
-        spliced: bool [P], columns of its own prompt that came through the edge."""
+        spliced: how many vectors each arrival puts into its prompt; ids: the prompt's, -1 - i where vector i stands."""
         if self.kind != "watch" or turn.agent != self.receiver:
             return None
-        past = crossed[0] if crossed is not None else spliced.new_zeros(1, 0)
-        made = Watch(torch.cat([past, spliced[None].expand(past.shape[0], -1)], 1))
+        held = [self.crosses(turn, arrival) for arrival, width in spliced for _ in range(width)]
+        own = torch.tensor([i < 0 and held[-1 - i] for i in ids], dtype=torch.bool, device=device)
+        past = crossed[0] if crossed is not None else own.new_zeros(1, 0)
+        made = Watch(torch.cat([past, own[None].expand(past.shape[0], -1)], 1))
         self.watches.append(made)
         return made

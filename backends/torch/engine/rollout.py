@@ -16,10 +16,11 @@ from transformers import DynamicCache
 
 from masc.backends.torch.engine.recorded import Recordings, recordable, work_of
 from masc.backends.torch.engine.script import Activated, Block, Script, Thinking
-from masc.backends.torch.model.applying import Aliases, is_still, still
+from masc.backends.torch.model.applying import Aliases, is_still, still, using
 from masc.backends.torch.model.attention import Columns, begun
 from masc.backends.torch.model.base import Base, columns
 from masc.backends.torch.model.growing import growing
+from masc.backends.torch.model.joint import joint
 from masc.backends.torch.model.recurrent import states_of
 from masc.backends.torch.model.repeating import repeated
 from masc.backends.torch.model.segments import KeysValues, Past, Segment, States
@@ -34,6 +35,7 @@ def activate(
     aliases: Aliases | None = None,
     applied: AbstractContextManager[None] | None = None,
     recordings: Recordings | None = None,
+    beside: Sequence[str] = (),
 ) -> Activated:
     """Write one segment under an agent's adapter (by way of aliases of its parameters, if there are any): prefill the
     prompt, think, read the label.
@@ -41,7 +43,8 @@ def activate(
     recompute: keep no activations and run again in the backward pass. Keys and values go in as plain tensors, since a
     cache object would lose the channel, and the adapter is applied inside what is recomputed: by then another one is
     active. applied: what it runs under instead of the adapter as it is, where no gradient is wanted. recordings: where
-    it is recorded, if it can be.
+    it is recorded, if it can be. beside: the adapters of other activations, whose rows stand behind its own, as many
+    each; then the aliases are of all adapters, and nothing is dropped.
     """
     flat = () if past is None else _flat(past.layers, past.states)
     # Drawn here, once: what is dropped is the same when the body runs again.
@@ -50,7 +53,7 @@ def activate(
     def body(script: Script, seen: Columns | None, aliases: Aliases | None, *tensors: Tensor) -> tuple[Tensor, ...]:
         layers, states = _unflat(tensors, base.layers)
         noise = None if seed is None else torch.Generator(base.device).manual_seed(seed)
-        with applied or base.applying(agent, aliases, noise), still(seed is None):
+        with applied or _applying(base, agent, beside, aliases, noise), still(seed is None):
             written = _write(base, script, None if seen is None else Past(layers, seen, states))
         return written.last, written.after, written.hidden, written.fed, *_flat(written.layers, written.states)
 
@@ -63,7 +66,8 @@ def activate(
 
     here = recordings is not None and recordings.device in (None, base.device)
     if here and recordings is not None and seed is None and applied is None and recordable(base, script, past):
-        named = aliases or recordings.parameters(base, agent)
+        every = (agent, *beside)
+        named = aliases or {name: own for one in every for name, own in recordings.parameters(base, one).items()}
         out = recordings.run(work_of(body, plain, script, past, flat, named, recompute))
     else:
         out = plain()
@@ -75,6 +79,15 @@ def activate(
     start, kept, gate, fed = repeated(own, script.group)
     segment = Segment(new, _real(script, steps), start, width, steps, kept, gate, states)
     return Activated(segment, last, after, fed)
+
+
+def _applying(
+    base: Base, agent: str | None, beside: Sequence[str], aliases: Aliases | None, noise: torch.Generator | None
+) -> AbstractContextManager[None]:
+    """Within it, passes run under an adapter, or each adapter's rows under it."""
+    if not beside:
+        return base.applying(agent, aliases, noise)
+    return using(None, projections=joint([base.projections(one, aliases) for one in (agent, *beside)]))
 
 
 def _flat(layers: KeysValues, states: States) -> tuple[Tensor, ...]:

@@ -6,22 +6,24 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
 
-from masc.backends.torch.channels.arrivals import Arriving, arriving, change_of
+from masc.backends.torch.channels.arrivals import arriving, change_of
 from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.decoding import Decoded, decode
 from masc.backends.torch.engine.fast.adapters import adapting
 from masc.backends.torch.engine.given import Tokens
+from masc.backends.torch.engine.joining import Ready, joinable, joins, together
 from masc.backends.torch.engine.labels import Label, label_of
+from masc.backends.torch.engine.lengths import check_end, check_sizes, limit_of
 from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.patches import patched_segment, patched_texts, patched_thinking
 from masc.backends.torch.engine.probe import Probe
 from masc.backends.torch.engine.recorded import WIDTH, Recordings
-from masc.backends.torch.engine.refusals import answer_too_long, empty_prompt, no_numbers, too_long
+from masc.backends.torch.engine.refusals import answer_too_long, empty_prompt, no_numbers
 from masc.backends.torch.engine.rollout import activate
 from masc.backends.torch.engine.rounds import noting
 from masc.backends.torch.engine.script import Activated, Block, Script, Thinking, gate_block, padded, prompt_block
@@ -31,13 +33,13 @@ from masc.backends.torch.model.align import embedding
 from masc.backends.torch.model.attention import watching
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.gates import plain
-from masc.backends.torch.model.prompts import Content, Prompt, answer_ids, check_size, prompt_of, value
+from masc.backends.torch.model.prompts import Prompt, answer_ids, check_size, prompt_of, value
 from masc.backends.torch.model.repeating import repeated
 from masc.backends.torch.model.segments import Opening, Past, Segment, States, look, start_of
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.analysis.handing import handed
 from masc.compiler.analysis.sights import sights
-from masc.compiler.analysis.waves import before
+from masc.compiler.analysis.waves import before, siblings
 from masc.compiler.forms.plan_text import gate_text, reach_text
 from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.plan import Across, Think, Turn, View, agent_of
@@ -141,52 +143,13 @@ class Walk:
         """Run the plan; stop at each turn that answers, when its segment is there up to the answer (with a label: past
         it). While decoding, whoever takes a turn calls `finish` before the next step."""
         for turn in self.plan.turns:
-            with self.named(turn)("prepare"):
-                self._activate(turn)
+            if turn.activation not in self.segments:  # computed beside another one
+                with self.named(turn)("prepare"):
+                    self._activate(turn)
             if turn.answer is not None:
                 yield turn
 
-    # -- lengths ---------------------------------------------------------------------------------------------------
-
-    def measure(self) -> None:
-        """Walk over the plan with segments that hold no keys and values, for their lengths alone. What agents will say
-        to each other is not known yet, and counts as nothing."""
-        for turn in self.plan.turns:
-            name, agent = turn.activation, turn.agent
-            base, row, index = self.modules.base(agent), self.rows[0], self.indices[0]
-            contents = arriving(self, turn).contents
-            self._check_sizes(base, agent, contents)
-            prompt = len(prompt_of(base, self.plan.agent(agent), contents[0]).ids)
-            if not prompt and not any(arrival.holds for arrival in turn.arrives):  # what will be read may fill it
-                raise empty_prompt(agent, index)
-            steps, label = 0 if turn.think is None else turn.think.steps, 0
-            self.texts[name] = [""]
-            if self.columns is not None and turn.answer is not None and turn.said in self.columns:
-                text = value(row, self.columns[turn.said], index)
-                check_size(base, [text], self._limit(base), f"row {index + 1}")
-                label = len(answer_ids(base, text)) - (not turn.read_to_end)
-                self.texts[name] = [text]
-            real = torch.ones(1, prompt + steps + label, dtype=torch.bool, device="cpu")
-            start = start_of(turn.at, self.segments, real)
-            self.segments[name] = Segment((), real, start, prompt, steps)
-            self._check_end(base, agent, self.segments[name].end("all"))
-
-    def _limit(self, base: Base) -> int:
-        """The most positions of a sample; 0: there is no limit."""
-        return min((n for n in (base.max_positions, self.here.max_length) if n), default=0)
-
-    def _check_sizes(self, base: Base, agent: str, contents: Sequence[Mapping[str, Content]]) -> None:
-        """E0606 for texts that need not be tokenised to see that they do not fit."""
-        for filled, i in zip(contents, self.indices, strict=False):
-            texts = [text for text in filled.values() if isinstance(text, str)]
-            check_size(base, texts, self._limit(base), f"row {i + 1}: the prompt of agent `{agent}`")
-
-    def _check_end(self, base: Base, agent: str, end: Tensor) -> None:
-        """Nothing is cut off silently: past the model's last position is an error (E0606). end: long [B]."""
-        limit = self._limit(base)
-        ends = end.tolist() if limit else [0]
-        if max(ends) > limit:
-            raise too_long(agent, self._indices(len(ends))[ends.index(max(ends))], max(ends), limit)
+    # -- what is refused ---------------------------------------------------------------------------------------------
 
     def check_numbers(self, agent: str, found: Tensor) -> None:
         """E0701 where what an agent computes, a tensor [B, ...], holds NaN or infinities."""
@@ -215,10 +178,31 @@ class Walk:
         self._settle()
         if self._apart.intersection(before(turn)):
             self._part()
+        ready = [self._ready(one) for one in (turn, *self._beside(turn))]
+        done = self._together(ready) if joinable(ready) else [self._alone(one) for one in ready]
+        for one, made in zip(ready, done, strict=True):
+            self._written(one, made)
+
+    def _beside(self, turn: Turn) -> list[Turn]:
+        """Turns that can be computed in one batch with this one now, where training wants it."""
+        here, base = self.here, self.base(turn.agent)
+        looked = self.probe is not None or here.looked is not None or here.patches is not None
+        if looked or self.recompute or self._apart or not torch.is_grad_enabled() or not joins(base):
+            return []
+        names = [name for name in self._siblings.get(turn.activation, ()) if name not in self.segments]
+        others = [one for one in self.plan.turns if one.activation in names and one is not turn]
+        return [one for one in others if self.segments.keys() >= set(before(one))]
+
+    @cached_property
+    def _siblings(self) -> Mapping[str, tuple[str, ...]]:
+        return siblings(self.plan, self.sights)
+
+    def _ready(self, turn: Turn) -> Ready:
+        """What a turn is computed from."""
         name, agent = turn.activation, turn.agent
         spec, base = self.plan.agent(agent), self.modules.base(agent)
         arrived = arriving(self, turn)
-        self._check_sizes(base, agent, arrived.contents)
+        check_sizes(base, agent, arrived.contents, self.indices, self.here.max_length)
         aligned = frozenset(self.plan.inputs) if turn.changed or turn.kept("prompt") else frozenset()
         prompts = [prompt_of(base, spec, filled, aligned) for filled in arrived.contents]
         for filled, i in zip(prompts, self.indices, strict=True):
@@ -237,33 +221,59 @@ class Walk:
             name=name,
         )
         self.prompts[name] = prompts
-        crossed: Tensor | None = None
-        views = self.sights[name]
-        if self.probe is None:
-            past = look(views, self.segments, self._opened(base), base.layers, base.rotate, self.open)
-        else:
-            past, crossed = self.probe.look(name, views, self.segments, base.layers, base.rotate, self.open)
-        if past is not None and base.recurrent is not None:
-            past = replace(past, states=self._states(agent, views))
+        past, crossed = self._look(turn)
         self.pasts[name] = past
         label = None if turn.answer is None or self.columns is None else self._label(base, script, past, turn)
         whole = replace(script, label=label)
         end = script.start + script.prompt.real.sum(1) + (0 if turn.think is None else turn.think.steps)
-        self._check_end(base, agent, end if label is None else repeated(end, whole.group) + label.real.sum(1))
-        adapter = spec.adapter
-        watch = None if self.probe is None else self.probe.watch(turn, crossed, self._crossing(turn, arrived, prompts))
+        end = end if label is None else repeated(end, whole.group) + label.real.sum(1)
+        check_end(base, agent, end, self._indices(len(end)), self.here.max_length)
+        spliced = [(part.arrival, part.width) for part in arrived.parts]
+        watch = None if self.probe is None else self.probe.watch(turn, crossed, spliced, prompts[0].ids, base.device)
+        return Ready(turn, whole, past, watch)
+
+    def _look(self, turn: Turn) -> tuple[Past | None, Tensor | None]:
+        """What a turn sees, and which columns of it came through the probed edge."""
+        crossed: Tensor | None = None
+        base, views = self.base(turn.agent), self.sights[turn.activation]
+        if self.probe is None:
+            past = look(views, self.segments, self._opened(base), base.layers, base.rotate, self.open)
+        else:
+            past, crossed = self.probe.look(turn.activation, views, self.segments, base.layers, base.rotate, self.open)
+        if past is not None and base.recurrent is not None:
+            past = replace(past, states=self._states(turn.agent, views))
+        return past, crossed
+
+    def _alone(self, ready: Ready) -> Activated:
+        """What a turn writes, computed by itself."""
+        turn, base, adapter = ready.turn, self.base(ready.turn.agent), self.plan.agent(ready.turn.agent).adapter
         looked = nullcontext() if self.here.looked is None else self.here.looked(self, turn)
-        with nullcontext() if turn.gradient or self.graph else torch.no_grad(), watching(watch), looked:
-            aliases, quick = noting(self.here.rounds, base, adapter, name), self._quick(base, adapter, len(prompts))
-            recordings = self._recordings if watch is None else None
-            done = activate(base, adapter, whole, past, self.recompute, aliases, quick, recordings)
+        with nullcontext() if turn.gradient or self.graph else torch.no_grad(), watching(ready.watch), looked:
+            aliases = noting(self.here.rounds, base, adapter, turn.activation)
+            quick = self._quick(base, adapter, len(ready.script.start))
+            recordings = self._recordings if ready.watch is None else None
+            return activate(base, adapter, ready.script, ready.past, self.recompute, aliases, quick, recordings)
+
+    def _together(self, ready: Sequence[Ready]) -> list[Activated]:
+        """What turns write, computed in one batch."""
+        turn, base = ready[0].turn, self.base(ready[0].turn.agent)
+        adapters = [self.plan.agent(one.turn.agent).adapter for one in ready]
+        with nullcontext() if turn.gradient or self.graph else torch.no_grad():
+            several = zip(ready, adapters, strict=True)
+            noted = [noting(self.here.rounds, base, adapter, one.turn.activation) for one, adapter in several]
+            return together(base, adapters, ready, noted, self._recordings, self.here.profiled)
+
+    def _written(self, ready: Ready, done: Activated) -> None:
+        """Note what a turn has written."""
+        name, script = ready.turn.activation, ready.script
         if not torch.is_grad_enabled():  # in training the loss says it, once a step
-            self.check_numbers(agent, done.last)
+            self.check_numbers(ready.turn.agent, done.last)
         self.segments[name], self.activated[name] = done.segment, done
-        if whole.group > 1:
+        if script.group > 1:
             self._apart.add(name)
-        steps = 0 if turn.think is None else turn.think.steps
-        self.positions += sum(prompt.lengths) + steps * len(prompts) + (0 if label is None else sum(label.lengths))
+        steps = 0 if script.thinking is None else script.thinking.steps
+        read = (*script.prompt.lengths, *(() if script.label is None else script.label.lengths))
+        self.positions += sum(read) + steps * len(script.start)
 
     @property
     def _recordings(self) -> Recordings | None:
@@ -295,17 +305,6 @@ class Walk:
         return (
             opening if opening is None or opening.draws.device == base.device else opening.of(slice(None), base.device)
         )
-
-    def _crossing(self, turn: Turn, arrived: Arriving, prompts: Sequence[Prompt]) -> Tensor:
-        """Which columns of the first row's prompt hold vectors that came through the probed edge, bool [P]."""
-        found = torch.zeros(len(prompts[0].ids), dtype=torch.bool, device=self.base(turn.agent).device)
-        first = 0
-        for part in arrived.parts:
-            if part.width and self.probe is not None and self.probe.crosses(turn, part.arrival):
-                held = [first <= -1 - i < first + part.width for i in prompts[0].ids]
-                found |= torch.tensor(held, device=found.device)
-            first += part.width
-        return found
 
     def _quick(self, base: Base, adapter: str | None, batch: int) -> AbstractContextManager[None] | None:
         """Where it is wanted and no gradient is: the adapter in the dtype of the base, as the fast engine has it."""
@@ -349,7 +348,7 @@ class Walk:
             return None
         texts = [value(row, column, i) for row, i in zip(self.rows, self.indices, strict=True)]
         for text, i in zip(texts, self.indices, strict=True):
-            check_size(base, [text], self._limit(base), f"row {i + 1}")
+            check_size(base, [text], limit_of(base, self.here.max_length), f"row {i + 1}")
         return [answer_ids(base, text) for text in texts], texts
 
     def _thinking(self, base: Base, turn: Turn, think: Think, batch: int) -> Thinking:

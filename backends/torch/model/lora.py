@@ -180,15 +180,18 @@ class Group:
         return self._adapter.token
 
     @property
-    def halves(self) -> tuple[Tensor, Tensor]:
+    def halves(self) -> tuple[Tensor, ...]:
         """What such a function saves for it, so that autograd sees whether it has been changed."""
         return self._ready.a, self._ready.b
 
     def forward(self, x: Tensor, onto: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Inputs [N, in] to the outputs of all members side by side, [N, sum of out], and A x of all, [N, n r]. onto:
         what the outputs are added to, of their shape."""
-        a, b = self._across
-        low = x.to(a.dtype) @ a
+        output = self.below(x, onto)
+        return output, self.add(x, output)
+
+    def below(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
+        """The same without the adapter: a tensor of its own."""
         bias = self._ready.bias
         first, second = (bias, None) if onto is None else (onto, bias)
         if len(self._frozen) > 1:
@@ -196,10 +199,17 @@ class Group:
             output = output if first is None else output.add_(first)
         else:
             output = products.across(x, self._frozen[0], first)
-        output = output if second is None else output.add_(second)
+        return output if second is None else output.add_(second)
+
+    def add(self, x: Tensor, output: Tensor) -> Tensor:
+        """Add to what is below what the adapter adds, in place. Returns A x of all."""
+        a, b = self._across
+        low = x.to(a.dtype) @ a
         if output.dtype == low.dtype:
-            return output.addmm_(low, b, alpha=self._scale), low
-        return output.add_(low @ b, alpha=self._scale), low
+            output.addmm_(low, b, alpha=self._scale)
+        else:
+            output.add_(low @ b, alpha=self._scale)
+        return low
 
     def back(
         self,
@@ -212,19 +222,39 @@ class Group:
         """The gradient of inputs [N, in] of that of the outputs, [N, sum of out]; those of A and B are gathered. low:
         A x; wanted: whether the adapter's gradient is, and whether the inputs'; given: which members' outputs have one
         (None: all), the others' is 0."""
-        a, b = self.halves
-        small = gradient.to(b.dtype) @ b
-        if wanted[0]:
-            self._adapter.add(self._number, Rows(x, low, small, gradient, given or [True] * len(self.sizes)))
-        if not wanted[1]:
-            return None
+        found = self.back_below(gradient) if wanted[1] else None
+        self.back_add(x, low, gradient, wanted[0], given, found)
+        return found
+
+    def back_below(self, gradient: Tensor) -> Tensor:
+        """The gradient of inputs of what is below, [N, in]."""
         parts = gradient.split(self.sizes, 1) if len(self._frozen) > 1 else (gradient,)
         found = products.back(parts[0], self._frozen[0])
         for part, one in zip(parts[1:], self._frozen[1:], strict=True):
             found = products.back(part, one, found)
-        if found.dtype == a.dtype:
-            return found.addmm_(small, a, alpha=self._scale)
-        return found.add_(small @ a, alpha=self._scale)
+        return found
+
+    def back_add(
+        self,
+        x: Tensor,
+        low: Tensor,
+        gradient: Tensor,
+        wanted: bool,
+        given: Sequence[bool] | None,
+        onto: Tensor | None,
+    ) -> None:
+        """What the adapter does backward: its gradient is gathered if it is wanted; that of inputs is added to what is
+        there, in place (None: nobody wants it)."""
+        a, b = self._ready.a, self._ready.b
+        small = gradient.to(b.dtype) @ b
+        if wanted:
+            self._adapter.add(self._number, Rows(x, low, small, gradient, given or [True] * len(self.sizes)))
+        if onto is None:
+            return
+        if onto.dtype == a.dtype:
+            onto.addmm_(small, a, alpha=self._scale)
+        else:
+            onto.add_(small @ a, alpha=self._scale)
 
     def output(self, at: int, x: Tensor) -> Tensor:
         """What member number `at` makes of x [..., in]: the first that is asked for computes all."""
