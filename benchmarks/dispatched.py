@@ -61,7 +61,7 @@ class _Rows(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        if name in {"mm", "addmm", "bmm", "baddbmm", "linear", "matmul", "_scaled_mm"}:
+        if name in {"mm", "addmm", "bmm", "baddbmm", "linear", "matmul", "_scaled_mm", "_linear_pointwise"}:
             left = args[1] if name in {"addmm", "baddbmm"} else args[0]
             if left.shape[-1] == self.inner and out.shape[-1] == self.width:
                 self.rows += left.numel() // self.inner

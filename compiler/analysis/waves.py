@@ -6,7 +6,7 @@ each other. The plan itself stays as it is: its turns stand one behind the other
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from masc.compiler.analysis.sights import Sights, sights
@@ -58,6 +58,16 @@ def stages(plan: Plan) -> list[list[Turn]]:
             alike.setdefault((turn.answer is not None, agent.model, turn.changed, alone), []).append(turn)
         found += sorted(alike.values(), key=lambda turns: turns[0].answer is not None)
     return found
+
+
+PADDING = 1.5
+"""Of siblings that training computes in one batch: so many times as many columns of prompts as they would have apart
+may be read, all of them as wide as the widest."""
+
+
+def fits(widths: Sequence[int]) -> bool:
+    """Whether siblings with prompts of these widths are computed in one batch."""
+    return len(widths) > 1 and max(widths) * len(widths) <= PADDING * sum(widths)
 
 
 def siblings(plan: Plan, seen: Sights | None = None) -> Mapping[str, tuple[str, ...]]:

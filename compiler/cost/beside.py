@@ -1,5 +1,6 @@
-"""Turns that share a batch when a plan runs: their prompts are padded to the longest, and where they have different
-adapters, all of them are computed for each row. Adapters of turns that are alone are folded into the weights.
+"""Turns that share a batch: their prompts are padded to the longest. When a plan runs, and they have different
+adapters, all of these are computed for each row; in training each is for its own rows. Adapters of turns that run
+alone are folded into the weights.
 """
 
 from __future__ import annotations
@@ -7,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from masc.compiler.analysis.waves import stages
-from masc.compiler.cost.passes import Pass, Written
+from masc.compiler.analysis.waves import fits, siblings, stages
+from masc.compiler.cost.passes import Doing, Pass, Written
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.ir.plan import Plan, Turn
 
@@ -27,18 +28,31 @@ def folded(plan: Plan) -> set[str]:
     return {name for name in names if name is not None}
 
 
-def padded(plan: Plan, made: Mapping[str, Written]) -> dict[str, Written]:
-    """Turns as they run side by side: what they write is the same, but it costs more."""
+def batches(plan: Plan, made: Mapping[str, Written], doing: Doing) -> list[list[str]]:
+    """The activations, those in one batch that share one."""
+    if doing == "running":
+        return [[turn.activation for turn in turns] for turns in stages(plan)]
+    several = {} if plan.train.checkpoint == "agent" else siblings(plan)
+    groups = dict.fromkeys(several.get(turn.activation, (turn.activation,)) for turn in plan.turns)
+    found: list[list[str]] = []
+    for names in groups:
+        together = fits([made[name].prompt for name in names])
+        found += [list(names)] if together else [[name] for name in names]
+    return found
+
+
+def padded(plan: Plan, made: Mapping[str, Written], doing: Doing) -> dict[str, Written]:
+    """Turns as they are computed side by side: what they write is the same, but it costs more."""
     found: dict[str, Written] = {}
-    for turns in stages(plan):
-        own = [made[turn.activation].passes for turn in turns]
-        for turn in turns:
-            one = made[turn.activation]
+    for names in batches(plan, made, doing):
+        own = [made[name].passes for name in names]
+        for name in names:
+            one = made[name]
             passes = tuple(
                 _widest(each, [other[i] for other in own if i < len(other)], i == 0)
                 for i, each in enumerate(one.passes)
             )
-            found[turn.activation] = replace(one, passes=passes)
+            found[name] = replace(one, passes=passes)
     return found
 
 

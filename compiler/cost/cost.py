@@ -212,7 +212,7 @@ def _works(
 ) -> tuple[dict[str, Written], list[Work]]:
     """What each turn writes in one row of a batch, and its FLOPs."""
     made, who = written(team.plan, widest(rows, batch), doing), team.computing(doing)
-    run = padded(team.plan, made) if doing == "running" else made
+    run = padded(team.plan, made, doing)
     crossing = [(turn.activation, team.crossing(turn)) for turn in team.plan.turns]
     return made, [work_of(who[name], run[name], links, recompute) for name, links in crossing]
 

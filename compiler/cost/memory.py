@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from masc.compiler.analysis.waves import stages
 from masc.compiler.cost import engine
+from masc.compiler.cost.beside import batches, padded
 from masc.compiler.cost.passes import Doing, Written
 from masc.compiler.cost.work import Adapted
 from masc.compiler.ir.plan import Plan, Turn
@@ -94,16 +95,18 @@ def _training(
     """The end of the forward pass, where all is kept, or the end of the step, where all gradients are there."""
     caches = kept = logits = working = 0
     recompute = plan.train.checkpoint == "agent"
+    beside = {name: len(names) for names in batches(plan, made, "training") for name in names}
+    made = padded(plan, made, "training")
     for turn in plan.turns:
         name = turn.activation
-        sizes, own = who[name].anatomy, made[name]
+        sizes, own, rows = who[name].anatomy, made[name], batch * beside[turn.activation]
         cache = batch * (own.seen + own.columns) * sizes.cached * width
         caches += cache + batch * _hidden(turn, own, sizes.hidden, width)
         bytes_kept = kept_of(who[name], own, width, batch)
         bytes_kept += cache if own.grows and recompute else 0  # it is made again
         kept = max(kept, bytes_kept) if recompute else kept + bytes_kept
         logits = max(logits, engine.logits_training(batch * own.answer, sizes.vocabulary, width))
-        working = max(working, *(batch * each for each in _working(who[name], own, width, batch)))
+        working = max(working, *(rows * each for each in _working(who[name], own, width, rows)))
     means = fixed.adapters * (engine.OPTIMISER - 1)
     # A layer is at work while no logits are there, and the other way round.
     logits, working = (logits, 0) if logits > working else (0, working)

@@ -49,6 +49,8 @@ class Counter(TorchDispatchMode):
             self.flops += sdpa_backward_flop_count(*(one.shape for one in args[:4]))
         elif kind is torch.ops.aten.addmm_:
             self.flops += 2 * args[1].numel() * args[2].shape[1]
+        elif str(kind) == "mkldnn._linear_pointwise":  # where that is faster (`model/products.py`)
+            self.flops += 2 * args[0].numel() * args[1].shape[0]
         elif kind in flop_registry:
             self.flops += flop_registry[kind](*args, **(kwargs or {}), out_val=out)
         return out

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -21,10 +22,8 @@ from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.loading import is_spread
 from masc.backends.torch.model.lora import is_plain
 from masc.backends.torch.model.segments import KeysValues, Past, Segment
+from masc.compiler.analysis.waves import fits
 from masc.compiler.ir.plan import Turn
-
-MOST = 1.5
-"""So many times as many columns of prompts as they would have apart may be read, padded to the widest."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,7 @@ def joinable(several: Sequence[Ready]) -> bool:
     plain = all(script.change is None and script.gate is None and script.label is None for script in scripts)
     gated = any(past is not None and past.columns.open is not None for past in pasts)
     depths = {None if past is None else past.columns.seen.shape[1] for past in pasts}
-    even = max(widths) * len(widths) <= MOST * sum(widths)
-    return len(several) > 1 and plain and even and not gated and len(rows) == len(kinds) == len(depths) == 1
+    return fits(widths) and plain and not gated and len(rows) == len(kinds) == len(depths) == 1
 
 
 def together(
@@ -121,8 +119,18 @@ def apart(done: Activated, several: Sequence[Ready]) -> list[Activated]:
     found = []
     for i, one in enumerate(several):
         real, start, last, label, fed = (part[i] for part in parts)
-        own: KeysValues = tuple((keys[i], values[i]) for keys, values in layers)
-        kept = hidden[i] if hidden is not None and one.script.hidden else None
-        written = Segment(own, real, start, segment.prompt, segment.latents, kept)
+        width = one.script.prompt.real.shape[1]
+        cut = partial(_narrowed, own=width, wide=segment.prompt)
+        own: KeysValues = tuple((cut(keys[i], 2), cut(values[i], 2)) for keys, values in layers)
+        kept = cut(hidden[i], 1) if hidden is not None and one.script.hidden else None
+        written = Segment(own, cut(real, 1), start, width, segment.latents, kept)
         found.append(Activated(written, last, label, fed))
     return found
+
+
+def _narrowed(tensor: Tensor, dim: int, own: int, wide: int) -> Tensor:
+    """The same without the columns of a prompt that stand behind its own width."""
+    if own == wide:
+        return tensor
+    prompt, _, rest = tensor.split([own, wide - own, tensor.shape[dim] - wide], dim)
+    return torch.cat([prompt, rest], dim) if rest.shape[dim] else prompt
