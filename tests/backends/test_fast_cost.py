@@ -114,13 +114,13 @@ def test_copies_stay_within_memory(tiny: Path, monkeypatch: pytest.MonkeyPatch) 
     store: Folded = base.folded
     free = lambda device: 2 * (2 * size - sum(one.size for one in store._kept.values()))  # noqa: E731
     monkeypatch.setattr("masc.backends.torch.model.folded.free_memory", free)
-    assert store.of(base.adapted, "a")
-    assert store.of(base.adapted, "b")
+    assert store.of(base.groups, "a")
+    assert store.of(base.groups, "b")
     assert list(store._kept) == ["a", "b"]
-    assert store.of(base.adapted, "a")
-    assert store.of(base.adapted, "c")
+    assert store.of(base.groups, "a")
+    assert store.of(base.groups, "c")
     assert list(store._kept) == ["a", "c"]
-    assert store.of(base.adapted, "b", beside={"a", "b", "c"}) is None
+    assert store.of(base.groups, "b", beside={"a", "b", "c"}) is None
     assert list(store._kept) == ["a", "c"]
 
 

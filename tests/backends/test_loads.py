@@ -94,7 +94,7 @@ def test_quantised_weights_train_as_what_they_stand_for(wide: Path, said: str) -
 def test_the_fast_engine_says_the_same(wide: Path) -> None:
     """Without copies: nothing is folded into quantised weights."""
     program = loaded(wide, "load = nf4")
-    assert program.base("a").folded.of(program.base("a").adapted, "b") is None
+    assert program.base("a").folded.of(program.base("a").groups, "b") is None
     assert program.generate(ROWS) == program.generate(ROWS, engine="exact")
 
 

@@ -73,7 +73,8 @@ class Base(nn.Module):
         self._lora: list[LoraLayer] = []
         self.folded = Folded()
         self.sharded = False  # whether this process keeps a part of its weights alone
-        self._groups: list[list[LoraLayer]] = []
+        self.groups: list[list[LoraLayer]] = []
+        """The layers that adapters sit on, those that read the same input together."""
         self._fitted: dict[Fit, Tensor] = {}
 
     def _template(self, folder: Path) -> ChatTemplate | None:
@@ -87,11 +88,10 @@ class Base(nn.Module):
     def add_adapter(self, agent: str, lora: Lora, seed: int) -> None:
         adapters.add(self.model, agent, lora, seed)
         self._lora = adapters.layers_of(self.model)
-        self._groups = put_together(groups_of(self.model))
+        self.groups = put_together(groups_of(self.model))
 
     @property
     def adapted(self) -> list[LoraLayer]:
-        """The layers that adapters sit on."""
         return self._lora
 
     def applying(
@@ -103,7 +103,7 @@ class Base(nn.Module):
 
     def projections(self, agent: str | None, aliases: Aliases | None = None) -> Projections:
         """What computes the layers that an agent's adapter sits on, during one activation (nothing: PEFT does)."""
-        return {} if agent is None or self.sharded else projections(self._groups, agent, dict((aliases or {}).values()))
+        return {} if agent is None or self.sharded else projections(self.groups, agent, dict((aliases or {}).values()))
 
     def drops(self, agent: str | None) -> bool:
         """Whether dropout is on for an agent in this thread."""

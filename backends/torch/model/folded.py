@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, TypeVar
 
 import psutil
@@ -21,10 +22,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from masc.backends.torch.model.applying import Projections
-from masc.backends.torch.model.lora import is_plain
+from masc.backends.torch.model.lora import Group, Output, bias_of, is_plain
 from masc.backends.torch.model.products import linear, packed, packs
 
 T = TypeVar("T")
+Groups = Sequence[Sequence[LoraLayer]]
 SHARE = 0.5
 """Of the memory that is free, so much may hold copies of one model's projections."""
 
@@ -53,20 +55,22 @@ class Folded:
     def __deepcopy__(self, memo: dict[int, Any]) -> Folded:
         return Folded()
 
-    def of(self, layers: Sequence[LoraLayer], adapter: str, beside: Collection[str] = ()) -> Projections | None:
-        """What computes every layer with an adapter. beside: the adapters whose copies are needed at the same time.
-        None where there is no memory for one more copy, or a layer's weights cannot be copied (quantised ones)."""
-        own = [layer for layer in layers if adapter in layer.lora_A]
-        if not all(map(is_plain, own)):
+    def of(self, groups: Groups, adapter: str, beside: Collection[str] = ()) -> Projections | None:
+        """What computes every layer with an adapter. groups: the layers, those that read the same input together;
+        beside: the adapters whose copies are needed at the same time. None where there is no memory for one more copy,
+        or a layer's weights cannot be copied (quantised ones)."""
+        own = _some(groups, lambda layer: adapter in layer.lora_A)
+        if not all(map(is_plain, chain(*own))):
             return None
-        return self._copied(own, adapter, beside, lambda: bare(layers) | _folded(own, adapter))
+        return self._copied(list(chain(*own)), adapter, beside, lambda: bare(chain(*groups)) | _folded(own, adapter))
 
-    def bare(self, layers: Sequence[LoraLayer], beside: Collection[str] = ()) -> Projections:
+    def bare(self, groups: Groups, beside: Collection[str] = ()) -> Projections:
         """What computes every layer without an adapter: copies where those are faster (`products.packs`) and there is
-        memory for them. beside: as above."""
-        own = [layer for layer in layers if is_plain(layer) and packs(_weight(layer))]
-        found = self._copied(own, None, beside, lambda: bare(layers) | _packed(own)) if own else None
-        return found or self.same(layers, (), lambda: bare(layers))
+        memory for them. groups, beside: as above."""
+        own = _some(groups, lambda layer: is_plain(layer) and packs(_weight(layer)))
+        layers = list(chain(*own))
+        found = self._copied(layers, None, beside, lambda: bare(chain(*groups)) | _folded(own, None)) if own else None
+        return found or self.same(layers, (), lambda: bare(chain(*groups)))
 
     def _copied(
         self,
@@ -129,29 +133,53 @@ def free_memory(device: torch.device) -> int:
     return int(psutil.virtual_memory().available)
 
 
-def bare(layers: Sequence[LoraLayer]) -> dict[Any, Any]:
+def _some(groups: Groups, which: Callable[[LoraLayer], bool]) -> Groups:
+    found = ([layer for layer in layers if which(layer)] for layers in groups)
+    return [layers for layers in found if layers]
+
+
+def bare(layers: Iterable[LoraLayer]) -> dict[Any, Any]:
     """What computes every layer without an adapter."""
     return {layer: linear(layer.get_base_layer()) for layer in layers}
 
 
-def _packed(layers: Sequence[LoraLayer]) -> dict[Any, Any]:
-    own: list[tuple[LoraLayer, Any]] = [(layer, layer.get_base_layer()) for layer in layers]
-    return {layer: packed(base.weight, base.bias) for layer, base in own}
-
-
-def _folded(layers: Sequence[LoraLayer], adapter: str) -> dict[Any, Any]:
+def _folded(groups: Groups, adapter: str | None) -> dict[Any, Any]:
+    """A copy of the weights of each group, an adapter folded in (None: none)."""
     found: dict[Any, Any] = {}
-    for layer in layers:
-        own: Any = layer.get_base_layer()
-        halves: tuple[Any, Any] = layer.lora_A[adapter], layer.lora_B[adapter]
-        wide = torch.promote_types(own.weight.dtype, torch.float32)
-        half, other = (part.weight.to(wide) for part in halves)
-        weight = torch.addmm(own.weight.to(wide), other, half, alpha=layer.scaling[adapter])
-        if adapter in layer.lora_magnitude_vector:
-            magnitude: Any = layer.lora_magnitude_vector[adapter].weight
-            weight *= (magnitude / torch.linalg.norm(weight, dim=1))[:, None]
-        found[layer] = packed(weight.to(own.weight.dtype), own.bias)
+    for layers in groups:
+        copied = Copied(layers, [_with(layer, adapter) for layer in layers])
+        found |= {layer: Output(copied, at) for at, layer in enumerate(layers)}
     return found
+
+
+def _with(layer: LoraLayer, adapter: str | None) -> Tensor:
+    """The weight of a layer, an adapter folded in."""
+    own = _weight(layer)
+    if adapter is None:
+        return own
+    halves: tuple[Any, Any] = layer.lora_A[adapter], layer.lora_B[adapter]
+    wide = torch.promote_types(own.dtype, torch.float32)
+    half, other = (part.weight.to(wide) for part in halves)
+    weight = torch.addmm(own.to(wide), other, half, alpha=layer.scaling[adapter])
+    if adapter in layer.lora_magnitude_vector:
+        magnitude: Any = layer.lora_magnitude_vector[adapter].weight
+        weight *= (magnitude / torch.linalg.norm(weight, dim=1))[:, None]
+    return weight.to(own.dtype)
+
+
+class Copied(Group):
+    """A copy of the weights of projections that read the same input, with or without an adapter folded in, one below
+    the other. Not for gradients."""
+
+    def __init__(self, layers: Sequence[LoraLayer], weights: Sequence[Tensor]) -> None:
+        self.layers, self.sizes = tuple(layers), [len(weight) for weight in weights]
+        biases = [base.bias for base in (layer.get_base_layer() for layer in self.layers)]
+        self._computed = packed(torch.cat(list(weights)), bias_of(weights, biases))
+        self._made: tuple[Tensor, list[Tensor | None]] | None = None
+
+    def forward(self, x: Tensor, onto: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        output = self._computed(x)
+        return output if onto is None else output.add_(onto), output
 
 
 def _weight(layer: LoraLayer) -> Tensor:

@@ -142,16 +142,18 @@ def _ready(groups: Sequence[Sequence[_Member]]) -> list[_Ready]:
         sources += [half for one in group for half in (one.a, one.b)]
         for i, (above, beside) in enumerate(zip(a.split(rank), b.split(sizes), strict=True)):
             targets += [above, beside[:, i * rank : (i + 1) * rank]]
-        made.append(_Ready(a, b, _bias(group)))
+        made.append(_Ready(a, b, bias_of([one.weight for one in group], [one.bias for one in group])))
     if targets:
         torch._foreach_copy_(targets, sources)
     return made
 
 
-def _bias(group: Sequence[_Member]) -> Tensor | None:
-    if all(one.bias is None for one in group):
+def bias_of(weights: Sequence[Tensor], biases: Sequence[Tensor | None]) -> Tensor | None:
+    """The biases of projections [out, in] side by side, [sum of out]; None: none has one."""
+    if all(bias is None for bias in biases):
         return None
-    return torch.cat([one.weight.new_zeros(len(one.b)) if one.bias is None else one.bias for one in group])
+    both = zip(weights, biases, strict=True)
+    return torch.cat([weight.new_zeros(len(weight)) if bias is None else bias for weight, bias in both])
 
 
 class Group:

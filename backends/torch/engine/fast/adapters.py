@@ -23,11 +23,11 @@ def adapting(base: Base, names: Collection[str | None], beside: Collection[str],
     layers = base.adapted
     own = [name for name in dict.fromkeys(names) if name is not None]
     if not own:
-        plain = base.folded.bare(layers, beside)
+        plain = base.folded.bare(base.groups, beside)
         return _fixed(base, lambda: projecting(plain))
     if fold and len(own) == 1 and len(set(names)) == 1:
         with torch.no_grad():
-            found = base.folded.of(layers, own[0], beside)
+            found = base.folded.of(base.groups, own[0], beside)
             found = found or base.folded.same(layers, own, lambda: base.projections(own[0]))
         if found:
             return _fixed(base, lambda: projecting(found))
@@ -37,7 +37,7 @@ def adapting(base: Base, names: Collection[str | None], beside: Collection[str],
 
     kept = fold and len(own) > 1
     with torch.no_grad():
-        below = base.folded.bare(layers, beside) if kept else bare(layers)
+        below = base.folded.bare(base.groups, beside) if kept else bare(layers)
 
     def several() -> Grouped:
         return Grouped(layers, own, base.weight.dtype, below)
