@@ -1,5 +1,5 @@
 """Adapters without overhead, where no gradient is needed: each projection with its adapter folded into a copy of its
-weights, or the adapters of several agents side by side in one batch.
+weights.
 
 A copy is W + s B A (with DoRA m / n times that; docs/semantics.md, section 1), computed in float32 and rounded once to
 the dtype of W.
@@ -11,7 +11,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -19,7 +18,6 @@ import psutil
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
-from torch.nn import functional
 
 from masc.backends.torch.model.applying import Projections
 from masc.backends.torch.model.lora import Group, Output, bias_of, is_plain
@@ -104,7 +102,7 @@ class Folded:
             ]
             key = tuple(adapters)
             known = self._small.get(key)
-            if known is None or known[0] != made_of or (isinstance(known[1], Grouped) and known[1].full):
+            if known is None or known[0] != made_of or (getattr(known[1], "full", False)):
                 known = self._small[key] = made_of, make()
             found: T = known[1]
             return found
@@ -220,65 +218,3 @@ def _numbers(layers: Sequence[LoraLayer], adapter: str | None) -> tuple[float, .
         return ()
     sums = torch.stack([weight.sum() for weight in weights])
     return tuple(torch.cat([torch.stack(torch._foreach_norm(weights)), sums]).tolist())
-
-
-ARRANGEMENTS = 500
-"""Of rows under several adapters, which are kept."""
-_Ranks = tuple[tuple[str, int], ...]
-"""The adapters on a layer, and how many columns each has in `Grouped`."""
-
-
-class Grouped:
-    """The adapters of several agents, each for rows of its own in one batch: for every layer all A's one below the
-    other, [R, in], and all B's side by side, [out, R], scaled; y = W x + ((x A') * sel) B', where sel, [n, 1, R], is 1
-    at the columns of a row's own adapter. In the dtype of the base; not for DoRA, which changes W x as well. Layers
-    read positions row by row, [n, T, in], or as a mixture's do (routers, shared experts) all in one row, [n T, in]."""
-
-    def __init__(
-        self, layers: Sequence[LoraLayer], adapters: Sequence[str], dtype: torch.dtype, base: Projections
-    ) -> None:
-        """base: what computes every layer without an adapter."""
-        ranks_of: list[_Ranks] = []
-        self._dtype = dtype
-        self._now = threading.local()
-        """rows: by ranks, which columns are a row's own, for the passes of this thread."""
-        self._chosen: dict[tuple[str | None, ...], dict[_Ranks, Tensor]] = {}
-        self.projections: dict[Any, Any] = dict(base)
-        with torch.inference_mode(False), torch.no_grad():
-            for layer in layers:
-                here = [name for name in adapters if name in layer.lora_A]
-                if not here:
-                    continue
-                halves: list[Any] = [layer.lora_A[name].weight for name in here]
-                others: list[Any] = [layer.lora_B[name].weight * layer.scaling[name] for name in here]
-                down, up = torch.cat(halves).to(dtype), torch.cat(others, 1).to(dtype)
-                ranks = tuple(zip(here, (len(half) for half in halves), strict=True))
-                ranks_of.append(ranks)
-                self.projections[layer] = partial(self._compute, self.projections[layer], ranks, down, up)
-        self._ranks = list(dict.fromkeys(ranks_of))
-
-    @property
-    def full(self) -> bool:
-        """Whether it knows so many arrangements of rows that a new one is better (recorded passes hold their tensors,
-        so that none can be forgotten)."""
-        return len(self._chosen) > ARRANGEMENTS
-
-    def choose(self, rows: Sequence[str | None], device: torch.device) -> None:
-        """Which adapter each row of the passes that follow has (None: none). The same tensors for the same rows."""
-        known = self._chosen.get(key := tuple(rows))
-        if known is None:
-            known = {}
-            for ranks in self._ranks:
-                own = {name: [float(name == other) for other, size in ranks for _ in range(size)] for name, _ in ranks}
-                none = [0.0] * sum(size for _, size in ranks)
-                chosen = [none if row is None else own.get(row, none) for row in rows]
-                known[ranks] = torch.tensor(chosen, dtype=self._dtype, device=device)[:, None]
-            known = self._chosen.setdefault(key, known)
-        self._now.rows = known
-
-    def _compute(self, base: Any, ranks: _Ranks, down: Tensor, up: Tensor, x: Tensor) -> Tensor:
-        own: Tensor = base(x)
-        low, chosen = functional.linear(x, down), self._now.rows[ranks]
-        if low.dim() == 2:
-            low = low.unflatten(0, (len(chosen), -1))
-        return own + functional.linear(low * chosen.to(low.device), up).view_as(own)

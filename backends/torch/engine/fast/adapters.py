@@ -9,7 +9,8 @@ import torch
 
 from masc.backends.torch.model.applying import projecting, still, using
 from masc.backends.torch.model.base import Base
-from masc.backends.torch.model.folded import Grouped, bare
+from masc.backends.torch.model.folded import bare
+from masc.backends.torch.model.grouped import Grouped
 
 Adapting = Callable[[Sequence[str | None]], AbstractContextManager[None]]
 """By row of a batch, whose adapter it has (None: none). Within it passes over such a batch run so."""
@@ -40,7 +41,7 @@ def adapting(base: Base, names: Collection[str | None], beside: Collection[str],
         below = base.folded.bare(base.groups, beside) if kept else bare(layers)
 
     def several() -> Grouped:
-        return Grouped(layers, own, base.weight.dtype, below)
+        return Grouped(base.groups, own, base.weight.dtype, below)
 
     grouped = base.folded.same(layers, own, several) if kept else several()
 
