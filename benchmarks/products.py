@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from masc.backends.torch.model import products
 
+Copy = Callable[[Tensor, Tensor | None], Tensor]
 SMOLLM2 = "3072x576,576x1536,960x576,576x576,49152x576"
 MEMORY = 500_000_000
 """Bytes of matrices of a shape."""
@@ -38,14 +39,14 @@ def least(calls: Sequence[Callable[[int], object]], turns: int) -> list[float]:
     return found
 
 
-def line(shape: str, rows: int, weights: Sequence[Tensor], copies: Sequence[Callable[[Tensor], Tensor]]) -> str:
+def line(shape: str, rows: int, weights: Sequence[Tensor], copies: Sequence[Copy]) -> str:
     out, width = weights[0].shape
     x, gradient = torch.randn(rows, width), torch.randn(rows, out)
     found = least(
         [
             lambda i: functional.linear(x, weights[i]),
             lambda i: products.across(x, weights[i]),
-            lambda i: copies[i](x),
+            lambda i: copies[i](x, None),
             lambda i: gradient @ weights[i],
             lambda i: products.back(gradient, weights[i]),
         ],
@@ -68,7 +69,7 @@ def main() -> None:
         out, width = map(int, shape.split("x"))
         turns = max(2, min(200, MEMORY // (out * width * 4)))
         weights = [torch.randn(out, width) for _ in range(turns)]
-        copies = [products.packed(one, None) for one in weights]
+        copies = [products.packed(one) for one in weights]
         for rows in map(int, options.rows.split(",")):
             print(line(shape, rows, weights, copies), flush=True)
 

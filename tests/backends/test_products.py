@@ -67,14 +67,19 @@ def test_products_are_those_of_float64(rows: int, shape: tuple[int, int], thread
     assert torch.equal(matrix, known), "what is added is changed"
 
 
-@pytest.mark.parametrize("shape", [(24,), (3, 24), (2, 5, 24), (2, 40, 24), (0, 24)])
-def test_copies_compute_what_a_linear_layer_does(shape: tuple[int, ...], threads: int) -> None:
-    x, weight, bias = drawn(*shape), drawn(40, 24), drawn(40)
-    for own in (None, bias):
-        assert torch.allclose(products.packed(weight.clone(), own)(x), functional.linear(x, weight, own), atol=1e-5)
-    for dtype in (torch.bfloat16, torch.float64):
-        same = functional.linear(x.to(dtype), weight.to(dtype), bias.to(dtype))
-        assert torch.equal(products.packed(weight.to(dtype), bias.to(dtype))(x.to(dtype)), same)
+@pytest.mark.parametrize("rows", [0, 1, 3, 80])
+def test_copies_compute_what_a_linear_layer_does(rows: int, threads: int) -> None:
+    x, weight, bias, onto = drawn(rows, 24), drawn(40, 24), drawn(40), drawn(rows, 40)
+    for dtype in (torch.float32, torch.bfloat16, torch.float64):
+        for own in (None, bias):
+            given = None if own is None else own.to(dtype)
+            computed = products.packed(weight.to(dtype), given)
+            wanted = functional.linear(x.double(), weight.double(), None if own is None else own.double())
+            size = 1e-5 if dtype != torch.bfloat16 else 0.05
+            assert torch.allclose(computed(x.to(dtype), None).double(), wanted, atol=size, rtol=size)
+            added = onto.to(dtype)
+            assert torch.allclose(computed(x.to(dtype), added).double(), wanted + onto, atol=size, rtol=size)
+            assert torch.equal(added, onto.to(dtype))
 
 
 @here

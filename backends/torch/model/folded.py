@@ -176,8 +176,8 @@ class Copied(Group):
         self._made: tuple[Tensor, list[Tensor | None]] | None = None
 
     def forward(self, x: Tensor, onto: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        output = self._computed(x)
-        return output if onto is None else output.add_(onto), output
+        output = self._computed(x, onto)
+        return output, output
 
 
 def _weight(layer: LoraLayer) -> Tensor:

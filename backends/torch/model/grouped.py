@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
-from torch.nn import functional
 
 from masc.backends.torch.model.applying import Projections
 from masc.backends.torch.model.lora import Group, Output
+from masc.backends.torch.model.products import packed
 
 ARRANGEMENTS = 500
 """Of rows under several adapters, which are kept."""
@@ -85,18 +85,17 @@ class _Several(Group):
         self.layers, self.sizes = tuple(layers), [layer.out_features for layer in layers]
         self._made, self._now = None, now
         self._below: list[Any] = [base[layer] for layer in layers]
-        self._down = torch.cat(halves).to(dtype)
-        up = halves[0].new_zeros(sum(self.sizes), len(self._down))
+        down = torch.cat(halves)
+        up = down.new_zeros(sum(self.sizes), len(down))
         columns = up.split([len(half) for half in halves], 1)
         for (i, name), own in zip(pairs, columns, strict=True):
             own.split(self.sizes)[i].copy_(layers[i].lora_B[name].weight * layers[i].scaling[name])
-        self._up = up.to(dtype)
+        self._down, self._up = packed(down.to(dtype)), packed(up.to(dtype))
 
     def forward(self, x: Tensor, onto: Tensor | None = None) -> tuple[Tensor, Tensor]:
         chosen = self._now.rows[self.ranks]
-        output = self._without(x)
-        low = functional.linear(x, self._down).unflatten(0, (len(chosen), -1)) * chosen.to(x.device)
-        output = torch.addmm(output, low.flatten(0, 1), self._up.t())
+        low = self._down(x, None).unflatten(0, (len(chosen), -1)) * chosen.to(x.device)
+        output = self._up(low.flatten(0, 1), self._without(x))
         return output if onto is None else output.add_(onto), low
 
     def _without(self, x: Tensor) -> Tensor:

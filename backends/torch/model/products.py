@@ -50,13 +50,24 @@ def linear(module: Any) -> Callable[[Tensor], Tensor]:
     return partial(_linear, module)
 
 
-def packed(weight: Tensor, bias: Tensor | None) -> Callable[[Tensor], Tensor]:
-    """What computes `x W^T + b` of inputs [..., in], for a copy of weights that nothing else holds: in oneDNN's order
-    where that is faster."""
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or _operator() is None:
-        return partial(functional.linear, weight=weight, bias=bias)
-    ordered = torch.ops.mkldnn._reorder_linear_weight(weight, FEW)
-    return lambda x: _onednn(x, ordered, bias)
+def packed(weight: Tensor, bias: Tensor | None = None) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """What computes `x W^T + b`, for a copy of weights that nothing else holds: in oneDNN's order where that is faster.
+    Of inputs [N, in] and what the outputs are added to, [N, out] (None: nothing)."""
+    if not packs(weight):
+        return partial(_plain, weight, bias)
+    return partial(_ordered, torch.ops.mkldnn._reorder_linear_weight(weight, FEW), bias)
+
+
+def _plain(weight: Tensor, bias: Tensor | None, x: Tensor, onto: Tensor | None) -> Tensor:
+    if onto is None:
+        return functional.linear(x, weight, bias)
+    made = torch.addmm(onto, x, weight.t())
+    return made if bias is None else made.add_(bias)
+
+
+def _ordered(weight: Tensor, bias: Tensor | None, x: Tensor, onto: Tensor | None) -> Tensor:
+    made = _onednn(x, weight, bias)
+    return made if onto is None else made.add_(onto)
 
 
 def packs(weight: Tensor) -> bool:
