@@ -110,7 +110,7 @@ class Team:
                 ranks = [ranks_of(lora, who.anatomy.projections) for lora in adapters]
                 names = {name for each in ranks for name in each}
                 together = {name: sum(each.get(name, 0) for each in ranks) for name in names}
-                found[turn.activation] = replace(who, ranks=together, joined=False)
+                found[turn.activation] = replace(who, ranks=together, joined=True)
         return found
 
     def crossing(self, turn: Turn) -> dict[Arrival, int]:
