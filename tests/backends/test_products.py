@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 from counting import counted
+from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 from torch.nn import functional
 
 from graphs import fan
 from masc.backends.torch.model import products
 from masc.backends.torch.model.folded import Folded
+from masc.backends.torch.model.joint import joint
 from support import ROWS, chain, make_program
 
 ONEDNN = "mkldnn._linear_pointwise.default"
@@ -149,6 +151,29 @@ def test_siblings_run_over_a_copy_of_the_base(tiny: Path, monkeypatch: pytest.Mo
     with torch.no_grad():
         layer.weight.mul_(-3)
     check(True)
+    layer.weight.data.mul_(-0.5)  # torch keeps no count of this
+    check(True)
     program.free()
     monkeypatch.setattr("masc.backends.torch.model.folded.free_memory", lambda device: 0)
     check(False)
+
+
+def test_a_copy_follows_the_bias() -> None:
+    """A model with biases on its projections: what is changed there is seen."""
+    layers = [nn.Linear(24, 40), nn.Linear(24, 8)]
+    whole = nn.ModuleDict({"q_proj": layers[0], "k_proj": layers[1]})
+    inject_adapter_in_model(LoraConfig(r=2, target_modules=["q_proj", "k_proj"]), whole, adapter_name="a")
+    sheets: list[Any] = list(whole.values())
+    store, x = Folded(), drawn(3, 24)
+    for change in (lambda bias: None, lambda bias: bias.add_(1), lambda bias: bias.data.mul_(3)):
+        with torch.no_grad():
+            change(layers[1].bias)
+            for found in (store.of([sheets], "a"), store.bare([sheets])):
+                assert found is not None
+                for sheet, layer in zip(sheets, layers, strict=True):
+                    assert torch.allclose(found[sheet](x), layer(x), atol=1e-5)
+
+
+def test_adapters_that_peft_computes_are_not_put_together() -> None:
+    with pytest.raises(ValueError, match="cannot be computed in one batch"):
+        joint([{}, {}])

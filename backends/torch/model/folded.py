@@ -53,7 +53,7 @@ class Folded:
     def __deepcopy__(self, memo: dict[int, Any]) -> Folded:
         return Folded()
 
-    def of(self, groups: Groups, adapter: str, beside: Collection[str] = ()) -> Projections | None:
+    def of(self, groups: Groups, adapter: str, beside: Collection[str | None] = ()) -> Projections | None:
         """What computes every layer with an adapter. groups: the layers, those that read the same input together;
         beside: the adapters whose copies are needed at the same time. None where there is no memory for one more copy,
         or a layer's weights cannot be copied (quantised ones)."""
@@ -62,7 +62,7 @@ class Folded:
             return None
         return self._copied(list(chain(*own)), adapter, beside, lambda: bare(chain(*groups)) | _folded(own, adapter))
 
-    def bare(self, groups: Groups, beside: Collection[str] = ()) -> Projections:
+    def bare(self, groups: Groups, beside: Collection[str | None] = ()) -> Projections:
         """What computes every layer without an adapter: copies where those are faster (`products.packs`) and there is
         memory for them. groups, beside: as above."""
         own = _some(groups, lambda layer: is_plain(layer) and packs(_weight(layer)))
@@ -74,7 +74,7 @@ class Folded:
         self,
         own: Sequence[LoraLayer],
         adapter: str | None,
-        beside: Collection[str],
+        beside: Collection[str | None],
         make: Callable[[], Projections],
     ) -> Projections | None:
         """Copies of layers with an adapter (None: without one), made where there are none of the weights as they are.
@@ -84,7 +84,7 @@ class Folded:
             stamp, numbers = _stamp(own, adapter), _numbers(own, adapter)
             found = self._kept.get(adapter)
             if found is None or (found.stamp, found.numbers) != (stamp, numbers):
-                self._kept.pop(adapter, None)
+                self._drop(adapter)
                 size = sum(_bytes(layer) for layer in own)
                 if not self._room(size, beside, device):
                     return None
@@ -92,14 +92,16 @@ class Folded:
             self._kept.move_to_end(adapter)
             return found.projections
 
-    def same(self, layers: Sequence[LoraLayer], adapters: Sequence[str], make: Callable[[], T]) -> T:
+    def same(
+        self, layers: Sequence[LoraLayer], adapters: Sequence[str], make: Callable[[], T], below: object = None
+    ) -> T:
         """What applies adapters beside the weights, made anew only where these have changed: what was recorded with it
-        serves again."""
+        serves again. below: what it is made of beside them, and holds."""
         named = [(name, [layer for layer in layers if name in layer.lora_A]) for name in adapters]
         with self._lock, torch.inference_mode(False), torch.no_grad():  # who asks next may be in another mode
-            made_of = [
-                (_stamp(own, name, frozen=all(map(is_plain, own))), _numbers(own, name)) for name, own in named if own
-            ]
+            found_of = [(name, own, all(map(is_plain, own))) for name, own in named if own]
+            made_of: list[Any] = [(_stamp(own, name, plain), _numbers(own, name, plain)) for name, own, plain in found_of]
+            made_of.append((id(below), ()))
             key = tuple(adapters)
             known = self._small.get(key)
             if known is None or known[0] != made_of or (getattr(known[1], "full", False)):
@@ -113,15 +115,19 @@ class Folded:
             self._kept.clear()
             self._small.clear()
 
-    def _room(self, size: int, beside: Collection[str], device: torch.device) -> bool:
+    def _room(self, size: int, beside: Collection[str | None], device: torch.device) -> bool:
         """Make room for a copy of so many bytes, of those that are not needed at the same time."""
         while size > SHARE * free_memory(device):
             others = [name for name in self._kept if name not in beside]
             if not others:
                 return False
-            del self._kept[others[0]]
-            self._small.clear()  # some of it may be made of that
+            self._drop(others[0])
         return True
+
+    def _drop(self, adapter: str | None) -> None:
+        """Forget a copy. What applies adapters side by side is made of that without one."""
+        if self._kept.pop(adapter, None) is not None and adapter is None:
+            self._small.clear()
 
 
 def free_memory(device: torch.device) -> int:
@@ -206,14 +212,23 @@ def _weights(layers: Sequence[LoraLayer], adapter: str | None) -> list[Tensor]:
 def _stamp(layers: Sequence[LoraLayer], adapter: str | None, frozen: bool = True) -> tuple[Any, ...]:
     """Which tensors they are, how often each has been changed in place, and how strong the adapter is. frozen: those of
     the base, too."""
-    tensors = [*_weights(layers, adapter), *map(_weight, layers if frozen else ())]
+    tensors = [*_weights(layers, adapter), *(_held(layers) if frozen else ())]
     told = [(one.data_ptr(), 0 if one.is_inference() else one._version, one.dtype, one.device) for one in tensors]
     return (*told, *(layer.scaling[adapter] for layer in layers if adapter is not None))
 
 
-def _numbers(layers: Sequence[LoraLayer], adapter: str | None) -> tuple[float, ...]:
-    """Norm and sum of each weight: what is changed through `.data` leaves no other trace."""
+def _held(layers: Sequence[LoraLayer]) -> list[Tensor]:
+    """The frozen weights and biases."""
+    bases: list[Any] = [layer.get_base_layer() for layer in layers]
+    return [one for base in bases for one in (base.weight, base.bias) if one is not None]
+
+
+def _numbers(layers: Sequence[LoraLayer], adapter: str | None, frozen: bool = True) -> tuple[float, ...]:
+    """Norm and sum of each weight: what is changed through `.data` leaves no other trace. frozen: of each that is, of
+    the first row, for they are large."""
     weights = [weight.detach() for weight in _weights(layers, adapter)]
+    dtype = weights[0].dtype if weights else torch.float32
+    weights += [one.detach()[:1].to(dtype) for one in (_held(layers) if frozen else ())]
     if not weights:
         return ()
     sums = torch.stack([weight.sum() for weight in weights])

@@ -35,6 +35,7 @@ class Grouped:
         self._now = threading.local()
         """rows: by ranks, which columns are a row's own, for the passes of this thread."""
         self._kept: dict[tuple[str | None, ...], _Chosen] = {}
+        self.below = base
         self.projections: dict[Any, Any] = dict(base)
         ranks_of: list[_Ranks] = []
         with torch.inference_mode(False), torch.no_grad():

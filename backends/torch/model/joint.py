@@ -65,12 +65,12 @@ class Joint(Group):
 
 def joint(several: Sequence[Projections]) -> Projections:
     """What computes the layers under several adapters, given what does under each. ValueError where they do not sit on
-    the same layers, or are not of one shape."""
+    the same layers, are not of one shape, or PEFT computes them."""
     groups = [list(dict.fromkeys(_group(one) for one in each.values())) for each in several]
     shapes = {tuple((own.layers, *(tuple(half.shape) for half in own.halves)) for own in each) for each in groups}
-    if len(shapes) != 1:
+    if len(shapes) != 1 or not groups[0]:
         raise ValueError("these adapters cannot be computed in one batch")
-    token = torch.cat([each[0].token for each in groups]) if groups[0] else torch.empty(0)
+    token = torch.cat([each[0].token for each in groups])
     made = [Joint(own, token) for own in zip(*groups, strict=True)]
     return {layer: Output(group, at) for group in made for at, layer in enumerate(_layers(group))}
 

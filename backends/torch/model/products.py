@@ -28,7 +28,7 @@ def across(x: Tensor, weight: Tensor, onto: Tensor | None = None) -> Tensor:
     """Rows [N, in] times the transpose of a weight [out, in]: [N, out]. onto: what that is added to, [N, out] or [out].
     Nothing here is seen by autograd."""
     rows = len(x)
-    if not _one_by_one(rows, weight):
+    if not _one_by_one(rows, x, weight):
         return x @ weight.t() if onto is None else torch.addmm(onto, x, weight.t())
     made = torch.mm(weight, x.t()).t().contiguous() if 1 < rows <= NARROW else _onednn(x, weight)
     return made if onto is None else made.add_(onto)
@@ -36,7 +36,7 @@ def across(x: Tensor, weight: Tensor, onto: Tensor | None = None) -> Tensor:
 
 def back(gradient: Tensor, weight: Tensor, onto: Tensor | None = None) -> Tensor:
     """The gradient [N, in] of rows of that of `across`, [N, out]. onto: what it is added to, [N, in], in place."""
-    if not _one_by_one(len(gradient), weight):
+    if not _one_by_one(len(gradient), gradient, weight):
         return gradient @ weight if onto is None else onto.addmm_(gradient, weight)
     made = _onednn(gradient, weight.t())
     return made if onto is None else onto.add_(made)
@@ -77,17 +77,17 @@ def packs(weight: Tensor) -> bool:
 
 def _linear(module: Any, x: Tensor) -> Tensor:
     own = torch.is_grad_enabled() or module._forward_hooks or module._forward_pre_hooks
-    if own or not _one_by_one(x.numel() // x.shape[-1], module.weight):
+    if own or not _one_by_one(x.numel() // x.shape[-1], x, module.weight):
         made: Tensor = module(x)
         return made
     return across(x.reshape(-1, x.shape[-1]), module.weight, module.bias).view(*x.shape[:-1], -1)
 
 
-def _one_by_one(rows: int, weight: Tensor) -> bool:
+def _one_by_one(rows: int, x: Tensor, weight: Tensor) -> bool:
     """Whether a product of so many rows is not torch's own."""
     return (
         0 < rows <= FEW
-        and weight.dtype == torch.float32
+        and x.dtype == weight.dtype == torch.float32
         and weight.device.type == "cpu"
         and (rows > 1 or weight.numel() >= LARGE)
         and torch.get_num_threads() > 1

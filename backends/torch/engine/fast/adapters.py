@@ -16,15 +16,15 @@ Adapting = Callable[[Sequence[str | None]], AbstractContextManager[None]]
 """By row of a batch, whose adapter it has (None: none). Within it passes over such a batch run so."""
 
 
-def adapting(base: Base, names: Collection[str | None], beside: Collection[str], fold: bool = True) -> Adapting:
+def adapting(base: Base, names: Collection[str | None], beside: Collection[str | None], fold: bool = True) -> Adapting:
     """How rows run whose adapters are among these. One is folded where there is memory for a copy of the projections,
     else applied beside them; several are applied in one batch (DoRA is run alone). beside: all adapters that are needed
-    in turn. fold: False: no copies, whose rounding takes something from an adapter that is small beside its weights; in
-    a long block what they save is little."""
+    in turn (None: rows without one, or with several). fold: False: no copies, whose rounding takes something from an
+    adapter that is small beside its weights; in a long block what they save is little."""
     layers = base.adapted
     own = [name for name in dict.fromkeys(names) if name is not None]
     if not own:
-        plain = base.folded.bare(base.groups, beside)
+        plain = base.folded.bare(base.groups, beside) if fold else bare(layers)
         return _fixed(base, lambda: projecting(plain))
     if fold and len(own) == 1 and len(set(names)) == 1:
         with torch.no_grad():
@@ -43,7 +43,7 @@ def adapting(base: Base, names: Collection[str | None], beside: Collection[str],
     def several() -> Grouped:
         return Grouped(base.groups, own, base.weight.dtype, below)
 
-    grouped = base.folded.same(layers, own, several) if kept else several()
+    grouped = base.folded.same(layers, own, several, below) if kept else several()
 
     @contextmanager
     def together(rows: Sequence[str | None]) -> Iterator[None]:

@@ -90,8 +90,8 @@ class Stage(ABC):
     @cached_property
     def adapting(self) -> Adapting:
         names = [self.writer.adapter(turn) for turn in self.turns]
-        beside = {agent.adapter for agent in self.flow.plan.agents} - {None}
-        return adapting(self.writer.base, names, [name for name in beside if name is not None])
+        beside = {None, *(agent.adapter for agent in self.flow.plan.agents)}
+        return adapting(self.writer.base, names, beside)
 
     def through(self, row: Travelling) -> None:
         for name in self.last_of:
