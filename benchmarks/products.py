@@ -45,7 +45,7 @@ def line(shape: str, rows: int, weights: Sequence[Tensor], copies: Sequence[Copy
     found = least(
         [
             lambda i: functional.linear(x, weights[i]),
-            lambda i: products.across(x, weights[i]),
+            lambda i: products.across(x, weights[i].t()),
             lambda i: copies[i](x, None),
             lambda i: gradient @ weights[i],
             lambda i: products.back(gradient, weights[i]),

@@ -185,11 +185,13 @@ class Walk:
 
     def _beside(self, turn: Turn) -> list[Turn]:
         """Turns that can be computed in one batch with this one now, where training wants it."""
-        here, base = self.here, self.base(turn.agent)
+        here = self.here
         looked = self.probe is not None or here.looked is not None or here.patches is not None
-        if looked or self.recompute or self._apart or not torch.is_grad_enabled() or not joins(base):
+        if looked or self.recompute or self._apart or not torch.is_grad_enabled():
             return []
         names = [name for name in self._siblings.get(turn.activation, ()) if name not in self.segments]
+        if len(names) < 2 or not joins(self.base(turn.agent)):
+            return []
         others = [one for one in self.plan.turns if one.activation in names and one is not turn]
         return [one for one in others if self.segments.keys() >= set(before(one))]
 

@@ -99,9 +99,10 @@ class Folded:
         serves again. below: what it is made of beside them, and holds."""
         named = [(name, [layer for layer in layers if name in layer.lora_A]) for name in adapters]
         with self._lock, torch.inference_mode(False), torch.no_grad():  # who asks next may be in another mode
-            found_of = [(name, own, all(map(is_plain, own))) for name, own in named if own]
-            made_of: list[Any] = [(_stamp(own, name, plain), _numbers(own, name, plain)) for name, own, plain in found_of]
-            made_of.append((id(below), ()))
+            made_of: list[Any] = [id(below)]
+            for name, own in named:
+                plain = all(map(is_plain, own))
+                made_of += [(_stamp(own, name, plain), _numbers(own, name, plain))] if own else []
             key = tuple(adapters)
             known = self._small.get(key)
             if known is None or known[0] != made_of or (getattr(known[1], "full", False)):

@@ -172,7 +172,7 @@ class Group:
         self.sizes = [len(one.b) for one in members]
         """How wide each member's output is."""
         self._ready, self._scale, self._frozen = ready, members[0].scale, _in_line([one.weight for one in members])
-        self._across = ready.a.t(), ready.b.t()
+        self._across = tuple(one.t() for one in self._frozen), ready.a.t(), ready.b.t()
         self._adapter, self._number = adapter, number
         self._made: tuple[Tensor, list[Tensor | None]] | None = None
 
@@ -194,18 +194,18 @@ class Group:
 
     def below(self, x: Tensor, onto: Tensor | None = None) -> Tensor:
         """The same without the adapter: a tensor of its own."""
-        bias = self._ready.bias
+        bias, (frozen, *_) = self._ready.bias, self._across
         first, second = (bias, None) if onto is None else (onto, bias)
-        if len(self._frozen) > 1:
-            output = torch.cat([products.across(x, one) for one in self._frozen], 1)
+        if len(frozen) > 1:
+            output = torch.cat([products.across(x, one) for one in frozen], 1)
             output = output if first is None else output.add_(first)
         else:
-            output = products.across(x, self._frozen[0], first)
+            output = products.across(x, frozen[0], first)
         return output if second is None else output.add_(second)
 
     def add(self, x: Tensor, output: Tensor) -> Tensor:
         """Add to what is below what the adapter adds, in place. Returns A x of all."""
-        a, b = self._across
+        _, a, b = self._across
         low = x.to(a.dtype) @ a
         if output.dtype == low.dtype:
             output.addmm_(low, b, alpha=self._scale)

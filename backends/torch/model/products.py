@@ -24,12 +24,13 @@ LARGE = 2**19
 """Numbers of a matrix that a single row takes more than one core for."""
 
 
-def across(x: Tensor, weight: Tensor, onto: Tensor | None = None) -> Tensor:
-    """Rows [N, in] times the transpose of a weight [out, in]: [N, out]. onto: what that is added to, [N, out] or [out].
-    Nothing here is seen by autograd."""
+def across(x: Tensor, matrix: Tensor, onto: Tensor | None = None) -> Tensor:
+    """Rows [N, in] times a matrix [in, out], the transpose of a weight that is contiguous: [N, out]. onto: what that is
+    added to, [N, out] or [out]. Nothing here is seen by autograd."""
     rows = len(x)
-    if not _one_by_one(rows, x, weight):
-        return x @ weight.t() if onto is None else torch.addmm(onto, x, weight.t())
+    if not _one_by_one(rows, x, matrix):
+        return x @ matrix if onto is None else torch.addmm(onto, x, matrix)
+    weight = matrix.t()
     made = torch.mm(weight, x.t()).t().contiguous() if 1 < rows <= NARROW else _onednn(x, weight)
     return made if onto is None else made.add_(onto)
 
@@ -80,7 +81,7 @@ def _linear(module: Any, x: Tensor) -> Tensor:
     if own or not _one_by_one(x.numel() // x.shape[-1], x, module.weight):
         made: Tensor = module(x)
         return made
-    return across(x.reshape(-1, x.shape[-1]), module.weight, module.bias).view(*x.shape[:-1], -1)
+    return across(x.reshape(-1, x.shape[-1]), module.weight.t(), module.bias).view(*x.shape[:-1], -1)
 
 
 def _one_by_one(rows: int, x: Tensor, weight: Tensor) -> bool:
