@@ -6,6 +6,7 @@ random weights of one shape, every agent with a LoRA adapter of rank 16 on all p
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -220,6 +221,20 @@ def training(bench: Bench, batch: int) -> Found:
     return Found(found.values, {**found.parts, "latent steps alone, ms": 1000 * bare, "positions": positions * batch})
 
 
+def training_siblings(bench: Bench) -> Found:
+    """A step of three agents side by side before a judge, against that of the same three one behind the other."""
+    given = rows(4)
+
+    def steps(aside: bool) -> list[float]:
+        sizes, found = bench.sizes, [bench.clock()]
+        made = bench.made(panel(bench.model, 3, sizes.positions, sizes.latents, aside=aside))
+        masc.train(made, given, steps=bench.pairs + 1, batch=4, rate=1e-5, listen=lambda _: found.append(bench.clock()))
+        return [after - before for before, after in itertools.pairwise(found)][1:]
+
+    found = list(zip(steps(aside=False), steps(aside=True), strict=True))
+    return divided(found, ("chain, ms a step", "panel, ms a step"))
+
+
 def training_operations(bench: Bench) -> Found:
     """Operations of one training step at batch 4: those of a run of two less those of a run of one."""
     made, given = bench.team, rows(4)
@@ -356,6 +371,13 @@ BARS: Mapping[str, Bar] = {
         )
         for batch, aim in ((4, 0.65), (16, 1.1))
     },
+    "train-panel": Bar(
+        "training three siblings before a judge, batch 4, speed",
+        "the same three one behind the other",
+        1.0,
+        training_siblings,
+        most=True,
+    ),
     "train-operations": Bar(
         "operations of a training step, four agents, 10 latents, batch 4", "counted", 147_000, training_operations
     ),
