@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from graphs import alike
 from masc.backends.torch.engine.labels import label_of, parts_of, unlabelled
 from masc.backends.torch.training import train as trainer
 from masc.backends.torch.training.profile import Spent, spent, table
@@ -58,6 +59,13 @@ def test_a_profile_changes_nothing_and_names_every_kind(
     assert sum(each.host for each in found.values()) == pytest.approx(steps, rel=1e-6)
     # Two latent steps are as many operations as twice one.
     assert found["a#1", "latents"].operations == pytest.approx(2 * found["b#1", "latents"].operations, rel=0.05)
+
+
+def test_siblings_in_one_batch_are_told_together(tiny: Path, tmp_path: Path) -> None:
+    program = make_program(alike("[first, second, third] -> last : kv"), tiny)
+    trainer.train(program, ROWS, steps=3, batch=2, directory=tmp_path, profile=1)
+    turns = {turn for turn, kind in spent(events(tmp_path)) if kind == "latents"}
+    assert turns == {"first#1+second#1+third#1", "last#1"}
 
 
 def test_a_label_behind_latent_steps_and_what_is_computed_again(tiny: Path, tmp_path: Path) -> None:

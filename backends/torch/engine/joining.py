@@ -85,7 +85,7 @@ def joined(base: Base, several: Sequence[Ready]) -> tuple[Script, Past | None]:
         prompt=Block(torch.cat(inputs), real, lengths),
         start=torch.cat([script.start for script in scripts]),
         hidden=any(script.hidden for script in scripts),
-        name=" + ".join(script.name for script in scripts),
+        name="+".join(script.name for script in scripts),
     )
     return whole, _pasts([one.past for one in several if one.past is not None])
 
