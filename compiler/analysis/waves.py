@@ -82,7 +82,8 @@ def siblings(plan: Plan, seen: Sights | None = None) -> Mapping[str, tuple[str, 
         for view in views[turn.activation]:
             read[view.segment].append((turn.activation, replace(view, segment="", shift=())))
         for arrival in turn.arrives:
-            read[arrival.segment].append((turn.activation, arrival.text.replace(arrival.segment, "")))
+            what = arrival if arrival.gated else replace(arrival, segment="")  # each edge has a gate of its own
+            read[arrival.segment].append((turn.activation, what))
     found: dict[Hashable, list[str]] = {}
     for number, stage in enumerate(stages(plan)):
         for turn in stage:

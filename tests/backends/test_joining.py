@@ -129,6 +129,14 @@ def test_one_that_is_read_otherwise_is_alone(what: str, tiny: Path, monkeypatch:
         assert same(program, monkeypatch) == (3, 4)
 
 
+def test_vectors_that_come_through_gates_are_of_one_each(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each edge has a gate of its own, and one may be closed; without gates they are one batch."""
+    edges = "[first, second, third] -> last : hidden"
+    assert set(siblings(compile_plan(alike(edges), tiny)).values()) == {("first#1", "second#1", "third#1")}
+    assert same(wide(alike(edges), tiny), monkeypatch) == (2, 4)
+    assert siblings(compile_plan(alike(f"{edges}(gate = learned)"), tiny)) == {}
+
+
 def test_they_are_one_by_one_where_somebody_looks_or_memory_is_dear(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -92,6 +92,7 @@ class Base(nn.Module):
 
     @property
     def adapted(self) -> list[LoraLayer]:
+        """The layers that adapters sit on."""
         return self._lora
 
     def applying(

@@ -105,7 +105,7 @@ class Folded:
                 made_of += [(_stamp(own, name, plain), _numbers(own, name, plain))] if own else []
             key = tuple(adapters)
             known = self._small.get(key)
-            if known is None or known[0] != made_of or (getattr(known[1], "full", False)):
+            if known is None or known[0] != made_of or getattr(known[1], "full", False):
                 known = self._small[key] = made_of, make()
             found: T = known[1]
             return found

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from masc.backends.torch.model.applying import Projections
 from masc.backends.torch.model.lora import Group, Output
@@ -72,13 +72,9 @@ def joint(several: Sequence[Projections]) -> Projections:
         raise ValueError("these adapters cannot be computed in one batch")
     token = torch.cat([each[0].token for each in groups])
     made = [Joint(own, token) for own in zip(*groups, strict=True)]
-    return {layer: Output(group, at) for group in made for at, layer in enumerate(_layers(group))}
+    return {layer: Output(group, at) for group in made for at, layer in enumerate(group.layers)}
 
 
 def _group(computed: Any) -> Group:
     assert isinstance(computed, Output)
     return computed.group
-
-
-def _layers(group: Group) -> Sequence[nn.Module]:
-    return group.layers
