@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 
 from masc.compiler.analysis.waves import stages
@@ -38,7 +39,7 @@ class Team:
         """Bytes of a number of the base models."""
         return WIDTHS[self.dtype]
 
-    @property
+    @cached_property
     def weights(self) -> int:
         """Bytes of the base models, each of which is there once."""
         return sum(self._bytes(model, self.anatomies[model.name].parameters) for model in self.plan.models)
@@ -63,7 +64,7 @@ class Team:
             one.loading.quantised for one in self.plan.models if one.name == model
         )
 
-    @property
+    @cached_property
     def trained(self) -> int:
         """Numbers in adapters, maps of latent steps and links."""
         found = sum(self.links.values())
@@ -78,7 +79,7 @@ class Team:
         }
         return found + sum(mapped.values())
 
-    @property
+    @cached_property
     def folded(self) -> int:
         """Numbers in copies of projections with an adapter folded in, one for each adapter that runs alone."""
         found, alone = 0, folded(self.plan)
@@ -190,20 +191,23 @@ def side(team: Team, rows: Sequence[Lengths], doing: Doing, batch: int) -> Side:
 
 def memory(team: Team, rows: Sequence[Lengths], doing: Doing, batch: int) -> Memory:
     """Bytes at the peak, at a batch as wide as there can be."""
-    made = written(team.plan, widest(rows), doing)
-    who = team.computing(doing)
+    return _memory_by_batch(team, rows, doing)(batch)
+
+
+def _memory_by_batch(team: Team, rows: Sequence[Lengths], doing: Doing) -> Callable[[int], Memory]:
+    made, who = written(team.plan, widest(rows), doing), team.computing(doing)
     fixed = Memory(weights=team.weights, adapters=team.trained * 4, folded=team.folded * team.width)
-    return memory_of(team.plan, who, made, doing, batch, team.width, fixed)
+    return lambda batch: memory_of(team.plan, who, made, doing, batch, team.width, fixed)
 
 
 def most_rows(team: Team, rows: Sequence[Lengths], doing: Doing, room: float, limit: int = 1 << 20) -> int:
     """The largest batch that fits into so many bytes; 0 where not even one row does."""
-    low, high = 0, 1
-    while high < limit and memory(team, rows, doing, high).least <= room:
+    low, high, at = 0, 1, _memory_by_batch(team, rows, doing)
+    while high < limit and at(high).least <= room:
         low, high = high, high * 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if memory(team, rows, doing, middle).least <= room else (low, middle)
+        low, high = (middle, high) if at(middle).least <= room else (low, middle)
     return low
 
 

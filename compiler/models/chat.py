@@ -8,6 +8,7 @@ Format: https://huggingface.co/docs/transformers/chat_templating.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -112,12 +113,13 @@ _WHOSE = {"system": "the system text", "user": "what is said to the agent", "ass
 
 def unused(count: int, texts: Sequence[str]) -> tuple[str, ...]:
     """So many different characters, for private use, that do not occur in any of the texts."""
-    held = {char for text in texts for char in text if char >= "\ue000"}
+    held = {char for text in texts for char in _FOR_PRIVATE_USE.findall(text)}
     free = (chr(code) for code in chain(*_PRIVATE) if chr(code) not in held)
     return tuple(islice(free, count))
 
 
 _PRIVATE = (range(0xE000, 0xF900), range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE))
+_FOR_PRIVATE_USE = re.compile("[\ue000-\U0010ffff]")
 
 
 def _filled(frame: str, marks: Sequence[str], texts: Sequence[str]) -> str:
@@ -154,7 +156,22 @@ _LED: tuple[Message, ...] = (("system", _probe("system")), *_ALONE)
 
 
 def look(template: ChatTemplate) -> Chat:
-    """Try a template on an agent's messages, with texts that show what it does to them."""
+    """Try a template on an agent's messages, with texts that show what it does to them. What was found out of one that
+    refuses nothing is kept."""
+    key = template.text, tuple(sorted(template.tokens.items())), template.told
+    if (known := _SEEN.get(key)) is not None:
+        return known
+    found = _look(template)
+    if found.alone is None and found.led is None and len(_SEEN) < _MOST_SEEN:
+        _SEEN[key] = found
+    return found
+
+
+_SEEN: dict[tuple[Any, ...], Chat] = {}
+_MOST_SEEN = 64
+
+
+def _look(template: ChatTemplate) -> Chat:
     asked: list[str] = []
 
     def clock(form: str) -> str:

@@ -29,4 +29,4 @@ def projections(folder: Path, facts: ModelFacts) -> Shapes | None:
 
 def lora_size(shapes: Shapes, layers: int, lora: Lora) -> int:
     """The parameters of an adapter for a model with these projections in each of so many layers."""
-    return sum(prod(shape) for _, shape in tensors_for(lora, shapes, layers))
+    return layers * sum(prod(shape) for _, shape in tensors_for(lora, shapes, layers=1))

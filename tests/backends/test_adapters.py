@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft.tuners.lora import LoraLayer
 
 from graphs import GRAPHS
 from masc.backends.torch.model import adapters, applying
@@ -147,3 +148,42 @@ def test_lengths_are_saved_and_loaded(tiny: Path, tmp_path: Path) -> None:
     other = make_program(one("dora = true"), tiny, awake=False)
     other.load_weights(tmp_path / "saved")
     assert all(p.equal(other.trainable()[name]) for name, p in program.trainable().items())
+
+
+def test_the_adapters_of_a_team_are_those_that_peft_injects(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PEFT's injection looks at all that is there, so that only the first on each set of projections goes through it.
+    The others have the same numbers, and the same is noted of them, as alone on a base."""
+    plain, other = Lora(rank=4, alpha=8.0), Lora(rank=2, alpha=4.0, rslora=True, dora=True, dropout=0.1)
+    few = Lora(rank=4, alpha=8.0, targets=("attention",))
+    asked = {"a": plain, "b": other, "c": few, "d": few, "e": plain}
+    injected: list[str] = []
+    inject = adapters.inject_adapter_in_model
+
+    def counted(config: Any, base: Any, adapter_name: str) -> None:
+        injected.append(adapter_name)
+        inject(config, base, adapter_name=adapter_name)
+
+    monkeypatch.setattr(adapters, "inject_adapter_in_model", counted)
+    team = Base(tiny, torch.float32)
+    team.add_adapters(asked, seed=3)
+    assert injected == ["a", "c"]
+    for agent, lora in asked.items():
+        alone = Base(tiny, torch.float32)
+        alone.add_adapters({agent: lora}, seed=3)
+        assert list(noted(team, agent)) == list(noted(alone, agent))
+        assert noted(team, agent) == noted(alone, agent)
+        ours, theirs = (adapters.tensors(base.model, agent) for base in (team, alone))
+        assert list(ours) == list(theirs)
+        assert all(torch.equal(ours[name], theirs[name]) and ours[name].requires_grad for name in ours)
+
+
+def noted(base: Base, agent: str) -> dict[str, Any]:
+    """What PEFT's layers hold about an adapter, and its configuration."""
+    held: dict[str, Any] = {"": base.model.peft_config[agent].to_dict()}
+    for name, layer in base.model.named_modules():
+        if isinstance(layer, LoraLayer) and agent in layer.lora_A:
+            places = (layer.r, layer.lora_alpha, layer.scaling, layer.use_rslora, layer.use_dora, layer.lora_bias)
+            kinds = (layer.lora_dropout, layer.lora_variant, layer.lora_magnitude_vector, layer.lora_A, layer.lora_B)
+            inside = [type(kind[agent]).__name__ if agent in kind else None for kind in kinds]
+            held[name] = [place[agent] for place in places], inside
+    return held

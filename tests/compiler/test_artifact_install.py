@@ -43,7 +43,7 @@ def test_readers_beside_a_writer_never_see_a_mix(tmp_path: Path) -> None:
     writer.start()
     try:
         seen = []
-        for _ in range(200):
+        for _ in range(80):
             (number,) = weights(root)
             seen.append(int(number))
     finally:
@@ -162,13 +162,13 @@ def test_what_is_pending_is_read_where_nothing_may_be_written(tmp_path: Path, mo
     save(template, "old")
 
     def prepare() -> None:
-        monkeypatch.undo()
         shutil.rmtree(root, ignore_errors=True)
         shutil.copytree(template, root)
 
     for _ in points(lambda: save(root, "new"), prepare):
-        monkeypatch.setattr("masc.compiler.artifact.read.os.access", lambda *_: False)
-        assert len(weights(root)) == 1
+        with monkeypatch.context() as nobody:
+            nobody.setattr("masc.compiler.artifact.read.os.access", lambda *_: False)
+            assert len(weights(root)) == 1
 
 
 def test_a_killed_first_compile_is_no_obstacle(tmp_path: Path) -> None:

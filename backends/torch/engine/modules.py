@@ -45,9 +45,9 @@ class Modules(nn.Module):
         # The prefix keeps names such as `train` or `keys` apart from the module's own attributes.
         self.bases = nn.ModuleDict({f"model_{name}": base for name, base in bases.items()})
         self.links = nn.ParameterDict()
-        for agent in plan.agents:
-            if agent.own is not None:
-                self.base(agent.name).add_adapter(agent.name, agent.own, seed)
+        for name, base in bases.items():
+            own = {one.name: one.own for one in plan.agents if one.model == name and one.own is not None}
+            base.add_adapters(own, seed)
         for turn in plan.turns:
             name = turn.agent
             if turn.think is not None and ALIGNMENTS[turn.think.align].trained and name not in self.links:

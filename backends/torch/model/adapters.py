@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,16 @@ def _targets(base: nn.Module, lora: Lora, agent: str) -> list[str]:
     """The names of the linear projections of the blocks that the adapter sits on. Experts that are packed in one tensor
     are none, and beside them neither is what PEFT would take for theirs; nor what nobody calls."""
     decoder = base.get_decoder()  # type: ignore[operator]
-    packed = any(parameter.dim() == 3 and ".experts." in name for name, parameter in decoder.named_parameters())
+    sites = dict(_sites(decoder))
+    packed = any(
+        parameter.dim() == 3 and ".experts." in f"{name}."
+        for name, module in sites.items()
+        for parameter in module.parameters(recurse=False)
+    )
     present = {
-        name.split(".")[-2 if name.endswith("base_layer") else -1]
-        for name, module in decoder.named_modules()
-        if _is_linear(module) and ".lora_" not in name
+        name.split(".")[-1]
+        for name, module in sites.items()
+        if _is_linear(module.get_base_layer() if isinstance(module, LoraLayer) else module)
     } - (_OF_EXPERTS if packed else set())
     present -= _UNCALLED | ({"out_proj"} if decoder.config.model_type in _WITHOUT_OUT else set())
     wanted: set[str] = set()
@@ -78,23 +84,37 @@ def add(base: nn.Module, agent: str, lora: Lora, seed: int) -> None:
     options[LORA["targets"].peft] = _targets(base, lora, agent)
     config = LoraConfig(**options, bias="none", task_type=TaskType.CAUSAL_LM)
     device = next(base.parameters()).device
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive(seed, agent))
-        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-        inject_adapter_in_model(config, base, adapter_name=agent)
+        _inject(config, base, agent)
         for name, parameter in tensors(base, agent).items():
             parameter.data = parameter.data.to("cpu", torch.float32)
             if ".lora_A." in name:  # drawn here, in float32 on the CPU, so that dtype and device change nothing
                 nn.init.kaiming_uniform_(parameter.data, a=5**0.5)
             parameter.data = parameter.data.to(device)
-    for layer in layers_of(base):
-        if agent in layer.lora_A:
-            if lora.dora:  # anew, of float32: in bfloat16 a fresh adapter would change something
-                half, other = layer.lora_A[agent].weight.data, layer.lora_B[agent].weight.data
-                scale, frozen = layer.scaling[agent], layer.get_base_layer()
-                magnitude: Any = layer.lora_magnitude_vector[agent]
-                magnitude.update_layer(base_layer=frozen, lora_A=half, lora_B=other, scaling=scale)
-            make_contextual(layer, agent)
+    for layer in _layers(base, agent).values():
+        if lora.dora:  # anew, of float32: in bfloat16 a fresh adapter would change something
+            half, other = layer.lora_A[agent].weight.data, layer.lora_B[agent].weight.data
+            scale, frozen = layer.scaling[agent], layer.get_base_layer()
+            magnitude: Any = layer.lora_magnitude_vector[agent]
+            magnitude.update_layer(base_layer=frozen, lora_A=half, lora_B=other, scaling=scale)
+        make_contextual(layer, agent)
+
+
+def _inject(config: LoraConfig, base: nn.Module, agent: str) -> None:
+    """Let PEFT put an adapter on the base. Where another sits on the same projections already, each of its layers is
+    told to take one more: PEFT's injection, which comes to the same, looks for them in everything that all adapters
+    have put there, and the time of a team would grow with the square of its agents."""
+    present: dict[str, LoraConfig] = getattr(base, "peft_config", {})
+    for other, known in present.items():
+        if known.target_modules == config.target_modules and known.target_parameters == config.target_parameters:
+            for name, layer in _layers(base, other).items():
+                layer.update_layer(agent, config.r, lora_alpha=config.lora_alpha, target_name=name, config=config)
+            present[agent] = config
+            return
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+        inject_adapter_in_model(config, base, adapter_name=agent)
 
 
 def derive(seed: int, *names: str | int) -> int:
@@ -104,12 +124,30 @@ def derive(seed: int, *names: str | int) -> int:
 
 def tensors(base: nn.Module, agent: str) -> dict[str, nn.Parameter]:
     """The adapter's parameters by their name in the base."""
-    ends = tuple(f".{part}.{agent}.weight" for part in ("lora_A", "lora_B", _MAGNITUDE))
-    return {name: parameter for name, parameter in base.named_parameters() if name.endswith(ends)}
+    return {
+        f"{name}.{part}.{agent}.weight": getattr(layer, part)[agent].weight
+        for name, layer in _layers(base, agent).items()
+        for part in ("lora_A", "lora_B", _MAGNITUDE)
+        if agent in getattr(layer, part)
+    }
+
+
+def _sites(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """A module and all within it by their names, in torch's order, but nothing of what is inside a layer that adapters
+    sit on: that grows with the agents."""
+    yield path, module
+    if not isinstance(module, LoraLayer):
+        for name, child in module.named_children():
+            yield from _sites(child, f"{path}.{name}" if path else name)
+
+
+def _layers(base: nn.Module, agent: str) -> dict[str, LoraLayer]:
+    """The layers that an agent's adapter sits on, by their names."""
+    return {name: one for name, one in _sites(base) if isinstance(one, LoraLayer) and agent in one.lora_A}
 
 
 def layers_of(base: nn.Module) -> list[LoraLayer]:
-    return [module for module in base.modules() if isinstance(module, LoraLayer)]
+    return [module for _, module in _sites(base) if isinstance(module, LoraLayer)]
 
 
 def aliases(base: nn.Module, agent: str) -> Aliases:

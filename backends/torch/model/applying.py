@@ -157,7 +157,15 @@ def _contextual(kind: type[LoraLayer]) -> type[LoraLayer]:
         instead = _APPLIED.get().projections.get(self)
         return whole.forward(self, x, *args, **kwargs) if instead is None else instead(x)
 
-    body = {"active_adapters": property(active_adapters), "forward": forward, "contextual": True}
+    def set_adapter(self: LoraLayer, *_: Any, **__: Any) -> None:
+        """Which one is applied is the thread's matter, and all keep their gradients."""
+
+    body = {
+        "active_adapters": property(active_adapters),
+        "forward": forward,
+        "set_adapter": set_adapter,
+        "contextual": True,
+    }
     return type(kind.__name__, (kind,), body)
 
 

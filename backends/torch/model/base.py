@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from inspect import signature
@@ -85,8 +85,10 @@ class Base(nn.Module):
         named = {role: str(token) for role, token in self.tokenizer.special_tokens_map.items()}
         return None if text is None else ChatTemplate(text, named)
 
-    def add_adapter(self, agent: str, lora: Lora, seed: int) -> None:
-        adapters.add(self.model, agent, lora, seed)
+    def add_adapters(self, asked: Mapping[str, Lora], seed: int) -> None:
+        """Put a fresh adapter on for each agent."""
+        for agent, lora in asked.items():
+            adapters.add(self.model, agent, lora, seed)
         self._lora = adapters.layers_of(self.model)
         self.groups = put_together(groups_of(self.model))
 
