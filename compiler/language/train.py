@@ -26,7 +26,12 @@ TRAIN: Mapping[str, Option] = table(
     ),
     Option("eval_data", _PATH, "What is evaluated on, likewise", means="what is evaluated on, named in the same ways"),
     Option("batch", numeric(whole(1, 4096)), "Samples in a forward pass", 8),
-    Option("accumulate", numeric(whole(1, 4096)), "Forward passes in an optimiser step", 1),
+    Option(
+        "accumulate",
+        numeric(whole(1, 4096)),
+        "Forward passes in an optimiser step; rows of about equal length are run together",
+        1,
+    ),
     Option("steps", numeric(whole(1, 10**9)), "Optimiser steps", 200),
     Option("rate", numeric(Bounds(1e-12, 1e3)), "AdamW's peak learning rate", 2e-4),
     Option(

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import chain, islice, product
 from typing import Any, Literal
 
@@ -156,22 +156,14 @@ _LED: tuple[Message, ...] = (("system", _probe("system")), *_ALONE)
 
 
 def look(template: ChatTemplate) -> Chat:
-    """Try a template on an agent's messages, with texts that show what it does to them. What was found out of one that
-    refuses nothing is kept."""
-    key = template.text, tuple(sorted(template.tokens.items())), template.told
-    if (known := _SEEN.get(key)) is not None:
-        return known
-    found = _look(template)
-    if found.alone is None and found.led is None and len(_SEEN) < _MOST_SEEN:
-        _SEEN[key] = found
-    return found
+    """Try a template on an agent's messages, with texts that show what it does to them; once."""
+    return _look(template.text, tuple(template.tokens.items()), template.told, repr(template.told))
 
 
-_SEEN: dict[tuple[Any, ...], Chat] = {}
-_MOST_SEEN = 64
-
-
-def _look(template: ChatTemplate) -> Chat:
+@lru_cache(maxsize=64)
+def _look(text: str, tokens: tuple[tuple[str, str], ...], told: Told, _: str) -> Chat:
+    """_: tells `true` from 1, which are equal."""
+    template = ChatTemplate(text, dict(tokens), told=told)
     asked: list[str] = []
 
     def clock(form: str) -> str:

@@ -16,7 +16,7 @@ from lm_eval.api.model import LM
 from lm_eval.api.registry import register_model
 
 from masc.backends.torch.data.check import answer_columns, check_output, columns_of
-from masc.backends.torch.evaluation.answering import batches
+from masc.backends.torch.engine.measuring import batches
 from masc.backends.torch.evaluation.evaluate import say_all
 from masc.compiler.analysis.decoding import Decoding
 from masc.compiler.ir.plan import Answer

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from graphs import GRAPHS
+from masc.backends.torch.engine.measuring import batches
 from masc.backends.torch.engine.probe import Probe
-from masc.backends.torch.evaluation.answering import batches
 from masc.backends.torch.evaluation.evaluate import answer_losses
 from masc.backends.torch.model.attention import Watch, watching
 from masc.backends.torch.probing.audit import audit, thirds

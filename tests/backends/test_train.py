@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from masc.backends.torch.engine.opening import opening_draws
 from masc.backends.torch.model.segments import Opening
+from masc.backends.torch.program import Program
 from masc.backends.torch.training.schedule import data_order, rate_at
 from masc.backends.torch.training.train import train
 from masc.compiler.ir.plan import TrainSettings
@@ -44,6 +45,28 @@ def test_accumulation_is_the_same_step(tiny: Path) -> None:
         results.append((history[0]["loss"], history[0]["grad_norm"], history[1]["loss"]))
     for other in results[1:]:
         assert other == pytest.approx(results[0], rel=1e-7)
+
+
+def test_a_step_is_split_by_length(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of about equal length are run together, longest first; who sees a channel that is still open does not depend
+    on that."""
+    found, seen = [], []
+    forward = Program.forward
+
+    def noted(self: Program, rows: list[dict[str, str]], *arguments: Any, **options: Any) -> Any:
+        seen.append([len(row["q"]) for row in rows])
+        return forward(self, rows, *arguments, **options)
+
+    monkeypatch.setattr(Program, "forward", noted)
+    for batch, accumulate in ((4, 1), (2, 2)):
+        text = chain(("a", 2, "norm"), ("b", 0, "norm"), edge="kv(carry = latents, open = 4)")
+        program = make_program(text, tiny, dtype="float64")
+        history = train(program, ROWS, steps=3, batch=batch, accumulate=accumulate, rate=1e-2, warmup=0.0)
+        found.append([(metrics["loss"], metrics["grad_norm"]) for metrics in history])
+    assert found[1] == [pytest.approx(one, rel=1e-6) for one in found[0]]
+    lengths = sorted((len(row["q"]) for row in ROWS), reverse=True)
+    assert seen[3:] == [lengths[:2], lengths[2:]] * 3
+    assert seen[:3] != [lengths] * 3
 
 
 def test_a_step_is_adamw_on_the_mean_token_loss(tiny: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from masc.compiler.models import chat_sandbox
-from masc.compiler.models.chat import ChatTemplate, Message
+from masc.compiler.models.chat import ChatTemplate, Message, look
 from masc.compiler.models.folder.templates import examine_template
 from masc.compiler.models.refusal import RefusalError
 
@@ -95,3 +95,10 @@ def test_it_is_said_of_the_model_before_anything_runs() -> None:
     (found,) = findings
     assert found.code == "E0537"
     assert "cannot be used: its chat template does not come to an end: at line 1" in found.message
+
+
+def test_what_is_kept_of_a_template_is_of_what_it_was_told() -> None:
+    """`true` and 1 are equal, and a template writes them otherwise."""
+    text = "{{ note }}{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    starts = [look(ChatTemplate(text, told=(("note", note),))).start[:4] for note in (True, 1, "True", 1.0)]
+    assert starts == ["True", "1The", "True", "1.0T"]

@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from masc.backends.torch.channels.arrivals import arriving
+from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.lengths import check_end, check_sizes, limit_of
+from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.refusals import empty_prompt
 from masc.backends.torch.engine.walk import Walk
-from masc.backends.torch.model.prompts import answer_ids, check_size, prompt_of, value
+from masc.backends.torch.model.prompts import answer_ids, check_size, prompt_ids, prompt_of, value
 from masc.backends.torch.model.segments import Segment, start_of
+
+
+def prompt_lengths(modules: Modules, rows: Sequence[Row], indices: Sequence[int]) -> list[int]:
+    """How many tokens the prompts of all agents take together, row by row; what agents tell each other is left out.
+    indices: the rows' numbers in the whole data, for errors."""
+    agents, inputs = modules.plan.agents, modules.plan.inputs
+    return [
+        sum(len(prompt_ids(modules.base(agent.name), agent, row, i, inputs)) for agent in agents)
+        for row, i in zip(rows, indices, strict=True)
+    ]
+
+
+def batches(modules: Modules, rows: Sequence[Row], indices: Sequence[int], size: int) -> list[list[int]]:
+    """Row numbers (out of `indices`) in batches of rows of about equal length, longest first: what does not fit in
+    memory shows at once. Length is that of all agents' prompts together."""
+    lengths = dict(zip(indices, prompt_lengths(modules, [rows[i] for i in indices], indices), strict=True))
+    ordered = sorted(indices, key=lambda i: (-lengths[i], i))
+    found = [ordered[at : at + size] for at in range(0, len(ordered), size)]
+    if len(found) > 1 and len(found[-1]) == 1 and size > 1:  # a probe swaps within a batch: nobody stands alone
+        last = [*found.pop(-2), *found.pop()]
+        found += [last] if size == 2 else [last[:-2], last[-2:]]
+    return found
 
 
 def measure(walk: Walk) -> None:

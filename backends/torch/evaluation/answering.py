@@ -10,9 +10,9 @@ from typing import Protocol
 import torch
 
 from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.measuring import batches
 from masc.backends.torch.engine.outputs import Said
 from masc.backends.torch.engine.probe import Probe
-from masc.backends.torch.model.prompts import prompt_ids
 from masc.backends.torch.program import Program
 from masc.compiler.analysis.decoding import Decoding, Engine
 from masc.compiler.artifact import ModelRecord
@@ -130,22 +130,6 @@ class Here:
 
 def answering_of(program: Program | Answering) -> Answering:
     return Here(program) if isinstance(program, Program) else program
-
-
-def batches(program: Program, rows: Sequence[Row], indices: Sequence[int], size: int) -> list[list[int]]:
-    """Row numbers (out of `indices`) in batches of rows of about equal length, longest first: what does not fit in
-    memory shows at once. Length is that of all agents' prompts together."""
-    inputs = program.plan.inputs
-    lengths = {
-        i: sum(len(prompt_ids(program.base(agent.name), agent, rows[i], i, inputs)) for agent in program.plan.agents)
-        for i in indices
-    }
-    ordered = sorted(indices, key=lambda i: (-lengths[i], i))
-    found = [ordered[at : at + size] for at in range(0, len(ordered), size)]
-    if len(found) > 1 and len(found[-1]) == 1 and size > 1:  # a probe swaps within a batch: nobody stands alone
-        last = [*found.pop(-2), *found.pop()]
-        found += [last] if size == 2 else [last[:-2], last[-2:]]
-    return found
 
 
 @torch.no_grad()

@@ -12,9 +12,10 @@ from masc.backends.scoring.registry import Function, Scorer, declared, scorer_of
 from masc.backends.torch.data.check import answer_columns
 from masc.backends.torch.data.rows import rows_of
 from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.measuring import batches
 from masc.backends.torch.engine.outputs import Said
 from masc.backends.torch.engine.probe import Probe
-from masc.backends.torch.evaluation.answering import Answering, Here, Loss, answering_of, batches, losses_of
+from masc.backends.torch.evaluation.answering import Answering, Here, Loss, answering_of, losses_of
 from masc.backends.torch.evaluation.repeats import interval, majority, pass_at, sizes
 from masc.backends.torch.evaluation.report import Report
 from masc.backends.torch.model.prompts import value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,13 @@ def _targets(base: nn.Module, lora: Lora, agent: str) -> list[str]:
 def _is_linear(module: nn.Module) -> bool:
     """Whether a module is a linear map, of numbers or of quantised ones (GPTQ's and AWQ's are classes of their own)."""
     return isinstance(module, nn.Linear) or hasattr(module, "qweight")
+
+
+def add_all(base: nn.Module, asked: Mapping[str, Lora], seed: int) -> list[LoraLayer]:
+    """Put a fresh adapter on the base for each agent; the layers that adapters sit on then."""
+    for agent, lora in asked.items():
+        add(base, agent, lora, seed)
+    return layers_of(base)
 
 
 def add(base: nn.Module, agent: str, lora: Lora, seed: int) -> None:

@@ -87,9 +87,7 @@ class Base(nn.Module):
 
     def add_adapters(self, asked: Mapping[str, Lora], seed: int) -> None:
         """Put a fresh adapter on for each agent."""
-        for agent, lora in asked.items():
-            adapters.add(self.model, agent, lora, seed)
-        self._lora = adapters.layers_of(self.model)
+        self._lora = adapters.add_all(self.model, asked, seed)
         self.groups = put_together(groups_of(self.model))
 
     @property

@@ -97,10 +97,10 @@ class Opening:
         """bool [B]: the samples for which a view with this `until` exists now."""
         return self.draws >= self.step / until
 
-    def of(self, part: slice, device: torch.device) -> Opening:
+    def of(self, samples: slice | list[int], device: torch.device) -> Opening:
         """The same for some of the samples."""
-        gates = {name: draws[part].to(device) for name, draws in self.gates.items()}
-        return replace(self, draws=self.draws[part].to(device), gates=gates)
+        gates = {name: draws[samples].to(device) for name, draws in self.gates.items()}
+        return replace(self, draws=self.draws[samples].to(device), gates=gates)
 
 
 def start_of(ends: Sequence[End], segments: Mapping[str, Segment], like: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 
 from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.labels import label_of
+from masc.backends.torch.engine.measuring import prompt_lengths
 from masc.backends.torch.engine.opening import opening_at
 from masc.backends.torch.engine.outputs import Output
 from masc.backends.torch.engine.rounds import Rounds
@@ -39,18 +40,23 @@ class Supervised:
         whole = opening_at(around.settings.seed, step, len(batch), around.program.gates())
         # The mean is over the answer tokens of the whole optimiser batch, not of each micro-batch.
         total = around.program.forward_tokens(batch)
-        return Told(around, batch, indices, replace(whole, judged=True), total)
+        order = list(range(len(batch)))
+        if len(batch) > around.settings.batch:  # rows of about equal length together, so that little is padding
+            lengths = prompt_lengths(around.program, batch, indices)
+            order.sort(key=lambda at: -lengths[at])
+        return Told(around, batch, indices, replace(whole, judged=True), total, order)
 
 
 @dataclass(frozen=True)
 class Told:
-    """Rows with their answers. total: answer tokens of all processes."""
+    """Rows with their answers. total: answer tokens of all processes; order: in which the rows are run."""
 
     around: Around
     batch: Sequence[Row]
     indices: Sequence[int]
     whole: Opening
     total: int
+    order: list[int]
 
     def gradients(self, rounds: Rounds | None) -> Work:
         program, settings, processes = self.around.program, self.around.settings, self.around.processes
@@ -59,15 +65,15 @@ class Told:
         judged: list[Judged] = []
         for micro in range(settings.accumulate):
             at = (micro * world + processes.rank) * settings.batch
-            part = slice(at, at + settings.batch)
+            part = self.order[at : at + settings.batch]
             opening = self.whole.of(part, program.device)
             last = micro == settings.accumulate - 1
             with processes.exchanging(self.around.module, last), program.holding(rounds=rounds):
                 out = self.around.module(
-                    self.batch[part],
+                    [self.batch[i] for i in part],
                     opening=opening,
                     recompute=settings.checkpoint == "agent",
-                    indices=self.indices[part],
+                    indices=[self.indices[i] for i in part],
                 )
                 # The exchange takes the mean over processes, hence the factor.
                 with named("backward"):

@@ -23,6 +23,7 @@ from torch import Tensor
 from masc.backends.memory import out_of_memory
 from masc.backends.torch.data.rows import rows_of
 from masc.backends.torch.data.values import Row
+from masc.backends.torch.engine.measuring import batches
 from masc.backends.torch.engine.recorded import Recordings
 from masc.backends.torch.engine.torch_defaults import as_it_was, usual_training
 from masc.backends.torch.program import Program
@@ -369,8 +370,7 @@ class Run:
             return {}
         loss, tokens = 0.0, 0
         with torch.no_grad():
-            for at in range(0, len(self.eval_rows), self.settings.batch):
-                part = range(at, min(at + self.settings.batch, len(self.eval_rows)))
+            for part in batches(self.program, self.eval_rows, range(len(self.eval_rows)), self.settings.batch):
                 out = self.program([self.eval_rows[i] for i in part], indices=part)
                 loss, tokens = loss + float(out.loss) * out.tokens, tokens + out.tokens
         return {"eval_loss": loss / tokens}
