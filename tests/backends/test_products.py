@@ -15,7 +15,8 @@ from torch.nn import functional
 
 from graphs import fan
 from masc.backends.torch.model import products
-from masc.backends.torch.model.folded import Folded
+from masc.backends.torch.model.applying import Bare
+from masc.backends.torch.model.folded import Copied, Folded
 from masc.backends.torch.model.joint import joint
 from support import ROWS, chain, make_program
 
@@ -177,3 +178,31 @@ def test_a_copy_follows_the_bias() -> None:
 def test_adapters_that_peft_computes_are_not_put_together() -> None:
     with pytest.raises(ValueError, match="cannot be computed in one batch"):
         joint([{}, {}])
+
+
+@here
+@pytest.mark.parametrize("adapt", ["none", "lora(rank = 4, targets = attention)"])
+def test_projections_without_adapters_are_copied_too(adapt: str, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A team that is not trained at all, and what an adapter leaves out, run as fast as what it sits on."""
+    program = make_program(chain(("a", 2, "norm"), ("b", 0, "norm"), adapt=adapt), tiny)
+    base = program.base("a")
+    assert sum(map(len, base.groups)) == 7 * base.layers
+    assert any(isinstance(layer, Bare) for group in base.groups for layer in group)
+    exact = [program.say([row], engine="exact")[0]["answer"].tokens for row in ROWS]
+    computed: list[int] = []
+    whole = Copied.forward
+
+    def noted(self: Copied, x: Tensor, onto: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        computed.append(len(self.layers))
+        return whole(self, x, onto)
+
+    monkeypatch.setattr(Copied, "forward", noted)
+    assert [program.say([row])[0]["answer"].tokens for row in ROWS] == exact
+    with torch.no_grad():
+        plain = program.base("a").folded.bare(base.groups)
+        for group in base.groups:
+            for layer in group:
+                own = layer.get_base_layer()
+                y = drawn(3, own.in_features)
+                assert torch.allclose(plain[layer](y), functional.linear(y, own.weight, own.bias), atol=1e-5)
+    assert {2, 3} <= set(computed)

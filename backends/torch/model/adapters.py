@@ -14,7 +14,7 @@ from peft import LoraConfig, TaskType, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from masc.backends.torch.model.applying import Aliases, make_contextual
+from masc.backends.torch.model.applying import Aliases, make_asking, make_contextual
 from masc.backends.torch.model.stored import pack, unpack
 from masc.compiler.files.reading import parse_json
 from masc.compiler.files.writing import atomic_write
@@ -78,9 +78,11 @@ def _is_linear(module: nn.Module) -> bool:
 
 
 def add_all(base: nn.Module, asked: Mapping[str, Lora], seed: int) -> list[LoraLayer]:
-    """Put a fresh adapter on the base for each agent; the layers that adapters sit on then."""
+    """Put a fresh adapter on the base for each agent; the layers that adapters sit on then. The usual projections that
+    have none can be computed otherwise, too."""
     for agent, lora in asked.items():
         add(base, agent, lora, seed)
+    make_asking(base.get_decoder(), (*ATTENTION, *MLP))  # type: ignore[operator]
     return layers_of(base)
 
 

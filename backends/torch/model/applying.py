@@ -7,11 +7,12 @@ adapter to apply; nothing about a layer changes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -90,6 +91,26 @@ def _applying(applied: Applied) -> Iterator[None]:
         yield
     finally:
         _APPLIED.reset(token)
+
+
+class Bare(nn.Linear):
+    """A projection without adapters, which asks the thread what computes it as PEFT's layers do."""
+
+    lora_A: Mapping[str, Any] = MappingProxyType({})  # noqa: N815 - as PEFT calls it
+
+    def get_base_layer(self) -> Bare:
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        instead = _APPLIED.get().projections.get(self)
+        return super().forward(x) if instead is None else instead(x)
+
+
+def make_asking(blocks: nn.Module, names: Collection[str]) -> None:
+    """Let linear maps of these names ask the thread, where no adapter sits on them."""
+    for name, module in blocks.named_modules():
+        if type(module) is nn.Linear and name.rpartition(".")[2] in names and not hasattr(module, "_hf_hook"):
+            module.__class__ = Bare
 
 
 class _Projection(nn.Linear):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from masc.backends.torch.model import products
-from masc.backends.torch.model.applying import Projections, applied
+from masc.backends.torch.model.applying import Bare, Projections, applied
 from masc.backends.torch.model.lora_gradients import Adapter, Matrices, Rows
 
 READERS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -26,10 +26,12 @@ READERS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 
 
 def groups_of(model: nn.Module) -> list[list[LoraLayer]]:
-    """The layers of a model that adapters sit on, those that read the same input together."""
+    """The layers of a model that adapters sit on, or might (`Bare`), those that read the same input together."""
     found: list[list[LoraLayer]] = []
     for module in model.modules():
-        own: dict[str, LoraLayer] = {n: child for n, child in module.named_children() if isinstance(child, LoraLayer)}
+        own: dict[str, LoraLayer] = {
+            n: child for n, child in module.named_children() if isinstance(child, (LoraLayer, Bare))
+        }
         groups = [[own.pop(name) for name in names if name in own] for names in READERS]
         found += [group for group in [*groups, *([layer] for layer in own.values())] if group]
     return found
@@ -70,7 +72,7 @@ def is_plain(layer: LoraLayer) -> bool:
     """Whether what an adapter sits on is a matrix of numbers. Quantised weights are of other modules (bitsandbytes,
     GPTQ), or of tensors of their own (torchao)."""
     own: Any = layer.get_base_layer()
-    return type(own) is nn.Linear and type(own.weight.data) is Tensor
+    return type(own) in (nn.Linear, Bare) and type(own.weight.data) is Tensor
 
 
 def projections(groups: Iterable[Sequence[LoraLayer]], agent: str, weights: Mapping[nn.Module, Tensor]) -> Projections:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from masc.backends.torch.model.applying import Bare
+
 FEW = 24
 """Rows: of wider products neither library is the faster."""
 NARROW = 4
@@ -46,9 +48,12 @@ def back(gradient: Tensor, weight: Tensor, onto: Tensor | None = None) -> Tensor
 def linear(module: Any) -> Callable[[Tensor], Tensor]:
     """What a `torch.nn.Linear` computes, where nothing asks for gradients, of inputs [..., in]. Other modules compute
     themselves."""
-    if type(module) is not torch.nn.Linear or type(module.weight.data) is not Tensor or _operator() is None:
-        return module  # type: ignore[no-any-return]
-    return partial(_linear, module)
+    own: Callable[[Tensor], Tensor] = module
+    if isinstance(module, Bare):  # which would ask for what computes it
+        own = partial(torch.nn.Linear.forward, module)
+    elif type(module) is not torch.nn.Linear:
+        return own
+    return own if type(module.weight.data) is not Tensor or _operator() is None else partial(_linear, module, own)
 
 
 def packed(weight: Tensor, bias: Tensor | None = None) -> Callable[[Tensor, Tensor | None], Tensor]:
@@ -76,11 +81,10 @@ def packs(weight: Tensor) -> bool:
     return weight.device.type == "cpu" and weight.dtype == torch.float32 and _operator() is not None
 
 
-def _linear(module: Any, x: Tensor) -> Tensor:
-    own = torch.is_grad_enabled() or module._forward_hooks or module._forward_pre_hooks
-    if own or not _one_by_one(x.numel() // x.shape[-1], x, module.weight):
-        made: Tensor = module(x)
-        return made
+def _linear(module: Any, own: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    by_itself = torch.is_grad_enabled() or module._forward_hooks or module._forward_pre_hooks
+    if by_itself or not _one_by_one(x.numel() // x.shape[-1], x, module.weight):
+        return own(x)
     return across(x.reshape(-1, x.shape[-1]), module.weight.t(), module.bias).view(*x.shape[:-1], -1)
 
 
