@@ -11,7 +11,7 @@ from masc.compiler.analysis.waves import stages
 from masc.compiler.cost.anatomy import WIDTHS, Anatomy, ranks_of
 from masc.compiler.cost.beside import computed, folded, padded
 from masc.compiler.cost.cards import Card, Fit
-from masc.compiler.cost.lengths import Lengths, widest
+from masc.compiler.cost.lengths import Lengths, widest, widths
 from masc.compiler.cost.memory import Memory, kept_of, memory_of
 from masc.compiler.cost.passes import Doing, Written, written
 from masc.compiler.cost.work import Adapted, Work, total, work_of
@@ -179,14 +179,15 @@ def side(team: Team, rows: Sequence[Lengths], doing: Doing, batch: int) -> Side:
     settings = team.plan.train
     recompute = doing == "training" and settings.checkpoint == "agent"
     who = team.computing(doing)
-    one, works = _works(team, rows, doing, 1, recompute)
+    (mean,) = widths(rows, 1)
+    one, works = _works(team, mean, doing, recompute)
     turns = tuple(
         _turn(team, turn.activation, who[turn.activation], one[turn.activation], work)
         for turn, work in zip(team.plan.turns, works, strict=True)
     )
-    step = total(_works(team, rows, doing, batch, recompute)[1])
-    micro = settings.accumulate if doing == "training" else 1
-    return Side(doing, turns, batch, step.times(batch * micro), memory(team, rows, doing, batch))
+    several = widths(rows, batch, settings.accumulate if doing == "training" else 1)
+    step = total(total(_works(team, width, doing, recompute)[1]).times(batch) for width in several)
+    return Side(doing, turns, batch, step, memory(team, rows, doing, batch))
 
 
 def memory(team: Team, rows: Sequence[Lengths], doing: Doing, batch: int) -> Memory:
@@ -211,11 +212,9 @@ def most_rows(team: Team, rows: Sequence[Lengths], doing: Doing, room: float, li
     return low
 
 
-def _works(
-    team: Team, rows: Sequence[Lengths], doing: Doing, batch: int, recompute: bool
-) -> tuple[dict[str, Written], list[Work]]:
-    """What each turn writes in one row of a batch, and its FLOPs."""
-    made, who = written(team.plan, widest(rows, batch), doing), team.computing(doing)
+def _works(team: Team, width: Lengths, doing: Doing, recompute: bool) -> tuple[dict[str, Written], list[Work]]:
+    """What each turn writes in one row of a batch that is so wide, and its FLOPs."""
+    made, who = written(team.plan, width, doing), team.computing(doing)
     run = padded(team.plan, made, doing)
     crossing = [(turn.activation, team.crossing(turn)) for turn in team.plan.turns]
     return made, [work_of(who[name], run[name], links, recompute) for name, links in crossing]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import comb
+from functools import partial
+from math import ceil, comb
 
 
 @dataclass(frozen=True)
@@ -20,25 +21,31 @@ Lengths = Mapping[str, Length]
 """By activation."""
 
 
-def widest(rows: Sequence[Lengths], batch: int | None = None) -> Lengths:
-    """How wide a batch of rows is, turn by turn: prompts and answers are padded to the longest in it.
+def widest(rows: Sequence[Lengths]) -> Lengths:
+    """How wide the widest batch of rows is that there can be, turn by turn."""
+    return _each(rows, max)
 
-    batch: of so many rows, drawn at random without putting back: the mean of the longest (1: the mean row). None: of
-    the widest batch that there can be.
-    """
+
+def widths(rows: Sequence[Lengths], batch: int, batches: int = 1) -> list[Lengths]:
+    """How wide batches of rows are, turn by turn: prompts and answers are padded to the longest in each. `batch` times
+    `batches` rows are drawn at random without putting back, and those of about equal length run together; means (1, 1:
+    the mean row)."""
+    drawn = batch * batches
+    return [_each(rows, partial(_smallest, at=batch * (number + 1), drawn=drawn)) for number in range(batches)]
+
+
+def _each(rows: Sequence[Lengths], of: Callable[[list[int]], int]) -> Lengths:
     return {
-        name: Length(
-            _longest([row[name].prompt for row in rows], batch), _longest([row[name].answer for row in rows], batch)
-        )
-        for name in rows[0]
+        name: Length(of([row[name].prompt for row in rows]), of([row[name].answer for row in rows])) for name in rows[0]
     }
 
 
-def _longest(found: Sequence[int], batch: int | None) -> int:
-    """The expected largest of `batch` numbers out of those found, rounded."""
-    count = len(found)
-    if batch is None or batch >= count:
-        return max(found)
-    ways = comb(count, batch)
-    # The i-th smallest is the largest of a draw where the others come from the i before it.
-    return round(sum(n * (comb(i, batch - 1) / ways) for i, n in enumerate(sorted(found)) if i >= batch - 1))
+def _smallest(found: list[int], at: int, drawn: int) -> int:
+    """The expected number at a place, from 1, among so many drawn out of those found in the order of their size,
+    rounded."""
+    count, found = len(found), sorted(found)
+    if drawn >= count:  # all of them, more than once
+        return found[ceil(at * count / drawn) - 1]
+    ways = comb(count, drawn)
+    # The i-th smallest stands there where so many are drawn from the i before it, and the others from behind it.
+    return round(sum(n * (comb(i, at - 1) * comb(count - 1 - i, drawn - at) / ways) for i, n in enumerate(found)))

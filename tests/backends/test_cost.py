@@ -20,7 +20,7 @@ from masc.backends.torch.program import Program
 from masc.compiler.cost import engine
 from masc.compiler.cost.anatomy import anatomy
 from masc.compiler.cost.cost import Measured, Side, side
-from masc.compiler.cost.lengths import Length, widest
+from masc.compiler.cost.lengths import Length, widest, widths
 from masc.compiler.models.facts import read_config
 from masc.compiler.pipeline import Compilation, compile_source
 from masc.dsl.source import Source
@@ -260,8 +260,19 @@ def test_the_longest_of_a_batch_is_that_of_all_batches() -> None:
     for size in range(1, 6):
         drawn = list(combinations([3, 9, 4, 4, 7], size))
         mean = sum(map(max, drawn)) / len(drawn)
-        assert widest(rows, size)["a"].prompt == round(mean)
+        assert [one["a"].prompt for one in widths(rows, size)] == [round(mean)]
     assert widest(rows)["a"] == Length(9, 18)
+    assert [one["a"].prompt for one in widths(rows, 2, 4)] == [4, 4, 7, 9]
+
+
+def test_batches_of_rows_of_equal_length_are_as_wide_as_all_that_could_be_drawn() -> None:
+    from itertools import combinations
+
+    found = [30, 91, 47, 41, 75]
+    drawn = [sorted(some) for some in combinations(found, 4)]
+    means = [round(sum(some[place] for some in drawn) / len(drawn)) for place in (1, 3)]
+    rows = [{"a": Length(n, 2 * n)} for n in found]
+    assert [one["a"].prompt for one in widths(rows, 2, 2)] == means
 
 
 def test_memory_grows_with_the_batch_and_fits_what_it_says(tiny: Path) -> None:

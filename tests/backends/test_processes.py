@@ -115,7 +115,7 @@ def test_two_processes_equal_one(two: Path, tiny: Path) -> None:
     for both, single in zip(found, one, strict=True):
         assert both["loss"] == pytest.approx(single["loss"], rel=1e-6)
         assert both["grad_norm"] == pytest.approx(single["grad_norm"], rel=1e-6)
-        assert both["tokens"] == single["tokens"]
+        assert (both["tokens"], both["positions"]) == (single["tokens"], single["positions"])
         assert both["sparsity_loss"] == pytest.approx(single["sparsity_loss"], rel=1e-6)
         assert both["gates"] == pytest.approx(single["gates"], rel=1e-6)
         assert both["grad_norms"] == pytest.approx(single["grad_norms"], rel=1e-6, abs=1e-9)

@@ -12,24 +12,27 @@ from masc.backends.torch.engine.lengths import check_end, check_sizes, limit_of
 from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.refusals import empty_prompt
 from masc.backends.torch.engine.walk import Walk
-from masc.backends.torch.model.prompts import answer_ids, check_size, prompt_ids, prompt_of, value
+from masc.backends.torch.model.prompts import answer_ids, check_size, placeholders, prompt_ids, prompt_of, value
 from masc.backends.torch.model.segments import Segment, start_of
+from masc.compiler.ir.plan import Plan
 
 
-def prompt_lengths(modules: Modules, rows: Sequence[Row], indices: Sequence[int]) -> list[int]:
-    """How many tokens the prompts of all agents take together, row by row; what agents tell each other is left out.
-    indices: the rows' numbers in the whole data, for errors."""
-    agents, inputs = modules.plan.agents, modules.plan.inputs
-    return [
-        sum(len(prompt_ids(modules.base(agent.name), agent, row, i, inputs)) for agent in agents)
-        for row, i in zip(rows, indices, strict=True)
-    ]
+def by_length(plan: Plan, rows: Sequence[Row], indices: Sequence[int]) -> list[int]:
+    """Places in `rows`, those of long rows first: by the characters that all agents read of them, which nobody has to
+    tokenise. indices: the rows' numbers in the whole data, for errors."""
+    names = [name for agent in plan.agents for name in placeholders(agent) if name in plan.inputs]
+    lengths = [sum(len(value(row, name, i)) for name in names) for row, i in zip(rows, indices, strict=True)]
+    return sorted(range(len(rows)), key=lambda at: -lengths[at])
 
 
 def batches(modules: Modules, rows: Sequence[Row], indices: Sequence[int], size: int) -> list[list[int]]:
     """Row numbers (out of `indices`) in batches of rows of about equal length, longest first: what does not fit in
     memory shows at once. Length is that of all agents' prompts together."""
-    lengths = dict(zip(indices, prompt_lengths(modules, [rows[i] for i in indices], indices), strict=True))
+    agents, inputs = modules.plan.agents, modules.plan.inputs
+    lengths = {
+        i: sum(len(prompt_ids(modules.base(agent.name), agent, rows[i], i, inputs)) for agent in agents)
+        for i in indices
+    }
     ordered = sorted(indices, key=lambda i: (-lengths[i], i))
     found = [ordered[at : at + size] for at in range(0, len(ordered), size)]
     if len(found) > 1 and len(found[-1]) == 1 and size > 1:  # a probe swaps within a batch: nobody stands alone

@@ -116,7 +116,8 @@ def _inject(config: LoraConfig, base: nn.Module, agent: str) -> None:
     have put there, and the time of a team would grow with the square of its agents."""
     present: dict[str, LoraConfig] = getattr(base, "peft_config", {})
     for other, known in present.items():
-        if known.target_modules == config.target_modules and known.target_parameters == config.target_parameters:
+        if known.target_modules == config.target_modules and not known.target_parameters:
+            config.target_parameters = known.target_parameters  # none, as PEFT has put it
             for name, layer in _layers(base, other).items():
                 layer.update_layer(agent, config.r, lora_alpha=config.lora_alpha, target_name=name, config=config)
             present[agent] = config
@@ -134,20 +135,23 @@ def derive(seed: int, *names: str | int) -> int:
 def tensors(base: nn.Module, agent: str) -> dict[str, nn.Parameter]:
     """The adapter's parameters by their name in the base."""
     return {
-        f"{name}.{part}.{agent}.weight": getattr(layer, part)[agent].weight
+        f"{name}.{part}.{agent}.weight": getattr(layer, part)[agent]._parameters["weight"]  # what `weight` stands for
         for name, layer in _layers(base, agent).items()
         for part in ("lora_A", "lora_B", _MAGNITUDE)
         if agent in getattr(layer, part)
     }
 
 
-def _sites(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """A module and all within it by their names, in torch's order, but nothing of what is inside a layer that adapters
-    sit on: that grows with the agents."""
-    yield path, module
-    if not isinstance(module, LoraLayer):
-        for name, child in module.named_children():
-            yield from _sites(child, f"{path}.{name}" if path else name)
+def _sites(module: nn.Module, path: str = "", seen: set[nn.Module] | None = None) -> Iterator[tuple[str, nn.Module]]:
+    """A module and all within it by their names, as torch's `named_modules` gives them, but nothing of what is inside a
+    layer that adapters sit on: that grows with the agents."""
+    seen = set() if seen is None else seen
+    if module not in seen:
+        seen.add(module)
+        yield path, module
+        if not isinstance(module, LoraLayer):
+            for name, child in module.named_children():
+                yield from _sites(child, f"{path}.{name}" if path else name, seen)
 
 
 def _layers(base: nn.Module, agent: str) -> dict[str, LoraLayer]:

@@ -29,9 +29,8 @@ def groups_of(model: nn.Module) -> list[list[LoraLayer]]:
     """The layers of a model that adapters sit on, or might (`Bare`), those that read the same input together."""
     found: list[list[LoraLayer]] = []
     for module in model.modules():
-        own: dict[str, LoraLayer] = {
-            n: child for n, child in module.named_children() if isinstance(child, (LoraLayer, Bare))
-        }
+        children: Iterable[tuple[str, Any]] = module.named_children()
+        own: dict[str, Any] = {name: child for name, child in children if isinstance(child, (LoraLayer, Bare))}
         groups = [[own.pop(name) for name in names if name in own] for names in READERS]
         found += [group for group in [*groups, *([layer] for layer in own.values())] if group]
     return found

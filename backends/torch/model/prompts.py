@@ -119,7 +119,7 @@ Frame = tuple[str | Slot, ...]
 
 def _frame(base: Texts, agent: PlanAgent, contents: Mapping[str, Content]) -> Frame:
     """The prompt through the chat template, in pieces: its text, and placeholders. A template never sees a value."""
-    without = tuple((n, isinstance(c, str)) for n, c in contents.items() if n not in _own(agent))
+    without = tuple((n, isinstance(c, str)) for n, c in contents.items() if n not in placeholders(agent))
     key = (agent, without)
     found: Frame | None = base.frames.get(key)
     if found is None:
@@ -127,14 +127,14 @@ def _frame(base: Texts, agent: PlanAgent, contents: Mapping[str, Content]) -> Fr
     return found
 
 
-def _own(agent: PlanAgent) -> list[str]:
+def placeholders(agent: PlanAgent) -> list[str]:
     """The names of an agent's placeholders."""
     return list(dict.fromkeys(part.name for part in (*(agent.system or ()), *agent.user) if isinstance(part, Slot)))
 
 
 def _render(base: Texts, agent: PlanAgent, without: Sequence[tuple[str, bool]]) -> Frame:
     """without: what is given and has no placeholder, and whether it is text."""
-    names = [*_own(agent), *(name for name, _ in without)]
+    names = [*placeholders(agent), *(name for name, _ in without)]
     written = [part for part in (*(agent.system or ()), *agent.user) if isinstance(part, str)]
     known = [base.template.text] if base.template else []
     marks = dict(zip(names, unused(len(names), [*names, *written, *known]), strict=True))
@@ -195,7 +195,7 @@ def _owner(owners: Sequence[tuple[str | None, int]], end: int) -> tuple[str | No
 def prompt_ids(base: Texts, agent: PlanAgent, row: Row, index: int, inputs: Collection[str] | None = None) -> list[int]:
     """The token ids of an agent's prompt for one row, nothing sent to it. inputs: which placeholders the row fills
     (None: all)."""
-    contents = {name: value(row, name, index) for name in _own(agent) if inputs is None or name in inputs}
+    contents = {name: value(row, name, index) for name in placeholders(agent) if inputs is None or name in inputs}
     check_size(base, contents.values(), base.max_positions, f"row {index + 1}")
     return list(prompt_of(base, agent, contents).ids)
 

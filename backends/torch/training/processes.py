@@ -75,6 +75,12 @@ class Processes:
         found: Tensor = self.accelerator.reduce(tensor, how)
         return found
 
+    def added(self, number: int) -> int:
+        """The sum of a whole number over the processes, each of which must take part."""
+        if self.accelerator is None:
+            return number
+        return int(self.reduced(torch.tensor(number, device=self.accelerator.device), "sum"))
+
     def wait(self) -> None:
         """Until all processes have come this far."""
         if self.accelerator is not None:

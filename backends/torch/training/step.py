@@ -66,6 +66,7 @@ class Stepper:
         summed, total = work.summed, work.total
         with named("norms"):
             summed = self.processes.reduced(summed, "sum")
+            positions = self.processes.added(work.positions)
             pull = 0.0
             if work.judged:
                 several = sum(len(one.tokens) for one in work.judged) * self.processes.count > 1
@@ -96,7 +97,7 @@ class Stepper:
             **work.told,
             "rate": rate,
             "tokens": work.tokens,
-            "positions": work.positions * self.processes.count,
+            "positions": positions,
             "grad_norm": norm,
             "grad_norms": norms,
             **({"grad_norms_by_round": by_round} if by_round else {}),

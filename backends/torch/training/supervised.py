@@ -9,7 +9,7 @@ import torch
 
 from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.labels import label_of
-from masc.backends.torch.engine.measuring import prompt_lengths
+from masc.backends.torch.engine.measuring import by_length
 from masc.backends.torch.engine.opening import opening_at
 from masc.backends.torch.engine.outputs import Output
 from masc.backends.torch.engine.rounds import Rounds
@@ -41,9 +41,8 @@ class Supervised:
         # The mean is over the answer tokens of the whole optimiser batch, not of each micro-batch.
         total = around.program.forward_tokens(batch)
         order = list(range(len(batch)))
-        if len(batch) > around.settings.batch:  # rows of about equal length together, so that little is padding
-            lengths = prompt_lengths(around.program, batch, indices)
-            order.sort(key=lambda at: -lengths[at])
+        if len(batch) > around.settings.batch:  # rows of about equal length run together, so that little is padding
+            order = by_length(around.program.plan, batch, indices)
         return Told(around, batch, indices, replace(whole, judged=True), total, order)
 
 

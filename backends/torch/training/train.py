@@ -23,7 +23,7 @@ from torch import Tensor
 from masc.backends.memory import out_of_memory
 from masc.backends.torch.data.rows import rows_of
 from masc.backends.torch.data.values import Row
-from masc.backends.torch.engine.measuring import batches
+from masc.backends.torch.engine.measuring import by_length
 from masc.backends.torch.engine.recorded import Recordings
 from masc.backends.torch.engine.torch_defaults import as_it_was, usual_training
 from masc.backends.torch.program import Program
@@ -368,9 +368,11 @@ class Run:
             return dict(found)
         if not self.eval_rows:
             return {}
-        loss, tokens = 0.0, 0
+        loss, tokens, size = 0.0, 0, self.settings.batch
+        order = by_length(self.program.plan, self.eval_rows, range(len(self.eval_rows)))
         with torch.no_grad():
-            for part in batches(self.program, self.eval_rows, range(len(self.eval_rows)), self.settings.batch):
+            for at in range(0, len(order), size):
+                part = order[at : at + size]
                 out = self.program([self.eval_rows[i] for i in part], indices=part)
                 loss, tokens = loss + float(out.loss) * out.tokens, tokens + out.tokens
         return {"eval_loss": loss / tokens}
