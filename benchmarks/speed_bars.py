@@ -22,7 +22,7 @@ import torch
 from dispatched import count, rows_through
 from plain import PlainDecoder, PlainThinking, PlainTuning
 from random_models import SMOLLM2, TOY, Shape, counting_from, random_model, write_countdown, write_model
-from random_teams import chain, panel, program, rows, seen, talking, team
+from random_teams import ADAPT, chain, panel, program, rows, seen, talking, team
 
 import masc
 
@@ -109,9 +109,9 @@ class Bench:
             "plain, waits": theirs.waits,
         }
 
-    def chain(self, agents: int = AGENTS, latents: int | None = None, answer: int = ANSWER) -> Any:
+    def chain(self, agents: int = AGENTS, latents: int | None = None, answer: int = ANSWER, adapt: str = ADAPT) -> Any:
         steps = self.sizes.latents if latents is None else latents
-        return self.made(chain(self.model, agents, self.sizes.positions, steps, answer=answer))
+        return self.made(chain(self.model, agents, self.sizes.positions, steps, answer=answer, adapt=adapt))
 
     def made(self, text: str) -> Any:
         """A team, from its program."""
@@ -173,10 +173,11 @@ def say(made: Any, given: Sequence[Mapping[str, Any]], tokens: int) -> None:
 # -- decoding ----------------------------------------------------------------------------------------------------------
 
 
-def decoding(bench: Bench, batch: int) -> Found:
-    """A decoded token: the time of a longer answer less that of a shorter one, which leaves out what is before."""
+def decoding(bench: Bench, batch: int, adapted: bool = True) -> Found:
+    """A decoded token: the time of a longer answer less that of a shorter one, which leaves out what is before.
+    adapted: whether the team's agents have adapters."""
     tokens = bench.sizes.tokens
-    made, given = bench.team, rows(batch)
+    made, given = bench.team if adapted else bench.chain(adapt="adapt none"), rows(batch)
     plain = PlainDecoder(bench.decoder, batch, seen(made, given[0]), tokens + 1)
 
     def ours() -> float:
@@ -314,14 +315,13 @@ def words_against_latents(bench: Bench) -> Found:
 # -- growth ------------------------------------------------------------------------------------------------------------
 
 
-def growth(bench: Bench, teams: Mapping[int, Any], zero: int | None = None) -> Found:
-    """The exponent with which the time of one row grows, by a straight line through the logarithms. zero: the size
-    whose time is taken off all others first."""
-    given = rows(1)
-    times: dict[int, list[float]] = {size: [] for size in teams}
+def growth(bench: Bench, calls: Mapping[int, Callable[[], object]], zero: int | None = None) -> Found:
+    """The exponent with which the time of a call grows with its size, by a straight line through the logarithms. zero:
+    the size whose time is taken off all others first."""
+    times: dict[int, list[float]] = {size: [] for size in calls}
     for turn in range(bench.pairs + 1):
-        for size, made in teams.items():
-            seconds = bench.timed(lambda made=made: say(made, given, 1))  # type: ignore[misc]
+        for size, call in calls.items():
+            seconds = bench.timed(call)
             if turn:
                 times[size].append(seconds)
     rounds = [dict(zip(times, one, strict=True)) for one in zip(*times.values(), strict=True)]
@@ -341,11 +341,17 @@ def slope(times: Mapping[int, float], zero: int | None) -> float:
 def along_agents(bench: Bench) -> Found:
     """By the agents that think: the last one does not, and answers alone where there is no other."""
     teams = {agents - 1: bench.chain(agents, 4, answer=1) for agents in (1, *bench.sizes.agents)}
-    return growth(bench, teams, zero=0)
+    return growth(bench, {size: partial(say, made, rows(1), 1) for size, made in teams.items()}, zero=0)
 
 
 def along_latents(bench: Bench) -> Found:
-    return growth(bench, {steps: bench.chain(4, steps, answer=1) for steps in bench.sizes.steps}, zero=0)
+    teams = {steps: bench.chain(4, steps, answer=1) for steps in bench.sizes.steps}
+    return growth(bench, {size: partial(say, made, rows(1), 1) for size, made in teams.items()}, zero=0)
+
+
+def along_adapters(bench: Bench) -> Found:
+    """How long a team takes to be made, its model loaded, before anything runs."""
+    return growth(bench, {agents: partial(bench.chain, agents, 1, answer=1) for agents in bench.sizes.agents})
 
 
 BARS: Mapping[str, Bar] = {
@@ -358,6 +364,12 @@ BARS: Mapping[str, Bar] = {
         )
         for batch, aim in ((1, 1.15), (8, 1.2), (32, 1.25))
     },
+    "decode-bare": Bar(
+        "decoding a token, batch 8, a team without adapters, time",
+        "plain transformers, static cache",
+        1.2,
+        partial(decoding, batch=8, adapted=False),
+    ),
     "operations": Bar(
         "operations dispatched a decoded token, batch 8", "counted", 2600, partial(operations, which="operations")
     ),
@@ -401,4 +413,5 @@ BARS: Mapping[str, Bar] = {
     ),
     "grow-agents": Bar("time of a row along agents that think, 1 to 31", "exponent of growth", 1.1, along_agents),
     "grow-latents": Bar("time of a row along latent steps, 0 to 40", "exponent of growth", 1.1, along_latents),
+    "grow-made": Bar("time of making a team of 2 to 32 agents", "exponent of growth", 1.1, along_adapters),
 }
