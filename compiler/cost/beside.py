@@ -11,7 +11,7 @@ from dataclasses import replace
 from masc.compiler.analysis.waves import fits, siblings, stages
 from masc.compiler.cost.passes import Doing, Pass, Written
 from masc.compiler.ir.adapter import Lora
-from masc.compiler.ir.plan import Plan, Turn
+from masc.compiler.ir.plan import Plan, PlanAgent, Turn
 
 
 def computed(plan: Plan, turns: Sequence[Turn]) -> dict[str, Lora]:
@@ -23,9 +23,19 @@ def computed(plan: Plan, turns: Sequence[Turn]) -> dict[str, Lora]:
 
 def folded(plan: Plan) -> set[str]:
     """The adapters that are folded into copies somewhere."""
-    alone = [turns for turns in stages(plan) if not computed(plan, turns)]
-    names = {plan.agent(turn.agent).adapter for turns in alone for turn in turns}
-    return {name for name in names if name is not None}
+    return {agent.adapter for agent in _alone(plan) if agent.adapter is not None}
+
+
+def bare(plan: Plan) -> set[str]:
+    """The models that run somewhere without any adapter, or with several beside their weights."""
+    several = [turns for turns in stages(plan) if len(computed(plan, turns)) > 1]
+    found = {agent.model for agent in _alone(plan) if agent.adapter is None}
+    return found | {plan.agent(turn.agent).model for turns in several for turn in turns}
+
+
+def _alone(plan: Plan) -> list[PlanAgent]:
+    """The agents whose adapter, or none, is that of all that they are computed with."""
+    return [plan.agent(turn.agent) for turns in stages(plan) if not computed(plan, turns) for turn in turns]
 
 
 def batches(plan: Plan, made: Mapping[str, Written], doing: Doing) -> list[list[str]]:

@@ -9,7 +9,7 @@ from math import prod
 
 from masc.compiler.analysis.waves import stages
 from masc.compiler.cost.anatomy import WIDTHS, Anatomy, ranks_of
-from masc.compiler.cost.beside import computed, folded, padded
+from masc.compiler.cost.beside import bare, computed, folded, padded
 from masc.compiler.cost.cards import Card, Fit
 from masc.compiler.cost.lengths import Lengths, widest, widths
 from masc.compiler.cost.memory import Memory, kept_of, memory_of
@@ -81,13 +81,17 @@ class Team:
 
     @cached_property
     def folded(self) -> int:
-        """Numbers in copies of projections with an adapter folded in, one for each adapter that runs alone."""
+        """Numbers in copies of projections with an adapter folded in, one for each adapter that runs alone; in float32
+        of those without an adapter, too, which a CPU computes faster from a copy in its own order."""
         found, alone = 0, folded(self.plan)
         for agent in self.plan.agents:
             sizes = self.anatomies[agent.model]
             if agent.own is not None and agent.adapter in alone and self.plain(agent.model):
                 own = ranks_of(agent.own, sizes.projections)
                 found += sizes.layers * sum(prod(sizes.projections[name]) for name in own)
+        for model in bare(self.plan) if self.dtype == "float32" else ():
+            sizes = self.anatomies[model]
+            found += sizes.layers * sum(map(prod, sizes.projections.values())) if self.plain(model) else 0
         return found
 
     def of(self, turn: Turn) -> Adapted:

@@ -305,3 +305,21 @@ def test_slots_of_siblings_are_counted_for_each(tiny: Path, monkeypatch: pytest.
     running, _ = sides(compilation, rows, 4)
     left = 4 * sum(turn.cache for turn in running.turns[:-1])
     assert running.memory.caches - left == pytest.approx(sum(made_of.values()), rel=0.15)
+
+
+@pytest.mark.parametrize("kind", ["none", "one", "siblings"])
+def test_copies_are_those_that_are_made(kind: str, tiny: Path) -> None:
+    plain, own = chain(("a", 2, "norm"), ("b", 0, "norm"), adapt="none"), "lora(rank = 4, alpha = 8)"
+    text = {
+        "none": plain,
+        "one": f" adapt {own} ".join(plain.rsplit(" adapt none ", 1)),
+        "siblings": fan("carry = own", think=1),
+    }[kind]
+    compilation, program = made(text, tiny)
+    rows = rows_of(compilation)
+    found: Measured = measure(compilation, rows, dtype="float32")
+    running = side(found.team, found.running, "running", 1)
+    program.generate(rows)
+    kept = [copy.size for base in program.bases.values() for copy in base.folded._kept.values()]
+    assert running.memory.folded == sum(kept) > 0
+    assert len(kept) == {"none": 1, "one": 2, "siblings": 2}[kind]
