@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import ceil, comb
+from math import ceil, exp, lgamma
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ def widths(rows: Sequence[Lengths], batch: int, batches: int = 1) -> list[Length
     """How wide batches of rows are, turn by turn: prompts and answers are padded to the longest in each. `batch` times
     `batches` rows are drawn at random without putting back, and those of about equal length run together; means (1, 1:
     the mean row)."""
-    drawn = batch * batches
-    return [_each(rows, partial(_smallest, at=batch * (number + 1), drawn=drawn)) for number in range(batches)]
+    shares = _shares(len(rows), [batch * (number + 1) for number in range(batches)])
+    return [_each(rows, partial(_mean, shares=one)) for one in shares]
 
 
 def _each(rows: Sequence[Lengths], of: Callable[[list[int]], int]) -> Lengths:
@@ -40,12 +40,28 @@ def _each(rows: Sequence[Lengths], of: Callable[[list[int]], int]) -> Lengths:
     }
 
 
-def _smallest(found: list[int], at: int, drawn: int) -> int:
-    """The expected number at a place, from 1, among so many drawn out of those found in the order of their size,
-    rounded."""
-    count, found = len(found), sorted(found)
+def _mean(found: list[int], shares: Sequence[float]) -> int:
+    """Of numbers of which each, in the order of their size, counts so much, rounded."""
+    mean = sum(n * share for n, share in zip(sorted(found), shares, strict=True))
+    return round(round(mean, 6))  # halves first become halves
+
+
+def _shares(count: int, places: Sequence[int]) -> list[list[float]]:
+    """How likely each of so many numbers, in the order of their size, is to stand at a place among those drawn out of
+    them in that order. places: from 1; the last one tells how many are drawn."""
+    drawn = places[-1]
     if drawn >= count:  # all of them, more than once
-        return found[ceil(at * count / drawn) - 1]
-    ways = comb(count, drawn)
-    # The i-th smallest stands there where so many are drawn from the i before it, and the others from behind it.
-    return round(sum(n * (comb(i, at - 1) * comb(count - 1 - i, drawn - at) / ways) for i, n in enumerate(found)))
+        return [[float(i == ceil(place * count / drawn) - 1) for i in range(count)] for place in places]
+    logs = [lgamma(n + 1) for n in range(count + 1)]
+
+    def ways(of: int, some: int) -> float:
+        return logs[of] - logs[some] - logs[of - some]
+
+    def share(i: int, place: int) -> float:
+        """`place` - 1 are drawn from the i before it, the others from behind it."""
+        before, behind = place - 1, drawn - place
+        if i < before or count - 1 - i < behind:
+            return 0.0
+        return exp(ways(i, before) + ways(count - 1 - i, behind) - ways(count, drawn))
+
+    return [[share(i, place) for i in range(count)] for place in places]

@@ -183,7 +183,7 @@ def test_adapters_that_peft_computes_are_not_put_together() -> None:
 @here
 @pytest.mark.parametrize("adapt", ["none", "lora(rank = 4, targets = attention)"])
 def test_projections_without_adapters_are_copied_too(adapt: str, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A team that is not trained at all, and what an adapter leaves out, run as fast as what it sits on."""
+    """Where no adapter is applied; what is left out beside a folded one has none."""
     program = make_program(chain(("a", 2, "norm"), ("b", 0, "norm"), adapt=adapt), tiny)
     base = program.base("a")
     assert sum(map(len, base.groups)) == 7 * base.layers
@@ -198,6 +198,7 @@ def test_projections_without_adapters_are_copied_too(adapt: str, tiny: Path, mon
 
     monkeypatch.setattr(Copied, "forward", noted)
     assert [program.say([row])[0]["answer"].tokens for row in ROWS] == exact
+    assert set(computed) == ({1, 2, 3} if adapt == "none" else {1, 3})
     with torch.no_grad():
         plain = program.base("a").folded.bare(base.groups)
         for group in base.groups:

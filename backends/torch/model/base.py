@@ -74,7 +74,7 @@ class Base(nn.Module):
         self.folded = Folded()
         self.sharded = False  # whether this process keeps a part of its weights alone
         self.groups: list[list[LoraLayer]] = []
-        """The layers that adapters sit on, those that read the same input together."""
+        """The layers that adapters sit on, or might, those that read the same input together."""
         self._fitted: dict[Fit, Tensor] = {}
 
     def _template(self, folder: Path) -> ChatTemplate | None:
