@@ -74,16 +74,11 @@ def siblings(plan: Plan, seen: Sights | None = None) -> Mapping[str, tuple[str, 
     """By activation those of its stage (itself among them, in the order of the plan) with which training can compute it
     in one batch; activations that have none are missing. seen: `sights(plan)`, if it is known.
 
-    They answer nothing, think alike, have adapters of one shape, and the same turns read the same of each: where a
-    gradient reaches one, it reaches all, and no gradient of zeros stands where there is none. No gate has a say."""
+    They answer nothing, think alike, have adapters of one shape, and turns that are read alike themselves read the same
+    of each: where a gradient reaches one, it reaches all, and no gradient of zeros stands where there is none. No gate
+    has a say."""
     views = sights(plan) if seen is None else seen
-    read: dict[str, list[Hashable]] = {turn.activation: [] for turn in plan.turns}
-    for turn in plan.turns:
-        for view in views[turn.activation]:
-            read[view.segment].append((turn.activation, replace(view, segment="", shift=())))
-        for arrival in turn.arrives:
-            what = arrival if arrival.gated else replace(arrival, segment="")  # each edge has a gate of its own
-            read[arrival.segment].append((turn.activation, what))
+    read = _readings(plan, views)
     found: dict[Hashable, list[str]] = {}
     for number, stage in enumerate(stages(plan)):
         for turn in stage:
@@ -91,10 +86,29 @@ def siblings(plan: Plan, seen: Sights | None = None) -> Mapping[str, tuple[str, 
             if not _alone(plan, turn) and not gates:
                 own = plan.agent(turn.agent).lora
                 shape = own and (own.rank, own.targets)
-                alike = number, turn.think, turn.gradient, shape, tuple(read[turn.activation])
+                alike = number, turn.think, turn.gradient, shape, read[turn.activation]
                 found.setdefault(alike, []).append(turn.activation)
     groups = [tuple(names) for names in found.values() if len(names) > 1 and _distinct(plan, names)]
     return {name: names for names in groups for name in names}
+
+
+def _readings(plan: Plan, views: Sights) -> Mapping[str, frozenset[Hashable]]:
+    """What is read of each turn, and by turns of which kind: those of one kind pass gradients back alike, for they
+    think alike, have a loss or have none, and the same is read of them in turn."""
+    read: dict[str, set[Hashable]] = {turn.activation: set() for turn in plan.turns}
+    kinds: dict[Hashable, int] = {}
+    told = {loss.output for loss in plan.losses}
+    for turn in reversed(plan.turns):  # whoever reads a turn stands behind it
+        kept = frozenset(keep.what for keep in turn.keeps)
+        answers = turn.answer is not None and turn.said in told
+        kind = plan.agent(turn.agent).model, turn.think, turn.gradient, kept, answers, frozenset(read[turn.activation])
+        reader = kinds.setdefault(kind, len(kinds))
+        for view in views[turn.activation]:
+            read[view.segment].add((reader, replace(view, segment="", shift=())))
+        for arrival in turn.arrives:
+            what = arrival if arrival.gated else replace(arrival, segment="")  # each edge has a gate of its own
+            read[arrival.segment].add((reader, what))
+    return {name: frozenset(what) for name, what in read.items()}
 
 
 def _alone(plan: Plan, turn: Turn) -> bool:

@@ -1,8 +1,8 @@
 """The types of models that masc can use, and what is special about each: one declaration for each type.
 
-What stands here was proven: `tests/backends/test_families.py` makes a small random model of every type and holds the
-identities of `compiler/models/proof.py` on it. Numbers are what transformers takes where a config.json says nothing;
-tests hold them against its configuration classes.
+What stands here was proven: `benchmarks/families.py` makes a small random model of every type and holds the identities
+of `compiler/models/proof.py` on it, and so do tests for each type that is not built of what others have. Numbers are
+what transformers takes where a config.json says nothing; tests hold them against its configuration classes.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from families import MAKES, SLOW, make_family
+from families import LIKE_OTHERS, MAKES, make_family
 
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.depths import finished, noting
@@ -28,7 +28,7 @@ def test_every_declared_type_is_made() -> None:
     assert all(float(one["logits"]) < 1e-4 and float(one["slopes"]) < 1e-5 for one in shown.values())
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind not in SLOW])
+@pytest.mark.parametrize("kind", [kind for kind in FAMILIES if kind not in LIKE_OTHERS])
 def test_what_is_declared_of_a_type_is_proven(tmp_path: Path, kind: str) -> None:
     """It can do what its declaration says, and nothing that it says it cannot."""
     family = FAMILIES[kind]

@@ -87,6 +87,56 @@ def test_they_may_be_frozen(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert same(program, monkeypatch) == (3, 5)
 
 
+PAIRS = """
+mas 1
+model m = MODEL
+agent a on m {{ user "{{q}} a" think 2 adapt lora(rank = 4) }}
+agent b on m {{ user "then {{q}}" think 2 adapt lora(rank = 4) }}
+agent x on m {{ user "x {{q}}" think 1 adapt lora(rank = 4) answer (max_tokens = 3) }}
+agent y on m {{ user "{{q}} y" {thinks} adapt lora(rank = 4) answer (max_tokens = 3) }}
+agent last on m {{ user "{{q}} now" adapt lora(rank = 4) answer (max_tokens = 6) }}
+graph g(q) -> {outputs}answer {{ a -> x : kv  b -> y : kv  {edges}  last -> answer }}
+{train}
+"""
+THEIRS = {
+    "alike": ("think 1", "[x, y] -> last : kv", "", "", {("a#1", "b#1"), ("x#1", "y#1")}, (3, 5)),
+    "of which one thinks longer": ("think 2", "[x, y] -> last : kv", "", "", set(), (5, 5)),
+    "of which one is seen in other layers": (
+        "think 1",
+        "x -> last : kv(carry = own)  y -> last : kv(carry = own, layers = 0..0)",
+        "",
+        "",
+        set(),
+        (5, 5),
+    ),
+    "that are told what to say": (
+        "think 1",
+        "[x, y] -> last : text  x -> first  y -> second",
+        "first, second, ",
+        "train { first <- q  second <- q }",
+        {("a#1", "b#1")},
+        (4, 5),
+    ),
+    "of which one is told what to say": (
+        "think 1",
+        "[x, y] -> last : text  x -> first",
+        "first, ",
+        "train { first <- q }",
+        set(),
+        (6, 6),
+    ),
+}
+
+
+@pytest.mark.parametrize("readers", THEIRS)
+def test_siblings_that_others_read(readers: str, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a reader of its own: one batch if a gradient comes through both or through none, and alike."""
+    thinks, edges, outputs, train, groups, batches = THEIRS[readers]
+    program = wide(PAIRS.format(thinks=thinks, edges=edges, outputs=outputs, train=train), tiny)
+    assert set(siblings(program.plan).values()) == groups
+    assert same(program, monkeypatch) == batches
+
+
 OTHERS = {
     "thinks longer": {"second": "think 3 (align = ridge)"},
     "thinks otherwise": {"second": "think 2 (align = norm)"},

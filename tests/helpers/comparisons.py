@@ -12,10 +12,12 @@ TEAM = """
 mas 1
 model m = "./tiny"
 param steps_of_thought: int = 2
-agent guide on m { system "Guide." user "{clue}" think steps_of_thought adapt lora(rank = 3, alpha = 6) }
-agent writer on m { user "{guide}" think 1 adapt lora(rank = 5, targets = attention) }
+agent guide on m {
+  system "Guide." user "{clue}" think steps_of_thought adapt lora(rank = 3, alpha = 6) answer (max_tokens = 5)
+}
+agent writer on m { user "{guide}" think 1 adapt lora(rank = 5, targets = attention) answer (max_tokens = 5) }
 agent judge on m { system "Judge." user "{q}?" think 1 adapt lora(rank = 2) answer (max_tokens = 3) }
-graph team(q, clue) -> answer { guide -> writer : hidden  [guide, writer] -> judge : kv(carry = own) }
+graph team(q, clue) -> answer { guide -> writer : hidden  [guide, writer] -> judge : kv(carry = own)  judge -> answer }
 train { data "train.jsonl" eval_data "test.jsonl" answer <- answer batch 2 steps 3 save_every 1 seed 7 }
 """
 FILES = ("train.jsonl", "test.jsonl")

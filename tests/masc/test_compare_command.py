@@ -168,9 +168,10 @@ def test_the_command(team: Path, masc: Command) -> None:
 def test_an_audit_from_python_takes_the_weights_that_the_command_takes(team: Path, masc: Command) -> None:
     import masc as api
 
-    assert masc("train", team, "--set", "steps=2").code == 0
+    team.write_text(CHAIN)
+    assert masc("train", team, "--set", "steps=2", "--set", "save_every=1").code == 0
     rows = [json.loads(row) for row in (team.parent / "test.jsonl").read_text().splitlines()]
-    team.write_text(TEAM.replace("Judge.", "The judge."))
+    team.write_text(CHAIN.replace("{q}?", "{q}!"))
     for given, words in (
         ({"weights": "team.masc"}, ("--weights", "team.masc")),
         ({"weights": Path("team.masc"), "checkpoint": 1}, ("--weights", "team.masc", "--checkpoint", "1")),
@@ -191,7 +192,8 @@ def test_an_audit_from_python_takes_the_weights_that_the_command_takes(team: Pat
 def test_an_audit_decodes_as_it_is_told(team: Path, masc: Command) -> None:
     import masc as api
 
-    assert masc("train", team, "--set", "steps=1").code == 0
+    team.write_text(CHAIN.replace(', stop = "z"', ""))
+    assert masc("train", team).code == 0
     rows = [json.loads(row) for row in (team.parent / "test.jsonl").read_text().splitlines()]
     said: dict[int, set[str]] = {1: set(), 3: set()}
 
