@@ -13,6 +13,8 @@ MODEL := smollm2-135m
 
 .PHONY: demo test tests lint types bench docs generated goldens site editors clean
 .DELETE_ON_ERROR:
+# Whatever the environment says: tests start many interpreters, and what one has compiled the others need not.
+unexport PYTHONDONTWRITEBYTECODE
 
 demo: $(READY)
 	@$(BIN)/python examples/demo.py
@@ -70,6 +72,6 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "masc needs Python 3.11 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "== installing into .venv (the first time this downloads torch)"
-	@# Most of what the packages hold is never imported; what is, is compiled then.
+	@# Most of what the packages hold is never imported; what is, is compiled then, once.
 	@$(BIN)/python -m pip install -q --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@

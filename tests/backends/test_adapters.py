@@ -147,7 +147,8 @@ def test_lengths_are_saved_and_loaded(tiny: Path, tmp_path: Path) -> None:
     program.save_weights(tmp_path / "saved")
     other = make_program(one("dora = true"), tiny, awake=False)
     other.load_weights(tmp_path / "saved")
-    assert all(p.equal(other.trainable()[name]) for name, p in program.trainable().items())
+    theirs = other.trainable()
+    assert all(p.equal(theirs[name]) for name, p in program.trainable().items())
 
 
 def test_the_adapters_of_a_team_are_those_that_peft_injects(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

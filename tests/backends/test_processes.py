@@ -6,10 +6,8 @@ In float64: the rounds of a random model enlarge a rounding error so much that f
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
+from socket import socket
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +20,7 @@ from masc.backends.torch.training.sharding import asked, shard
 from masc.backends.torch.training.train import train
 from masc.dsl.diagnostics import MascError
 from support import ROWS, make_program
+from warm import heavy
 
 TEXT = """
 mas 1
@@ -47,18 +46,26 @@ graph g(q) -> answer { repeat 2 { a -> b : kv  b -> a : kv(carry = own) } }
 RUN = """
 import json, os, sys
 from pathlib import Path
+told, rewarded, tiny, out, helpers = sys.argv[1:]
+sys.path.append(helpers)
+other = os.fork()
+os.environ["RANK"] = os.environ["LOCAL_RANK"] = "0" if other else "1"  # as `torchrun` does
 import torch
 torch.set_num_threads(1)
 from support import ROWS, make_program
 from masc.backends.torch.proving.wide import widened
 from masc.backends.torch.training.grpo import Grpo
+from masc.backends.torch.training.processes import Processes
 from masc.backends.torch.training.sharding import frozen_bytes
 from masc.backends.torch.training.train import train
 def of_blocks(base):
     return sum(p.nbytes for p in base.model.get_decoder().layers.parameters() if not p.requires_grad)
-told, rewarded, tiny, out = sys.argv[1:]
+exchanged, reduced = [], Processes.reduced
+Processes.reduced = lambda self, *what: (exchanged.append(what), reduced(self, *what))[1]
 program = make_program(told, Path(tiny), dtype="float64")
 train(program, ROWS, steps=3, batch=2, rate=1e-3, warmup=0.0, sparsity=0.5, directory=out + "/told")
+if other:
+    (Path(out) / "exchanged.json").write_text(json.dumps(len(exchanged)))
 program = make_program(rewarded, Path(tiny))
 reward = Grpo(lambda said, gold, row: sum(map(ord, said)) % 7, group=2, kl=0.1, updates=2)
 with widened(program):
@@ -75,8 +82,9 @@ for checkpoint in ("none", "agent"):
         assert not program.flows
         del type(program).wide_open
         held.append([whole - blocks, blocks, sum(map(frozen_bytes, program.models)) / 2])
-if os.environ["RANK"] == "0":
+if other:
     (Path(out) / "held.json").write_text(json.dumps(held))
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]))
 """
 
 
@@ -86,20 +94,13 @@ def two(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("two")
     script = out / "run.py"
     script.write_text(RUN)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    done = subprocess.run(
-        [*command, TEXT, REWARDED, str(tiny), str(out)],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(Path(__file__).parents[1] / "helpers"),
-            "ACCELERATE_USE_CPU": "true",
-            "OMP_NUM_THREADS": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    env = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    env["ACCELERATE_USE_CPU"] = "true"
+    done = heavy().call(TEXT, REWARDED, tiny, out, Path(__file__).parents[1] / "helpers", script=script, env=env)
+    assert done.returncode == 0, done.stderr[-2000:].decode()
     return out
 
 
@@ -120,6 +121,12 @@ def test_two_processes_equal_one(two: Path, tiny: Path) -> None:
         assert both["gates"] == pytest.approx(single["gates"], rel=1e-6)
         assert both["grad_norms"] == pytest.approx(single["grad_norms"], rel=1e-6, abs=1e-9)
         assert both["grad_norms_by_round"] == pytest.approx(single["grad_norms_by_round"], rel=1e-6, abs=1e-9)
+
+
+def test_few_tensors_are_exchanged_one_by_one(two: Path) -> None:
+    """In each of three steps: the loss, how many tokens and positions there are, the gates' gradient, and what each of
+    five activations contributes to its adapter."""
+    assert json.loads((two / "exchanged.json").read_text()) == 3 * (4 + 5)
 
 
 def test_two_processes_equal_one_on_a_reward(two: Path, tiny: Path) -> None:

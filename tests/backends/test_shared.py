@@ -94,7 +94,8 @@ def test_a_run_goes_on_to_the_same_bits(tiny: Path, tmp_path: Path) -> None:
         train(cut, ROWS, directory=tmp_path / "cut", steps=4, listen=kill, **settings)
     again = make_program(SHARED, tiny, awake=False)
     train(again, ROWS, directory=tmp_path / "cut", resume=True, steps=4, **settings)
-    assert all(p.equal(again.trainable()[name]) for name, p in whole.trainable().items())
+    theirs = again.trainable()
+    assert all(p.equal(theirs[name]) for name, p in whole.trainable().items())
 
 
 def test_an_artifact_and_what_begins_with_it(tiny: Path, tmp_path: Path) -> None:

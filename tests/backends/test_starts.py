@@ -99,7 +99,8 @@ def test_an_artifact_remembers_and_needs_it_no_longer(place: Path) -> None:
     assert training.starts[0][1].startswith(f"{place / 'adapter'} sha256:")
     shutil.move(place / "adapter", place / "elsewhere")
     loaded = load_artifact(place / "team.masc", device="cpu")
-    assert all(p.equal(program.trainable()[name]) for name, p in loaded.trainable().items())
+    theirs = program.trainable()
+    assert all(p.equal(theirs[name]) for name, p in loaded.trainable().items())
     assert codes(place) == ["E0553"]
     with pytest.raises(MascError, match="there is no adapter"):
         build(program.plan, place, device="cpu")
@@ -115,7 +116,8 @@ def test_a_run_goes_on_to_the_same_bits(place: Path) -> None:
     shutil.copytree(place / "whole" / "checkpoints" / "step-000002", place / "cut" / "checkpoints" / "step-000002")
     again = program_of(place, begin=False)
     train(again, ROWS, directory=place / "cut", resume=True, **settings)
-    assert all(p.equal(again.trainable()[name]) for name, p in whole.trainable().items())
+    theirs = again.trainable()
+    assert all(p.equal(theirs[name]) for name, p in whole.trainable().items())
     assert not all(p.equal(before[name]) for name, p in whole.trainable().items())
 
 
@@ -128,7 +130,8 @@ def test_init_from_wins(place: Path) -> None:
     fresh = program_of(place)
     taken = fresh.init_from(place / "other.masc")
     assert taken.taken == ("a",)
-    assert all(p.equal(program.trainable()[name]) for name, p in fresh.trainable().items())
+    theirs = program.trainable()
+    assert all(p.equal(theirs[name]) for name, p in fresh.trainable().items())
     assert fresh.history.starts == ()
 
 
@@ -192,7 +195,8 @@ def test_a_path_of_a_folder_that_is_gone_is_the_same(written: str, place: Path) 
     program.save(place / "team.masc")
     shutil.rmtree(place / "trained")
     loaded = load_artifact(place / "team.masc", device="cpu")
-    assert all(p.equal(program.trainable()[name]) for name, p in loaded.trainable().items())
+    theirs = program.trainable()
+    assert all(p.equal(theirs[name]) for name, p in loaded.trainable().items())
 
 
 @pytest.mark.parametrize("how", ["missing", "surplus", "shape", "layers", "damaged", "gone"])

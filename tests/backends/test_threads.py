@@ -60,7 +60,7 @@ def gradients(program: Any, rows: Any, recompute: bool) -> dict[str, torch.Tenso
 
 
 @pytest.mark.usefixtures("switching")
-@pytest.mark.parametrize("name", ["nested rounds of many kinds", "trace"])
+@pytest.mark.parametrize("name", ["rounds", "hidden"])
 def test_eight_threads_that_generate_stream_and_take_gradients(name: str, tiny: Path) -> None:
     program = make_program(GRAPHS[name], tiny)
     said, streamed = program.generate(ROWS), ["".join(program.generate([row], stream=True)) for row in ROWS]

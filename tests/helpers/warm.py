@@ -6,13 +6,18 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 SERVER = """
 import io, json, os, sys
@@ -23,6 +28,7 @@ for line in os.fdopen(os.dup(0), "r"):
     child = os.fork()
     if not child:
         break
+    print(child, file=done, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=done, flush=True)
 else:
     sys.exit()
@@ -55,8 +61,8 @@ else:
     import runpy
     runpy.run_path(sys.argv[0], run_name="__main__")
 """
-"""It forks for each line that it reads, and writes how that ended. What does not end the child (`main` came back) ends
-as a program does."""
+"""It forks for each line that it reads, and writes as what process, and how that ended. What does not end the child
+(`main` came back) ends as a program does."""
 LIGHT = """
 import masc.cli, masc.api, masc.compiler.artifact
 from masc.compiler.pipeline import compile_source
@@ -72,6 +78,30 @@ import masc.backends.torch.build, masc.backends.torch.training.train
 _STARTED: list[Warm] = []
 
 
+@dataclass
+class Running:
+    """A process that was forked. ended: how, once it was asked."""
+
+    pid: int
+    done: BinaryIO
+    ended: int | None = None
+
+    def wait(self) -> int:
+        """Its exit status, when it is through."""
+        if self.ended is None:
+            self.ended = int(self.done.readline())
+        return self.ended
+
+    def runs(self) -> bool:
+        """Whether it is still there: the end of one is told at once."""
+        return self.ended is None and not select.select([self.done], [], [], 0)[0]
+
+    def kill(self) -> None:
+        if self.runs():
+            os.kill(self.pid, signal.SIGKILL)
+        self.wait()
+
+
 class Warm:
     """A process that forks. prepared: what it runs first; environment: what is read when an interpreter starts."""
 
@@ -84,7 +114,7 @@ class Warm:
             command, stdin=subprocess.PIPE, pass_fds=[writing], text=True, env={**usual, **environment}
         )
         os.close(writing)
-        self._done = os.fdopen(reading)
+        self._done = os.fdopen(reading, "rb", buffering=0)  # nothing that was told waits in a buffer
         _STARTED.append(self)
 
     def call(
@@ -97,17 +127,35 @@ class Warm:
     ) -> CompletedProcess[bytes]:
         """Run the command, or a script. streams: `stdin`, `stdout` and `stderr`: a path, `closed`, or `nobody`, who
         reads it."""
-        assert self._process.stdin is not None
         with TemporaryDirectory() as folder:
             caught = {name: Path(folder) / name for name in ("stdout", "stderr")}
-            to = {"stdin": os.devnull, **{name: str(path) for name, path in caught.items()}, **streams}
-            argv = [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in (script, *words)]
-            job = {"argv": argv, "cwd": str(cwd or Path.cwd()), "env": dict(env or {}), **to}
-            self._process.stdin.write(json.dumps(job) + "\n")
-            self._process.stdin.flush()
-            code = int(self._done.readline())
+            to = {name: str(path) for name, path in caught.items()} | streams
+            with self.running(*words, script=script, cwd=cwd, env=env, **to) as process:
+                code = process.wait()
             out, err = (path.read_bytes() if path.exists() else b"" for path in caught.values())
-        return CompletedProcess(argv, code, out, err)
+        return CompletedProcess(words, code, out, err)
+
+    @contextmanager
+    def running(
+        self,
+        *words: object,
+        script: str | Path = "masc",
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        **streams: str,
+    ) -> Iterator[Running]:
+        """The same, not waited for: it runs within this, and is killed behind it. Nothing else is run meanwhile."""
+        assert self._process.stdin is not None
+        to = dict.fromkeys(("stdin", "stdout", "stderr"), os.devnull) | streams
+        argv = [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in (script, *words)]
+        job = {"argv": argv, "cwd": str(cwd or Path.cwd()), "env": dict(env or {}), **to}
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        process = Running(int(self._done.readline()), self._done)
+        try:
+            yield process
+        finally:
+            process.kill()
 
     def close(self) -> None:
         """It ends with its standard input."""
@@ -126,5 +174,7 @@ def warm(prepared: str = LIGHT, **environment: str) -> Warm:
 
 
 def heavy() -> Warm:
-    """One that has imported torch. More threads than one could not be forked."""
-    return warm(HEAVY, PYTHONUNBUFFERED="1", OMP_NUM_THREADS="1")
+    """One that has imported torch. More threads than one could not be forked. Its sets have another order than those of
+    tests."""
+    order = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    return warm(HEAVY, PYTHONUNBUFFERED="1", OMP_NUM_THREADS="1", PYTHONHASHSEED=order)

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ import masc as library
 from courier import GRAPH, ROWS, Command
 from masc.compiler.artifact import read_artifact, read_weights
 from masc.dsl.diagnostics import MascError
+from warm import heavy
 
 STEPS = ("--set", "steps=2", "--device", "cpu")
 HIDDEN = GRAPH.replace("kv(carry = latents, open = 4)", "hidden").replace(
@@ -70,10 +69,9 @@ def test_the_same_weights_are_the_same_bytes(folder: Path) -> None:
     """In another process, too, in which sets have another order."""
     library.compile("courier.mas", device="cpu").save("out.masc")
     first = weights(folder / "out.masc"), manifest(folder / "out.masc")["files"]
-    script = "import masc; masc.compile('courier.mas', device='cpu').save('out.masc', force=True)"
-    seed = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
-    environment = os.environ | {"PYTHONHASHSEED": seed}
-    subprocess.run([sys.executable, "-c", script], check=True, cwd=folder, env=environment)
+    script = folder / "again.py"
+    script.write_text("import masc; masc.compile('courier.mas', device='cpu').save('out.masc', force=True)")
+    assert heavy().call(script=script).returncode == 0
     assert (weights(folder / "out.masc"), manifest(folder / "out.masc")["files"]) == first
 
 
@@ -193,12 +191,10 @@ def test_what_is_not_finite_is_not_saved(folder: Path) -> None:
 
 def test_two_trainings_at_once(masc: Command, folder: Path) -> None:
     root = folder / "courier.masc"
-    command = [sys.executable, "-m", "masc", "train", "--set", "steps=100000", "--device", "cpu"]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
+    with heavy().running("train", "--set", "steps=100000", "--device", "cpu") as process:
         deadline = time.monotonic() + 240
         while not (root / "checkpoints" / "step-000002").exists():
-            assert process.poll() is None
+            assert process.runs()
             assert time.monotonic() < deadline
             time.sleep(0.02)
         for arguments in (("train", "--force", *STEPS), ("train", "--resume"), ("compile",)):
@@ -206,11 +202,8 @@ def test_two_trainings_at_once(masc: Command, folder: Path) -> None:
             assert (refused.code, "E0641" in refused.err) == (1, True), refused.err
             assert f"process {process.pid}" in refused.err
             assert "train --set steps=100000" in refused.err
-        assert process.poll() is None
+        assert process.runs()
         assert masc("eval", "--device", "cpu").code == 0, "reading needs no lock"
-    finally:
-        process.kill()
-        process.wait()
     assert masc("train", "--force", *STEPS).code == 0, "what a dead process held is nobody's"
 
 
@@ -289,7 +282,6 @@ SAVER = """
 import sys
 import masc, torch
 program = masc.load(sys.argv[1], device="cpu", dtype="float32")
-print("ready", flush=True)
 for turn in range(10_000):
     with torch.no_grad():
         for parameter in program.trainable().values():
@@ -302,20 +294,17 @@ def test_loads_beside_a_saver(masc: Command, folder: Path) -> None:
     """Whoever loads gets what one save wrote, never parts of two."""
     assert masc("train", *STEPS).code == 0
     root = folder / "courier.masc"
-    saver = subprocess.Popen([sys.executable, "-c", SAVER, str(root)], stdout=subprocess.PIPE, env=os.environ)
-    assert saver.stdout is not None
-    try:
-        assert saver.stdout.readline() == b"ready\n"
+    script = folder / "saver.py"
+    script.write_text(SAVER)
+    with heavy().running(root, script=script) as saver:
         while len(stored(root)) != 1:  # what training wrote is still there
+            assert saver.runs()
             time.sleep(0.05)
         seen = set()
         for turn in range(80):
             (value,) = stored(root) if turn % 20 else values(root)
             seen.add(value)
-        assert saver.poll() is None, "it went on saving"
-    finally:
-        saver.kill()
-        saver.wait()
+        assert saver.runs(), "it went on saving"
     assert len(seen) > 1
 
 

@@ -158,17 +158,18 @@ class Stepper:
         plan = self.program.plan
         names = [t.activation for t in plan.turns if plan.agent(agent_of(t.activation)).adapter is not None]
         if self.processes.count > 1:
-            return {name: self._summed(name, rounds) for name in names}
+            return {name: [self._summed(name, rounds)] for name in names}
         return {name: list(rounds.get(name, {}).values()) for name in names}
 
-    def _summed(self, activation: str, rounds: Mapping[str, Mapping[str, Tensor]]) -> list[Tensor]:
-        """Contributions of all processes: each must take part, whether it has any or not. The mean, as the exchanged
-        gradients are."""
+    def _summed(self, activation: str, rounds: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
+        """Contributions of all processes, one behind the other: one exchange for all of them, in which each must take
+        part, whether it has any or not. The mean, as the exchanged gradients are."""
         agent = self.program.plan.agent(agent_of(activation))
         base = self.program.base(agent.name).model
         own = rounds.get(activation, {})
         named = tensors(base, agent.adapter or agent.name)
-        return [self.processes.reduced(own.get(n, torch.zeros_like(p.detach())), "mean") for n, p in named.items()]
+        parts = [own.get(name, torch.zeros_like(p.detach())).flatten() for name, p in named.items()]
+        return self.processes.reduced(torch.cat(parts), "mean")
 
     def _clip(self, limit: float, norms: Mapping[str, float]) -> None:
         """Limit the gradient's norm of each agent and each edge on its own: a gradient that explodes in one of them, as
