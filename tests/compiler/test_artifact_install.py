@@ -131,10 +131,9 @@ def points(run: Callable[[], object], prepare: Callable[[], object]) -> Iterator
     raise AssertionError("it never ended")
 
 
-@pytest.mark.parametrize("first", ["reader", "writer"])
-def test_a_killed_save_leaves_the_old_or_the_new(tmp_path: Path, first: str) -> None:
-
-    root, template = tmp_path / "team.masc", tmp_path / "template"
+def test_a_killed_save_leaves_the_old_or_the_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For whoever comes next: a writer, a reader, and before it a reader where nothing may be written."""
+    root, template, beside = (tmp_path / name for name in ("team.masc", "template", "beside.masc"))
     save(template, "old")
 
     def prepare() -> None:
@@ -143,32 +142,22 @@ def test_a_killed_save_leaves_the_old_or_the_new(tmp_path: Path, first: str) -> 
 
     found = []
     for _ in points(lambda: save(root, "new"), prepare):
-        if first == "writer":
-            write_artifact(root, program())
-        (word,) = weights(root)
-        found.append(word)
-        assert read_artifact(root).manifest.trained
-        save(root, "last")
-        assert weights(root) == {"last"}
-        names = {name for name in files(root) if not name.startswith(("adapters/", "channels"))}
-        assert names == {".lock", "manifest.json", "plan.json", "team.mas"}, "nothing is left of the killed one"
-    assert found == sorted(found, reverse=True)  # first the old, then the new
-    assert set(found) == {"old", "new"}
-
-
-def test_what_is_pending_is_read_where_nothing_may_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-
-    root, template = tmp_path / "team.masc", tmp_path / "template"
-    save(template, "old")
-
-    def prepare() -> None:
-        shutil.rmtree(root, ignore_errors=True)
-        shutil.copytree(template, root)
-
-    for _ in points(lambda: save(root, "new"), prepare):
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.copytree(root, beside)
         with monkeypatch.context() as nobody:
             nobody.setattr("masc.compiler.artifact.read.os.access", lambda *_: False)
-            assert len(weights(root)) == 1
+            words = weights(beside)
+        write_artifact(root, program())
+        assert words == weights(root) == weights(beside)
+        found += words
+        for one in (root, beside):
+            assert read_artifact(one).manifest.trained
+            save(one, "last")
+            assert weights(one) == {"last"}
+            names = {name for name in files(one) if not name.startswith(("adapters/", "channels"))}
+            assert names == {".lock", "manifest.json", "plan.json", "team.mas"}, "nothing is left of the killed one"
+    assert found == sorted(found, reverse=True)  # first the old, then the new
+    assert set(found) == {"old", "new"}
 
 
 def test_a_killed_first_compile_is_no_obstacle(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from courier import Command
 from masc.terminal import costs
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*.mas") if path.name != "roles.mas")
+OTHERS = ("roles", "code_", "commonsense_", "science_")
+"""Files that hold no graph, or one that is as large as that of another."""
+EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*.mas") if not path.name.startswith(OTHERS))
 
 
 def told(masc: Command, *arguments: object) -> dict[str, Any]:
