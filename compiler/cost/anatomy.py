@@ -9,8 +9,9 @@ from pathlib import Path
 from masc.compiler.files.reading import read_json
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.models.facts import ModelFacts, Shapes
+from masc.compiler.models.families import family_of
 from masc.compiler.models.folder.headers import weight_files
-from masc.compiler.models.folder.tensors import KNOWN, expected
+from masc.compiler.models.folder.tensors import EMBEDDING, KNOWN, expected
 from masc.compiler.models.peft import projections_of
 from masc.compiler.models.size import projections
 
@@ -22,8 +23,10 @@ WIDTHS = {"bfloat16": 2, "float32": 4, "float64": 8}
 class Anatomy:
     """A decoder as far as its cost goes. parameters: all that it holds, tied embeddings once. projections: the linear
     maps of one layer. norms: how many norms as wide as the hidden states a layer has; normed: whether queries and keys
-    have norms of their own. windowed: how many layers see only the last `window` positions. packed: bytes of a weight
-    of these projections in a checkpoint that is quantised (None: they are numbers)."""
+    have norms of their own; scored: whether attention computes its scores one by one; parallel: whether it stands
+    beside the MLP. windowed: how many layers see
+    only the last `window` positions. packed: bytes of a weight of these projections in a checkpoint that is quantised
+    (None: they are numbers)."""
 
     parameters: int
     layers: int
@@ -35,6 +38,8 @@ class Anatomy:
     projections: Shapes
     norms: int = 2
     normed: bool = False
+    scored: bool = False
+    parallel: bool = False
     window: int | None = None
     windowed: int = 0
     packed: float | None = None
@@ -66,16 +71,19 @@ class Anatomy:
 
 def anatomy(folder: Path, facts: ModelFacts) -> Anatomy | None:
     """Of the model in a folder; None where its config.json does not say enough, or what it says is not known here."""
-    shapes = projections(folder, facts)
-    if shapes is None or facts.model_type not in KNOWN:
-        return None
+    shapes, family = projections(folder, facts), family_of(facts.model_type)
     try:
-        tensors = expected(read_json(folder / "config.json"), facts)
+        config = read_json(folder / "config.json")
+        tensors = expected(config, facts) if facts.model_type in KNOWN else {}
     except (OSError, ValueError):
         return None
+    config = {**config, **(config.get("text_config") or {})}
+    vocabulary = tensors[EMBEDDING][0] if tensors else config.get("vocab_size")
+    if shapes is None or not isinstance(vocabulary, int):
+        return None
     blocks = facts.layers * sum(into * out for into, out in shapes.values())
-    numbers = sum(prod(shape) for shape in tensors.values())
-    first = [name for name in tensors if name.startswith("model.layers.0.")]
+    beside = (facts.layers * family.norms + 1 + vocabulary * (1 if facts.tied else 2)) * facts.hidden
+    numbers = sum(prod(shape) for shape in tensors.values()) or blocks + beside
     return Anatomy(
         parameters=numbers,
         layers=facts.layers,
@@ -83,10 +91,12 @@ def anatomy(folder: Path, facts: ModelFacts) -> Anatomy | None:
         heads=facts.heads,
         kv_heads=facts.kv_heads,
         head_dim=facts.head_dim,
-        vocabulary=tensors["model.embed_tokens.weight"][0],
+        vocabulary=vocabulary,
         projections=shapes,
-        norms=sum(name.endswith("layernorm.weight") for name in first),
-        normed=any(name.endswith("q_norm.weight") for name in first),
+        norms=family.norms,
+        normed=family.normed,
+        scored=config.get("attn_logit_softcapping", family.softcap) is not None,
+        parallel=family.parallel,
         window=facts.window,
         windowed=len(facts.windowed),
         packed=None if facts.method is None else _packed(folder, numbers, blocks),

@@ -11,7 +11,7 @@ ATTENTION_BACKWARD = 2.5
 """FLOPs of attention's backward pass against its forward pass: five products, of which one is of the scores computed
 again, against two (FlashAttention, arXiv 2205.14135)."""
 GATED_BACKWARD = 2.0
-"""The same where half open gates are in the mask: products one by one, the scores kept."""
+"""The same where scores are computed one by one and kept: within a cap, or with half open gates in the mask."""
 WIDE = 4
 """Bytes of what is computed in float32 whatever the base model's dtype is: adapters, logits."""
 OPTIMISER = 3
@@ -21,6 +21,8 @@ MLP_KEPT = 3
 and what `up_proj` gives. What goes into `down_proj` is kept by its adapter."""
 GATED_KEPT = 2
 """The same where the whole MLP is one function (`model/gated.py`): what gate and up give, and nothing for adapters."""
+SCORES_KEPT = 2
+"""Tensors of scores that attention keeps where it computes them one by one (`_weights` of `model/attention.py`)."""
 _READERS = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",)
 """Projections that read the same input."""
 
@@ -65,11 +67,20 @@ def kept_layer(
     again = q * anatomy.queries * width if own > width else 0  # the output as `o_proj` keeps it
     keys = 0 if growing and own == width else 2 * k * anatomy.kv_heads * anatomy.head_dim
     attention = (2 * q * anatomy.queries + keys) * own + q * anatomy.heads * WIDE + again
+    if anatomy.scored:
+        attention = q * anatomy.queries * width + keys * own + _scored(anatomy, q, k, width)
     mask = q * k * own if masked else 0
     gated = joined and {"gate_proj", "up_proj", "down_proj"} <= ranks.keys()
     mlp = (GATED_KEPT if gated else MLP_KEPT) * q * anatomy.inner * width
     adapters = _dropped(anatomy, ranks) if dropped else _adapters(anatomy, ranks, width, gated)
     return norms + normed + attention + mask + mlp + q * adapters
+
+
+def _scored(anatomy: Anatomy, q: int, k: int, width: int) -> int:
+    """Bytes of what attention keeps that computes its scores one by one, in float32: within a cap, and as weights;
+    queries and keys, repeated for all heads that read the same, and values as wide as the model's numbers."""
+    scores = q * k * anatomy.heads * (SCORES_KEPT * WIDE + (width if width < WIDE else 0))
+    return scores + q * anatomy.queries * WIDE + k * anatomy.queries * (WIDE + width)
 
 
 def _adapters(anatomy: Anatomy, ranks: dict[str, int], width: int, gated: bool) -> int:
@@ -92,7 +103,8 @@ def working_layer(anatomy: Anatomy, ranks: dict[str, int], q: int, k: int, width
     mlp = q * anatomy.inner * ((MLP_KEPT + 1) * width + (2 * WIDE if ranks else 0))
     keys = 2 * k * anatomy.kv_heads * anatomy.head_dim
     attention = (keys + (q * k if masked else 0) + 4 * q * anatomy.queries) * max(width, WIDE if q > 1 else 0)
-    return max(mlp, attention)
+    scores = (SCORES_KEPT + 1) * q * k * anatomy.heads * WIDE if anatomy.scored else 0
+    return max(mlp, attention + scores)
 
 
 LOGITS_RUNNING = 3

@@ -78,8 +78,9 @@ def _layer(who: Adapted, one: Pass, past: bool, gated: bool, first: bool = False
     attention = 4.0 * who.anatomy.queries * one.queries * one.columns
     looks = moves or past or bool(ranks.keys() & {"q_proj", "k_proj", "v_proj"})
     mixed = looks or "o_proj" in ranks
-    fed = mixed or bool(ranks.keys() & {"gate_proj", "up_proj"})
-    arrives = {"o_proj": looks, "gate_proj": mixed, "up_proj": mixed, "down_proj": fed}
+    read = moves if who.anatomy.parallel else mixed
+    fed = read or bool(ranks.keys() & {"gate_proj", "up_proj"})
+    arrives = {"o_proj": looks, "gate_proj": read, "up_proj": read, "down_proj": fed}
     reached = [name for name in shapes if name in ("k_proj", "v_proj")] if last and not one.final else list(shapes)
     forward, backward = attention, 0.0
     for name, shape in shapes.items():
@@ -97,7 +98,8 @@ def _layer(who: Adapted, one: Pass, past: bool, gated: bool, first: bool = False
             if many > 1:  # and so do outputs without a gradient: zeros
                 backward += half * many * shape[1] + 2.0 * one.queries * size * moves
     if one.graph and looks and len(reached) == len(shapes):
-        backward += (engine.GATED_BACKWARD if gated else engine.ATTENTION_BACKWARD) * attention
+        alone = gated or who.anatomy.scored
+        backward += (engine.GATED_BACKWARD if alone else engine.ATTENTION_BACKWARD) * attention
     return Work(forward, backward)
 
 

@@ -35,6 +35,9 @@ class Family:
     What it cannot do, and why: stateful (hand on a part of what a pass leaves behind, for it is more than keys and
     values), unmoved (move keys to another position), uneven (have its cache fused).
     seven: its blocks have the seven projections of llama; experts: what gets no adapter, being no linear projection.
+    What a block of seven has beside them, for its cost: norms (as wide as the hidden states), normed (queries and keys
+    have norms of their own), softcap (within which scores are held where config.json says nothing), parallel (attention
+    stands beside the MLP).
     """
 
     special: str = ""
@@ -52,6 +55,10 @@ class Family:
     uneven: str = ""
     seven: bool = True
     experts: bool = False
+    norms: int = 2
+    normed: bool = False
+    softcap: float | None = None
+    parallel: bool = False
 
 
 _ROUTED = "experts, packed in one tensor"
@@ -68,12 +75,16 @@ FAMILIES: Mapping[str, Family] = {
     "apertus": Family("two projections in its MLP", seven=False),
     "arcee": Family("two projections in its MLP", head_dim=128, seven=False),
     "bamba": Family(_SCANS, kv_heads=8, partial=True, stateful=_STATES, seven=False),
-    "cohere": Family("rotates pairs of neighbours; scales its logits; attention beside the MLP", tied=True),
+    "cohere": Family(
+        "rotates pairs of neighbours; scales its logits; attention beside the MLP", tied=True, norms=1, parallel=True
+    ),
     "cohere2": Family(
         "as cohere; windows; layers without rotary embedding",
         tied=True,
         windows=Windows(4096, every=4),
         unrotated=True,
+        norms=1,
+        parallel=True,
     ),
     "deepseek_v2": Family(f"{_LATENT}; {_ROUTED}", unmoved=f"it {_LATENT}", seven=False, experts=True),
     "deepseek_v3": Family(f"{_LATENT}; {_ROUTED}", kv_heads=128, unmoved=f"it {_LATENT}", seven=False, experts=True),
@@ -81,7 +92,11 @@ FAMILIES: Mapping[str, Family] = {
     "ernie4_5": Family("rotates pairs of neighbours", tied=True, head_dim=128, kv_heads=2),
     "ernie4_5_moe": Family("rotates pairs of neighbours; " + _ROUTED, tied=True, kv_heads=4, seven=False, experts=True),
     "exaone4": Family(
-        "windows; layers without rotary embedding", kv_heads=32, windows=Windows(4096, every=4), unrotated=True
+        "windows; layers without rotary embedding",
+        kv_heads=32,
+        windows=Windows(4096, every=4),
+        unrotated=True,
+        normed=True,
     ),
     "exaone_moe": Family(
         "as exaone4; " + _ROUTED, kv_heads=32, windows=Windows(4096, every=4), unrotated=True, seven=False, experts=True
@@ -100,6 +115,8 @@ FAMILIES: Mapping[str, Family] = {
         kv_heads=4,
         windows=Windows(4096, every=2),
         capped=True,
+        norms=4,
+        softcap=50.0,
     ),
     "gemma3_text": Family(
         "windows; two rotary embeddings",
@@ -108,6 +125,8 @@ FAMILIES: Mapping[str, Family] = {
         kv_heads=4,
         windows=Windows(4096, every=6),
         capped=True,
+        norms=4,
+        normed=True,
     ),
     "gemma4_text": Family(
         "windows; layers whose heads differ in width; a part of each head is rotated",
@@ -142,9 +161,9 @@ FAMILIES: Mapping[str, Family] = {
     "granitemoehybrid": Family(f"as granitemoeshared; {_SCANS}", stateful=_STATES, seven=False, experts=True),
     "granitemoeshared": Family("as granitemoe, with an expert for all", seven=False, experts=True),
     "helium": Family("rotates pairs of neighbours", head_dim=128, kv_heads=20),
-    "hunyuan_v1_dense": Family(_NORMED, unmoved=f"it {_NORMED}"),
+    "hunyuan_v1_dense": Family(_NORMED, unmoved=f"it {_NORMED}", normed=True),
     "hunyuan_v1_moe": Family(_NORMED + "; " + _ROUTED, unmoved=f"it {_NORMED}", seven=False, experts=True),
-    "hyperclovax": Family("scales embeddings, scores, residuals and logits", head_dim=128, multiplies=True),
+    "hyperclovax": Family("scales embeddings, scores, residuals and logits", head_dim=128, multiplies=True, norms=4),
     "jais2": Family("two projections in its MLP", head_dim=128, seven=False),
     "jamba": Family(
         f"{_SCANS}; {_ROUTED}; no rotary embedding", kv_heads=8, stateful=_STATES, seven=False, experts=True
@@ -175,8 +194,8 @@ FAMILIES: Mapping[str, Family] = {
         experts=True,
     ),
     "olmo": Family("norms without weights"),
-    "olmo2": Family("norms behind the layers"),
-    "olmo3": Family("as olmo2; windows", windows=Windows(4096, every=4)),
+    "olmo2": Family("norms behind the layers", normed=True),
+    "olmo3": Family("as olmo2; windows", windows=Windows(4096, every=4), normed=True),
     "olmo_hybrid": Family(
         f"{_DELTA}; no rotary embedding where its config.json names none", stateful=_STATES, seven=False
     ),
@@ -191,7 +210,9 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "qwen2": Family("windows where it asks for them", kv_heads=32, windows=Windows(4096, asked=True)),
     "qwen2_moe": Family(_ROUTED, kv_heads=16, windows=Windows(4096, asked=True), seven=False, experts=True),
-    "qwen3": Family("windows where it asks for them", head_dim=128, kv_heads=32, windows=Windows(4096, asked=True)),
+    "qwen3": Family(
+        "windows where it asks for them", head_dim=128, kv_heads=32, windows=Windows(4096, asked=True), normed=True
+    ),
     "qwen3_5_moe_text": Family(
         f"{_DELTA}; {_ROUTED}; the text model of qwen3_5_moe",
         head_dim=256,
@@ -216,7 +237,9 @@ FAMILIES: Mapping[str, Family] = {
     "starcoder2": Family(
         "two projections in its MLP; windows", tied=True, kv_heads=2, windows=Windows(typed=False), seven=False
     ),
-    "vaultgemma": Family("as gemma2", tied=True, head_dim=256, kv_heads=4, windows=Windows(4096, every=2), capped=True),
+    "vaultgemma": Family(
+        "as gemma2", tied=True, head_dim=256, kv_heads=4, windows=Windows(4096, every=2), capped=True, softcap=50.0
+    ),
 }
 
 UNUSABLE: Mapping[str, str] = {

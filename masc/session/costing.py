@@ -16,7 +16,6 @@ from masc.compiler.files.sources import row_source
 from masc.compiler.ir.plan import Plan, agent_of
 from masc.compiler.language.objectives import Grpo
 from masc.compiler.models.families import FAMILIES
-from masc.compiler.models.folder.tensors import KNOWN
 from masc.compiler.models.locate import locate_model
 from masc.compiler.pipeline import Compilation
 from masc.dsl.diagnostics import MascError, fail
@@ -165,11 +164,12 @@ def _folders(compilation: Compilation) -> dict[str, Path | None]:
 
 def _uncounted(target: str, kind: str) -> MascError:
     family = FAMILIES.get(kind)
-    if kind in KNOWN:
+    if family is not None and family.seven:
         return fail("E0558", f"nothing is known of the sizes of `{target}`: its config.json does not tell them")
     special = "" if family is None or not family.special else f" ({family.special})"
     message = f"what `{target}` costs is not counted: it is of the type `{kind}`{special}"
-    hint = f"counted are {', '.join(sorted(KNOWN))}; `masc train --profile` measures a step"
+    counted = ", ".join(sorted(name for name, one in FAMILIES.items() if one.seven))
+    hint = f"counted are {counted}; `masc train --profile` measures a step"
     return fail("E0558", message, hint=hint)
 
 

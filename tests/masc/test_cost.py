@@ -84,12 +84,17 @@ def test_a_model_that_is_not_there_is_told(masc: Command, folder: Path) -> None:
     assert "hf download no-one/has-this" in done.err
 
 
-def test_a_type_of_llamas_projections_whose_sizes_are_not_known_is_told(masc: Command, folder: Path) -> None:
+def test_sizes_that_are_not_told(masc: Command, folder: Path) -> None:
+    """Of a type whose defaults are not known here."""
     shutil.rmtree(folder / "tiny")
     make_family(folder / "tiny", "gemma2")
-    done = masc("cost", "courier.mas")
+    assert masc("cost").code == 0
+    config = json.loads((folder / "tiny/config.json").read_text())
+    del config["vocab_size"]
+    (folder / "tiny/config.json").write_text(json.dumps(config))
+    done = masc("cost")
     assert done.code == 1
-    assert "is not counted: it is of the type `gemma2`" in done.err
+    assert "its config.json does not tell them" in done.err
 
 
 def test_a_type_that_is_not_counted_is_told(masc: Command, folder: Path) -> None:

@@ -15,7 +15,7 @@ from masc.compiler.models.folder.headers import Tensors
 
 Shape = tuple[int, ...]
 _FLOATS = ("F64", "F32", "F16", "BF16")
-_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 # Rotary frequencies are computed; older checkpoints hold them as well.
 _HARMLESS = re.compile(r".*rotary_emb\.(inv_freq|original_inv_freq)\Z")
 # What a config.json leaves out has the default of its own configuration class: rows of the embedding, width of the MLP.
@@ -44,7 +44,7 @@ def expected(config: Mapping[str, Any], facts: ModelFacts) -> dict[str, Shape]:
     heads, kv = facts.heads * facts.head_dim, facts.kv_heads * facts.head_dim
     biased = bool(config.get("attention_bias")) and kind not in _NO_ATTENTION_BIAS
     on_mlp = kind == "llama" and bool(config.get("mlp_bias"))
-    found: dict[str, Shape] = {_EMBEDDING: (vocabulary, hidden), "model.norm.weight": (hidden,)}
+    found: dict[str, Shape] = {EMBEDDING: (vocabulary, hidden), "model.norm.weight": (hidden,)}
     if not facts.tied:
         found[_HEAD] = (vocabulary, hidden)
     for layer in range(facts.layers):
@@ -80,11 +80,11 @@ def compare(held: Tensors, wanted: Mapping[str, Shape], facts: ModelFacts) -> It
     """How the tensors of a folder differ from those that its config.json asks for (E0530)."""
     named = {_full(name, wanted): tensor for name, tensor in held.items()}
     missing = [name for name in wanted if name not in named]
-    if facts.tied and missing == [_EMBEDDING] and _HEAD in named:  # either of the two is both
+    if facts.tied and missing == [EMBEDDING] and _HEAD in named:  # either of the two is both
         missing = []
-        wanted = {**wanted, _HEAD: wanted[_EMBEDDING]}
+        wanted = {**wanted, _HEAD: wanted[EMBEDDING]}
     elif facts.tied and _HEAD in named:
-        wanted = {**wanted, _HEAD: wanted[_EMBEDDING]}
+        wanted = {**wanted, _HEAD: wanted[EMBEDDING]}
     surplus = [name for name in named if name not in wanted and not _HARMLESS.match(name)]
     layers = {int(match[1]) for name in named if (match := re.match(r"model\.layers\.(\d{1,9})\.", name))}
     deep = max(layers, default=-1) + 1
