@@ -7,13 +7,12 @@ from math import prod
 from pathlib import Path
 
 from masc.compiler.files.reading import read_json
-from masc.compiler.ir.adapter import Lora
+from masc.compiler.language.values import PROJECTIONS
 from masc.compiler.models.facts import ModelFacts, Shapes
 from masc.compiler.models.families import family_of
 from masc.compiler.models.folder.headers import weight_files
 from masc.compiler.models.folder.tensors import EMBEDDING, KNOWN, expected
-from masc.compiler.models.peft import projections_of
-from masc.compiler.models.size import projections
+from masc.compiler.models.size import linears
 
 WIDTHS = {"bfloat16": 2, "float32": 4, "float64": 8}
 """Bytes of one number, by the dtype of a base model."""
@@ -22,11 +21,12 @@ WIDTHS = {"bfloat16": 2, "float32": 4, "float64": 8}
 @dataclass(frozen=True)
 class Anatomy:
     """A decoder as far as its cost goes. parameters: all that it holds, tied embeddings once. projections: the linear
-    maps of one layer. norms: how many norms as wide as the hidden states a layer has; normed: whether queries and keys
-    have norms of their own; scored: whether attention computes its scores one by one; parallel: whether it stands
-    beside the MLP. windowed: how many layers see
-    only the last `window` positions. packed: bytes of a weight of these projections in a checkpoint that is quantised
-    (None: they are numbers)."""
+    maps of one layer; attention, mlp: their names, that which ends each of them last. norms: how many norms as wide as
+    the hidden states a layer has; normed: whether queries and keys have norms of their own; scored: whether attention
+    computes its scores one by one; parallel: whether it stands beside the MLP; activation: of the MLP, as config.json
+    calls it. windowed: how many layers see only the
+    last `window` positions. packed: bytes of a weight of these projections in a checkpoint that is quantised (None:
+    they are numbers)."""
 
     parameters: int
     layers: int
@@ -36,10 +36,13 @@ class Anatomy:
     head_dim: int
     vocabulary: int
     projections: Shapes
+    attention: tuple[str, ...] = PROJECTIONS[:4]
+    mlp: tuple[str, ...] = PROJECTIONS[4:]
     norms: int = 2
     normed: bool = False
     scored: bool = False
     parallel: bool = False
+    activation: str | None = None
     window: int | None = None
     windowed: int = 0
     packed: float | None = None
@@ -51,7 +54,13 @@ class Anatomy:
 
     @property
     def inner(self) -> int:
-        return self.projections["gate_proj"][1]
+        """How wide the MLP is between its projections."""
+        return self.projections[self.mlp[-1]][0]
+
+    @property
+    def readers(self) -> tuple[tuple[str, ...], ...]:
+        """Projections that read the same input, but for that which reads what attention gives."""
+        return self.attention[:-1], self.mlp[:-1], self.mlp[-1:]
 
     @property
     def queries(self) -> int:
@@ -71,7 +80,7 @@ class Anatomy:
 
 def anatomy(folder: Path, facts: ModelFacts) -> Anatomy | None:
     """Of the model in a folder; None where its config.json does not say enough, or what it says is not known here."""
-    shapes, family = projections(folder, facts), family_of(facts.model_type)
+    shapes, family = linears(folder, facts), family_of(facts.model_type)
     try:
         config = read_json(folder / "config.json")
         tensors = expected(config, facts) if facts.model_type in KNOWN else {}
@@ -79,7 +88,7 @@ def anatomy(folder: Path, facts: ModelFacts) -> Anatomy | None:
         return None
     config = {**config, **(config.get("text_config") or {})}
     vocabulary = tensors[EMBEDDING][0] if tensors else config.get("vocab_size")
-    if shapes is None or not isinstance(vocabulary, int):
+    if shapes is None or family.parts is None or not isinstance(vocabulary, int):
         return None
     blocks = facts.layers * sum(into * out for into, out in shapes.values())
     beside = (facts.layers * family.norms + 1 + vocabulary * (1 if facts.tied else 2)) * facts.hidden
@@ -93,10 +102,13 @@ def anatomy(folder: Path, facts: ModelFacts) -> Anatomy | None:
         head_dim=facts.head_dim,
         vocabulary=vocabulary,
         projections=shapes,
+        attention=family.parts[0],
+        mlp=family.parts[1],
         norms=family.norms,
         normed=family.normed,
         scored=config.get("attn_logit_softcapping", family.softcap) is not None,
         parallel=family.parallel,
+        activation=config.get("hidden_act"),
         window=facts.window,
         windowed=len(facts.windowed),
         packed=None if facts.method is None else _packed(folder, numbers, blocks),
@@ -107,8 +119,3 @@ def _packed(folder: Path, numbers: int, blocks: int) -> float:
     """By the size of its files, in which all but the projections of its blocks are numbers of two bytes."""
     stored = sum((folder / name).stat().st_size for name in weight_files(folder))
     return max(0.0, stored - 2 * (numbers - blocks)) / blocks
-
-
-def ranks_of(lora: Lora | None, shapes: Shapes) -> dict[str, int]:
-    """The rank of the adapter at each projection; empty: there is none."""
-    return {} if lora is None else {name: lora.rank for name in shapes if name in projections_of(lora.targets)}

@@ -8,7 +8,7 @@ from functools import cached_property
 from math import prod
 
 from masc.compiler.analysis.waves import stages
-from masc.compiler.cost.anatomy import WIDTHS, Anatomy, ranks_of
+from masc.compiler.cost.anatomy import WIDTHS, Anatomy
 from masc.compiler.cost.beside import bare, computed, folded, padded
 from masc.compiler.cost.cards import Card, Fit
 from masc.compiler.cost.lengths import Lengths, widest, widths
@@ -19,7 +19,7 @@ from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.plan import BaseModel, Plan, Turn, agent_of
 from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.language.models import LOADS
-from masc.compiler.models.size import lora_size
+from masc.compiler.models.size import lora_size, ranks_of
 
 Links = Mapping[tuple[str, str, str], int]
 """The numbers in the trained links: by channel, sender and receiver (agents)."""

@@ -21,23 +21,23 @@ MLP_KEPT = 3
 and what `up_proj` gives. What goes into `down_proj` is kept by its adapter."""
 GATED_KEPT = 2
 """The same where the whole MLP is one function (`model/gated.py`): what gate and up give, and nothing for adapters."""
+STEPWISE = {"gelu_new": 3, "xielu": 3}
+"""By activation that is computed step by step, how many more such tensors it keeps than one that is not."""
 SCORES_KEPT = 2
 """Tensors of scores that attention keeps where it computes them one by one (`_weights` of `model/attention.py`)."""
-_READERS = ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",)
-"""Projections that read the same input."""
 
 
-def side_by_side(ranks: dict[str, int], name: str) -> int:
+def side_by_side(anatomy: Anatomy, ranks: dict[str, int], name: str) -> int:
     """How many adapters stand in one matrix with that of a projection: each output is multiplied with B of all of them,
     all but one of them zeros (`model/lora.py`)."""
-    return max([sum(one in ranks for one in group) for group in _READERS if name in group], default=1)
+    return max([sum(one in ranks for one in group) for group in anatomy.readers if name in group], default=1)
 
 
 def copies(anatomy: Anatomy, ranks: dict[str, int]) -> int:
     """Bytes of one layer's A's and B's as one matrix each, which an activation makes of adapters that stand side by
     side."""
     found = 0
-    for group in _READERS:
+    for group in anatomy.readers:
         own = [(ranks[name], anatomy.projections[name]) for name in group if name in ranks]
         if len(own) > 1:
             inner, outer = own[0][1][0], sum(shape[1] for _, shape in own)
@@ -71,9 +71,15 @@ def kept_layer(
         attention = q * anatomy.queries * width + keys * own + _scored(anatomy, q, k, width)
     mask = q * k * own if masked else 0
     gated = joined and {"gate_proj", "up_proj", "down_proj"} <= ranks.keys()
-    mlp = (GATED_KEPT if gated else MLP_KEPT) * q * anatomy.inner * width
+    mlp = (GATED_KEPT if gated else _mlp_kept(anatomy)) * q * anatomy.inner * width
     adapters = _dropped(anatomy, ranks) if dropped else _adapters(anatomy, ranks, width, gated)
     return norms + normed + attention + mask + mlp + q * adapters
+
+
+def _mlp_kept(anatomy: Anatomy) -> int:
+    """Tensors as wide as the inner layer: where there is no gate, what is activated."""
+    gated = len(anatomy.mlp) > 2 or anatomy.mlp[0] == "gate_up_proj"
+    return (MLP_KEPT if gated else 1) + STEPWISE.get(str(anatomy.activation), 0)
 
 
 def _scored(anatomy: Anatomy, q: int, k: int, width: int) -> int:
@@ -87,7 +93,7 @@ def _adapters(anatomy: Anatomy, ranks: dict[str, int], width: int, gated: bool) 
     """Of each adapter what goes into its first half and, in float32, into its second. Projections that read the same
     share the former, and `o_proj` reads what attention keeps. gated: what goes into `down_proj` is computed again."""
     into = {name: anatomy.projections[name][0] for name in ranks}
-    groups = _READERS[:2] if gated else _READERS
+    groups = anatomy.readers[:2] if gated else anatomy.readers
     inputs = sum(max((into[name] for name in group if name in into), default=0) for group in groups)
     return inputs * width + sum(ranks.values()) * WIDE
 
@@ -100,7 +106,7 @@ def _dropped(anatomy: Anatomy, ranks: dict[str, int]) -> int:
 def working_layer(anatomy: Anatomy, ranks: dict[str, int], q: int, k: int, width: int, masked: bool) -> int:
     """Bytes that computing one layer of such a pass needs at a time, for one sample, beside what is kept: those of the
     MLP, or of attention if they are more."""
-    mlp = q * anatomy.inner * ((MLP_KEPT + 1) * width + (2 * WIDE if ranks else 0))
+    mlp = q * anatomy.inner * ((_mlp_kept(anatomy) + 1) * width + (2 * WIDE if ranks else 0))
     keys = 2 * k * anatomy.kv_heads * anatomy.head_dim
     attention = (keys + (q * k if masked else 0) + 4 * q * anatomy.queries) * max(width, WIDE if q > 1 else 0)
     scores = (SCORES_KEPT + 1) * q * k * anatomy.heads * WIDE if anatomy.scored else 0

@@ -76,24 +76,25 @@ def _layer(who: Adapted, one: Pass, past: bool, gated: bool, first: bool = False
     ranks, shapes = who.ranks, who.anatomy.projections
     moves = one.inputs if first else bool(one.inputs or past or ranks)
     attention = 4.0 * who.anatomy.queries * one.queries * one.columns
-    looks = moves or past or bool(ranks.keys() & {"q_proj", "k_proj", "v_proj"})
-    mixed = looks or "o_proj" in ranks
+    (*reading, out), (*widening, down) = who.anatomy.attention, who.anatomy.mlp
+    looks = moves or past or bool(ranks.keys() & set(reading))
+    mixed = looks or out in ranks
     read = moves if who.anatomy.parallel else mixed
-    fed = read or bool(ranks.keys() & {"gate_proj", "up_proj"})
-    arrives = {"o_proj": looks, "gate_proj": read, "up_proj": read, "down_proj": fed}
-    reached = [name for name in shapes if name in ("k_proj", "v_proj")] if last and not one.final else list(shapes)
+    fed = read or bool(ranks.keys() & set(widening))
+    arrives = {out: looks, **dict.fromkeys(widening, read), down: fed}
+    reached = reading[1:] or reading if last and not one.final else list(shapes)
     forward, backward = attention, 0.0
     for name, shape in shapes.items():
         rank, size = ranks.get(name, 0), shape[0] * shape[1]
         half = 2.0 * one.queries * rank
-        many = engine.side_by_side(ranks, name) if who.joined else 1
+        many = engine.side_by_side(who.anatomy, ranks, name) if who.joined else 1
         forward += 2.0 * one.queries * size + half * (shape[0] + many * shape[1])
         forward += (2.0 * rank * shape[0] * sum(shape)) * who.dora
         if one.graph and name in reached:
             further = arrives.get(name, moves)
             backward += 2.0 * one.queries * size * further
             backward += half * ((1 + many) * shape[1] + (1 + further) * shape[0])
-        elif one.graph and name == "q_proj" and ranks.keys() & {"k_proj", "v_proj"}:  # those of one input go together
+        elif one.graph and name == reading[0] and ranks.keys() & set(reading[1:]):  # those of one input go together
             backward += half * (1 + moves) * shape[0]
             if many > 1:  # and so do outputs without a gradient: zeros
                 backward += half * many * shape[1] + 2.0 * one.queries * size * moves

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from masc.compiler.language.values import PROJECTIONS
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -34,8 +36,9 @@ class Family:
     multiplies (its `logits_scaling` is a factor; others divide by it).
     What it cannot do, and why: stateful (hand on a part of what a pass leaves behind, for it is more than keys and
     values), unmoved (move keys to another position), uneven (have its cache fused).
-    seven: its blocks have the seven projections of llama; experts: what gets no adapter, being no linear projection.
-    What a block of seven has beside them, for its cost: norms (as wide as the hidden states), normed (queries and keys
+    seven: its blocks have the seven projections of llama; attention, mlp: what they have instead, that which ends each
+    of them last (empty: that is not told); experts: what gets no adapter, being no linear projection.
+    What a block has beside them, for its cost: norms (as wide as the hidden states), normed (queries and keys
     have norms of their own), softcap (within which scores are held where config.json says nothing), parallel (attention
     stands beside the MLP).
     """
@@ -54,13 +57,26 @@ class Family:
     unmoved: str = ""
     uneven: str = ""
     seven: bool = True
+    attention: tuple[str, ...] = ()
+    mlp: tuple[str, ...] = ()
     experts: bool = False
     norms: int = 2
     normed: bool = False
     softcap: float | None = None
     parallel: bool = False
 
+    @property
+    def parts(self) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+        """The projections of attention and of the MLP of its blocks, by name; None: they are not told."""
+        if self.seven:
+            return PROJECTIONS[:4], PROJECTIONS[4:]
+        return (self.attention, self.mlp) if self.attention else None
 
+
+_APART, _ONE = PROJECTIONS[:4], ("query_key_value", "dense")
+_UP, _JOINED = ("up_proj", "down_proj"), ("gate_up_proj", "down_proj")
+_FULL, _FOUR = ("fc1", "fc2"), ("dense_h_to_4h", "dense_4h_to_h")
+_TWO = "two projections in its MLP"
 _ROUTED = "experts, packed in one tensor"
 _UNEVEN = "its keys and values are not equally wide in all layers"
 _LATENT = "keeps a small latent, and what is rotated of its keys beside it"
@@ -72,8 +88,8 @@ _CONV = "short convolutions in most layers"
 
 FAMILIES: Mapping[str, Family] = {
     "afmoe": Family(_ROUTED + "; windows", head_dim=128, windows=Windows(1024, every=4), seven=False, experts=True),
-    "apertus": Family("two projections in its MLP", seven=False),
-    "arcee": Family("two projections in its MLP", head_dim=128, seven=False),
+    "apertus": Family(_TWO, seven=False, attention=_APART, mlp=_UP, norms=2, normed=True),
+    "arcee": Family(_TWO, head_dim=128, seven=False, attention=_APART, mlp=_UP),
     "bamba": Family(_SCANS, kv_heads=8, partial=True, stateful=_STATES, seven=False),
     "cohere": Family(
         "rotates pairs of neighbours; scales its logits; attention beside the MLP", tied=True, norms=1, parallel=True
@@ -141,12 +157,25 @@ FAMILIES: Mapping[str, Family] = {
         seven=False,
     ),
     "glm": Family(
-        "rotates half of each head, in pairs of neighbours", head_dim=128, kv_heads=2, partial=True, seven=False
+        "rotates half of each head, in pairs of neighbours",
+        head_dim=128,
+        kv_heads=2,
+        partial=True,
+        seven=False,
+        attention=_APART,
+        mlp=_JOINED,
     ),
-    "glm4": Family("as glm", head_dim=128, kv_heads=2, partial=True, seven=False),
+    "glm4": Family(
+        "as glm", head_dim=128, kv_heads=2, partial=True, seven=False, attention=_APART, mlp=_JOINED, norms=4
+    ),
     "glm4_moe": Family("rotates half of each head; " + _ROUTED, kv_heads=8, partial=True, seven=False, experts=True),
     "gpt_neox": Family(
-        "rotates a quarter of each head; one projection for queries, keys and values", partial=True, seven=False
+        "rotates a quarter of each head; one projection for queries, keys and values",
+        partial=True,
+        seven=False,
+        attention=_ONE,
+        mlp=_FOUR,
+        parallel=True,
     ),
     "gpt_oss": Family(
         "attention sinks; windows; " + _ROUTED,
@@ -164,7 +193,7 @@ FAMILIES: Mapping[str, Family] = {
     "hunyuan_v1_dense": Family(_NORMED, unmoved=f"it {_NORMED}", normed=True),
     "hunyuan_v1_moe": Family(_NORMED + "; " + _ROUTED, unmoved=f"it {_NORMED}", seven=False, experts=True),
     "hyperclovax": Family("scales embeddings, scores, residuals and logits", head_dim=128, multiplies=True, norms=4),
-    "jais2": Family("two projections in its MLP", head_dim=128, seven=False),
+    "jais2": Family(_TWO, head_dim=128, seven=False, attention=_APART, mlp=_UP),
     "jamba": Family(
         f"{_SCANS}; {_ROUTED}; no rotary embedding", kv_heads=8, stateful=_STATES, seven=False, experts=True
     ),
@@ -180,10 +209,20 @@ FAMILIES: Mapping[str, Family] = {
     "mistral": Family("windows", kv_heads=8, windows=Windows(4096, typed=False)),
     "mixtral": Family(_ROUTED, kv_heads=8, windows=Windows(typed=False), seven=False, experts=True),
     "nanochat": Family(
-        "rotates the other way round; caps its logits; two projections in its MLP", capped=True, seven=False
+        "rotates the other way round; caps its logits; two projections in its MLP",
+        capped=True,
+        seven=False,
+        attention=_APART,
+        mlp=_FULL,
+        normed=True,
     ),
     "nemotron": Family(
-        "rotates half of each head; two projections in its MLP", head_dim=128, partial=True, seven=False
+        "rotates half of each head; two projections in its MLP",
+        head_dim=128,
+        partial=True,
+        seven=False,
+        attention=_APART,
+        mlp=_UP,
     ),
     "nemotron_h": Family(
         f"each layer is a state-space scan (mamba), an attention or an MLP; {_ROUTED}; no rotary embedding",
@@ -202,11 +241,29 @@ FAMILIES: Mapping[str, Family] = {
     "olmoe": Family(_ROUTED, seven=False, experts=True),
     "flex_olmo": Family("as olmo2; " + _ROUTED, seven=False, experts=True),
     "persimmon": Family(
-        "rotates half of each head; one projection for queries, keys and values", partial=True, seven=False
+        "rotates half of each head; one projection for queries, keys and values",
+        partial=True,
+        seven=False,
+        attention=_ONE,
+        mlp=_FOUR,
+        normed=True,
     ),
-    "phi": Family("rotates half of each head; attention beside the MLP", partial=True, seven=False),
+    "phi": Family(
+        "rotates half of each head; attention beside the MLP",
+        partial=True,
+        seven=False,
+        attention=(*_APART[:3], "dense"),
+        mlp=_FULL,
+        norms=1,
+        parallel=True,
+    ),
     "phi3": Family(
-        "one projection for queries, keys and values; windows", windows=Windows(typed=False), partial=True, seven=False
+        "one projection for queries, keys and values; windows",
+        windows=Windows(typed=False),
+        partial=True,
+        seven=False,
+        attention=("qkv_proj", "o_proj"),
+        mlp=_JOINED,
     ),
     "qwen2": Family("windows where it asks for them", kv_heads=32, windows=Windows(4096, asked=True)),
     "qwen2_moe": Family(_ROUTED, kv_heads=16, windows=Windows(4096, asked=True), seven=False, experts=True),
@@ -235,7 +292,13 @@ FAMILIES: Mapping[str, Family] = {
     ),
     "stablelm": Family("rotates a quarter of each head", kv_heads=32, partial=True),
     "starcoder2": Family(
-        "two projections in its MLP; windows", tied=True, kv_heads=2, windows=Windows(typed=False), seven=False
+        "two projections in its MLP; windows",
+        tied=True,
+        kv_heads=2,
+        windows=Windows(typed=False),
+        seven=False,
+        attention=_APART,
+        mlp=("c_fc", "c_proj"),
     ),
     "vaultgemma": Family(
         "as gemma2", tied=True, head_dim=256, kv_heads=4, windows=Windows(4096, every=2), capped=True, softcap=50.0

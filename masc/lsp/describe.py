@@ -18,7 +18,7 @@ from masc.compiler.language.alignments import ALIGNMENTS
 from masc.compiler.language.models import LOADS
 from masc.compiler.models.facts import ModelFacts
 from masc.compiler.models.locate import locate_model
-from masc.compiler.models.size import lora_size, projections
+from masc.compiler.models.size import linears, lora_size
 
 MOST_ROUNDS = 6
 
@@ -101,7 +101,7 @@ def _latents(agent: Agent) -> str:
 
 def _trained(agent: Agent, folder: Path | None, facts: ModelFacts | None, plan: Plan | None) -> str:
     linear = facts.hidden**2 if facts and agent.steps and ALIGNMENTS[agent.align].trained else 0
-    shapes = projections(folder, facts) if folder and facts else None
+    shapes = linears(folder, facts) if folder and facts else None
     if agent.lora is None:
         return f"Trains its align matrix: {linear:,} parameters." if linear else "Trains nothing: `adapt none`."
     what = adapter_text(agent.lora, None, "hover")

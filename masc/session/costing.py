@@ -164,11 +164,11 @@ def _folders(compilation: Compilation) -> dict[str, Path | None]:
 
 def _uncounted(target: str, kind: str) -> MascError:
     family = FAMILIES.get(kind)
-    if family is not None and family.seven:
+    if family is not None and family.parts:
         return fail("E0558", f"nothing is known of the sizes of `{target}`: its config.json does not tell them")
     special = "" if family is None or not family.special else f" ({family.special})"
     message = f"what `{target}` costs is not counted: it is of the type `{kind}`{special}"
-    counted = ", ".join(sorted(name for name, one in FAMILIES.items() if one.seven))
+    counted = ", ".join(sorted(name for name, one in FAMILIES.items() if one.parts))
     hint = f"counted are {counted}; `masc train --profile` measures a step"
     return fail("E0558", message, hint=hint)
 
