@@ -21,10 +21,11 @@ MLP_KEPT = 3
 and what `up_proj` gives. What goes into `down_proj` is kept by its adapter."""
 GATED_KEPT = 2
 """The same where the whole MLP is one function (`model/gated.py`): what gate and up give, and nothing for adapters."""
-STEPWISE = {"gelu_new": 3, "xielu": 3}
+ROUTED_KEPT = 1.5
+"""Tensors as wide as the hidden states that a block keeps for each expert that reads a position: what it reads, copied,
+and of what it gives."""
+STEPWISE = {"clamped": 4, "gelu_new": 3, "xielu": 3}
 """By activation that is computed step by step, how many more such tensors it keeps than one that is not."""
-SCORES_KEPT = 2
-"""Tensors of scores that attention keeps where it computes them one by one (`_weights` of `model/attention.py`)."""
 
 
 def side_by_side(anatomy: Anatomy, ranks: dict[str, int], name: str) -> int:
@@ -72,20 +73,23 @@ def kept_layer(
     mask = q * k * own if masked else 0
     gated = joined and {"gate_proj", "up_proj", "down_proj"} <= ranks.keys()
     mlp = (GATED_KEPT if gated else _mlp_kept(anatomy)) * q * anatomy.inner * width
+    if anatomy.experts is not None:
+        mlp += int(ROUTED_KEPT * q * anatomy.experts.each * anatomy.hidden * width)
     adapters = _dropped(anatomy, ranks) if dropped else _adapters(anatomy, ranks, width, gated)
     return norms + normed + attention + mask + mlp + q * adapters
 
 
 def _mlp_kept(anatomy: Anatomy) -> int:
     """Tensors as wide as the inner layer: where there is no gate, what is activated."""
-    gated = len(anatomy.mlp) > 2 or anatomy.mlp[0] == "gate_up_proj"
+    gated = anatomy.experts is not None or len(anatomy.mlp) > 2 or anatomy.mlp[0] == "gate_up_proj"
     return (MLP_KEPT if gated else 1) + STEPWISE.get(str(anatomy.activation), 0)
 
 
 def _scored(anatomy: Anatomy, q: int, k: int, width: int) -> int:
-    """Bytes of what attention keeps that computes its scores one by one, in float32: within a cap, and as weights;
-    queries and keys, repeated for all heads that read the same, and values as wide as the model's numbers."""
-    scores = q * k * anatomy.heads * (SCORES_KEPT * WIDE + (width if width < WIDE else 0))
+    """Bytes of what attention keeps that computes its scores one by one, in float32 (`_weights` of
+    `model/attention.py`): the weights, and what is within a cap; queries and keys, repeated for all heads that read
+    the same, and values as wide as the model's numbers."""
+    scores = q * k * anatomy.heads * (anatomy.scored * WIDE + (width if width < WIDE else 0))
     return scores + q * anatomy.queries * WIDE + k * anatomy.queries * (WIDE + width)
 
 
@@ -109,7 +113,7 @@ def working_layer(anatomy: Anatomy, ranks: dict[str, int], q: int, k: int, width
     mlp = q * anatomy.inner * ((_mlp_kept(anatomy) + 1) * width + (2 * WIDE if ranks else 0))
     keys = 2 * k * anatomy.kv_heads * anatomy.head_dim
     attention = (keys + (q * k if masked else 0) + 4 * q * anatomy.queries) * max(width, WIDE if q > 1 else 0)
-    scores = (SCORES_KEPT + 1) * q * k * anatomy.heads * WIDE if anatomy.scored else 0
+    scores = (anatomy.scored + 1) * q * k * anatomy.heads * WIDE if anatomy.scored else 0
     return max(mlp, attention + scores)
 
 

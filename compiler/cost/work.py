@@ -76,12 +76,12 @@ def _layer(who: Adapted, one: Pass, past: bool, gated: bool, first: bool = False
     ranks, shapes = who.ranks, who.anatomy.projections
     moves = one.inputs if first else bool(one.inputs or past or ranks)
     attention = 4.0 * who.anatomy.queries * one.queries * one.columns
-    (*reading, out), (*widening, down) = who.anatomy.attention, who.anatomy.mlp
+    (*reading, out), widening, down = who.anatomy.attention, who.anatomy.mlp[:-1], who.anatomy.mlp[-1:]
     looks = moves or past or bool(ranks.keys() & set(reading))
     mixed = looks or out in ranks
     read = moves if who.anatomy.parallel else mixed
     fed = read or bool(ranks.keys() & set(widening))
-    arrives = {out: looks, **dict.fromkeys(widening, read), down: fed}
+    arrives = {out: looks, **dict.fromkeys(widening, read), **dict.fromkeys(down, fed)}
     reached = reading[1:] or reading if last and not one.final else list(shapes)
     forward, backward = attention, 0.0
     for name, shape in shapes.items():
@@ -98,6 +98,10 @@ def _layer(who: Adapted, one: Pass, past: bool, gated: bool, first: bool = False
             backward += half * (1 + moves) * shape[0]
             if many > 1:  # and so do outputs without a gradient: zeros
                 backward += half * many * shape[1] + 2.0 * one.queries * size * moves
+    if who.anatomy.experts is not None:
+        work = 2.0 * one.queries * who.anatomy.experts.read(who.anatomy.hidden)
+        forward += work
+        backward += work * (one.graph and read and len(reached) == len(shapes))
     if one.graph and looks and len(reached) == len(shapes):
         alone = gated or who.anatomy.scored
         backward += (engine.GATED_BACKWARD if alone else engine.ATTENTION_BACKWARD) * attention

@@ -27,6 +27,7 @@ ALLOWED = tuple(FAMILIES)
 
 _ROPE = ("default", "linear", "llama3", "yarn")
 _MOST_LAYERS = 10_000
+_MOST = 1 << 31
 # Settings that change a pass, and that masc does not follow; few models have them.
 _UNLIKE = {"use_bidirectional_attention": "its tokens see what comes after them"}
 _CAPS = {
@@ -99,6 +100,18 @@ def read_config(folder: Path, span: Span | None = None) -> ModelFacts:
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         what = f"`{error.args[0]}` is missing" if isinstance(error, KeyError) else str(error)
         raise fail("E0503", f"`{path}` does not describe a causal language model: {what}", span) from None
+
+
+def of_text(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of a model that also sees or hears, what its text model says, beside the rest."""
+    inner = config.get("text_config")
+    return {**config, **inner} if isinstance(inner, dict) else config
+
+
+def sized(config: Mapping[str, Any], name: str) -> int | None:
+    """A size that config.json tells; None: it does not, or it is none."""
+    value = config.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= _MOST else None
 
 
 def _facts(config: Mapping[str, Any]) -> ModelFacts:

@@ -37,10 +37,11 @@ class Family:
     What it cannot do, and why: stateful (hand on a part of what a pass leaves behind, for it is more than keys and
     values), unmoved (move keys to another position), uneven (have its cache fused).
     seven: its blocks have the seven projections of llama; attention, mlp: what they have instead, that which ends each
-    of them last (empty: that is not told); experts: what gets no adapter, being no linear projection.
-    What a block has beside them, for its cost: norms (as wide as the hidden states), normed (queries and keys
-    have norms of their own), softcap (within which scores are held where config.json says nothing), parallel (attention
-    stands beside the MLP).
+    of them last (no attention: that is not told; no mlp: experts); inner: what config.json calls the width of an MLP;
+    experts: what gets no adapter, being no linear projection.
+    What a block has beside them, for its cost: norms (as wide as the hidden states), normed (queries and keys have
+    norms of their own), softcap (within which scores are held where config.json says nothing), sinks (scores of
+    nothing), parallel (attention stands beside the MLP).
     """
 
     special: str = ""
@@ -59,10 +60,12 @@ class Family:
     seven: bool = True
     attention: tuple[str, ...] = ()
     mlp: tuple[str, ...] = ()
+    inner: str = "intermediate_size"
     experts: bool = False
     norms: int = 2
     normed: bool = False
     softcap: float | None = None
+    sinks: bool = False
     parallel: bool = False
 
     @property
@@ -184,9 +187,11 @@ FAMILIES: Mapping[str, Family] = {
         windows=Windows(128, every=2),
         seven=False,
         experts=True,
+        attention=_APART,
+        sinks=True,
     ),
     "granite": Family("scales embeddings, scores, residuals and logits"),
-    "granitemoe": Family("as granite; " + _ROUTED, seven=False, experts=True),
+    "granitemoe": Family("as granite; " + _ROUTED, seven=False, experts=True, attention=_APART),
     "granitemoehybrid": Family(f"as granitemoeshared; {_SCANS}", stateful=_STATES, seven=False, experts=True),
     "granitemoeshared": Family("as granitemoe, with an expert for all", seven=False, experts=True),
     "helium": Family("rotates pairs of neighbours", head_dim=128, kv_heads=20),
@@ -202,12 +207,19 @@ FAMILIES: Mapping[str, Family] = {
     "llama": Family(),
     "mamba2": Family("a state-space scan in all layers, no attention", stateful=_STATES, seven=False),
     "minimax_m2": Family(
-        "rotates a part of each head; " + _ROUTED, head_dim=128, kv_heads=8, partial=True, seven=False, experts=True
+        "rotates a part of each head; " + _ROUTED,
+        head_dim=128,
+        kv_heads=8,
+        partial=True,
+        seven=False,
+        experts=True,
+        attention=_APART,
+        normed=True,
     ),
     "ministral": Family("windows", kv_heads=8, windows=Windows(4096, every=0)),
     "ministral3": Family("scales queries by their position", head_dim=128, kv_heads=8, windows=Windows(typed=False)),
     "mistral": Family("windows", kv_heads=8, windows=Windows(4096, typed=False)),
-    "mixtral": Family(_ROUTED, kv_heads=8, windows=Windows(typed=False), seven=False, experts=True),
+    "mixtral": Family(_ROUTED, kv_heads=8, windows=Windows(typed=False), seven=False, experts=True, attention=_APART),
     "nanochat": Family(
         "rotates the other way round; caps its logits; two projections in its MLP",
         capped=True,
@@ -238,8 +250,8 @@ FAMILIES: Mapping[str, Family] = {
     "olmo_hybrid": Family(
         f"{_DELTA}; no rotary embedding where its config.json names none", stateful=_STATES, seven=False
     ),
-    "olmoe": Family(_ROUTED, seven=False, experts=True),
-    "flex_olmo": Family("as olmo2; " + _ROUTED, seven=False, experts=True),
+    "olmoe": Family(_ROUTED, seven=False, experts=True, attention=_APART, normed=True),
+    "flex_olmo": Family("as olmo2; " + _ROUTED, seven=False, experts=True, attention=_APART, normed=True),
     "persimmon": Family(
         "rotates half of each head; one projection for queries, keys and values",
         partial=True,
@@ -282,7 +294,16 @@ FAMILIES: Mapping[str, Family] = {
     "qwen3_5_text": Family(
         f"{_DELTA}; the text model of qwen3_5", head_dim=256, kv_heads=4, partial=True, stateful=_STATES, seven=False
     ),
-    "qwen3_moe": Family(_ROUTED, kv_heads=4, windows=Windows(4096, typed=False, asked=True), seven=False, experts=True),
+    "qwen3_moe": Family(
+        _ROUTED,
+        kv_heads=4,
+        windows=Windows(4096, typed=False, asked=True),
+        seven=False,
+        experts=True,
+        attention=_APART,
+        normed=True,
+        inner="moe_intermediate_size",
+    ),
     "qwen3_next": Family(
         f"{_DELTA}; {_ROUTED}", head_dim=256, kv_heads=2, partial=True, stateful=_STATES, seven=False, experts=True
     ),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
+from masc.compiler.files.reading import read_json
 from masc.compiler.ir.adapter import Lora
-from masc.compiler.models.facts import ALLOWED, ModelFacts, Shapes
+from masc.compiler.models.facts import ALLOWED, ModelFacts, Shapes, of_text, sized
 from masc.compiler.models.families import family_of
 from masc.compiler.models.peft import projections_of
 
@@ -20,20 +19,23 @@ def projections(folder: Path, facts: ModelFacts) -> Shapes | None:
 
 def linears(folder: Path, facts: ModelFacts) -> Shapes | None:
     """The same of all types whose projections are told, first those of attention."""
-    try:
-        config: Any = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        inner = {**config, **(config.get("text_config") or {})}["intermediate_size"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
     parts = family_of(facts.model_type).parts
-    if facts.model_type not in ALLOWED or parts is None or not isinstance(inner, int):
+    if facts.model_type not in ALLOWED or parts is None:
         return None
-    (*reading, out), (*widening, down) = parts
+    (*reading, out), mlp = parts
     hidden, heads, kv = facts.hidden, facts.heads * facts.head_dim, facts.kv_heads * facts.head_dim
     widths = (heads, kv, kv) if len(reading) > 1 else (heads + 2 * kv,)
     attention = {name: (hidden, width) for name, width in zip(reading, widths, strict=True)} | {out: (heads, hidden)}
-    wide = {name: (hidden, 2 * inner if name == "gate_up_proj" else inner) for name in widening}
-    return attention | wide | {down: (inner, hidden)}
+    if not mlp:
+        return attention
+    try:
+        inner = sized(of_text(read_json(folder / "config.json")), family_of(facts.model_type).inner)
+    except (OSError, ValueError, AttributeError):
+        return None
+    if inner is None:
+        return None
+    wide = {name: (hidden, 2 * inner if name == "gate_up_proj" else inner) for name in mlp[:-1]}
+    return attention | wide | {mlp[-1]: (inner, hidden)}
 
 
 def ranks_of(lora: Lora | None, shapes: Shapes) -> dict[str, int]:

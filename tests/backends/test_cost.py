@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ class Counter(TorchDispatchMode):
             self.flops += 2 * args[1].numel() * args[2].shape[1]
         elif str(kind) == "mkldnn._linear_pointwise":  # where that is faster (`model/products.py`)
             self.flops += 2 * args[0].numel() * args[1].shape[0]
+        elif str(kind) == "aten._grouped_mm":
+            self.flops += 2 * args[0].numel() * args[1].shape[-1] // (args[1].shape[0] if args[1].dim() == 2 else 1)
         elif kind in flop_registry:
             self.flops += flop_registry[kind](*args, **(kwargs or {}), out_val=out)
         return out
@@ -188,17 +191,27 @@ def test_what_is_kept_for_the_backward_pass(name: str, batch: int, dtype: str, t
 
 COUNTED = [kind for kind, family in FAMILIES.items() if family.parts]
 SOME = ["apertus", "cohere2", "exaone4", "gemma2", "gemma3_text", "glm4", "gpt_neox", "hunyuan_v1_dense", "mistral"]
-SOME += ["nemotron", "olmo2", "persimmon", "phi", "phi3", "qwen3"]
+SOME += ["gpt_oss", "mixtral", "nemotron", "olmo2", "persimmon", "phi", "phi3", "qwen3", "qwen3_moe"]
 """Types between which all stands that is declared for their cost."""
 
 
-@pytest.mark.parametrize("kind", SOME)
-def test_what_other_types_keep_and_compute(kind: str, tmp_path: Path) -> None:
+SAID = [
+    ("stablelm", {"use_parallel_residual": True, "qk_layernorm": True}),
+    ("cohere", {"use_qk_norm": True}),
+    ("hyperclovax", {"use_post_norm": False}),
+    ("gemma2", {"attn_logit_softcapping": None}),
+    ("granite", {"attn_logit_softcapping": 0.0}),
+]
+"""What config.json says otherwise than a type has it, or that it does not heed."""
+
+
+@pytest.mark.parametrize(("kind", "said"), [*((kind, {}) for kind in SOME), *SAID])
+def test_what_other_types_keep_and_compute(kind: str, said: dict[str, Any], tmp_path: Path) -> None:
     every = kind in ("gpt_neox", "olmo2", "persimmon")
     changes: dict[str, Any] = {**LARGER, "head_dim": 8, "num_key_value_heads": 8 if every else 2}
     if "layer_types" in MAKES[kind]:
         changes["layer_types"] = ["sliding_attention", "full_attention"] * 2
-    compilation, program = made(KEPT["latents"], make_family(tmp_path / "m", kind, **changes))
+    compilation, program = made(KEPT["latents"], make_family(tmp_path / "m", kind, **changes, **said))
     rows = rows_of(compilation, 2)
     assert _said(compilation, rows, "float32") == pytest.approx(kept(program, rows), rel=0.14)
     program(rows)  # modules are tried once
@@ -225,6 +238,20 @@ def _said(compilation: Compilation, rows: Any, dtype: str) -> float:
     return training.memory.kept + grown + len(rows) * longest * vocabulary * 4
 
 
+def test_sizes_that_are_none(tmp_path: Path) -> None:
+    """And those of a model that also sees, which stand in a part of their own."""
+    folder = make_family(tmp_path / "m", "cohere")
+    config, facts = json.loads((folder / "config.json").read_text()), read_config(folder)
+    usual = anatomy(folder, facts)
+    for name in ("vocab_size", "intermediate_size"):
+        for value in (0, -3, True, "7", None, 10**30):
+            (folder / "config.json").write_text(json.dumps(config | {name: value}))
+            assert anatomy(folder, facts) is None, (name, value)
+    for text, found in ((config, usual), ("no text", None)):
+        (folder / "config.json").write_text(json.dumps({"model_type": "sees", "text_config": text}))
+        assert anatomy(folder, facts) == found
+
+
 @pytest.mark.parametrize("kind", COUNTED)
 def test_what_is_declared_of_a_block_is_there(kind: str, tmp_path: Path) -> None:
     folder = make_family(tmp_path / "m", kind)
@@ -234,6 +261,7 @@ def test_what_is_declared_of_a_block_is_there(kind: str, tmp_path: Path) -> None
     model = AutoModelForCausalLM.from_pretrained(folder)
     block = model.get_decoder().layers[0]
     held = {name.rpartition(".")[2]: module for name, module in block.named_modules()}
+    assert (found.experts is not None) == any(parameter.dim() == 3 for parameter in block.parameters())
     assert found.projections == {
         name: (module.in_features, module.out_features)
         for name, module in held.items()
@@ -242,7 +270,8 @@ def test_what_is_declared_of_a_block_is_there(kind: str, tmp_path: Path) -> None
     norms = [name for name, module in block.named_modules() if "norm" in type(module).__name__.lower()]
     of_heads = [name for name in norms if name.startswith("self_attn.")]
     assert (found.norms, found.normed) == (len(norms) - len(of_heads), bool(of_heads))
-    assert found.scored == (getattr(config, "attn_logit_softcapping", None) is not None)
+    assert (found.scored == 2) == (getattr(config, "attn_logit_softcapping", None) is not None)
+    assert (found.scored == 1) == any(name.endswith("sinks") for name, _ in block.named_parameters())
     numbers = sum(p.numel() for name, p in model.named_parameters() if not name.endswith("bias"))
     assert found.parameters == pytest.approx(numbers, rel=0.02)
 

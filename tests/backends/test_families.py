@@ -19,6 +19,7 @@ from masc.compiler.models.facts import check_facts, read_config
 from masc.compiler.models.families import FAMILIES
 from masc.compiler.models.proof import FUSED, KV, MEANS, MOVED, OWN
 from masc.compiler.models.size import projections
+from support import ROWS, chain, make_program
 
 
 def test_every_declared_type_is_made() -> None:
@@ -70,6 +71,25 @@ def check_depths_of(base: Base) -> None:
     with torch.no_grad(), base.applying(None), noting(base, [base.layers - 1], lambda _, states: kept.append(states)):
         out = base.run(ids, place, mask, base.cache(None))
         torch.testing.assert_close(finished(base, kept[0]), out, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [("olmo", {}), ("olmo", {"clip_qkv": 2.0}), ("olmoe", {"clip_qkv": 2.0}), ("olmo2", {}), ("mamba2", {})],
+)
+def test_what_computes_in_float32_or_clips_in_place(kind: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    """Runs and trains in bfloat16 as in float32, adapters on all projections."""
+    folder, edge = make_family(tmp_path / "m", kind, **changes), "hidden" if FAMILIES[kind].stateful else "kv"
+    losses, gradients = [], []
+    for dtype in ("float32", "bfloat16"):
+        program = make_program(chain(("a", 1, "norm"), ("b", 0, "norm"), edge=edge), folder, dtype=dtype)
+        loss = program(ROWS).loss
+        loss.backward()
+        losses.append(float(loss))
+        gradients.append(torch.cat([p.grad.flatten() for p in program.trainable().values() if p.grad is not None]))
+        assert len(program.generate(ROWS)) == len(ROWS)
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    assert torch.cosine_similarity(gradients[0], gradients[1], dim=0) > 0.95
 
 
 def broken(base: Base, how: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,9 +92,10 @@ def chosen(fuzz: Any) -> list[int]:
         size[number] = (team.turns + 1) * (3 + len(checks) + 5 * ("files" in checks))
     missing, numbers = set().union(*found.values()), []
     while True:
-        best = max(found, key=lambda number: len(found[number] & missing) / size[number])
-        if len(found[best] & missing) < LEAST:
+        worth = [number for number in found if len(found[number] & missing) >= LEAST]
+        if not worth:
             break
+        best = max(worth, key=lambda number: len(found[number] & missing) / size[number])
         missing -= found[best]
         numbers.append(best)
     return numbers

@@ -74,14 +74,16 @@ def test_b_decoding_and_teacher_forcing_agree(name: str, tiny: Path) -> None:
     """A row says in a batch what it says alone; and read as a label, that has the log-probability that decoding gave
     it."""
     program = wide(name, tiny)
-    output = program.plan.outputs[-1]
-    whole = [said[output] for said in program.say(ROWS)]
-    assert all(said.scored >= len(said.ids) > 0 for said in whole)
+    outputs = program.plan.outputs
+    whole = program.say(ROWS)
+    assert all(said[output].scored >= len(said[output].ids) > 0 for said in whole for output in outputs)
     for i in SOME:
-        walked = program.say([ROWS[i]])[0][output]
-        assert walked.ids == whole[i].ids
-        assert walked.logprob == pytest.approx(whole[i].logprob, abs=1e-8)
-        if len(program.plan.outputs) == 1:  # else the label of the first would differ from what it decodes
+        (alone,) = program.say([ROWS[i]])
+        for output in outputs:
+            walked = alone[output]
+            assert walked.ids == whole[i][output].ids
+            assert walked.logprob == pytest.approx(whole[i][output].logprob, abs=1e-8)
+        if len(outputs) == 1:  # else the label of the first would differ from what it decodes
             assert walked.logprob == pytest.approx(_log_probability(program, ROWS[i], walked), abs=1e-8)
 
 

@@ -44,11 +44,12 @@ graph g(q) -> answer { repeat 2 { a -> b : kv  b -> a : kv(carry = own) } }
 """
 
 RUN = """
-import json, os, sys
+import json, os, signal, sys
 from pathlib import Path
 told, rewarded, tiny, out, helpers = sys.argv[1:]
 sys.path.append(helpers)
 other = os.fork()
+signal.alarm(240)  # nobody waits for ever for one that is no more
 os.environ["RANK"] = os.environ["LOCAL_RANK"] = "0" if other else "1"  # as `torchrun` does
 import torch
 torch.set_num_threads(1)

@@ -99,10 +99,10 @@ def test_sizes_that_are_not_told(masc: Command, folder: Path) -> None:
 
 def test_a_type_that_is_not_counted_is_told(masc: Command, folder: Path) -> None:
     config = folder / "tiny/config.json"
-    config.write_text(config.read_text().replace('"model_type": "llama"', '"model_type": "mixtral"'))
+    config.write_text(config.read_text().replace('"model_type": "llama"', '"model_type": "dots1"'))
     done = masc("cost")
     assert done.code == 1
-    assert "is not counted: it is of the type `mixtral` (experts, packed in one tensor)" in done.err
+    assert "is not counted: it is of the type `dots1` (experts, packed in one tensor; windows)" in done.err
 
 
 def test_data_that_is_not_there_is_told(masc: Command, folder: Path) -> None:

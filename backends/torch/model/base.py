@@ -179,8 +179,8 @@ class Base(nn.Module):
             use_cache=True,
             return_dict=True,  # whatever config.json says
         )
-        hidden: Tensor = out.last_hidden_state
-        return hidden.to(self.device)
+        hidden: Tensor = out.last_hidden_state  # of mamba2 in float32, whatever its weights are
+        return hidden.to(self.device, self.model.get_input_embeddings().weight.dtype)
 
     @cached_property
     def _cached(self) -> str:

@@ -50,7 +50,8 @@ class _Shape:
             ]
             kept = (turned, *(scale for _, scale in both))
             turned = torch.cat([each for each, _ in both], 2)
-        turned = (turned * cos).addcmul_(turned.roll(self.width // 2, -1), sin)
+        # Some types turn in float32, whatever the model's numbers are.
+        turned = (turned * cos).addcmul_(turned.roll(self.width // 2, -1), sin).to(whole.dtype)
         query, key = turned.transpose(1, 2).split(self.heads, 1)
         return (query, key, values.transpose(1, 2)), kept
 

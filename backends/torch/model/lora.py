@@ -31,7 +31,8 @@ def groups_of(model: nn.Module) -> list[list[LoraLayer]]:
     for module in model.modules():
         children: Iterable[tuple[str, Any]] = module.named_children()
         own: dict[str, Any] = {name: child for name, child in children if isinstance(child, (LoraLayer, Bare))}
-        groups = [[own.pop(name) for name in names if name in own] for names in READERS]
+        clipped = getattr(getattr(module, "config", None), "clip_qkv", None) is not None  # in place, each on its own
+        groups = [[own.pop(name) for name in names if name in own] for names in (() if clipped else READERS)]
         found += [group for group in [*groups, *([layer] for layer in own.values())] if group]
     return found
 
@@ -301,8 +302,11 @@ def group_of(*layers: nn.Module) -> Group | None:
 
 def _apart(whole: Tensor, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]:
     """Outputs side by side, [N, sum of out], as one for each member, [..., out]."""
+    if len(sizes) == 1:  # nobody else has it: whoever is given it may write into it
+        own: Tensor = torch.ops.aten._unsafe_view(whole, [*x.shape[:-1], whole.shape[-1]])
+        return (own,)
     whole = whole.view(*x.shape[:-1], -1)
-    return (whole,) if len(sizes) == 1 else whole.split(list(sizes), -1)
+    return whole.split(list(sizes), -1)
 
 
 class _Project(torch.autograd.Function):

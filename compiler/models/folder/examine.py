@@ -11,7 +11,7 @@ from typing import Any
 from masc.compiler.files.reading import read_json
 from masc.compiler.language.models import METHODS
 from masc.compiler.models.chat import Chat
-from masc.compiler.models.facts import ModelFacts
+from masc.compiler.models.facts import ModelFacts, of_text
 from masc.compiler.models.folder.finding import Finding, some
 from masc.compiler.models.folder.headers import read_headers
 from masc.compiler.models.folder.settings import wrong_beside, wrong_settings
@@ -36,7 +36,7 @@ class Look:
 
 def examine(folder: Path, facts: ModelFacts) -> Look:
     """Look at a folder whose config.json could be read, and is of a supported type."""
-    config = _of_text(_read(folder / "config.json"))
+    config = of_text(_read(folder / "config.json"))
     tokenizer = _read(folder / "tokenizer_config.json")
     method, unusable = _quantised(config)
     found = [*_unreadable(folder), *_code(config, tokenizer), *unusable, *_adapter(folder)]
@@ -63,12 +63,6 @@ def _read(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _of_text(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of a model that also sees or hears, what its text model says, beside the rest."""
-    inner = config.get("text_config")
-    return {**config, **inner} if isinstance(inner, dict) else config
 
 
 def _unreadable(folder: Path) -> Iterator[Finding]:
