@@ -305,8 +305,8 @@ def _apart(whole: Tensor, x: Tensor, sizes: Sequence[int]) -> tuple[Tensor, ...]
     if len(sizes) == 1:  # nobody else has it: whoever is given it may write into it
         own: Tensor = torch.ops.aten._unsafe_view(whole, [*x.shape[:-1], whole.shape[-1]])
         return (own,)
-    whole = whole.view(*x.shape[:-1], -1)
-    return whole.split(list(sizes), -1)
+    found: tuple[Tensor, ...] = whole.view(*x.shape[:-1], -1).split(list(sizes), -1)
+    return found
 
 
 class _Project(torch.autograd.Function):
