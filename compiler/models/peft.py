@@ -154,6 +154,12 @@ def wrong_tensors(folder: Path, lora: Lora, shapes: Shapes, layers: int) -> Iter
             return
 
 
+def numbers_at(lora: Lora, shape: tuple[int, int]) -> int:
+    """How many numbers an adapter holds at one projection."""
+    into, out = shape
+    return lora.rank * (into + out) + out * lora.dora
+
+
 def tensors_for(lora: Lora, shapes: Shapes, layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     """The names and shapes of an adapter's tensors, as PEFT calls them."""
     for layer in range(layers):

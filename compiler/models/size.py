@@ -8,7 +8,7 @@ from masc.compiler.files.reading import read_json
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.models.facts import ALLOWED, ModelFacts, Shapes, of_text, sized
 from masc.compiler.models.families import family_of
-from masc.compiler.models.peft import projections_of
+from masc.compiler.models.peft import numbers_at, projections_of
 
 
 def projections(folder: Path, facts: ModelFacts) -> Shapes | None:
@@ -47,5 +47,4 @@ def ranks_of(lora: Lora | None, shapes: Shapes) -> dict[str, int]:
 
 def lora_size(shapes: Shapes, layers: int, lora: Lora) -> int:
     """The parameters of an adapter for a model with these projections in each of so many layers."""
-    own = ((rank, *shapes[name]) for name, rank in ranks_of(lora, shapes).items())
-    return layers * sum(rank * (into + out) + out * lora.dora for rank, into, out in own)
+    return layers * sum(numbers_at(lora, shapes[name]) for name in ranks_of(lora, shapes))
