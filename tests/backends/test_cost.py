@@ -238,6 +238,12 @@ def _said(compilation: Compilation, rows: Any, dtype: str) -> float:
     return training.memory.kept + grown + len(rows) * longest * vocabulary * 4
 
 
+def test_the_documents_say_how_many_are_counted() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    for name in ("cost.md", "limits.md"):
+        assert f"{len(COUNTED)} types: those" in (docs / name).read_text(encoding="utf-8"), name
+
+
 def test_sizes_that_are_none(tmp_path: Path) -> None:
     """And those of a model that also sees, which stand in a part of their own."""
     folder = make_family(tmp_path / "m", "cohere")
