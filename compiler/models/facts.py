@@ -120,11 +120,10 @@ def _facts(config: Mapping[str, Any]) -> ModelFacts:
     kind = config["model_type"]
     if not isinstance(kind, str):
         raise TypeError("`model_type` is not a string")
-    if isinstance(inner := config.get("text_config"), dict):
-        config = {**config, **inner}
-        kind = inner.get("model_type", kind)
-        if not isinstance(kind, str):
-            raise TypeError("`model_type` of its text model is not a string")
+    config = of_text(config)
+    kind = config["model_type"]
+    if not isinstance(kind, str):
+        raise TypeError("`model_type` of its text model is not a string")
     family = family_of(kind)
     hidden = _count(config, "hidden_size", "n_embd", "d_model")
     heads = _count(config, "num_attention_heads", "n_head", "n_heads", "num_heads")

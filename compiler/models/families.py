@@ -91,7 +91,7 @@ _CONV = "short convolutions in most layers"
 
 FAMILIES: Mapping[str, Family] = {
     "afmoe": Family(_ROUTED + "; windows", head_dim=128, windows=Windows(1024, every=4), seven=False, experts=True),
-    "apertus": Family(_TWO, seven=False, attention=_APART, mlp=_UP, norms=2, normed=True),
+    "apertus": Family(_TWO, seven=False, attention=_APART, mlp=_UP, normed=True),
     "arcee": Family(_TWO, head_dim=128, seven=False, attention=_APART, mlp=_UP),
     "bamba": Family(_SCANS, kv_heads=8, partial=True, stateful=_STATES, seven=False),
     "cohere": Family(

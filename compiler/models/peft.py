@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -156,8 +157,7 @@ def wrong_tensors(folder: Path, lora: Lora, shapes: Shapes, layers: int) -> Iter
 
 def numbers_at(lora: Lora, shape: tuple[int, int]) -> int:
     """How many numbers an adapter holds at one projection."""
-    into, out = shape
-    return lora.rank * (into + out) + out * lora.dora
+    return sum(prod(one) for _, one in _tensors_at(lora, shape))
 
 
 def tensors_for(lora: Lora, shapes: Shapes, layers: int) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -166,8 +166,13 @@ def tensors_for(lora: Lora, shapes: Shapes, layers: int) -> Iterator[tuple[str, 
         for name in PROJECTIONS:
             if name in projections_of(lora.targets) and name in shapes:
                 place = f"{_PREFIX}.{layer}.{'self_attn' if name in _ATTENTION else 'mlp'}.{name}"
-                into, out = shapes[name]
-                yield f"{place}.lora_A.weight", (lora.rank, into)
-                yield f"{place}.lora_B.weight", (out, lora.rank)
-                if lora.dora:
-                    yield f"{place}.lora_magnitude_vector", (out,)
+                for tensor, shape in _tensors_at(lora, shapes[name]):
+                    yield f"{place}.{tensor}", shape
+
+
+def _tensors_at(lora: Lora, shape: tuple[int, int]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    into, out = shape
+    yield "lora_A.weight", (lora.rank, into)
+    yield "lora_B.weight", (out, lora.rank)
+    if lora.dora:
+        yield "lora_magnitude_vector", (out,)

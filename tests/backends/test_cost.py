@@ -56,7 +56,7 @@ class Counter(TorchDispatchMode):
         elif str(kind) == "mkldnn._linear_pointwise":  # where that is faster (`model/products.py`)
             self.flops += 2 * args[0].numel() * args[1].shape[0]
         elif str(kind) == "aten._grouped_mm":
-            self.flops += 2 * args[0].numel() * args[1].shape[-1] // (args[1].shape[0] if args[1].dim() == 2 else 1)
+            self.flops += 2 * args[0].numel() * args[1].shape[-1]
         elif kind in flop_registry:
             self.flops += flop_registry[kind](*args, **(kwargs or {}), out_val=out)
         return out
@@ -277,6 +277,7 @@ def test_what_is_declared_of_a_block_is_there(kind: str, tmp_path: Path) -> None
     of_heads = [name for name in norms if name.startswith("self_attn.")]
     assert (found.norms, found.normed) == (len(norms) - len(of_heads), bool(of_heads))
     assert (found.scored == 2) == (getattr(config, "attn_logit_softcapping", None) is not None)
+    assert FAMILIES[kind].softcap == getattr(config, "attn_logit_softcapping", None)
     assert (found.scored == 1) == any(name.endswith("sinks") for name, _ in block.named_parameters())
     numbers = sum(p.numel() for name, p in model.named_parameters() if not name.endswith("bias"))
     assert found.parameters == pytest.approx(numbers, rel=0.02)

@@ -88,6 +88,7 @@ def test_what_computes_in_float32_or_clips_in_place(kind: str, changes: dict[str
         losses.append(float(loss))
         gradients.append(torch.cat([p.grad.flatten() for p in program.trainable().values() if p.grad is not None]))
         assert len(program.generate(ROWS)) == len(ROWS)
+        check_depths_of(program.base("a"))
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
     assert torch.cosine_similarity(gradients[0], gradients[1], dim=0) > 0.95
 

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 SERVER = """
 import io, json, os, sys
@@ -117,20 +117,12 @@ class Warm:
         self._done = os.fdopen(reading, "rb", buffering=0)  # nothing that was told waits in a buffer
         _STARTED.append(self)
 
-    def call(
-        self,
-        *words: object,
-        script: str | Path = "masc",
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
-        **streams: str,
-    ) -> CompletedProcess[bytes]:
-        """Run the command, or a script. streams: `stdin`, `stdout` and `stderr`: a path, `closed`, or `nobody`, who
-        reads it."""
+    def call(self, *words: object, **options: Any) -> CompletedProcess[bytes]:
+        """Run the command, or a script, to its end. options: as of `running`; what it prints is caught."""
         with TemporaryDirectory() as folder:
             caught = {name: Path(folder) / name for name in ("stdout", "stderr")}
-            to = {name: str(path) for name, path in caught.items()} | streams
-            with self.running(*words, script=script, cwd=cwd, env=env, **to) as process:
+            to: dict[str, Any] = {name: str(path) for name, path in caught.items()}
+            with self.running(*words, **(to | options)) as process:
                 code = process.wait()
             out, err = (path.read_bytes() if path.exists() else b"" for path in caught.values())
         return CompletedProcess(words, code, out, err)
@@ -144,7 +136,8 @@ class Warm:
         env: Mapping[str, str] | None = None,
         **streams: str,
     ) -> Iterator[Running]:
-        """The same, not waited for: it runs within this, and is killed behind it. Nothing else is run meanwhile."""
+        """Run the command, or a script, which is not waited for: it runs within this, and is killed behind it. Nothing
+        else is run meanwhile. streams: `stdin`, `stdout` and `stderr`: a path, `closed`, or `nobody`, who reads it."""
         assert self._process.stdin is not None
         to = dict.fromkeys(("stdin", "stdout", "stderr"), os.devnull) | streams
         argv = [os.fsdecode(word) if isinstance(word, bytes) else str(word) for word in (script, *words)]

@@ -180,7 +180,7 @@ class Base(nn.Module):
             return_dict=True,  # whatever config.json says
         )
         hidden: Tensor = out.last_hidden_state  # of mamba2 in float32, whatever its weights are
-        return hidden.to(self.device, self.model.get_input_embeddings().weight.dtype)
+        return hidden.to(self.device, self.model.dtype)
 
     @cached_property
     def _cached(self) -> str:

@@ -41,4 +41,4 @@ def finished(base: Base, hidden: Tensor) -> Tensor:
     if found is None:
         raise ValueError(f"it is not known which norm the model in {base.folder} has behind its last layer")
     normed: Tensor = found(hidden)
-    return normed
+    return normed.to(base.model.dtype)
