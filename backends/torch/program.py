@@ -222,8 +222,9 @@ class Program(Modules):
         samples: Sequence[int] | None = None,
         cuts: bool = False,
     ) -> Iterator[tuple[int, dict[str, Said]]]:
-        """As `say`, by the fast engine (the exact one where a model's cache is not even), of any number of rows, `size`
-        of them at once: (its place in `rows`, what was said for it) as rows come through, which is not their order."""
+        """As `say`, by the fast engine (by the exact one where that runs no such program, see `flows`), of any number
+        of rows, `size` of them at once: (its place in `rows`, what was said for it) as rows come through, which is not
+        their order."""
         numbers, drawn = indices or range(len(rows)), samples or [0] * len(rows)
         if not self.flows:
             parts = (slice(at, at + size) for at in range(0, len(rows), size))

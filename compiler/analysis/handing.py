@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from masc.compiler.analysis.sights import Sights, sights
 from masc.compiler.ir.plan import Plan, Turn, View
 from masc.compiler.models.facts import ALONG, ModelFacts, stateful
-from masc.dsl.diagnostics import Diagnostic
+from masc.dsl.diagnostics import Diagnostic, fail
 from masc.dsl.source import Span
 
 
@@ -38,6 +38,15 @@ def handed(views: Sequence[View], seen: Sights) -> str:
             return last
     several = ", ".join(f"`{name}`" for name in list(shown)[-2:])
     raise ValueError(f"no turn has read all that it would see ({several}), and nothing else")
+
+
+def state_from(agent: str, views: Sequence[View], seen: Sights) -> str:
+    """As `handed`, of an agent that sees these views. E0523 where nobody has the state."""
+    try:
+        return handed(views, seen)
+    except ValueError as why:
+        message = f"`{agent}` cannot go on from what its model keeps beside keys and values: {why}"
+        raise fail("E0523", message) from None
 
 
 def check_states(

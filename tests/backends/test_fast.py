@@ -9,28 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from engines import same
 from families import make_family
 
 from graphs import GRAPHS, fan, graph_program, pair
 from masc.backends.torch.engine.fast.pipeline import Answering, Pipeline, Source
 from masc.backends.torch.engine.fast.rows import Job, Travelling
-from masc.backends.torch.engine.outputs import Said
 from masc.backends.torch.model.cache import Slots
 from masc.compiler.analysis.decoding import Decoding
 from support import ROWS, WINDOWED, chain, make_model, make_program
 
 TEAM = chain(("a", 2, "norm"), ("b", 3, "ridge"), ("c", 0, "norm"))
-
-
-def same(found: list[dict[str, Said]], wanted: list[dict[str, Said]]) -> None:
-    """The same tokens, texts and ends, and log-probabilities but for rounding."""
-    assert len(found) == len(wanted)
-    for row, other in zip(found, wanted, strict=True):
-        assert row.keys() == other.keys()
-        for name, said in row.items():
-            want = other[name]
-            assert (said.ids, said.text, said.scored, said.cut) == (want.ids, want.text, want.scored, want.cut)
-            assert said.logprob == pytest.approx(want.logprob, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", GRAPHS)
@@ -220,7 +209,7 @@ def test_what_nobody_will_read_is_dropped(tiny: Path) -> None:
         stage.through = looked  # type: ignore[method-assign]
     rows = running.stages[-2].take(1)
     assert kept == [{"a#1": True}, {"a#1": False, "b#1": True}, {"a#1": False, "b#1": False, "c#1": True}]
-    tensor = weakref.ref(rows[0].stretches["c#1"].kv)
+    tensor = weakref.ref(rows[0].stretches["c#1"].kv[0])
     running = flow(program, ROWS, 4)
     list(running.results())
     del rows
@@ -232,7 +221,7 @@ def test_latents_alone_are_kept_where_nothing_else_is_seen(tiny: Path) -> None:
     program = make_program(chain(("a", 2, "norm"), ("b", 0, "norm"), edge="kv(carry = latents)"), tiny)
     running = flow(program, ROWS, 1)
     row = running.stages[0].take(1)[0]
-    assert row.stretches["a#1"].kv.shape[3] == 2
+    assert row.stretches["a#1"].kv[0].shape[2] == 2
 
 
 def test_slots_go_when_the_call_is_over(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +244,7 @@ def test_siblings_run_in_one_batch(tiny: Path) -> None:
     program = make_program(fan("carry = own"), tiny)
     widths: list[int] = []
     base = program.base("first")
-    assert base.even  # looked up once, with a pass of its own
+    assert base.kept  # looked up once, with a pass of its own
     run = base.run
     base.run = lambda inputs, *rest: (widths.append(inputs.shape[0]), run(inputs, *rest))[1]
     program.say(ROWS[:2])

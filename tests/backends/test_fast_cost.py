@@ -173,7 +173,7 @@ def test_rows_cost_no_more_in_a_long_chain(tiny: Path) -> None:
 def positions(program: Any) -> list[int]:
     """How many positions each pass of the model runs through from now on."""
     base, found = program.base("a"), []
-    assert base.even  # looked up once, with a pass of its own
+    assert base.kept  # looked up once, with a pass of its own
     run = base.run
     base.run = lambda inputs, *rest: (found.append(inputs.shape[0] * inputs.shape[1]), run(inputs, *rest))[1]
     return found

@@ -160,12 +160,10 @@ class Modules(nn.Module):
 
     @property
     def flows(self) -> bool:
-        """Whether the fast engine runs it: caches of all its models have one shape in all layers, no model is in shards
-        (that engine's passes may be recorded, and what gathers weights must not be) or on several devices, and no gate
-        is half open or closed, for it knows what is seen and what is not, and nothing between."""
-        return self.wide_open and all(
-            base.even and not base.sharded and not is_spread(base.model) for base in self.models
-        )
+        """Whether the fast engine runs it: no model is in shards (that engine's passes may be recorded, and what
+        gathers weights must not be) or on several devices, and no gate is half open or closed, for it knows what is
+        seen and what is not, and nothing between."""
+        return self.wide_open and not any(base.sharded or is_spread(base.model) for base in self.models)
 
     @property
     def device(self) -> torch.device:

@@ -37,13 +37,12 @@ from masc.backends.torch.model.prompts import Prompt, answer_ids, check_size, pr
 from masc.backends.torch.model.repeating import repeated
 from masc.backends.torch.model.segments import Opening, Past, Segment, States, look, start_of
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
-from masc.compiler.analysis.handing import handed
+from masc.compiler.analysis.handing import state_from
 from masc.compiler.analysis.sights import sights
 from masc.compiler.analysis.waves import before, siblings
 from masc.compiler.forms.plan_text import gate_text, reach_text
 from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.plan import Across, Think, Turn, View, agent_of
-from masc.dsl.diagnostics import fail
 
 
 def _beside(draws: Tensor | None, gate: nn.Module) -> Tensor | None:
@@ -291,12 +290,7 @@ class Walk:
 
     def _states(self, agent: str, views: Sequence[View]) -> States:
         """What layers of a recurrent model begin with, who sees these views. E0523 where nobody has it."""
-        try:
-            last = handed(views, self.sights)
-        except ValueError as why:
-            raise fail(
-                "E0523", f"`{agent}` cannot go on from what its model keeps beside keys and values: {why}"
-            ) from None
+        last = state_from(agent, views, self.sights)
         states = self.segments[last].states
         stop = any(view.stop for view in views if view.segment == last)
         return tuple(state.detach() for state in states) if stop else states

@@ -22,12 +22,13 @@ from masc.backends.torch.model.attention import Columns, block_mask, window_of
 from masc.backends.torch.model.blocks import join
 from masc.backends.torch.model.characters import Characters
 from masc.backends.torch.model.folded import Folded
+from masc.backends.torch.model.layout import Layout
 from masc.backends.torch.model.loading import applied, method_of
 from masc.backends.torch.model.loading import load as loaded
 from masc.backends.torch.model.lora import groups_of, projections, put_together
-from masc.backends.torch.model.recurrent import Masks, Reader, Recurrent, step_by_torch, why_recurrent
+from masc.backends.torch.model.recurrent import Masks, Reader, Recurrent, states_of, step_by_torch, why_recurrent
 from masc.backends.torch.model.rotation import NEAR, Rotation, candidates, fitting, reading_the_same
-from masc.backends.torch.model.segments import KeysValues, Past
+from masc.backends.torch.model.segments import KeysValues, Past, States
 from masc.compiler.files.reading import read_json
 from masc.compiler.ir.adapter import Lora
 from masc.compiler.language.models import LOADS, QUANTISED
@@ -325,23 +326,12 @@ class Base(nn.Module):
         return embeddings
 
     @cached_property
-    def even(self) -> bool:
-        """Whether keys and values of all layers are equally many and wide (`kv_shape`)."""
-        if self.recurrent is not None:
-            return False
+    def kept(self) -> tuple[Layout, States]:
+        """What a pass leaves behind, found out by reading a token: how keys and values lie, and states [1, ...]."""
         with torch.inference_mode(False), torch.no_grad(), self.applying(None):
             one, cache = torch.zeros(1, 1, dtype=torch.long, device=self.device), self.cache(None)
             self.run(one, one, None, cache)
-            pairs = columns(cache, 0)
-            shapes = {(part.shape[1], part.shape[3]) for pair in pairs for part in pair}
-            return len(pairs) == self.layers and shapes == {tuple(pairs[0][0].shape[1::2])} == {self._told_shape}
-
-    @property
-    def _told_shape(self) -> tuple[int, int] | None:
-        try:
-            return self.kv_shape
-        except (AttributeError, RuntimeError):  # as transformers says that layers differ
-            return None
+            return Layout.of(columns(cache, 0)), states_of(cache)
 
     @cached_property
     def rotations(self) -> tuple[tuple[Rotation | None, float], ...]:

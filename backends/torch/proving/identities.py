@@ -6,9 +6,11 @@ where that is above 1.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -19,6 +21,7 @@ from masc.backends.torch.model.prompts import answer_ids, prompt_ids
 from masc.backends.torch.program import Program
 from masc.backends.torch.proving.plain import expert_by_expert, logits_of
 from masc.backends.torch.proving.wide import widened
+from masc.compiler.analysis.decoding import Engine
 from masc.compiler.pipeline import compile_source
 from masc.dsl.diagnostics import MascError, errors
 from masc.dsl.source import Source
@@ -199,12 +202,12 @@ def _norm(tensors: Iterable[Tensor]) -> float:
 
 
 def decoding(base: Base) -> float:
-    """What is decoded, in a batch and with masc's cache, against plain passes without one: by how much the logit of
-    each token is short of the largest, and how far its log-probability is off."""
+    """What either engine decodes, in a batch and with masc's cache, against plain passes without one: by how much the
+    logit of each token is short of the largest, and how far its log-probability is off."""
     program = program_of(base, _CHAIN)
     figures = []
-    for row, said in zip(ROWS, program.say(ROWS), strict=True):
-        one = said["answer"]
+    said = [row["answer"] for engine in get_args(Engine) for row in program.say(ROWS, engine=engine)]
+    for row, one in zip(itertools.cycle(ROWS), said, strict=False):
         ids = [token for agent in program.plan.agents for token in prompt_ids(base, agent, row, 0)]
         plain = logits_of(base, [*ids, *one.ids])[len(ids) - 1 :][: len(one.ids)]
         if not len(plain):

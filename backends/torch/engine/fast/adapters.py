@@ -54,6 +54,11 @@ def adapting(base: Base, names: Collection[str | None], beside: Collection[str |
     return together
 
 
+def alone(base: Base, name: str | None) -> Adapting:
+    """All rows under one adapter (None: none), applied beside the weights, however they are split."""
+    return _fixed(base, lambda: base.applying(name))
+
+
 def _fixed(base: Base, context: Callable[[], AbstractContextManager[None]]) -> Adapting:
     @contextmanager
     def within(rows: Sequence[str | None]) -> Iterator[None]:

@@ -168,7 +168,7 @@ class Pool:
             most = max(seat.wants for seat in self.seats)
             self._steps = Steps(self.slots, 0, len(self.seats), most, adapters)
             self._table = settings([seat.sampling for seat in self.seats], self._pending)
-        count = max(1, min(look, *(seat.wants for seat in self.seats)))
+        count = 1 if self.writer.continued else max(1, min(look, *(seat.wants for seat in self.seats)))
         draws = self._draws(self.seats, count)
         tokens, values = [], []
         with self.adapting(adapters):

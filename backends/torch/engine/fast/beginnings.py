@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from masc.backends.torch.model.layout import Packed
 from masc.backends.torch.model.prompts import Prompt
 
 WORTH = 256
@@ -19,11 +20,11 @@ WORTH = 256
 
 @dataclass(frozen=True)
 class Beginning:
-    """ids: its tokens; kv: their keys and values, [2, L, H, C, D]; states: final hidden states, [C, d]."""
+    """ids: its tokens; kv: their keys and values, by shape [n, H, C, D]; hidden: final hidden states, [C, d]."""
 
     ids: tuple[int, ...]
-    kv: Tensor
-    states: Tensor
+    kv: Packed
+    hidden: Tensor
 
     def starts(self, prompt: Prompt) -> bool:
         """Whether a prompt begins so, and goes on."""

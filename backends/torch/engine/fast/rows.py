@@ -12,8 +12,9 @@ from masc.backends.torch.data.values import Row
 from masc.backends.torch.engine.modules import Modules
 from masc.backends.torch.engine.outputs import Said
 from masc.backends.torch.model.base import Base
+from masc.backends.torch.model.layout import Packed
 from masc.backends.torch.model.prompts import Prompt
-from masc.backends.torch.model.segments import Segment
+from masc.backends.torch.model.segments import KeysValues, Segment, States
 from masc.compiler.analysis.decoding import AS_WRITTEN, Decoding
 from masc.compiler.ir.arrival import Arrival
 from masc.compiler.ir.plan import End, Plan, Turn, agent_of
@@ -41,16 +42,17 @@ class Job:
 @dataclass(frozen=True)
 class Stretch:
     """What one turn wrote for one row (a `Segment` without padding): prompt + latents + tokens positions from `start`
-    on. kv: keys and values of its columns from `first` on, [2, L, H, C, D], as far as somebody will look at them;
-    hidden: final hidden states of prompt and latents, [P + m, d], likewise."""
+    on. kv: keys and values of its columns from `first` on, by shape [n, H, C, D], as far as somebody will look at them;
+    hidden: final hidden states of prompt and latents, [P + m, d], and states: what layers keep at its end, likewise."""
 
     start: int
     prompt: int
     latents: int
     tokens: int
     first: int = 0
-    kv: Tensor | None = None
+    kv: Packed | None = None
     hidden: Tensor | None = None
+    states: States = ()
 
     @property
     def length(self) -> int:
@@ -60,16 +62,16 @@ class Stretch:
         """The position after the last one (of the latents, if `part` says so)."""
         return self.start + self.length - (self.tokens if part == "latents" else 0)
 
-    def columns(self, part: str) -> tuple[Tensor, int]:
+    def columns(self, part: str) -> tuple[Packed, int]:
         """Keys and values of all of it or of its latents, and the position of the first."""
         assert self.kv is not None
         if part == "all":
             return self.kv, self.start
         first = self.prompt - self.first
-        return self.kv[:, :, :, first : first + self.latents], self.start + self.prompt
+        return tuple(one[:, :, first : first + self.latents] for one in self.kv), self.start + self.prompt
 
     def without_tensors(self) -> Stretch:
-        return replace(self, kv=None, hidden=None)
+        return replace(self, kv=None, hidden=None, states=())
 
 
 @dataclass
@@ -130,17 +132,13 @@ class SideBySide:
         self.texts = {name: [row.texts[name] for row in rows] for name in sent if name in rows[0].texts}
         self.prompts = {name: [row.prompts[name] for row in rows] for name in sent if name in rows[0].prompts}
         self.segments = {
-            name: _padded([row.stretches[name] for row in rows], plan.turn(name).changed, self._place(name))
+            name: _padded([row.stretches[name] for row in rows], plan.turn(name).changed, self.base(agent_of(name)))
             for name in sent
         }
 
     @property
     def device(self) -> torch.device:
         return self.modules.device
-
-    def _place(self, segment: str) -> torch.device:
-        """Where a segment was written."""
-        return self.base(agent_of(segment)).device
 
     def base(self, agent: str) -> Base:
         return self.modules.base(agent)
@@ -153,9 +151,9 @@ class SideBySide:
         return None
 
 
-def _padded(rows: Sequence[Stretch], changed: bool, device: torch.device) -> Segment:
+def _padded(rows: Sequence[Stretch], changed: bool, base: Base) -> Segment:
     """Prompts and latents of one turn as a segment; keys and values of the prompts alone. changed: the last token of
-    each prompt stands in the last of the prompt's columns, as `rollout` puts it."""
+    each prompt stands in the last of the prompt's columns, as `rollout` puts it. base: wrote it."""
     wide, latents = max(row.prompt for row in rows), rows[0].latents
     table = torch.zeros(len(rows), wide + latents, dtype=torch.long, device="cpu")
     """Which column of a row stands where; 0 where there is none."""
@@ -165,15 +163,16 @@ def _padded(rows: Sequence[Stretch], changed: bool, device: torch.device) -> Seg
         own += range(wide, wide + latents)
         table[i, own] = torch.arange(len(own), device="cpu")
         real[i, own] = True
-    start = torch.tensor([row.start for row in rows], dtype=torch.long, device=device)
-    where = table.to(device)
-    layers = tuple[tuple[Tensor, Tensor], ...]()
+    start = torch.tensor([row.start for row in rows], dtype=torch.long, device=base.device)
+    where = table.to(base.device)
+    layers: KeysValues = ()
     if all(row.kv is not None and row.first == 0 for row in rows):
-        found = [row.kv.index_select(3, at[:wide]) for row, at in zip(rows, where, strict=True) if row.kv is not None]
-        keys, values = torch.stack(found, 2).unbind(0)
-        layers = tuple(zip(keys.unbind(0), values.unbind(0), strict=True))
+        held = [(row.kv, at[:wide]) for row, at in zip(rows, where, strict=True) if row.kv is not None]
+        found = zip(*([one.index_select(2, at) for one in kv] for kv, at in held), strict=True)
+        layout, _ = base.kept
+        layers = layout.layers([torch.stack(each, 1) for each in found])
     hidden = None
     if all(row.hidden is not None for row in rows):
         states = [row.hidden.index_select(0, at) for row, at in zip(rows, where, strict=True) if row.hidden is not None]
         hidden = torch.stack(states)
-    return Segment(layers, real.to(device), start, wide, latents, hidden)
+    return Segment(layers, real.to(base.device), start, wide, latents, hidden)

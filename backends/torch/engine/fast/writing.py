@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from masc.backends.torch.channels.arrivals import arriving, change_of
 from masc.backends.torch.channels.bringing import Change
-from masc.backends.torch.engine.fast.adapters import Adapting
+from masc.backends.torch.engine.fast.adapters import Adapting, alone
 from masc.backends.torch.engine.fast.beginnings import Beginning, Beginnings
 from masc.backends.torch.engine.fast.rows import SideBySide, Stretch, Travelling
 from masc.backends.torch.engine.modules import Modules
@@ -20,7 +20,9 @@ from masc.backends.torch.engine.script import padded, prompt_block
 from masc.backends.torch.model.align import embedding
 from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.cache import Slots, Steps
+from masc.backends.torch.model.layout import Packed
 from masc.backends.torch.model.prompts import Prompt, check_size, prompt_of
+from masc.compiler.analysis.handing import state_from
 from masc.compiler.analysis.sights import Sights
 from masc.compiler.analysis.waves import Needed
 from masc.compiler.ir.plan import Plan, Turn
@@ -30,7 +32,7 @@ from masc.compiler.ir.ranges import Layers, union
 @dataclass
 class Writing:
     """One turn of one row, being written in a slot. begin: the slot's first column that is its own; beginning: what its
-    prompt begins with that has been read for all rows; states: final hidden states of its prompt and latents, [P + m,
+    prompt begins with that has been read for all rows; hidden: final hidden states of its prompt and latents, [P + m,
     d], where somebody is sent them."""
 
     turn: Turn
@@ -39,7 +41,7 @@ class Writing:
     start: int
     begin: int
     beginning: Beginning | None = None
-    states: Tensor | None = None
+    hidden: Tensor | None = None
 
     @property
     def to_read(self) -> int:
@@ -88,6 +90,15 @@ class Writer:
         }
         self.beginnings = {turn.activation: Beginnings(rows) for turn in turns}
         self.views = {turn.activation: _by_segment(turn, sights) for turn in turns}
+        self.stateful = self.base.recurrent is not None
+        seen = {turn: sights[turn.activation] for turn in turns if self.stateful and sights[turn.activation]}
+        self.handed = {turn.activation: state_from(turn.agent, views, sights) for turn, views in seen.items()}
+        """By turn, the segment from whose states it goes on."""
+        self.continued = self.stateful and any(needs[turn.activation].all for turn in turns)
+        """Whether somebody goes on from the states at the end of what is written here, which must not be run past."""
+        self.apart = self.stateful and len({self.adapter(turn) for turn in turns}) > 1
+        """Whether turns read their prompts one after the other: of models with states rows may be read in parts, and
+        adapters that are applied side by side are chosen for all rows of a batch."""
         limits = (self.base.max_positions, modules.here.max_length)
         self.limit = min((n for n in limits if n), default=0)
 
@@ -103,13 +114,20 @@ class Writer:
         found: list[Writing] = []
         for one in read:
             found += self._placed(one, rows, slots, at + len(found))
-        adapters = [self.adapter(each.turn) for each in found]
-        with adapting(adapters):
-            states, last = self._prompts(slots, at, found, read)
+        states: list[Tensor] = []
+        ends: list[Tensor] = []
+        for several in [[one] for one in read] if self.apart else [read]:
+            first, count = len(states), len(several) * len(rows)
+            adapters = [self.adapter(each.turn) for each in found[first : first + count]]
+            with alone(self.base, adapters[0])(adapters) if self.apart else adapting(adapters):
+                hidden, end = self._prompts(slots, at + first, found[first : first + count], several)
+            states += hidden
+            ends.append(end)
+        last = torch.cat(ends)
         for each, own in zip(found, states, strict=True):
             if self.needs[each.turn.activation].hidden:
-                before = [] if each.beginning is None else [each.beginning.states]
-                each.states = torch.cat([*before, own[: each.to_read]])
+                before = [] if each.beginning is None else [each.beginning.hidden]
+                each.hidden = torch.cat([*before, own[: each.to_read]])
         return found, self._think(slots, at, found, last, adapting)
 
     # -- before a pass ---------------------------------------------------------------------------------------------
@@ -132,7 +150,8 @@ class Writer:
                 row.prompts[turn.activation] = prompt
         change = change_of(running, turn, prompts)
         vectors = arrived.vectors
-        if self.views[turn.activation] or turn.at or change is not None or vectors is not None:
+        plain = change is None and vectors is None
+        if self.stateful or self.views[turn.activation] or turn.at or not plain:  # states go on in rows of one length
             block = prompt_block(self.base, prompts, vectors)
             return _Read(turn, prompts, block.inputs, change, [None] * len(rows))
 
@@ -159,6 +178,8 @@ class Writer:
         whole = zip(rows, starts, read.prompts, read.beginnings, strict=True)
         for slot, (row, start, prompt, beginning) in enumerate(whole, at):
             slots.clear(slot, start)
+            if (last := self.handed.get(turn.activation)) is not None:
+                slots.begin(slot, row.stretches[last].states)
             for segment, (parts, shift) in self.views[turn.activation].items():
                 self._look(slots, slot, row.stretches[segment], parts, row.moved(shift), bool(shift))
             found.append(Writing(turn, row, len(prompt.ids), start, slots.length[slot], beginning))
@@ -183,11 +204,12 @@ class Writer:
             begin = first + stretch.prompt
             slots.show(slot, begin, begin + stretch.latents, parts["latents"])
 
-    def _turned(self, kv: Tensor, moved: int) -> Tensor:
+    def _turned(self, kv: Packed, moved: int) -> Packed:
         """Keys and values with the keys moved to later positions."""
-        offset = torch.tensor([moved], device=kv.device)
-        keys = [self.base.rotate(keys[None], offset, layer)[0] for layer, keys in enumerate(kv[0])]
-        return torch.stack([torch.stack(keys), kv[1]])
+        layout, _ = self.base.kept
+        offset = torch.tensor([moved], device=self.base.device)
+        pairs = enumerate(layout.layers(kv))
+        return layout.pack(tuple((self.base.rotate(k[None], offset, layer)[0], v) for layer, (k, v) in pairs))
 
     # -- passes ----------------------------------------------------------------------------------------------------
 
@@ -230,14 +252,13 @@ class Writer:
         if not short:
             return
         columns = [slice(one.begin, one.begin + short) for one in found]
-        own = torch.stack([slots.kv[:, :, at + i, :, one] for i, one in enumerate(columns)], 2)
+        own = [torch.stack([kv[:, at + i, :, one] for i, one in enumerate(columns)], 1) for kv in slots.kv]
         start = torch.tensor([one.start for one in found], device=slots.device)
         place = start[:, None] + torch.arange(short, device=slots.device)
-        keys, values = own.unbind(0)
-        new = change(tuple(zip(keys.unbind(0), values.unbind(0), strict=True)), place)
-        made = torch.stack([torch.stack(one) for one in zip(*new, strict=True)])
-        for i, one in enumerate(columns):
-            slots.kv[:, :, at + i, :, one] = made[:, :, i]
+        made = slots.layout.pack(change(slots.layout.layers(own), place))
+        for kv, new in zip(slots.kv, made, strict=True):
+            for i, one in enumerate(columns):
+                kv[:, at + i, :, one] = new[:, i]
 
     def _think(self, slots: Slots, at: int, found: list[Writing], last: Tensor, adapting: Adapting) -> Tensor:
         """Take the latent steps of all rows that have some."""
@@ -257,8 +278,8 @@ class Writer:
             last = torch.cat([new, last[many:]])
             thoughts.append(new)
         for i, one in enumerate(found):
-            if one.states is not None:
-                one.states = torch.cat([one.states, *(new[i] for new in thoughts[: _steps(one.turn)])])
+            if one.hidden is not None:
+                one.hidden = torch.cat([one.hidden, *(new[i] for new in thoughts[: _steps(one.turn)])])
         return last
 
     # -- after a pass ----------------------------------------------------------------------------------------------
@@ -270,7 +291,8 @@ class Writer:
         first = 0 if needs.all or needs.prompt else one.prompt
         last = own + tokens if needs.all else own if needs.latents else one.prompt
         kv = slots.taken(slot, one.begin + first, one.begin + last) if last > first else None
-        return Stretch(one.start, one.prompt, latents, tokens, first, kv, one.states)
+        states = slots.remembered(slot) if needs.all else ()
+        return Stretch(one.start, one.prompt, latents, tokens, first, kv, one.hidden, states)
 
 
 def _steps(turn: Turn) -> int:
