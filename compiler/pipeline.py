@@ -216,7 +216,7 @@ def _place(state: State) -> State:
         return replace(state, plan=None).noting([complaint])
     pairs = _cut_edges(state.graph, state.cut)
     plan, found = place(state.graph, state.plan, pairs)
-    layers = {name: facts.layers for name, facts in state.facts.items()}
+    layers = {name: facts.caches for name, facts in state.facts.items()}
     plan = with_reach(plan, layers)
     whole = not pairs and state.channel == "graph"
     found += check_states(plan, state.facts, partial(_incoming, state.graph))

@@ -56,7 +56,8 @@ class ModelFacts:
     without, or with, a system text (None: it can); `unembedded`: added tokens that its embedding has no row for;
     `variables`: what its chat template may be told (None: it has none); `method`: what its weights are quantised by.
 
-    proof: what was proven of a model whose type is not declared (None: nothing yet)."""
+    proof: what was proven of a model whose type is not declared (None: nothing yet). sharing: how many layers, the
+    last ones, read the keys and values of earlier ones."""
 
     model_type: str
     layers: int
@@ -77,6 +78,12 @@ class ModelFacts:
     variables: tuple[str, ...] | None = None
     method: str | None = None
     proof: Proof | None = None
+    sharing: int = 0
+
+    @property
+    def caches(self) -> int:
+        """How many layers keep keys and values: all but the last `sharing` ones."""
+        return self.layers - self.sharing
 
 
 def read_config(folder: Path, span: Span | None = None) -> ModelFacts:
@@ -149,6 +156,7 @@ def _facts(config: Mapping[str, Any]) -> ModelFacts:
         window=window,
         windowed=windowed,
         unrotated=tuple(i for i, rotated in enumerate(config.get("no_rope_layers") or ()) if not rotated),
+        sharing=min(sized(config, "num_kv_shared_layers") or 0, layers - 1),
         unlike=tuple(what for name, what in (_UNLIKE | ({} if family.capped else _CAPS)).items() if config.get(name)),
     )
 

@@ -267,11 +267,14 @@ def check_plan(plan: Plan, facts: Mapping[str, ModelFacts]) -> list[Diagnostic]:
 
 
 def layers_diagnostic(last: int, facts: ModelFacts, span: Span | None = None) -> Diagnostic | None:
-    """The complaint about a layer that the model does not have."""
-    if last < facts.layers:
+    """The complaint about a layer that the model does not have, or that keeps no keys and values."""
+    if last < facts.caches:
         return None
+    if last < facts.layers:
+        message = f"layer {last} keeps no keys and values: the last {facts.sharing} layers read those of earlier ones"
+        return Diagnostic("E0508", message, span, hint=f"the last layer that keeps some is {facts.caches - 1}")
     message = f"there is no layer {last}: the model has {facts.layers} layers, 0 to {facts.layers - 1}"
-    return Diagnostic("E0508", message, span, hint=f"the last layer is {facts.layers - 1}")
+    return Diagnostic("E0508", message, span, hint=f"the last layer is {facts.caches - 1}")
 
 
 def window_note(

@@ -345,7 +345,7 @@ def _team(run: Run) -> list[Any]:
     plan, base = run.compilation.require(), run.compilation.base
     # Layers are read now: the models may not have been on disk at compile time.
     folders = {model.name: resolve(model.target, base, revision=model.loading.revision) for model in plan.models}
-    layers = {name: read_config(folder).layers for name, folder in folders.items()}
+    layers = {name: read_config(folder).caches for name, folder in folders.items()}
     return [_sizes(with_reach(plan, layers)), _models(run, plan)]
 
 

@@ -34,7 +34,8 @@ def attend(
         heard.append(Heard(module, (query, key, value), kwargs))
     layer: int = module.layer_idx  # type: ignore[assignment]
     if attention_mask is not None and attention_mask.shape[1] > 1:
-        attention_mask = attention_mask[:, layer : layer + 1]
+        read = getattr(module, "reads", layer)
+        attention_mask = attention_mask[:, read : read + 1]
     if attention_mask is not None and attention_mask.is_floating_point():
         attention_mask = attention_mask.to(query.dtype)
     if (watch := _WATCHING.get()) is not None:

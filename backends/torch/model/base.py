@@ -26,6 +26,7 @@ from masc.backends.torch.model.layout import Layout
 from masc.backends.torch.model.loading import applied, method_of
 from masc.backends.torch.model.loading import load as loaded
 from masc.backends.torch.model.lora import groups_of, projections, put_together
+from masc.backends.torch.model.per_layer import PerLayer, tell_sources
 from masc.backends.torch.model.recurrent import Masks, Reader, Recurrent, states_of, step_by_torch, why_recurrent
 from masc.backends.torch.model.rotation import NEAR, Rotation, candidates, fitting, reading_the_same
 from masc.backends.torch.model.segments import KeysValues, Past, States
@@ -71,6 +72,12 @@ class Base(nn.Module):
         """Why what a pass leaves behind is more than keys and values; None: it is these alone."""
         if self.recurrent is not None:
             step_by_torch(self.model.get_decoder())
+        decoder = self.model.get_decoder()
+        tell_sources(decoder)
+        self.caches: int = self.layers - int(getattr(self.config, "num_kv_shared_layers", 0) or 0)
+        """How many layers keep keys and values; the last ones may read those of others."""
+        self.per_layer = PerLayer(decoder) if getattr(self.config, "hidden_size_per_layer_input", 0) else None
+        """What finds the vectors of each layer by token, in models that have some."""
         self._lora: list[LoraLayer] = []
         self.folded = Folded()
         self.sharded = False  # whether this process keeps a part of its weights alone
@@ -173,8 +180,11 @@ class Base(nn.Module):
         return self._run(inputs, positions, mask, cache)
 
     def _run(self, inputs: Tensor, positions: Tensor, mask: Masks, cache: Cache) -> Tensor:
+        vectors = inputs.is_floating_point()
+        beside = {"per_layer_inputs": self.per_layer(inputs)} if vectors and self.per_layer is not None else {}
         out = self.model.get_decoder()(
-            **{"inputs_embeds" if inputs.is_floating_point() else "input_ids": inputs, self._cached: cache},
+            **{"inputs_embeds" if vectors else "input_ids": inputs, self._cached: cache},
+            **beside,
             position_ids=positions,
             attention_mask=mask,
             use_cache=True,

@@ -154,7 +154,7 @@ def joined(pieces: Sequence[Piece], count: int) -> Past | None:
     place = torch.cat([c.place for _, c in pieces], dim=1)
     layers = tuple(
         (torch.cat([p[i][0] for p, _ in pieces], dim=2), torch.cat([p[i][1] for p, _ in pieces], dim=2))
-        for i in range(count)
+        for i in range(len(pieces[0][0]))
     )
     return Past(layers, Columns(seen, place, opened(*((c.open, c.seen) for _, c in pieces))))
 

@@ -144,7 +144,9 @@ def latents(base: Base) -> float:
             ids, answer = prompt_ids(base, program.plan.agents[0], row, i), answer_ids(base, row["answer"])
             embed = partial(torch.tensor, device=base.device)
             whole = torch.cat([base.embed(embed([ids])), done.fed, base.embed(embed([answer]))], 1)
-        figures.append(apart(found[: len(answer)], logits_of(base, (), whole)[-len(answer) - 1 : -1]))
+            nothing = [base.config.pad_token_id or 0] * done.fed.shape[1]
+        plain = logits_of(base, [*ids, *nothing, *answer], whole)
+        figures.append(apart(found[: len(answer)], plain[-len(answer) - 1 : -1]))
     return max(figures)
 
 

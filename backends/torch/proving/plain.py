@@ -24,12 +24,12 @@ def plainly(base: Base) -> Iterator[None]:
 
 
 def logits_of(base: Base, ids: Sequence[int], embeddings: Tensor | None = None) -> Tensor:
-    """Logits [T, V] of one plain pass over tokens, or over input embeddings [1, T, d] in their place."""
-    given = (
-        {"input_ids": torch.tensor([list(ids)], device=base.device)}
-        if embeddings is None
-        else {"inputs_embeds": embeddings}
-    )
+    """Logits [T, V] of one plain pass over tokens, or over input embeddings [1, T, d] in their place. ids: which tokens
+    these are (padding: none), too, for models that ask."""
+    tokens = torch.tensor([list(ids)], device=base.device)
+    given = {"input_ids": tokens} if embeddings is None else {"inputs_embeds": embeddings}
+    if embeddings is not None and base.per_layer is not None:
+        given["per_layer_inputs"] = base.model.get_decoder().get_per_layer_inputs(tokens)
     with plainly(base):
         found: Tensor = base.model(**given, use_cache=False).logits[0]
     return found.to(torch.promote_types(found.dtype, torch.float32))

@@ -21,8 +21,9 @@ _SEEN = re.compile(r"\.([kv]_proj|in_proj(_qkv|_a|_b)?)\.")
 def reached(program: Program) -> tuple[str, ...]:
     """The names, out of `program.trainable()`, of what some loss reaches: adapters as far up as the plan says
     (`Reach.layer`), fusers in its layers (`Across.layers`), and links. The tests hold it against autograd."""
-    # Of the models as they are: when this was compiled they may not have been there to count their layers.
-    plan = with_reach(program.plan, {agent.model: program.base(agent.name).layers for agent in program.plan.agents})
+    # Of the models as they are: when this was compiled they may not have been there to count their layers. What an
+    # agent shows of itself are the caches of those that have one.
+    plan = with_reach(program.plan, {agent.model: program.base(agent.name).caches for agent in program.plan.agents})
     found = [r for loss in plan.losses for r in loss.reaches]
     adapters = [r for r in found if isinstance(r, Reach)]
     maps = {r.agent for r in found if isinstance(r, LatentMap)}
@@ -34,7 +35,7 @@ def reached(program: Program) -> tuple[str, ...]:
             return any(_linked(program, name, r) for r in across if reach_text(replace(r, layers=None)) == owner)
         if name.startswith("links."):
             return owner in maps
-        return any(_inside(name, r.layer, program.base(owner).layers) for r in adapters if r.agent == owner)
+        return any(_inside(name, r.layer, program.base(owner).caches) for r in adapters if r.agent == owner)
 
     return tuple(name for name in program.trainable() if reaches(name))
 
