@@ -29,7 +29,7 @@ def tell_sources(decoder: Any) -> None:
     for index, block in enumerate(getattr(decoder, "layers", ())):
         attention = getattr(block, "self_attn", None)
         kind = getattr(attention, "layer_type", None)
-        if getattr(attention, "is_kv_shared_layer", False):
+        if attention is not None and getattr(attention, "is_kv_shared_layer", False):
             attention.reads = kept[kind]
         else:
             kept[kind] = index

@@ -93,7 +93,7 @@ def _probes(program: Program, receiver: str, kinds: Sequence[str], cut: Plan) ->
     if not all(CHANNELS[kind].words for kind in kinds):
         yield "noise", Probe(cut, "noise")
     if any(CHANNELS[kind].cached for kind in kinds):
-        count = program.base(receiver).layers
+        count = program.base(receiver).caches
         for first, last in thirds(count):
             yield f"layers {first}..{last}", Probe(cut, "layers", layers=(first, last))
 
