@@ -27,7 +27,7 @@ SEVERAL = [
 def test_a_trace_holds_what_happened(tiny: Path) -> None:
     program = make_program(RELAY, tiny)
     trace = program.trace(ROWS)
-    assert list(trace.turns) == ["a#1", "b#1", "c#1"]
+    assert list(trace) == list(trace.turns) == ["a#1", "b#1", "c#1"]
     assert [answer["answer"] for answer in trace.answers] == program.generate(ROWS)
     turn, base = trace["a#1"], program.base("a")
     for i, row in enumerate(ROWS):

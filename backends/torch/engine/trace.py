@@ -6,7 +6,7 @@ would have been sent. A trace fed back as it is changes nothing, to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -85,6 +85,10 @@ class Trace:
     turns: Mapping[str, TurnTrace]
     answers: tuple[Mapping[str, str], ...]
     output: Output | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        """The activations, in the order in which they ran."""
+        return iter(self.turns)
 
     def __getitem__(self, activation: str) -> TurnTrace:
         if activation not in self.turns:
