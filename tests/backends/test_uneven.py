@@ -18,7 +18,7 @@ from masc.backends.torch.program import Program
 from masc.backends.torch.proving.identities import awake, program_of
 from masc.compiler.analysis.decoding import Decoding
 
-KINDS = ["deepseek_v3", "gemma4_text", "jamba", "lfm2", "mamba2", "nemotron_h", "olmo_hybrid", "qwen3_5_text"]
+KINDS = ["deepseek_v3", "gemma4_text", "lfm2", "mamba2", "nemotron_h", "qwen3_5_text"]
 ROWS = [{"q": text} for text in ("Two and two?", "Name the colours of a rainbow.", "x", "How many eggs are that?", "y")]
 CHAIN = """\
 mas 1
