@@ -123,3 +123,15 @@ def test_even_caches_are_one_tensor(tiny: Path) -> None:
     (kv,) = slots.kv
     assert kv.shape[:2] == (2 * slots.base.layers, 3)
     assert slots.states == ()
+
+
+def test_slots_are_of_the_dtype_that_the_model_has_now(tmp_path: Path) -> None:
+    """Its convolutions' states, too; the running ones are in float32 whatever the model is in."""
+    base = Base(make_family(tmp_path / "m", "qwen3_5_text"), torch.float32)
+    program = team(base, CHAIN)
+    for dtype in (torch.float32, torch.float64):
+        program.to(dtype)
+        slots = Slots(base, 2, False)
+        conv, running = slots.states[:2]
+        assert ({one.dtype for one in slots.kv}, conv.dtype, running.dtype) == ({dtype}, dtype, torch.float32)
+        same(program.say(ROWS), program.say(ROWS, engine="exact"))

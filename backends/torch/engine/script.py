@@ -10,7 +10,7 @@ from torch import Tensor
 
 from masc.backends.torch.channels.bringing import Change
 from masc.backends.torch.engine.labels import Label, unlabelled
-from masc.backends.torch.model.base import Base, pad
+from masc.backends.torch.model.base import Base
 from masc.backends.torch.model.prompts import Prompt
 from masc.backends.torch.model.segments import Segment
 
@@ -32,7 +32,7 @@ class Block:
 
 def padded(base: Base, rows: Sequence[Sequence[int]], multiple: int = 1) -> Block:
     """Ids as one block, whose width is a multiple of a number."""
-    return Block(*pad(rows, base.padding, base.device, multiple), tuple(map(len, rows)))
+    return Block(*_pad(rows, base.padding, base.device, multiple), tuple(map(len, rows)))
 
 
 def prompt_block(base: Base, prompts: Sequence[Prompt], vectors: Tensor | None, multiple: int = 1) -> Block:
@@ -106,3 +106,14 @@ class Script:
     @property
     def group(self) -> int:
         return 1 if self.label is None else len(self.label.lengths) // len(self.prompt.lengths)
+
+
+def _pad(rows: Sequence[Sequence[int]], value: int, device: torch.device, multiple: int = 1) -> tuple[Tensor, Tensor]:
+    """Right-pad rows of ids: ids long [B, W] and which are real, bool [B, W]; W is a multiple of a number."""
+    width = -(-max(len(row) for row in rows) // multiple) * multiple
+    ids = torch.full((len(rows), width), value, dtype=torch.long, device="cpu")
+    real = torch.zeros(len(rows), width, dtype=torch.bool, device="cpu")
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long, device="cpu")
+        real[i, : len(row)] = True
+    return ids.to(device), real.to(device)

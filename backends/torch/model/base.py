@@ -84,6 +84,7 @@ class Base(nn.Module):
         self.groups: list[list[LoraLayer]] = []
         """The layers that adapters sit on, or might, those that read the same input together."""
         self._fitted: dict[Fit, Tensor] = {}
+        self._kept: dict[tuple[torch.device, torch.dtype], tuple[Layout, States]] = {}
 
     def _template(self, folder: Path) -> ChatTemplate | None:
         """The chat template that a look at the folder finds, not only that which transformers finds."""
@@ -335,13 +336,17 @@ class Base(nn.Module):
         embeddings: Tensor = self.model.get_input_embeddings()(ids)
         return embeddings
 
-    @cached_property
+    @property
     def kept(self) -> tuple[Layout, States]:
-        """What a pass leaves behind, found out by reading a token: how keys and values lie, and states [1, ...]."""
-        with torch.inference_mode(False), torch.no_grad(), self.applying(None):
-            one, cache = torch.zeros(1, 1, dtype=torch.long, device=self.device), self.cache(None)
-            self.run(one, one, None, cache)
-            return Layout.of(columns(cache, 0)), states_of(cache)
+        """What a pass leaves behind: how keys and values lie, and states [1, ...]. Found out by reading a token once, and
+        anew where the model is moved or has another dtype."""
+        key = self.device, self.weight.dtype
+        if key not in self._kept:
+            with torch.inference_mode(False), torch.no_grad(), self.applying(None):
+                one, cache = torch.zeros(1, 1, dtype=torch.long, device=self.device), self.cache(None)
+                self.run(one, one, None, cache)
+                self._kept[key] = Layout.of(columns(cache, 0)), states_of(cache)
+        return self._kept[key]
 
     @cached_property
     def rotations(self) -> tuple[tuple[Rotation | None, float], ...]:
@@ -407,14 +412,3 @@ def columns(cache: DynamicCache, first: int) -> KeysValues:
         return cache.columns(first)
     layers: Any = cache.layers
     return tuple((layer.keys[:, :, first:], layer.values[:, :, first:]) for layer in layers)
-
-
-def pad(rows: Sequence[Sequence[int]], value: int, device: torch.device, multiple: int = 1) -> tuple[Tensor, Tensor]:
-    """Right-pad rows of ids: ids long [B, W] and which are real, bool [B, W]; W is a multiple of a number."""
-    width = -(-max(len(row) for row in rows) // multiple) * multiple
-    ids = torch.full((len(rows), width), value, dtype=torch.long, device="cpu")
-    real = torch.zeros(len(rows), width, dtype=torch.bool, device="cpu")
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long, device="cpu")
-        real[i, : len(row)] = True
-    return ids.to(device), real.to(device)
