@@ -338,8 +338,8 @@ class Base(nn.Module):
 
     @property
     def kept(self) -> tuple[Layout, States]:
-        """What a pass leaves behind: how keys and values lie, and states [1, ...]. Found out by reading a token once, and
-        anew where the model is moved or has another dtype."""
+        """What a pass leaves behind: how keys and values lie, and states [1, ...]. Found out by reading a token, once
+        for each device and dtype."""
         key = self.device, self.weight.dtype
         if key not in self._kept:
             with torch.inference_mode(False), torch.no_grad(), self.applying(None):
