@@ -31,7 +31,7 @@ END = SPECIAL.index("<|im_end|>")
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a decoder. kind: transformers' model type."""
+    """Of a decoder. kind: transformers' model type. attending: of a hybrid (lfm2), the layers that have attention."""
 
     name: str
     kind: str
@@ -43,6 +43,7 @@ class Shape:
     inner: int
     vocabulary: int
     tied: bool
+    attending: tuple[int, ...] | None = None
 
     def config(self, **changes: Any) -> Any:
         settings: dict[str, Any] = {
@@ -59,13 +60,18 @@ class Shape:
             "bos_token_id": None,
             "eos_token_id": END,
         }
+        if self.attending is not None:
+            kinds = ["full_attention" if i in self.attending else "conv" for i in range(self.layers)]
+            settings |= {"layer_types": kinds, "block_auto_adjust_ff_dim": False}
         return AutoConfig.for_model(self.kind, **{**settings, **changes})
 
 
 SMOLLM2 = Shape("SmolLM2-135M", "llama", 30, 576, 9, 3, 64, 1536, 49152, True)
 QWEN3_06B = Shape("Qwen3-0.6B", "qwen3", 28, 1024, 16, 8, 128, 3072, 151936, True)
 QWEN3_8B = Shape("Qwen3-8B", "qwen3", 36, 4096, 32, 8, 128, 12288, 151936, False)
+LFM2 = Shape("LFM2-350M", "lfm2", 16, 1024, 16, 8, 64, 4608, 65536, True, (2, 5, 8, 10, 12, 14))
 TOY = Shape("toy", "llama", 2, 32, 4, 2, 8, 52, 1024, True)
+TOY_LFM2 = Shape("toy", "lfm2", 2, 32, 4, 2, 8, 52, 1024, True, (1,))
 TOY_QWEN3 = Shape("toy", "qwen3", 2, 32, 4, 2, 8, 52, 1024, True)
 
 

@@ -13,7 +13,7 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from dispatched import count, rows_through
 from plain import PlainDecoder, PlainThinking, PlainTuning
-from random_models import SMOLLM2, TOY, Shape, counting_from, random_model, write_countdown, write_model
+from random_models import LFM2, SMOLLM2, TOY, TOY_LFM2, Shape, counting_from, random_model, write_countdown, write_model
 from random_teams import ADAPT, chain, panel, program, rows, seen, talking, team
 
 import masc
@@ -33,10 +33,12 @@ ANSWER = 16
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large everything is. positions: of each agent's prompt; latents: of each agent but the last; tokens: decoded
-    between two times; spoken: by each agent of the text team; agents, steps: along which growth is measured."""
+    """How large everything is. hybrid: a model of convolutions and attention; positions: of each agent's prompt;
+    latents: of each agent but the last; tokens: decoded between two times; spoken: by each agent of the text team;
+    agents, steps: along which growth is measured."""
 
     shape: Shape
+    hybrid: Shape
     positions: int
     latents: int
     tokens: int
@@ -46,8 +48,8 @@ class Sizes:
     steps: tuple[int, ...]
 
 
-FULL = Sizes(SMOLLM2, 50, 10, 32, 64, 16, (2, 4, 8, 16, 32), (0, 5, 10, 20, 40))
-SMALL = Sizes(TOY, 20, 2, 4, 6, 3, (2, 3), (0, 1, 2))
+FULL = Sizes(SMOLLM2, LFM2, 50, 10, 32, 64, 16, (2, 4, 8, 16, 32), (0, 5, 10, 20, 40))
+SMALL = Sizes(TOY, TOY_LFM2, 20, 2, 4, 6, 3, (2, 3), (0, 1, 2))
 BEFORE = 2
 """Tokens that are decoded before the clock starts."""
 
@@ -190,6 +192,12 @@ def decoding(bench: Bench, batch: int, adapted: bool = True) -> Found:
 
     found = list(pairs(bench, ours, theirs))
     return divided(found, ("masc, ms a token", "plain, ms a token"), tokens)
+
+
+def hybrid(bench: Bench) -> Found:
+    """A decoded token at batch 8 on a model most of whose layers keep states."""
+    sizes = replace(bench.sizes, shape=bench.sizes.hybrid)
+    return decoding(Bench(sizes, bench.pairs, bench.folder / "hybrid", bench.clock, bench.dtype), 8)
 
 
 def operations(bench: Bench, which: str) -> Found:
@@ -369,6 +377,9 @@ BARS: Mapping[str, Bar] = {
         "plain transformers, static cache",
         1.2,
         partial(decoding, batch=8, adapted=False),
+    ),
+    "decode-hybrid": Bar(
+        "decoding a token of a hybrid, batch 8, time", "plain transformers, static cache, no adapter", 1.2, hybrid
     ),
     "operations": Bar(
         "operations dispatched a decoded token, batch 8", "counted", 2600, partial(operations, which="operations")

@@ -274,7 +274,8 @@ def layers_diagnostic(last: int, facts: ModelFacts, span: Span | None = None) ->
         message = f"layer {last} keeps no keys and values: the last {facts.sharing} layers read those of earlier ones"
         return Diagnostic("E0508", message, span, hint=f"the last layer that keeps some is {facts.caches - 1}")
     message = f"there is no layer {last}: the model has {facts.layers} layers, 0 to {facts.layers - 1}"
-    return Diagnostic("E0508", message, span, hint=f"the last layer is {facts.caches - 1}")
+    keeping = " that keeps keys and values" if facts.sharing else ""
+    return Diagnostic("E0508", message, span, hint=f"the last layer{keeping} is {facts.caches - 1}")
 
 
 def window_note(
@@ -285,7 +286,7 @@ def window_note(
     window = facts.window
     if window is None or (facts.max_positions is not None and window >= facts.max_positions):
         return None
-    passed = [i for i in range(facts.layers) if layers is None or any(a <= i <= b for a, b in layers)]
+    passed = [i for i in range(facts.caches) if layers is None or any(a <= i <= b for a, b in layers)]
     limited = [i for i in passed if i in facts.windowed]
     if not limited:
         return None

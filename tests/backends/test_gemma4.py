@@ -11,6 +11,7 @@ from engines import same
 from families import make_family
 
 from masc.backends.torch.model.base import Base
+from masc.backends.torch.model.per_layer import factors_of, summed
 from masc.backends.torch.proving.identities import ROWS, apart, awake, gradients, program_of
 from masc.backends.torch.proving.prove import proof_of
 from masc.backends.torch.training.reached import reached
@@ -104,10 +105,18 @@ def test_tokens_are_found_again_and_vectors_are_none(base: Base, dtype: torch.dt
         assert base.per_layer.tokens(embedded)[0].tolist() == first
         assert (base.per_layer.tokens(embedded * 1.5) == base.per_layer.padding).sum() >= base.rows - 2
         near = embedded.clone()
-        near[..., -1] += 1.0  # the numbers by which it is looked up are the same
+        near[..., -1] += 1.0
         assert set(base.per_layer.tokens(near)[0].tolist()) == {base.per_layer.padding}
     finally:
         base.model.to(before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_hardly_any_two_embeddings_come_to_the_same(dtype: torch.dtype) -> None:
+    """Of as many as a vocabulary has, narrow ones in a wider dtype among them: else tokens would be lost."""
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(100_000, 8, generator=generator, dtype=torch.bfloat16).unique(dim=0)
+    assert len(summed(rows.to(dtype), factors_of(8)).unique()) == len(rows) > 99_000
 
 
 def test_it_runs_in_bfloat16(base: Base, tmp_path: Path) -> None:

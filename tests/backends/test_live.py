@@ -85,11 +85,12 @@ def test_each_row_is_answered_as_it_is_alone(program: Any) -> None:
         assert news.prompt > len(rows[number]["q"])
 
 
-def test_a_dropped_row_frees_its_place(program: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_dropped_row_frees_its_place(program: Any, temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(program.base(program.plan.turns[-1].agent), "stop_ids", frozenset())
     running = live(program, 2)
     for number in range(2):
-        running.add(Job(number, {"q": "x"}, 0, decoding=Decoding(max_tokens=1000)), watched=False)
+        running.add(Job(number, {"q": "x"}, 0, decoding=Decoding(temperature, max_tokens=1000)), watched=False)
     while len(running.stages[-1].pool.seats) < 2:
         running.advance()
     running.add(Job(2, {"q": "y"}, 0, decoding=Decoding(max_tokens=2)), watched=False)
@@ -99,6 +100,22 @@ def test_a_dropped_row_frees_its_place(program: Any, monkeypatch: pytest.MonkeyP
     running.drop(1)
     assert set(drained(running, {})) == {2}
     assert not running.stages[-1].pool.seats
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_row_may_be_dropped_at_any_moment(program: Any, temperature: float) -> None:
+    """Whoever is left hears of an answer, whatever stage the other one was in."""
+    for moment in range(12):
+        running = live(program, 2)
+        for number in range(2):
+            decoding = Decoding(temperature, seed=1, max_tokens=12)
+            running.add(Job(number, {"q": "x"}, 0, decoding=decoding), watched=False)
+        found: set[int] = set()
+        for _ in range(moment):
+            found |= {number for number, news in running.advance() if isinstance(news, Answer)}
+        running.drop(0)
+        assert found | set(drained(running, {})) >= {1}
+        assert not running.open
 
 
 def test_an_answer_is_told_as_it_grows(program: Any) -> None:

@@ -51,7 +51,7 @@ def activate(
     seed = int(torch.randint(1 << 62, (), device="cpu")) if base.drops(agent) else None
 
     def body(script: Script, seen: Columns | None, aliases: Aliases | None, *tensors: Tensor) -> tuple[Tensor, ...]:
-        layers, states = _unflat(tensors, base.layers)
+        layers, states = _unflat(tensors, base.caches)
         noise = None if seed is None else torch.Generator(base.device).manual_seed(seed)
         with applied or _applying(base, agent, beside, aliases, noise), still(seed is None):
             written = _write(base, script, None if seen is None else Past(layers, seen, states))
@@ -72,7 +72,7 @@ def activate(
     else:
         out = plain()
     last, after, hidden, fed = out[:4]
-    new, states = _unflat(out[4:], base.layers)
+    new, states = _unflat(out[4:], base.caches)
     steps = 0 if script.thinking is None else script.thinking.steps
     width = script.prompt.real.shape[1]
     own = (script.start, hidden if script.hidden else None, _gate(script), fed)
@@ -95,7 +95,7 @@ def _flat(layers: KeysValues, states: States) -> tuple[Tensor, ...]:
 
 
 def _unflat(tensors: Sequence[Tensor], count: int) -> tuple[KeysValues, States]:
-    """Of so many layers, and what there is beside them. Models whose layers share caches have fewer, and no states."""
+    """Of so many layers that keep keys and values, and what there is beside them."""
     pairs = tensors[: 2 * count]
     return tuple(zip(pairs[::2], pairs[1::2], strict=True)), tuple(tensors[2 * count :])
 

@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_LOOKED = 8
-"""Numbers of an embedding by which a token is looked up; then all are compared."""
-_FACTOR = 6364136223846793005  # of Knuth's MMIX generator: odd, and of many bits
+_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""What a number's bits are read as, by its bytes."""
 
 
 def tell_sources(decoder: Any) -> None:
@@ -41,7 +40,7 @@ class PerLayer:
     def __init__(self, decoder: Any) -> None:
         self.decoder = decoder
         self.padding = int(decoder.config.pad_token_id or 0)
-        self._known: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
+        self._known: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, embeddings: Tensor) -> Tensor:
         """Vectors [B, Q, L, p] of input embeddings [B, Q, d]."""
@@ -51,27 +50,37 @@ class PerLayer:
     @torch.no_grad()
     def tokens(self, embeddings: Tensor) -> Tensor:
         """Which token each one is, long [B, Q]; padding: none. Of tokens with equal embeddings it is the first."""
-        sums, order = self._table(embeddings)
-        own = _summed(embeddings)
+        factors, sums, order = self._table(embeddings)
+        own = summed(embeddings, factors)
         at = torch.searchsorted(sums, own).clamp(max=len(sums) - 1)
         token = order[at]
         same = (sums[at] == own) & (self.decoder.get_input_embeddings()(token) == embeddings).all(-1)
         return torch.where(same, token, self.padding)
 
-    def _table(self, like: Tensor) -> tuple[Tensor, Tensor]:
-        """What the embeddings of all tokens come to, in order, long [V], and whose each is, long [V]."""
+    def _table(self, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Factors, long [d]; what the embeddings of all tokens come to by them, in order, long [V]; and whose each is,
+        long [V]."""
         key = (like.device, like.dtype)
         if key not in self._known:
             embedding = self.decoder.get_input_embeddings()
+            count, width = embedding.weight.shape
             with torch.inference_mode(False):
-                parts = torch.arange(embedding.weight.shape[0], device=like.device).split(8192)
-                self._known[key] = torch.sort(torch.cat([_summed(embedding(part)) for part in parts]), stable=True)
+                factors = factors_of(width).to(like.device)
+                parts = torch.arange(count, device=like.device).split(4096)
+                sums = torch.cat([summed(embedding(part), factors) for part in parts])
+                self._known[key] = factors, *torch.sort(sums, stable=True)
         return self._known[key]
 
 
-def _summed(embeddings: Tensor) -> Tensor:
-    """A number for the first few of an embedding's numbers [..., d]: long [...], equal where these are."""
-    found = torch.zeros(embeddings.shape[:-1], dtype=torch.long, device=embeddings.device)
-    for number in embeddings[..., :_LOOKED].double().contiguous().view(torch.long).unbind(-1):
-        found = found * _FACTOR + number
-    return found
+def factors_of(width: int) -> Tensor:
+    """Numbers of 62 bits, long [d]; the same each time."""
+    return torch.randint(1 << 62, (width,), generator=torch.Generator().manual_seed(0))
+
+
+def summed(embeddings: Tensor, factors: Tensor) -> Tensor:
+    """A number for the bits of each embedding [..., d]: long [...]. It is the same for equal ones, and hardly ever for
+    others."""
+    bits = embeddings.detach().view(_BITS[embeddings.element_size()]).long()
+    if embeddings.element_size() == 8:  # half of which are zeros, if they were narrower once
+        bits = bits ^ (bits >> 32)
+    return (bits * factors).sum(-1)

@@ -92,7 +92,9 @@ class Travelling:
         return id(self.job.row), *map(id, self.stretches.values()), *self.texts.values()
 
     def apart(self) -> list[Travelling]:
-        """A row for each answer to it, which go on by themselves."""
+        """A row for each answer to it, which go on by themselves; itself where there is one."""
+        if not self.job.beside:
+            return [self]
         return [
             replace(
                 self,
