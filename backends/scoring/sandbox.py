@@ -207,8 +207,9 @@ def _bare(program: str, seconds: int, name: str) -> list[str]:
 
 @cache
 def _without_network() -> tuple[str, ...]:
-    for who in ((), ("--map-root-user",)):
-        command = ("unshare", "--net", "--pid", "--fork", "--kill-child", *who)
+    found = shutil.which("unshare")  # as a path: whatever PATH is when it is used
+    for who in ((), ("--map-root-user",)) if found else ():
+        command = (str(found), "--net", "--pid", "--fork", "--kill-child", *who)
         try:
             if subprocess.run([*command, "true"], capture_output=True, timeout=10, check=False).returncode == 0:
                 return command

@@ -183,6 +183,7 @@ def test_processes_are_few(walls: Sandbox) -> None:
 
 
 def test_where_no_walls_stand_it_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert passes("def f(): return 1", {"test_list": ["assert f() == 1"]}, "none")  # what it finds, it remembers
     monkeypatch.setenv("PATH", str(tmp_path))
     choose_sandbox._tried.cache_clear()
     try:
