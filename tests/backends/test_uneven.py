@@ -135,3 +135,10 @@ def test_slots_are_of_the_dtype_that_the_model_has_now(tmp_path: Path) -> None:
         conv, running = slots.states[:2]
         assert ({one.dtype for one in slots.kv}, conv.dtype, running.dtype) == ({dtype}, dtype, torch.float32)
         same(program.say(ROWS), program.say(ROWS, engine="exact"))
+
+
+def test_weights_of_which_there_are_no_copies(tmp_path: Path) -> None:
+    """Rows that go on from states are read in parts, whatever applies their adapters."""
+    pytest.importorskip("bitsandbytes")
+    program = team(Base(make_family(tmp_path / "m", "lfm2"), torch.float32, "nf4"), CHAIN)
+    same(program.say(ROWS), program.say(ROWS, engine="exact"))

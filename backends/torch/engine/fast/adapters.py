@@ -32,6 +32,8 @@ def adapting(base: Base, names: Collection[str | None], beside: Collection[str |
             found = found or base.folded.same(layers, own, lambda: base.projections(own[0]))
         if found:
             return _fixed(base, lambda: projecting(found))
+    if base.recurrent is not None and len(set(names)) == 1:
+        return alone(base, own[0])  # rows may be read in parts
     if any(name in layer.lora_magnitude_vector for layer in layers for name in own):
         assert len(own) == 1 == len(set(names)), "DoRA is run alone"
         return _fixed(base, lambda: using(own[0]))
