@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,6 +118,6 @@ def test_hardly_any_two_embeddings_come_to_the_same(dtype: torch.dtype) -> None:
     assert len(summed(rows.to(dtype), factors_of(8)).unique()) == len(rows) > 99_000
 
 
-def test_it_runs_in_bfloat16(base: Base, tmp_path: Path) -> None:
+def test_it_runs_in_bfloat16(base: Base) -> None:
     program = chain(Base(base.folder, torch.bfloat16), "think 2")
     assert all(row["answer"].scored for row in program.say(ROWS))

@@ -103,6 +103,18 @@ def test_who_goes_on_beside_who_begins(base: Base) -> None:
     same([some[i] for i in range(len(ROWS))], program.say(ROWS, engine="exact"))
 
 
+def test_windows_beside_states(tmp_path: Path) -> None:
+    """No type of today has both; a model may."""
+    base = Base(make_family(tmp_path / "m", "qwen3_5_text"), torch.float32)
+    without = team(base, CHAIN).say(ROWS)
+    vars(base)["_windows"] = (torch.full((base.layers,), 6),)
+    program = team(base, CHAIN)
+    found = program.say(ROWS)
+    same(found, program.say(ROWS, engine="exact"))
+    pairs = zip(found, without, strict=True)
+    assert any(abs(one["answer"].logprob - other["answer"].logprob) > 1e-2 for one, other in pairs)
+
+
 def test_tensors_of_one_shape_lie_together() -> None:
     def pair(keys: tuple[int, int], values: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         made = [torch.randn(3, heads, 5, wide) for heads, wide in (keys, values)]

@@ -30,7 +30,7 @@ class Layout:
     @staticmethod
     def of(layers: KeysValues) -> Layout:
         """That of a cache."""
-        shapes = [(one.shape[1], one.shape[3]) for pairs in zip(*layers, strict=True) for one in pairs]
+        shapes = [(one.shape[1], one.shape[3]) for one in _in_order(layers)]
         kinds = tuple(dict.fromkeys(shapes))
         places = tuple((kinds.index(shape), shapes[:i].count(shape)) for i, shape in enumerate(shapes))
         return Layout(kinds, tuple(shapes.count(shape) for shape in kinds), places)
@@ -43,9 +43,7 @@ class Layout:
     def pack(self, layers: KeysValues) -> Packed:
         """Keys and values [..., H, C, D] by layer, as tensors [n, ..., H, C, D]."""
         found: list[list[Tensor]] = [[] for _ in self.shapes]
-        for (which, _), one in zip(
-            self.places, (one for pairs in zip(*layers, strict=True) for one in pairs), strict=True
-        ):
+        for (which, _), one in zip(self.places, _in_order(layers), strict=True):
             found[which].append(one)
         return tuple(torch.stack(several) for several in found)
 
@@ -55,3 +53,8 @@ class Layout:
         found = [apart[which][at] for which, at in self.places]
         half = len(found) // 2
         return tuple(zip(found[:half], found[half:], strict=True))
+
+
+def _in_order(layers: KeysValues) -> list[Tensor]:
+    """The keys of each layer, then the values of each."""
+    return [one for several in zip(*layers, strict=True) for one in several]
